@@ -1,0 +1,75 @@
+"""What a dataset hands to the benchmark: samples, trials and the rule they are ranked by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vbench.types import Modality
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image on disk.
+
+    ``path`` is relative to the dataset's root; ``pid`` is the identity as its owner numbers it; ``cam`` the
+    camera number (RegDB has no cameras: 1 is visible, 2 is infrared).
+    """
+
+    path: str
+    pid: int
+    cam: int
+    modality: Modality
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluation: positions into the dataset's ``query`` and ``gallery`` lists, in ranking order."""
+
+    name: str
+    query: np.ndarray
+    gallery: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset under one protocol.
+
+    ``name`` is the layout ("sysu", "regdb", "llcm"); ``protocol`` the full protocol id that every result
+    carries; ``metric`` the ranking rule, a ``protocol=`` of :func:`vbench.metrics.rank_metrics`.
+    ``train_visible`` and ``train_infrared`` hold training samples; their labels are ``train_labels``, the
+    rank of a pid among the sorted training pids (0 .. C-1). ``gallery`` is the union over all trials, each
+    image once. ``split`` names the training identities ("sysu", "regdb/trial-3"): weights belong to a split.
+    ``synthetic`` is True for data written by ``vbench data synth``.
+    """
+
+    name: str
+    root: Path
+    protocol: str
+    metric: str
+    split: str
+    synthetic: bool
+    train_visible: tuple[Sample, ...]
+    train_infrared: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+    trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def query_modality(self) -> Modality:
+        """Modality of every query image."""
+        return self.query[0].modality
+
+    @property
+    def gallery_modality(self) -> Modality:
+        """Modality of every gallery image."""
+        return self.gallery[0].modality
+
+    @property
+    def train_labels(self) -> dict[int, int]:
+        """pid -> label in 0 .. C-1, over both modalities, sorted by pid."""
+        pids = sorted({sample.pid for sample in (*self.train_visible, *self.train_infrared)})
+        return {pid: label for label, pid in enumerate(pids)}

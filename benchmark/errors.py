@@ -1,0 +1,36 @@
+"""The two ways vbench refuses to go on, and the nearest-name hint they share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VbenchError(Exception):
+    """A failure that is explained in one line; the command line prints it without a traceback.
+
+    ``exit_code`` is 1: the input was fine and the work failed (an attack returned NaN, a disk is full).
+    """
+
+    exit_code = 1
+
+
+class BadInput(VbenchError):
+    """The caller asked for something that cannot be done; the message says what, where and what to do.
+
+    ``exit_code`` is 2.
+    """
+
+    exit_code = 2
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
+    """Build the error for a name that is not known, with the nearest one as a hint.
+
+    >>> print(unknown_name("attack", "pdg", ["pgd", "fgsm"]))
+    unknown attack 'pdg'; did you mean 'pgd'? known: fgsm, pgd
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return BadInput(f"unknown {kind} '{name}'; {hint}known: {', '.join(names) or 'none'}")

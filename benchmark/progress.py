@@ -1,0 +1,61 @@
+"""Progress of long work: a Rich bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+_PLAIN_INTERVAL_SECONDS = 10.0
+
+#: Everything that is not a result goes to standard error, so that ``--format json`` can be piped.
+console = Console(stderr=True)
+
+
+def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:
+    """Yield ``items`` while showing how far the work has come, on standard error.
+
+    ``total`` is needed where ``items`` has no length. ``quiet`` shows nothing.
+    """
+    if total is None:
+        total = len(items)  # type: ignore[arg-type]
+    if quiet:
+        yield from items
+    elif sys.stderr.isatty():
+        yield from _bar(items, label, total)
+    else:
+        yield from _lines(items, label, total)
+
+
+def say(message: str, quiet: bool = False) -> None:
+    """Print one line about what is going on, on standard error."""
+    if not quiet:
+        console.print(message, highlight=False, soft_wrap=True)
+
+
+def _bar(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def _lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    started = last = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if now - last >= _PLAIN_INTERVAL_SECONDS:
+            last = now
+            left = (now - started) / done * (total - done)
+            say(f"{label}: {done}/{total}, about {left:.0f} s left")

@@ -1,0 +1,107 @@
+"""What every VIReID model offers to the benchmark."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vbench.errors import BadInput, unknown_name
+from vbench.types import Modality
+
+#: Stage name -> what to do with the feature map there. The map is N x C x h x w and must keep its shape.
+Edits = Mapping[str, Callable[[Tensor], Tensor]]
+
+
+@dataclass
+class VictimOutput:
+    """One forward pass.
+
+    ``embedding``: N x D, exactly what the model's own test protocol ranks by.
+    ``logits``: N x C of the identity classifier, or None where the model has none.
+    ``features``: stage name -> N x C x h x w feature map, after any edit of that stage.
+    """
+
+    embedding: Tensor
+    logits: Tensor | None = None
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Victim(nn.Module):
+    """A VIReID model under test.
+
+    Images are ``N x 3 x H x W`` float RGB in [0, 1] at ``input_size``; infrared has three equal channels.
+    Normalisation happens inside. A victim never writes to its input.
+    """
+
+    #: Registry name.
+    name: ClassVar[str]
+    #: One line for ``vbench list``.
+    summary: ClassVar[str]
+    #: Where the model was published.
+    paper: ClassVar[str]
+    #: How the dataset resizes images for this model: "lanczos" or "bilinear" (Pillow's filters).
+    resize_filter: ClassVar[str] = "lanczos"
+    #: How embeddings are compared: "cosine" or "euclidean".
+    similarity: ClassVar[str] = "cosine"
+    #: Stages that can be read and edited, in forward order; the paper's block0 ... block4.
+    stages: ClassVar[tuple[str, ...]] = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+    #: (H, W) in pixels.
+    input_size: tuple[int, int]
+    #: Length D of the embedding.
+    embedding_dim: int
+    #: Number C of training identities, 0 without a classifier.
+    num_classes: int
+
+    @abstractmethod
+    def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
+        """Embed a batch of one modality, applying ``edits`` to the named stages on the way."""
+
+    def describe(self) -> dict[str, object]:
+        """Options this instance was built with: JSON-able, enough to build it again."""
+        return {}
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse a batch whose shape does not fit, with :class:`BadInput`."""
+        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != tuple(self.input_size):
+            wanted = f"N x 3 x {self.input_size[0]} x {self.input_size[1]}"
+            raise BadInput(f"{self.name}: images must be {wanted}, got {tuple(images.shape)}")
+
+    def check_edits(self, edits: Edits | None) -> Edits:
+        """Return the edits, refusing a stage that this victim does not have."""
+        for stage in edits or {}:
+            if stage not in self.stages:
+                raise unknown_name(f"stage of {self.name}", stage, self.stages)
+        return edits or {}
+
+
+@contextmanager
+def frozen(victim: nn.Module) -> Iterator[None]:
+    """Put a victim into evaluation mode with frozen parameters, and restore it exactly afterwards.
+
+    Every module's training flag, every parameter's ``requires_grad`` and every buffer come back as they
+    were, also after an exception; no gradient is left on a parameter that had none.
+    """
+    modules = [(module, module.training) for module in victim.modules()]
+    parameters = [(parameter, parameter.requires_grad) for parameter in victim.parameters()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in victim.buffers()]
+    try:
+        victim.eval()
+        for parameter, _ in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modules:
+            module.training = training
+        for parameter, wanted in parameters:
+            parameter.requires_grad_(wanted)
+        with torch.no_grad():
+            for buffer, saved in buffers:
+                if not torch.equal(buffer, saved):
+                    buffer.copy_(saved)
