@@ -1,0 +1,67 @@
+"""The built-in attacks, readable without importing one: name -> (target, summary, paper, traits)."""
+
+_FGSM = "Goodfellow et al., Explaining and Harnessing Adversarial Examples, ICLR 2015"
+_PGD = "Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018"
+_MIFGSM = "Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018"
+_METRIC = "Bai et al., Adversarial Metric Attack and Defense for Person Re-identification, TPAMI 2021"
+_ODFA = "Zheng et al., U-turn: Crafting Adversarial Queries with Opposite-Direction Features, 2018"
+_UAP = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
+_FSAM = "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
+
+ATTACKS: dict[str, tuple[str, str, str, str]] = {
+    "noise": ("vbench.attacks.noise:Noise", "random noise: the floor every attack must beat", "", "per-image"),
+    "fgsm": (
+        "vbench.attacks.classification:FGSM",
+        "one signed step on the cross-entropy of the identity classifier",
+        _FGSM,
+        "per-image",
+    ),
+    "pgd": (
+        "vbench.attacks.classification:PGD",
+        "projected signed steps on the cross-entropy of the identity classifier",
+        _PGD,
+        "per-image",
+    ),
+    "mifgsm": (
+        "vbench.attacks.classification:MIFGSM",
+        "signed steps with momentum on the cross-entropy of the identity classifier",
+        _MIFGSM,
+        "per-image",
+    ),
+    "metric_fgsm": (
+        "vbench.attacks.metric:MetricFGSM",
+        "one signed step away from guides in embedding space",
+        _METRIC,
+        "per-image",
+    ),
+    "metric_ifgsm": (
+        "vbench.attacks.metric:MetricIFGSM",
+        "signed steps away from guides in embedding space",
+        _METRIC,
+        "per-image",
+    ),
+    "metric_mifgsm": (
+        "vbench.attacks.metric:MetricMIFGSM",
+        "signed steps with momentum away from guides in embedding space",
+        _METRIC,
+        "per-image",
+    ),
+    "odfa": (
+        "vbench.attacks.odfa:ODFA",
+        "drive the embedding toward the opposite of its clean direction",
+        _ODFA,
+        "per-image",
+    ),
+    "uap": (
+        "vbench.attacks.uap:UAP",
+        "universal: away from the nearest training prototypes, toward the farthest",
+        _UAP,
+        "universal",
+    ),
+    "fsam_uap": (
+        "vbench.attacks.fsam_uap:FSAMUAP",
+        "universal: frequency-spatial attention with the auxiliary quadruple adversarial loss",
+        _FSAM,
+        "universal",
+    ),
+}

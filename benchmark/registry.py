@@ -1,0 +1,154 @@
+"""Names to classes: built-ins, installed plugins, and one-offs given by path. Loads nothing until asked."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from vbench.attacks.catalogue import ATTACKS
+from vbench.errors import BadInput, unknown_name
+from vbench.victims.catalogue import VICTIMS
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a registry: ``target`` is "module:attribute", ``origin`` says who provides it."""
+
+    name: str
+    target: str
+    summary: str
+    paper: str = ""
+    traits: str = ""
+    origin: str = "vbench"
+
+
+class Registry:
+    """Classes of one kind by name.
+
+    A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
+    points of installed distributions (group ``vbench.<kind>s``). ``package.module:Class`` and
+    ``./file.py:Class`` name a class directly.
+    """
+
+    def __init__(self, kind: str, base: str, builtins: dict[str, tuple[str, str, str, str]]) -> None:
+        self.kind = kind
+        self._base = base
+        self._entries = {name: Entry(name, *row) for name, row in builtins.items()}
+        self._classes: dict[str, type] = {}
+
+    def register(self, name: str) -> Callable[[type], type]:
+        """Class decorator that adds ``name``; a name that is taken is refused with :class:`BadInput`."""
+
+        def add(cls: type) -> type:
+            if name in self.names():
+                raise BadInput(f"{self.kind} '{name}' is registered already ({self.entry(name).target})")
+            summary = getattr(cls, "summary", "") or (cls.__doc__ or "").split("\n")[0]
+            target = f"{cls.__module__}:{cls.__qualname__}"
+            self._entries[name] = Entry(name, target, summary, getattr(cls, "paper", ""), origin=cls.__module__)
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """Every known name: built-ins in their own order, then plugins by name."""
+        return [entry.name for entry in self.entries()]
+
+    def entries(self) -> list[Entry]:
+        """Every known entry, without importing what it points to."""
+        plugins = sorted(entry_points(group=f"vbench.{self.kind}s"), key=lambda point: point.name)
+        found = dict(self._entries)
+        for point in plugins:
+            origin = point.dist.name if point.dist else "plugin"
+            if point.name in found:
+                raise BadInput(
+                    f"{self.kind} '{point.name}' of {origin} is already provided by "
+                    f"{found[point.name].origin}; uninstall one of them"
+                )
+            found[point.name] = Entry(point.name, point.value, f"plugin of {origin}", origin=origin)
+        return list(found.values())
+
+    def entry(self, name: str) -> Entry:
+        """The entry of a name; an unknown one is :class:`BadInput` with the nearest name."""
+        for entry in self.entries():
+            if entry.name == name:
+                return entry
+        if ":" in name:
+            return Entry(name, name, "given by path", origin="path")
+        raise unknown_name(self.kind, name, self.names())
+
+    def load(self, name: str) -> type:
+        """Import and return the class behind a name, checked to be of the right kind."""
+        entry = self.entry(name)
+        if name not in self._classes:
+            self._classes[name] = self._checked(entry)
+        return self._classes[name]
+
+    def describe(self, name: str) -> Entry:
+        """The entry of a name with summary and paper read from the class itself."""
+        cls = self.load(name)
+        entry = self.entry(name)
+        return replace(
+            entry, summary=getattr(cls, "summary", entry.summary), paper=getattr(cls, "paper", entry.paper)
+        )
+
+    def _checked(self, entry: Entry) -> type:
+        cls = import_target(entry.target, self.kind)
+        base = import_target(self._base, self.kind)
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise BadInput(f"{self.kind} '{entry.name}': {entry.target} is not a subclass of {self._base}")
+        return cls
+
+
+def import_target(target: str, kind: str) -> Any:
+    """Import ``package.module:attribute`` or ``path/to/file.py:attribute``.
+
+    Raises :class:`BadInput` when the module, the file or the attribute is not there.
+    """
+    module_name, _, attribute = target.rpartition(":")
+    if not module_name or not attribute:
+        raise BadInput(f"{kind} '{target}': write package.module:Class or ./file.py:Class")
+    module = _import_file(Path(module_name), kind) if module_name.endswith(".py") else _import(module_name, kind)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise BadInput(f"{kind} '{target}': {module_name} has no '{attribute}'")
+        found = getattr(found, part)
+    return found
+
+
+def _import(module_name: str, kind: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise BadInput(f"{kind} '{module_name}': no such module; is it installed?") from error
+        raise
+
+
+def _import_file(path: Path, kind: str) -> Any:
+    if not path.is_file():
+        raise BadInput(f"{kind}: no such file: {path}")
+    name = f"vbench_plugin_{path.stem}_{abs(hash(path.resolve()))}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise BadInput(f"{kind}: {path} cannot be imported")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+attacks = Registry("attack", "vbench.attacks.base:Attack", ATTACKS)
+victims = Registry("victim", "vbench.victims.base:Victim", VICTIMS)

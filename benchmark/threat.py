@@ -1,0 +1,120 @@
+"""The threat model, and the one place that makes adversarial images obey it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vbench.budget import parse_budget, show_budget
+from vbench.errors import BadInput, VbenchError
+from vbench.types import Side
+
+_LEVELS = 255
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What the attacker may do to the pixels.
+
+    ``eps`` is in [0, 1] pixel units ("8/255" is read as a fraction); for ``l2`` it bounds the Euclidean norm
+    over one image. ``side`` says which images of the ranking are changed. With ``quantize`` the changed
+    images are 8-bit, as any stored or transmitted image is. Raises :class:`BadInput` for a budget that
+    cannot be meant.
+    """
+
+    eps: Fraction | str | float = Fraction(8, 255)
+    norm: Literal["linf", "l2"] = "linf"
+    side: Side = Side.QUERY
+    quantize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise BadInput(f"unknown norm '{self.norm}'; known: l2, linf")
+        object.__setattr__(self, "eps", parse_budget(self.eps, self.norm))
+        try:
+            object.__setattr__(self, "side", Side(self.side))
+        except ValueError as error:
+            known = ", ".join(side.value for side in Side)
+            raise BadInput(f"unknown side '{self.side}'; known: {known}") from error
+        if self.quantize and self.norm == "linf" and self.levels == 0:
+            raise BadInput(
+                f"eps {show_budget(self.eps)} is below one 8-bit level (1/255); raise it or use --no-quantize"
+            )
+
+    @property
+    def epsilon(self) -> float:
+        """The budget as a float: with 8-bit output the largest one that whole levels can use."""
+        return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.eps)
+
+    @property
+    def levels(self) -> int:
+        """Whole 8-bit levels inside an L_inf budget."""
+        return int(self.eps * _LEVELS)
+
+    def project(self, clean: Tensor, adversarial: Tensor) -> Tensor:
+        """Bring float images back into the budget and into [0, 1], without rounding; differentiable."""
+        change = adversarial - clean
+        if self.norm == "linf":
+            change = change.clamp(-self.epsilon, self.epsilon)
+        else:
+            norm = change.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+            change = change * (self.epsilon / norm).clamp_max(1.0)
+        return (clean + change).clamp(0.0, 1.0)
+
+    def enforce(self, clean: Tensor, adversarial: Tensor) -> Tensor:
+        """Adversarial images (N x 3 x H x W) as the victim will see them: in budget, in [0, 1], 8-bit.
+
+        ``clean`` must lie on the 8-bit grid when ``quantize`` is on. Raises :class:`VbenchError` for a
+        wrong shape or non-finite pixels.
+        """
+        if adversarial.shape != clean.shape:
+            raise VbenchError(f"adversarial images have shape {tuple(adversarial.shape)}, not {tuple(clean.shape)}")
+        bad = (~torch.isfinite(adversarial)).sum().item()
+        if bad:
+            raise VbenchError(f"adversarial images hold {bad} non-finite pixels")
+        projected = self.project(clean, adversarial.to(clean.dtype))
+        return self._on_grid(clean, projected) if self.quantize else projected
+
+    def _on_grid(self, clean: Tensor, projected: Tensor) -> Tensor:
+        base = (clean * _LEVELS).round()
+        if self.norm == "linf":
+            change = ((projected * _LEVELS).round() - base).clamp(-self.levels, self.levels)
+        else:
+            # Rounding toward the clean image can only shrink the Euclidean norm.
+            change = ((projected - clean) * _LEVELS).trunc()
+        return (base + change).clamp(0, _LEVELS) / _LEVELS
+
+    def check(self, clean: Tensor, adversarial: Tensor) -> None:
+        """Assert the budget on images about to be shown to a victim; raises :class:`VbenchError` if broken.
+
+        With ``quantize`` an L_inf budget is compared on integers, without a tolerance.
+        """
+        if not bool(((adversarial >= 0) & (adversarial <= 1)).all()):
+            raise VbenchError("adversarial images leave [0, 1]")
+        if self.quantize:
+            grid = adversarial * _LEVELS
+            if not torch.allclose(grid, grid.round(), atol=1e-3, rtol=0):
+                raise VbenchError("adversarial images are not on the 8-bit grid")
+        if self.norm == "linf" and self.quantize:
+            worst = ((adversarial * _LEVELS).round() - (clean * _LEVELS).round()).abs().max().item()
+            if worst > self.levels:
+                raise VbenchError(f"budget broken: a pixel moved {worst:.0f} levels, allowed {self.levels}")
+            return
+        change = (adversarial - clean).flatten(1)
+        worst = (change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)).max().item()
+        if worst > float(self.eps) + 1e-5:
+            raise VbenchError(f"budget broken: {self.norm} change {worst:.5f}, allowed {float(self.eps):.5f}")
+
+    def card(self) -> dict[str, object]:
+        """JSON-able description, as stored with every result."""
+        return {
+            "norm": self.norm,
+            "eps": show_budget(self.eps),
+            "eps_value": float(self.eps),
+            "side": self.side.value,
+            "quantize": self.quantize,
+        }
