@@ -1,0 +1,55 @@
+"""Starting weights from an explicit generator; the global random state is never touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+#: Used where no generator is given, so that an untrained victim is the same everywhere.
+DEFAULT_SEED = 0
+
+
+def build_then_initialise(
+    build: Callable[[], None], victim: nn.Module, generator: torch.Generator | None
+) -> None:
+    """Run ``build`` (which registers submodules on ``victim``) without drawing weights, then draw them.
+
+    Modules are made on the meta device, because their constructors would draw from the global generator.
+    """
+    with torch.device("meta"):
+        build()
+    victim.to_empty(device="cpu")
+    generator = generator or torch.Generator().manual_seed(DEFAULT_SEED)
+    for module in victim.modules():
+        _initialise(module, generator)
+
+
+@torch.no_grad()
+def _initialise(module: nn.Module, generator: torch.Generator) -> None:
+    if isinstance(module, nn.Conv2d):
+        _initialise_convolution(module, generator)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.001, generator=generator)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm1d):
+        module.reset_running_stats()
+        nn.init.normal_(module.weight, mean=1.0, std=0.01, generator=generator)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        module.reset_running_stats()
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def _initialise_convolution(convolution: nn.Conv2d, generator: torch.Generator) -> None:
+    if convolution.bias is None:
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        return
+    nn.init.kaiming_uniform_(convolution.weight, a=math.sqrt(5), generator=generator)
+    fan_in = convolution.weight[0].numel()
+    bound = 1 / math.sqrt(fan_in)
+    nn.init.uniform_(convolution.bias, -bound, bound, generator=generator)

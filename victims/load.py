@@ -1,0 +1,113 @@
+"""Build a victim by name, with weights from a released or own file."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vbench.errors import BadInput, unknown_name
+from vbench.victims.base import Victim
+from vbench.victims.checkpoint import Checkpoint, read_checkpoint
+from vbench.victims.released import OWN_LAYOUT, ReleasedLayout
+
+#: Constructor arguments that are not options of the network.
+_NOT_OPTIONS = ("self", "num_classes", "generator")
+
+
+def load_victim(
+    name: str,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    device: str | torch.device = "auto",
+    **options: Any,
+) -> Victim:
+    """Build the victim called ``name`` in evaluation mode; see :func:`build_victim`."""
+    from vbench.registry import victims
+
+    return build_victim(victims.load(name), weights, num_classes, device, **options)
+
+
+def build_victim(
+    victim_class: type[Victim],
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    device: str | torch.device = "auto",
+    generator: torch.Generator | None = None,
+    **options: Any,
+) -> Victim:
+    """Build a victim in evaluation mode on ``device`` ("auto": a GPU if there is one).
+
+    ``weights`` is the authors' released file unchanged, or a ``.safetensors`` of ``vbench train``, whose
+    stored options are used unless given here. The number of classes is read from the file. Without weights
+    the starting weights come from ``generator`` or a fixed seed. ``victim.weights_metadata`` afterwards
+    holds what the file says about itself ({} without weights).
+
+    Raises BadInput for an unknown option, a file of another victim, a tensor that is missing, unexpected or
+    of another shape, or a ``num_classes`` that contradicts the file.
+    """
+    _check_options(victim_class, options)
+    checkpoint = read_checkpoint(Path(weights)) if weights is not None else None
+    if checkpoint is not None:
+        options = {**_stored_options(victim_class, checkpoint, weights), **options}
+        num_classes = _agree_on_classes(victim_class, checkpoint, num_classes, weights)
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    victim = victim_class(generator=generator, **options)
+    if checkpoint is not None:
+        layout = _layout(victim_class, checkpoint)
+        victim.load_state_dict(layout.translate(checkpoint.state, victim.state_dict(), str(weights)))
+    victim.weights_metadata = checkpoint.metadata if checkpoint else {}
+    return victim.to(resolve_device(device)).eval()
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there; BadInput otherwise."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(f"device '{device}' is not available here; use cpu or auto") from error
+    return resolved
+
+
+def _is_own(checkpoint: Checkpoint) -> bool:
+    return "victim" in checkpoint.metadata
+
+
+def _layout(victim_class: type[Victim], checkpoint: Checkpoint) -> ReleasedLayout:
+    return OWN_LAYOUT if _is_own(checkpoint) else getattr(victim_class, "released", OWN_LAYOUT)
+
+
+def _stored_options(
+    victim_class: type[Victim], checkpoint: Checkpoint, weights: str | Path
+) -> dict[str, Any]:
+    if not _is_own(checkpoint):
+        return {}
+    stored = checkpoint.metadata["victim"]
+    if stored != victim_class.name:
+        raise BadInput(f"{weights}: weights of victim '{stored}', not of '{victim_class.name}'")
+    options = dict(checkpoint.metadata.get("options", {}))
+    options.pop("num_classes", None)
+    _check_options(victim_class, options)
+    return options
+
+
+def _agree_on_classes(
+    victim_class: type[Victim], checkpoint: Checkpoint, wanted: int | None, weights: str | Path
+) -> int:
+    stored = _layout(victim_class, checkpoint).num_classes(checkpoint.state, str(weights))
+    if wanted is not None and wanted != stored:
+        raise BadInput(f"{weights}: its classifier knows {stored} identities, not {wanted}; another split?")
+    return stored
+
+
+def _check_options(victim_class: type[Victim], options: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(victim_class.__init__).parameters if name not in _NOT_OPTIONS]
+    for name in options:
+        if name not in known:
+            raise unknown_name(f"option of victim {victim_class.name}", name, known)

@@ -1,0 +1,81 @@
+"""The two-stream ResNet trunk: one stem per modality, four shared stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+
+from vbench.errors import BadInput
+from vbench.types import Modality
+
+#: Strides of layer1 ... layer4; the last is 1 (not ImageNet's 2) to keep a finer map for re-identification.
+_STRIDES = (1, 2, 2, 1)
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+class Stem(nn.Module):
+    """The layers before layer1: N x 3 x H x W to N x ``channels`` x H/4 x W/4.
+
+    ``small`` is for images of 64x32: a 5x5 convolution of stride 2 without max-pooling, so H/2 x W/2.
+    """
+
+    def __init__(self, channels: int, small: bool = False) -> None:
+        super().__init__()
+        kernel = 5 if small else 7
+        self.conv1 = nn.Conv2d(3, channels, kernel, stride=2, padding=kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.Identity() if small else nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Apply convolution, normalisation, ReLU and pooling."""
+        return self.pool(self.relu(self.bn1(self.conv1(images))))
+
+
+class TwoStreamTrunk(nn.Module):
+    """ResNet-50 with a stem per modality and shared ``layer1`` ... ``layer4``.
+
+    ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of bottlenecks a
+    stage. ``channels`` maps each stage to its output channels.
+    """
+
+    def __init__(self, width: float = 1.0, blocks: Sequence[int] = (3, 4, 6, 3), small_stem: bool = False):
+        super().__init__()
+        planes = [round(base * width) for base in (64, 128, 256, 512)]
+        if len(blocks) != 4 or min(blocks) < 1:
+            raise BadInput(f"blocks must be four positive numbers, one a stage, got {tuple(blocks)}")
+        if planes[0] < 1:
+            raise BadInput(f"width {width} leaves no channel; use at least {1 / 64}")
+        self.visible_stem = Stem(planes[0], small_stem)
+        self.infrared_stem = Stem(planes[0], small_stem)
+        self.channels = {"stem": planes[0]}
+        incoming = planes[0]
+        for stage, out, count, stride in zip(STAGES, planes, blocks, _STRIDES, strict=True):
+            setattr(self, stage, _make_stage(incoming, out, count, stride))
+            incoming = out * Bottleneck.expansion
+            self.channels[stage] = incoming
+
+    def stem(self, images: Tensor, modality: Modality) -> Tensor:
+        """Run the stem of one modality on normalised images."""
+        stem = self.visible_stem if modality is Modality.VISIBLE else self.infrared_stem
+        return stem(images)
+
+    def stage(self, name: str, features: Tensor, after: Mapping[int, nn.Module] | None = None) -> Tensor:
+        """Run one shared stage; ``after`` maps a block's index to a module applied to its output."""
+        for index, block in enumerate(getattr(self, name)):
+            features = block(features)
+            if after and index in after:
+                features = after[index](features)
+        return features
+
+
+def _make_stage(incoming: int, planes: int, count: int, stride: int) -> nn.Sequential:
+    out = planes * Bottleneck.expansion
+    shortcut = None
+    if stride != 1 or incoming != out:
+        convolution = nn.Conv2d(incoming, out, kernel_size=1, stride=stride, bias=False)
+        shortcut = nn.Sequential(convolution, nn.BatchNorm2d(out))
+    first = Bottleneck(incoming, planes, stride, shortcut)
+    return nn.Sequential(first, *(Bottleneck(out, planes) for _ in range(count - 1)))
