@@ -9,7 +9,12 @@ _UAP = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2
 _FSAM = "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
 
 ATTACKS: dict[str, tuple[str, str, str, str]] = {
-    "noise": ("vbench.attacks.noise:Noise", "random noise: the floor every attack must beat", "", "per-image"),
+    "noise": (
+        "vbench.attacks.noise:Noise",
+        "random noise: the floor every attack must beat",
+        "",
+        "per-image",
+    ),
     "fgsm": (
         "vbench.attacks.classification:FGSM",
         "one signed step on the cross-entropy of the identity classifier",

@@ -50,7 +50,9 @@ class Registry:
                 raise BadInput(f"{self.kind} '{name}' is registered already ({self.entry(name).target})")
             summary = getattr(cls, "summary", "") or (cls.__doc__ or "").split("\n")[0]
             target = f"{cls.__module__}:{cls.__qualname__}"
-            self._entries[name] = Entry(name, target, summary, getattr(cls, "paper", ""), origin=cls.__module__)
+            self._entries[name] = Entry(
+                name, target, summary, getattr(cls, "paper", ""), origin=cls.__module__
+            )
             self._classes[name] = cls
             return cls
 
@@ -114,7 +116,9 @@ def import_target(target: str, kind: str) -> Any:
     module_name, _, attribute = target.rpartition(":")
     if not module_name or not attribute:
         raise BadInput(f"{kind} '{target}': write package.module:Class or ./file.py:Class")
-    module = _import_file(Path(module_name), kind) if module_name.endswith(".py") else _import(module_name, kind)
+    module = (
+        _import_file(Path(module_name), kind) if module_name.endswith(".py") else _import(module_name, kind)
+    )
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):

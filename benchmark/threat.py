@@ -53,7 +53,8 @@ class ThreatModel:
     @property
     def levels(self) -> int:
         """Whole 8-bit levels inside an L_inf budget."""
-        return int(self.eps * _LEVELS)
+        # A float 8/255 may lie a hair below eight levels.
+        return int(self.eps * _LEVELS + Fraction(1, 10**6))
 
     def project(self, clean: Tensor, adversarial: Tensor) -> Tensor:
         """Bring float images back into the budget and into [0, 1], without rounding; differentiable."""
@@ -72,7 +73,9 @@ class ThreatModel:
         wrong shape or non-finite pixels.
         """
         if adversarial.shape != clean.shape:
-            raise VbenchError(f"adversarial images have shape {tuple(adversarial.shape)}, not {tuple(clean.shape)}")
+            raise VbenchError(
+                f"adversarial images have shape {tuple(adversarial.shape)}, not {tuple(clean.shape)}"
+            )
         bad = (~torch.isfinite(adversarial)).sum().item()
         if bad:
             raise VbenchError(f"adversarial images hold {bad} non-finite pixels")

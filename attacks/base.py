@@ -1,0 +1,186 @@
+"""The contracts of attacks: hyper-parameters on the object, everything else at call time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.training_view import TrainingView
+from vbench.errors import BadInput, VbenchError
+from vbench.parameters import as_dict, validate
+from vbench.threat import ThreatModel
+from vbench.types import Modality
+from vbench.victims.base import Edits, Victim, frozen
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What an attack that declares ``gallery`` knowledge may see: clean embeddings (G x D) and ids (G)."""
+
+    embeddings: Tensor
+    ids: Tensor
+    query_ids: Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the threat model lets a per-image attack know about its N images, and nothing else.
+
+    ``seeds``: N integers, one an image, so that chance depends on neither batch size nor order.
+    ``clean``: N x D clean embeddings. ``prototypes``: per modality, C x D training-set centroids; present
+    when the attack declares ``training`` knowledge. ``gallery``: present when it declares ``gallery``.
+    """
+
+    threat: ThreatModel
+    seeds: tuple[int, ...]
+    clean: Tensor
+    prototypes: Mapping[Modality, Tensor] = field(default_factory=dict)
+    gallery: Gallery | None = None
+
+    def uniform(self, images: Tensor, scale: float = 1.0) -> Tensor:
+        """Noise like ``images``, uniform in [-scale * eps, scale * eps], from each image's own seed."""
+        draws = []
+        for seed in self.seeds:
+            generator = torch.Generator().manual_seed(seed)
+            draws.append(torch.rand(images.shape[1:], generator=generator, dtype=torch.float64))
+        noise = (torch.stack(draws) * 2 - 1).to(images)
+        return noise * (self.threat.epsilon * scale)
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """Hyper-parameters of one attack. Frozen: its ``repr`` is its whole setting."""
+
+    #: Registry name.
+    name: ClassVar[str]
+    #: One line for ``vbench list``.
+    summary: ClassVar[str]
+    #: Where the attack was published, empty for none.
+    paper: ClassVar[str] = ""
+    #: One perturbation for every image, learnt on training identities.
+    universal: ClassVar[bool]
+    #: What the victim must offer: "gradients", "logits", "stages".
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    #: Norms the attack can work in.
+    norms: ClassVar[frozenset[str]] = frozenset({"linf"})
+
+    def __post_init__(self) -> None:
+        validate(self, self.name)
+
+    @property
+    def knowledge(self) -> frozenset[str]:
+        """What the attacker knows beyond the victim and the image: "training", "gallery"."""
+        return frozenset()
+
+    def settings(self) -> dict[str, object]:
+        """All parameters, JSON-able."""
+        return as_dict(self)
+
+    def check(self, victim: Victim, threat: ThreatModel) -> None:
+        """Refuse, before any work, a victim or a budget that this attack cannot be used with."""
+        if "logits" in self.needs and not victim.num_classes:
+            raise BadInput(f"attack '{self.name}' needs an identity classifier; {victim.name} has none")
+        if "stages" in self.needs and not victim.stages:
+            raise BadInput(f"attack '{self.name}' needs feature maps; {victim.name} declares no stages")
+        if threat.norm not in self.norms:
+            known = ", ".join(sorted(self.norms))
+            raise BadInput(f"attack '{self.name}' works in {known}, not in {threat.norm}")
+
+
+class PerImageAttack(Attack):
+    """An attack that crafts each image on its own; subclasses write :meth:`craft`."""
+
+    universal = False
+
+    def perturb(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
+        """Adversarial images of the same shape (N x 3 x H x W, [0, 1]) for images of one modality.
+
+        The victim's flags, parameters and buffers are restored, also after an exception. Raises
+        :class:`VbenchError` when the attack yields non-finite pixels.
+        """
+        self.check(victim, context.threat)
+        with frozen(victim):
+            adversarial = self.craft(victim, images.detach(), modality, context).detach()
+        if not bool(torch.isfinite(adversarial).all()):
+            raise VbenchError(f"attack '{self.name}' yields non-finite pixels on {victim.name}")
+        return adversarial
+
+    @abstractmethod
+    def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
+        """The attack itself, on a frozen victim."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A variant of a universal attack that must be shown beside it, so that its effect can be read.
+
+    ``side`` "attacked" changes the side under attack as the attack itself would; "other" changes the side
+    that is not attacked, and leaves the attacked one clean.
+    """
+
+    name: str
+    perturbation: Perturbation
+    tampers: bool
+    side: str = "attacked"
+
+
+class UniversalAttack(Attack):
+    """An attack that is learnt once on training identities, then applied; subclasses write :meth:`learn`."""
+
+    universal = True
+
+    @property
+    def knowledge(self) -> frozenset[str]:
+        return frozenset({"training"})
+
+    @property
+    def tampers(self) -> bool:
+        """Whether the attack also changes features inside the victim at test time."""
+        return False
+
+    def fit(
+        self,
+        victim: Victim,
+        train: TrainingView,
+        threat: ThreatModel,
+        generator: torch.Generator,
+        quiet: bool = False,
+    ) -> Perturbation:
+        """Learn one perturbation on training identities; the same generator state gives the same bits.
+
+        The victim is restored exactly, also after an exception. Raises :class:`VbenchError` when the
+        learnt perturbation is non-finite or the attack finds that its own terms do nothing.
+        """
+        self.check(victim, threat)
+        with frozen(victim):
+            perturbation = self.learn(victim, train, threat, generator, quiet)
+        if not bool(torch.isfinite(perturbation.delta).all()):
+            raise VbenchError(f"attack '{self.name}' learnt a non-finite perturbation on {victim.name}")
+        return perturbation.with_provenance(attack=self.name, settings=self.settings(), threat=threat.card())
+
+    @abstractmethod
+    def learn(
+        self,
+        victim: Victim,
+        train: TrainingView,
+        threat: ThreatModel,
+        generator: torch.Generator,
+        quiet: bool,
+    ) -> Perturbation:
+        """The attack itself, on a frozen victim."""
+
+    def edits(self, perturbation: Perturbation, victim: Victim) -> Edits:
+        """The feature edits that a perturbation carries; none for pixel-level attacks."""
+        return {}
+
+    def controls(
+        self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
+    ) -> list[Control]:
+        """Variants that must be printed beside the attack."""
+        return []

@@ -1,0 +1,230 @@
+"""FSAM-UAP: the switches of the method, and how the perturbation is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from vbench.attacks.base import Control, UniversalAttack
+from vbench.attacks.fsam_uap.aqal import AQALValue, Hinge, aqal
+from vbench.attacks.fsam_uap.guards import refuse_dead_hinge, refuse_saturation
+from vbench.attacks.fsam_uap.modules import FeatureModules
+from vbench.attacks.fsam_uap.training import ModuleTrainer
+from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.training_view import TrainingView
+from vbench.attacks.universal import learn_delta, updates_for
+from vbench.errors import BadInput, unknown_name
+from vbench.parameters import param
+from vbench.threat import ThreatModel
+from vbench.types import Modality
+from vbench.victims.base import Edits, Victim
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class FSAMUAP(UniversalAttack):
+    """One perturbation d for both modalities, learnt through attention on phase and space.
+
+    d descends ``aqal_weight`` * L_AQAL and ascends the identity loss on the path x2 (all modules) and, with
+    ``plain_weight``, on the unmodified victim. The modules learn on clean features to keep identities
+    (``modules`` "clean"), and with "joint" also to help d. At ``level`` "pixel" they are dropped after
+    learning; at "feature" they stay in the attacked side's forward pass. ``anchors`` is what x1 is: clean
+    embeddings of the unmodified victim, or adversarial ones after the frequency module alone.
+    """
+
+    name: ClassVar[str] = "fsam_uap"
+    summary: ClassVar[str] = (
+        "universal: frequency-spatial attention with the auxiliary quadruple adversarial loss"
+    )
+    paper: ClassVar[str] = (
+        "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
+    )
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients", "logits", "stages"})
+
+    level: Literal["pixel", "feature"] = param("pixel", "pixel: only d is kept; feature: modules stay too")
+    fsam: bool = param(True, "attention on the phase of feature maps")
+    sfm: bool = param(True, "attention on feature maps")
+    aqal: bool = param(True, "auxiliary quadruple adversarial loss")
+    identity: bool = param(True, "d raises the identity loss")
+    stages: tuple[str, ...] | str = param("all", "stages with modules, comma separated, or all")
+    attention: Literal["cbam_spatial", "se", "eca", "identity"] = param(
+        "cbam_spatial", "kind of attention; identity forces masks of one (a control)"
+    )
+    mask_start: Share = param(0.9, "value near which the masks start")
+    modules: Literal["clean", "joint"] = param("clean", "what the modules learn: identity, or to help d too")
+    module_steps: Annotated[int, Field(ge=0)] = param(20, "updates of the modules on clean images first")
+    module_rate: Annotated[float, Field(gt=0)] = param(1e-3, "learning rate of the modules (Adam)")
+    keep_weight: Weight = param(1.0, "joint modules: weight of keeping identities on clean images")
+    anchors: Literal["clean", "adversarial"] = param("adversarial", "what x1 is")
+    margin: float = param(0.3, "alpha of the AQAL")
+    hinge: Hinge = param("relu", "relu, or soft for a hinge that never goes dead")
+    unit_length: bool = param(True, "AQAL on L2-normalised embeddings")
+    aqal_weight: float = param(1.0, "weight of the AQAL; negative makes d ascend it")
+    identity_weight: Weight = param(1.0, "weight of the identity loss on the path x2")
+    plain_weight: Weight = param(1.0, "weight of the identity loss on the unmodified victim")
+    evaluations: Annotated[int, Field(ge=1)] = param(25600, "gradient evaluations (images) to spend")
+    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
+    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")
+    momentum: Weight = param(0.9, "share of the past direction that is kept")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.aqal or self.identity):
+            raise BadInput("fsam_uap: with aqal=false and identity=false the perturbation has no objective")
+        if self.level == "feature" and not (self.fsam or self.sfm):
+            raise BadInput("fsam_uap: level=feature needs fsam or sfm, there is no module to keep otherwise")
+
+    @property
+    def tampers(self) -> bool:
+        return self.level == "feature"
+
+    def learn(
+        self,
+        victim: Victim,
+        train: TrainingView,
+        threat: ThreatModel,
+        generator: torch.Generator,
+        quiet: bool,
+    ) -> Perturbation:
+        count = min(self.batch // 2, len(train.identities))
+        if count < 2:
+            raise BadInput("fsam_uap needs at least two training identities with images in both modalities")
+        modules = self._modules(victim, generator).to(train[Modality.VISIBLE].embeddings)
+        trainer = ModuleTrainer(victim, train, modules, self.module_rate, self.keep_weight)
+        trainer.learn_to_keep(self.module_steps if self._has_modules else 0, count, generator)
+        active: list[float] = []
+
+        def objective(delta: Tensor) -> Tensor:
+            _, positions = train.pairs(count, generator)
+            if self.modules == "joint" and self._has_modules:
+                trainer.help_attack(
+                    positions, lambda: self._value(victim, train, modules, delta.detach(), positions)[0]
+                )
+            value, share = self._value(victim, train, modules, delta, positions)
+            active.append(share)
+            return value
+
+        updates = updates_for(self.evaluations - trainer.evaluations, self._per_update(count), self.name)
+        delta = learn_delta(
+            (3, *victim.input_size),
+            objective,
+            threat,
+            generator,
+            updates,
+            self.step_size or threat.epsilon / 10,
+            self.momentum,
+            train[Modality.VISIBLE].embeddings,
+            f"learning {self.name}",
+            quiet,
+        )
+        masks = trainer.mask_statistics(count, generator)
+        if self.attention != "identity":
+            refuse_saturation(masks)
+        if self.aqal:
+            refuse_dead_hinge(active)
+        kept = {name: value.clone() for name, value in modules.state_dict().items()} if self.tampers else {}
+        log = {
+            "active_triples": sum(active) / len(active) if self.aqal else None,
+            "masks": {name: vars(found) for name, found in masks.items()},
+            "updates": updates,
+        }
+        return Perturbation(delta, kept, fit_log=log)
+
+    def edits(self, perturbation: Perturbation, victim: Victim) -> Edits:
+        if not perturbation.modules:
+            return {}
+        modules = self._modules(victim, torch.Generator().manual_seed(0))
+        expected = {name: value.shape for name, value in modules.state_dict().items()}
+        found = {name: value.shape for name, value in perturbation.modules.items()}
+        if expected != found:
+            raise BadInput(f"the perturbation's feature modules do not fit {victim.name} at these stages")
+        modules.load_state_dict(dict(perturbation.modules))
+        return modules.to(next(victim.parameters())).requires_grad_(False).edits()
+
+    def controls(
+        self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
+    ) -> list[Control]:
+        if not self.tampers:
+            return []
+        still = replace(perturbation, delta=torch.zeros_like(perturbation.delta))
+        untrained = self._modules(victim, generator).state_dict()
+        return [
+            Control("modules, d = 0", still, tampers=True),
+            Control("random modules, d = 0", replace(still, modules=untrained), tampers=True),
+            Control("random modules + d", replace(perturbation, modules=untrained), tampers=True),
+            Control("d alone (pixel level)", replace(perturbation, modules={}), tampers=False),
+            Control("modules on the other side, d = 0", still, tampers=True, side="other"),
+        ]
+
+    @property
+    def _has_modules(self) -> bool:
+        return self.fsam or self.sfm
+
+    def _modules(self, victim: Victim, generator: torch.Generator) -> FeatureModules:
+        wanted = victim.stages if self.stages == "all" else self.stages
+        wanted = (wanted,) if isinstance(wanted, str) else wanted
+        for stage in wanted:
+            if stage not in victim.stages:
+                raise unknown_name(f"stage of {victim.name}", stage, victim.stages)
+        parameter = next(victim.parameters())
+        probe = torch.zeros((1, 3, *victim.input_size), device=parameter.device, dtype=parameter.dtype)
+        with torch.no_grad():
+            features = victim(probe, Modality.VISIBLE).features
+        channels = {stage: features[stage].shape[1] for stage in victim.stages if stage in wanted}
+        return FeatureModules(channels, self.attention, self.fsam, self.sfm, self.mask_start, generator)
+
+    @property
+    def _separate_x1(self) -> bool:
+        return self.aqal and self.anchors == "adversarial" and self.sfm
+
+    @property
+    def _plain_path(self) -> bool:
+        return self.identity and self._has_modules and self.plain_weight > 0
+
+    def _per_update(self, count: int) -> int:
+        passes = 1 + self._separate_x1 + self._plain_path
+        joint = 2 if self.modules == "joint" and self._has_modules else 0
+        # A joint module update repeats the paths and adds one pass on clean images.
+        return 2 * count * (passes + (passes + 1 if joint else 0))
+
+    def _value(
+        self,
+        victim: Victim,
+        train: TrainingView,
+        modules: FeatureModules,
+        delta: Tensor,
+        positions: dict[Modality, Tensor],
+    ) -> tuple[Tensor, float]:
+        x1, x2, terms = {}, {}, []
+        for modality in Modality:
+            view, index = train[modality], positions[modality]
+            images = (view.batch(index) + delta).clamp(0, 1)
+            output = victim(images, modality, modules.edits())
+            x2[modality] = x1[modality] = output.embedding
+            if self.anchors == "clean":
+                x1[modality] = view.embeddings[index]
+            elif self._separate_x1:
+                x1[modality] = victim(images, modality, modules.frequency_edits()).embedding
+            if self.identity:
+                predicted = view.predictions[index]
+                terms.append(self.identity_weight * cross_entropy(output.logits, predicted))
+                if self._plain_path:
+                    plain = victim(images, modality).logits
+                    terms.append(self.plain_weight * cross_entropy(plain, predicted))
+        share = 0.0
+        if self.aqal:
+            loss = self._aqal(x1, x2)
+            share = loss.active
+            terms.append(-self.aqal_weight * loss.loss)
+        return torch.stack(terms).sum(), share
+
+    def _aqal(self, x1: dict[Modality, Tensor], x2: dict[Modality, Tensor]) -> AQALValue:
+        v, i = Modality.VISIBLE, Modality.INFRARED
+        return aqal(x2[v], x2[i], x1[v], x1[i], self.margin, self.hinge, self.unit_length)

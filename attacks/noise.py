@@ -1,0 +1,34 @@
+"""Random noise of the whole budget: what an attack must beat to be one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from vbench.attacks.base import Context, PerImageAttack
+from vbench.attacks.steps import direction
+from vbench.parameters import param
+from vbench.types import Modality
+from vbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class Noise(PerImageAttack):
+    """Uniform noise in [-eps, eps], or its sign at full eps; for L2 a random direction of length eps."""
+
+    name: ClassVar[str] = "noise"
+    summary: ClassVar[str] = "random noise: the floor every attack must beat"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+
+    kind: Literal["uniform", "sign"] = param("uniform", "uniform in [-eps, eps], or +-eps with equal chance")
+
+    def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
+        noise = context.uniform(images)
+        if context.threat.norm == "l2":
+            noise = direction(noise, "l2") * context.threat.epsilon
+        elif self.kind == "sign":
+            noise = noise.sign() * context.threat.epsilon
+        return images + noise

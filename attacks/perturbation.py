@@ -1,0 +1,95 @@
+"""A learnt universal perturbation as a value: pixels, optional feature modules, and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vbench.errors import BadInput
+from vbench.files import write_atomically
+
+_FORMAT = "vbench-perturbation/1"
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """One change shared by every image.
+
+    ``delta``: 3 x H x W in [-eps, eps], added to images in [0, 1]. ``modules``: tensors of the attacker's
+    feature modules by name, empty for a pixel-level attack; the attack that made them can turn them into
+    edits. ``provenance``: JSON-able (attack and its parameters, victim, data, protocol, eps, seed).
+    ``fit_log``: JSON-able numbers about the fit (gradient evaluations, share of active triples, ...).
+    """
+
+    delta: Tensor
+    modules: Mapping[str, Tensor] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    fit_log: Mapping[str, Any] = field(default_factory=dict)
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Add the perturbation to N x 3 x H x W images and clip to [0, 1]."""
+        if images.shape[1:] != self.delta.shape:
+            raise BadInput(
+                f"the perturbation is for images of {tuple(self.delta.shape[1:])}, not {tuple(images.shape[2:])}"
+            )
+        return (images + self.delta.to(images)).clamp(0.0, 1.0)
+
+    def with_provenance(self, **facts: Any) -> Perturbation:
+        """The same perturbation with more facts about where it came from."""
+        return replace(self, provenance={**self.provenance, **facts})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the pixels and the modules."""
+        sha = hashlib.sha256()
+        for name, tensor in sorted({"delta": self.delta, **self.modules}.items()):
+            sha.update(f"{name}{tuple(tensor.shape)}".encode())
+            sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write a ``.safetensors`` file with the provenance and the digest in its header."""
+        tensors = {"delta": self.delta, **{f"modules.{name}": value for name, value in self.modules.items()}}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        header = {
+            "format": _FORMAT,
+            "digest": self.digest,
+            "provenance": json.dumps(dict(self.provenance)),
+            "fit_log": json.dumps(dict(self.fit_log)),
+        }
+        write_atomically(path, save(tensors, header))
+
+    @classmethod
+    def load(cls, path: Path) -> Perturbation:
+        """Read a file written by :meth:`save`; raises BadInput when it is not one or was altered."""
+        if not path.is_file():
+            raise BadInput(f"no perturbation at {path}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{path} is not a safetensors file: {error}") from error
+        if header.get("format") != _FORMAT or "delta" not in tensors:
+            raise BadInput(f"{path} is a safetensors file, but not a vbench perturbation")
+        delta = tensors.pop("delta")
+        if delta.ndim != 3 or delta.shape[0] != 3 or not bool(torch.isfinite(delta).all()):
+            raise BadInput(f"{path}: the perturbation must be finite and 3 x H x W, got {tuple(delta.shape)}")
+        loaded = cls(
+            delta,
+            {name.removeprefix("modules."): tensor for name, tensor in tensors.items()},
+            json.loads(header["provenance"]),
+            json.loads(header["fit_log"]),
+        )
+        if loaded.digest != header.get("digest"):
+            raise BadInput(f"{path} was altered after it was written: its digest does not match its tensors")
+        return loaded

@@ -1,0 +1,69 @@
+"""The step loop that gradient attacks share: objective, gradient, direction, projection, all replaceable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vbench.errors import VbenchError
+from vbench.threat import ThreatModel
+
+#: Images (N x 3 x H x W) -> one value per image (N) that the attacker wants to raise.
+Objective = Callable[[Tensor], Tensor]
+
+
+def input_gradient(objective: Objective, images: Tensor) -> Tensor:
+    """Gradient of the summed objective with respect to the images, same shape.
+
+    Values are summed, never averaged, so that an image's gradient does not depend on its batch. Raises
+    :class:`VbenchError` on a non-finite value or gradient.
+    """
+    variable = images.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = objective(variable).sum()
+        (gradient,) = torch.autograd.grad(value, variable)
+    if not (bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all())):
+        raise VbenchError("the attack's objective or its gradient is not finite")
+    return gradient
+
+
+def accumulate(velocity: Tensor, gradient: Tensor, momentum: float) -> Tensor:
+    """Momentum over gradients brought to unit mean magnitude per image (Dong et al. 2018, equation 6).
+
+    A zero gradient stays zero.
+    """
+    size = gradient.abs().flatten(1).mean(1).view(-1, *[1] * (gradient.ndim - 1))
+    tiny = torch.finfo(gradient.dtype).tiny
+    return momentum * velocity + gradient / size.clamp_min(tiny)
+
+
+def direction(velocity: Tensor, norm: str) -> Tensor:
+    """Steepest ascent under a norm: the sign for L_inf, the unit vector per image for L2."""
+    if norm == "linf":
+        return velocity.sign()
+    tiny = torch.finfo(velocity.dtype).tiny
+    return velocity / velocity.flatten(1).norm(dim=1).clamp_min(tiny).view(-1, 1, 1, 1)
+
+
+def ascend(
+    images: Tensor,
+    start: Tensor,
+    objective: Objective,
+    threat: ThreatModel,
+    steps: int,
+    step_size: float,
+    momentum: float = 0.0,
+) -> Tensor:
+    """Climb ``objective`` from ``start`` inside the budget around ``images``.
+
+    ``step_size`` is in [0, 1] pixel units (for L2: length of a step). Returns float images, projected after
+    each step but not rounded.
+    """
+    current = threat.project(images, start)
+    velocity = torch.zeros_like(images)
+    for _ in range(steps):
+        velocity = accumulate(velocity, input_gradient(objective, current), momentum)
+        current = threat.project(images, current + step_size * direction(velocity, threat.norm))
+    return current.detach()

@@ -1,0 +1,100 @@
+"""Universal adversarial perturbation for retrieval, and its cross-entropy variant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from vbench.attacks.base import UniversalAttack
+from vbench.attacks.distances import pairwise_squared, squared_distance
+from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.training_view import TrainingView
+from vbench.attacks.universal import learn_delta, updates_for
+from vbench.errors import BadInput
+from vbench.parameters import param
+from vbench.threat import ThreatModel
+from vbench.types import Modality
+from vbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class UAP(UniversalAttack):
+    """One perturbation for both modalities that breaks neighbourhoods in embedding space (Li et al. 2019).
+
+    Prototypes are the other modality's clean training centroids, because that is what a cross-modality
+    query is ranked against. ``loss``: "pair" raises D(x, nearest) - D(x, farthest); "list" the same over all
+    pairs of the prototype ranking (their list-wise relation, summed in closed form); "cross_entropy" the
+    classifier's loss on its own clean prediction. D is the squared distance the victim ranks by.
+    """
+
+    name: ClassVar[str] = "uap"
+    summary: ClassVar[str] = "universal: away from the nearest training prototypes, toward the farthest"
+    paper: ClassVar[str] = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
+
+    loss: Literal["pair", "list", "cross_entropy"] = param("pair", "pair, list or cross_entropy")
+    evaluations: Annotated[int, Field(ge=1)] = param(25600, "gradient evaluations (images) to spend")
+    batch: Annotated[int, Field(ge=2)] = param(64, "images an update, half of each modality")
+    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")
+    momentum: Annotated[float, Field(ge=0)] = param(0.9, "share of the past direction that is kept")
+
+    def check(self, victim: Victim, threat: ThreatModel) -> None:
+        super().check(victim, threat)
+        if self.loss == "cross_entropy" and not victim.num_classes:
+            raise BadInput(
+                f"uap with loss=cross_entropy needs an identity classifier; {victim.name} has none"
+            )
+
+    def learn(
+        self,
+        victim: Victim,
+        train: TrainingView,
+        threat: ThreatModel,
+        generator: torch.Generator,
+        quiet: bool,
+    ) -> Perturbation:
+        pairs = min(self.batch // 2, len(train.identities))
+        prototypes = {modality: train.prototypes(modality) for modality in Modality}
+
+        def objective(delta: Tensor) -> Tensor:
+            _, positions = train.pairs(pairs, generator)
+            terms = []
+            for modality in Modality:
+                view, index = train[modality], positions[modality]
+                output = victim((view.batch(index) + delta).clamp(0, 1), modality)
+                if self.loss == "cross_entropy":
+                    terms.append(cross_entropy(output.logits, view.predictions[index]))
+                else:
+                    others = prototypes[modality.other]
+                    terms.append(self._damage(output.embedding, view.embeddings[index], others, victim))
+            return torch.stack(terms).sum()
+
+        delta = learn_delta(
+            (3, *victim.input_size),
+            objective,
+            threat,
+            generator,
+            updates_for(self.evaluations, 2 * pairs, self.name),
+            self.step_size or threat.epsilon / 10,
+            self.momentum,
+            train[Modality.VISIBLE].embeddings,
+            f"learning {self.name}",
+            quiet,
+        )
+        return Perturbation(delta)
+
+    def _damage(self, embedding: Tensor, clean: Tensor, prototypes: Tensor, victim: Victim) -> Tensor:
+        order = pairwise_squared(clean, prototypes, victim.similarity).argsort(1)
+        if self.loss == "pair":
+            near, far = prototypes[order[:, 0]], prototypes[order[:, -1]]
+            gain = squared_distance(embedding, near, victim.similarity)
+            return (gain - squared_distance(embedding, far, victim.similarity)).mean()
+        # The sum of D(m) - D(n) over all m ranked before n counts rank r with weight (count - 1 - 2 r).
+        count = prototypes.shape[0]
+        weights = torch.arange(count - 1, -count, -2, device=clean.device).to(clean) / max(count - 1, 1)
+        distance = pairwise_squared(embedding, prototypes, victim.similarity).gather(1, order)
+        return (distance * weights).mean()

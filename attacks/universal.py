@@ -1,0 +1,64 @@
+"""What universal attacks share: the budget of gradient evaluations and the signed-momentum update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vbench.attacks.steps import accumulate
+from vbench.errors import BadInput, VbenchError
+from vbench.progress import track
+from vbench.threat import ThreatModel
+
+#: Perturbation (1 x 3 x H x W, requires grad) -> scalar that the attacker wants to raise.
+UniversalObjective = Callable[[Tensor], Tensor]
+
+
+def updates_for(evaluations: int, per_update: int, owner: str) -> int:
+    """How many updates a budget of gradient evaluations pays for, one evaluation being one image forward
+    and backward through the victim. Raises :class:`BadInput` when it pays for none."""
+    updates = evaluations // per_update
+    if updates < 1:
+        raise BadInput(
+            f"{owner}: evaluations={evaluations} is less than one update, which takes {per_update}"
+        )
+    return updates
+
+
+def learn_delta(
+    shape: tuple[int, int, int],
+    objective: UniversalObjective,
+    threat: ThreatModel,
+    generator: torch.Generator,
+    updates: int,
+    step_size: float,
+    momentum: float,
+    like: Tensor,
+    label: str,
+    quiet: bool,
+) -> Tensor:
+    """Raise ``objective`` by signed steps with momentum from a small random start; 3 x H x W, |d| <= eps.
+
+    ``objective`` draws its own batch at each call. ``like`` gives dtype and device. Raises
+    :class:`VbenchError` when the objective stops being finite or never has a gradient.
+    """
+    eps = threat.epsilon
+    draw = torch.rand((1, *shape), generator=generator, dtype=torch.float64) * 2 - 1
+    delta = (draw * eps / 10).to(like)
+    velocity = torch.zeros_like(delta)
+    moved = False
+    for _ in track(range(updates), label, quiet=quiet):
+        variable = delta.clone().requires_grad_(True)
+        with torch.enable_grad():
+            value = objective(variable)
+            (gradient,) = torch.autograd.grad(value, variable)
+        if not (bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all())):
+            raise VbenchError(f"{label}: the objective or its gradient is not finite")
+        moved = moved or bool(gradient.any())
+        velocity = accumulate(velocity, gradient, momentum)
+        delta = (delta + step_size * velocity.sign()).clamp(-eps, eps)
+    if not moved:
+        raise VbenchError(f"{label}: the objective has no gradient with respect to the perturbation")
+    return delta[0]

@@ -1,0 +1,92 @@
+"""Typed parameters of attacks: validation, reading from text, and a listing, all from dataclass fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vbench.errors import BadInput, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter: its name, its type as text, its default and its one-line meaning."""
+
+    name: str
+    type: str
+    default: Any
+    meaning: str
+
+
+def parameters(cls: type) -> list[Parameter]:
+    """The parameters of a dataclass, in order; the meaning is the field's ``doc`` metadata."""
+    return [
+        Parameter(field.name, str(field.type), field.default, field.metadata.get("doc", ""))
+        for field in dataclasses.fields(cls)
+    ]
+
+
+def param(default: Any, doc: str) -> Any:
+    """A dataclass field with a one-line meaning, shown by ``vbench describe``."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+def validate(instance: Any, owner: str) -> None:
+    """Check and normalise every field of a frozen dataclass against its annotation, or raise BadInput."""
+    for name, adapter in _adapters(type(instance)).items():
+        value = getattr(instance, name)
+        try:
+            object.__setattr__(instance, name, adapter.validate_python(_from_text(value)))
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise BadInput(f"{owner}: {name}={value!r}: {reason}") from error
+
+
+def build(cls: type, owner: str, values: dict[str, Any]) -> Any:
+    """Build a parameter dataclass from names and values (text is read); unknown names are refused."""
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"parameter of {owner}", name, known)
+    return cls(**values)
+
+
+def read_settings(settings: list[str]) -> dict[str, str]:
+    """Split ``name=value`` texts; raises BadInput for one without "="."""
+    pairs = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise BadInput(f"setting '{setting}' must look like steps=20")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def as_dict(instance: Any) -> dict[str, Any]:
+    """The parameters of an instance as JSON-able values."""
+    values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+@cache
+def _adapters(cls: type) -> dict[str, TypeAdapter]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+def _from_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("none", "auto"):
+        return None
+    if "," in value:
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    try:
+        return float(Fraction(value)) if "/" in value else value
+    except (ValueError, ZeroDivisionError):
+        return value
