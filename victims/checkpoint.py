@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from vbench.errors import BadInput
+from vbench.files import write_atomically
 
 #: The one header entry of our files; its value is the metadata as JSON.
 _HEADER_KEY = "vbench"
@@ -70,27 +70,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[
         raise BadInput(f"{path}: weights are written as .safetensors; name the file so")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     header = {_HEADER_KEY: json.dumps(metadata, sort_keys=True)}
-    write_atomically(
-        path.with_suffix(".json"), json.dumps(metadata, indent=2, sort_keys=True).encode() + b"\n"
-    )
+    write_atomically(path.with_suffix(".json"), json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     write_atomically(path, to_safetensors(tensors, metadata=header))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` through a temporary file beside it, making the folder if needed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def sha256_of(state: Mapping[str, Tensor]) -> str:
