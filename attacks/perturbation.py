@@ -38,9 +38,8 @@ class Perturbation:
     def apply(self, images: Tensor) -> Tensor:
         """Add the perturbation to N x 3 x H x W images and clip to [0, 1]."""
         if images.shape[1:] != self.delta.shape:
-            raise BadInput(
-                f"the perturbation is for images of {tuple(self.delta.shape[1:])}, not {tuple(images.shape[2:])}"
-            )
+            own, wanted = tuple(self.delta.shape[1:]), tuple(images.shape[2:])
+            raise BadInput(f"the perturbation is for images of {own}, not {wanted}")
         return (images + self.delta.to(images)).clamp(0.0, 1.0)
 
     def with_provenance(self, **facts: Any) -> Perturbation:

@@ -1,0 +1,60 @@
+"""Embedding many images: batches, evaluation mode, and a refusal of non-finite results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench.errors import VbenchError
+from vbench.types import Modality
+from vbench.victims.base import Edits, Victim, frozen
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """``embeddings``: N x D float32; ``predictions``: N class indices, None without a classifier."""
+
+    embeddings: Tensor
+    predictions: Tensor | None
+
+
+def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
+    """uint8 N x H x W x 3 pixels as N x 3 x H x W in [0, 1], on the victim's device and in its dtype."""
+    parameter = next(victim.parameters())
+    chunk = torch.from_numpy(np.array(pixels)) if isinstance(pixels, np.ndarray) else pixels
+    return chunk.to(parameter.device).permute(0, 3, 1, 2).contiguous().to(parameter.dtype) / 255
+
+
+def embed(
+    victim: Victim,
+    pixels: np.ndarray | Tensor,
+    modality: Modality,
+    edits: Edits | None = None,
+    what: str = "clean images",
+    batch: int = BATCH,
+) -> Embedded:
+    """Embed N images (uint8 N x H x W x 3) of one modality.
+
+    Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
+    """
+    embeddings, predictions = [], []
+    with frozen(victim), torch.no_grad():
+        for start in range(0, len(pixels), batch):
+            output = victim(to_images(pixels[start : start + batch], victim), modality, edits)
+            refuse_non_finite(output.embedding, victim, f"{what} {start}-{start + len(output.embedding) - 1}")
+            embeddings.append(output.embedding.float())
+            if output.logits is not None:
+                predictions.append(output.logits.argmax(1))
+    return Embedded(torch.cat(embeddings), torch.cat(predictions) if predictions else None)
+
+
+def refuse_non_finite(embedding: Tensor, victim: Victim, where: str) -> None:
+    """Raise :class:`VbenchError` when any value of N x D embeddings is NaN or infinite."""
+    bad = (~torch.isfinite(embedding)).any(1).sum().item()
+    if bad:
+        raise VbenchError(f"{victim.name}: {bad} of {len(embedding)} embeddings are not finite ({where})")

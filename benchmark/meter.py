@@ -1,0 +1,64 @@
+"""Counting what an attack costs: images sent forward for a gradient, seconds, memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+
+@dataclass
+class Meter:
+    """Counts while its ``with`` block runs.
+
+    ``evaluations``: images that passed the victim with gradients on; ``forwards``: images that passed
+    without. ``seconds``: wall clock. ``peak_memory``: bytes, of the GPU where the victim is on one, else the
+    process's resident set at its highest since the process started.
+    """
+
+    victim: nn.Module
+    evaluations: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+    peak_memory: int = 0
+    _handle: Any = field(default=None, repr=False)
+    _started: float = field(default=0.0, repr=False)
+
+    def __enter__(self) -> Meter:
+        self._handle = self.victim.register_forward_pre_hook(self._count)
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.remove()
+        device = next(self.victim.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.seconds += time.perf_counter() - self._started
+        self.peak_memory = peak_memory(device)
+
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if torch.is_grad_enabled():
+            self.evaluations += len(inputs[0])
+        else:
+            self.forwards += len(inputs[0])
+
+
+def peak_memory(device: torch.device) -> int:
+    """Highest memory use so far in bytes: of the GPU, or of this process on CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    info = psutil.Process().memory_info()
+    peak = getattr(info, "peak_wset", None)
+    if peak is not None:
+        return peak
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,92 @@
+"""The run record: everything a report needs about one run, in one JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vbench.packed import Packed
+
+SCHEMA = 1
+
+
+class TrialMetrics(BaseModel):
+    """Ranking metrics of one trial, shares in [0, 1]; means are over queries with a match."""
+
+    model_config = ConfigDict(extra="allow")
+
+    trial: str
+    r1: float
+    r5: float
+    r10: float
+    r20: float
+    map: float
+    minp: float
+    queries: int
+    skipped: int
+    tied_share: float
+
+
+class ControlRecord(BaseModel):
+    """One control of a universal attack, measured like the attack itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    trials: list[TrialMetrics]
+
+
+class Record(BaseModel):
+    """One (dataset and protocol, victim, attack, threat, seed) with its result.
+
+    ``id`` is the hash of ``config``. ``per_query`` holds arrays of trials x queries: rank of the first match
+    (0: no match in the gallery) and average precision (NaN there), clean and adversarial. Times are seconds,
+    memory is bytes. Unknown fields are kept, missing ones have defaults, so that old and new records mix.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: int = SCHEMA
+    id: str
+    created: str = ""
+    config: dict[str, Any]
+    protocol: str
+    synthetic: bool
+    knowledge: list[str] = Field(default_factory=list)
+    universal: bool = False
+    clean: list[TrialMetrics]
+    adversarial: list[TrialMetrics]
+    controls: list[ControlRecord] = Field(default_factory=list)
+    level: str = "pixel"
+    stealthy: bool | None = None
+    asr: float | None = None
+    drop_interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    per_query: dict[str, Packed] = Field(default_factory=dict)
+    size: dict[str, float] = Field(default_factory=dict)
+    cost: dict[str, float] = Field(default_factory=dict)
+    fit_log: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def file_name(self) -> str:
+        """Name of the record's file inside a store."""
+        safe = "".join(c if c.isalnum() or c in "_-" else "-" for c in self._label())
+        return f"{safe[:80]}-{self.id}.json"
+
+    def _label(self) -> str:
+        return f"{self.config['victim']['name']}-{self.config['attack']['name']}"
+
+    def mean(self, which: str, metric: str) -> float:
+        """Mean over trials of a metric of "clean" or "adversarial", in [0, 1]."""
+        trials = getattr(self, which)
+        return sum(getattr(trial, metric) for trial in trials) / len(trials)
+
+
+def config_id(config: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that name a configuration; equal configurations have equal ids."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,67 @@
+"""How alike clean and adversarial images are, for the record: L_inf, L2, PSNR, SSIM, changed pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity of N x 3 x H x W images in [0, 1], one value an image, at most 1.
+
+    Wang et al. 2004: Gaussian window of 11 pixels and sigma 1.5 over the valid area, K1 = 0.01, K2 = 0.03.
+    """
+    size = min(11, *a.shape[2:])
+    offset = torch.arange(size, dtype=a.dtype, device=a.device) - (size - 1) / 2
+    line = torch.exp(-(offset**2) / (2 * 1.5**2))
+    window = torch.outer(line, line) / line.sum() ** 2
+    channels = a.shape[1]
+    kernel = window.expand(channels, 1, size, size)
+
+    def blur(images: Tensor) -> Tensor:
+        return F.conv2d(images, kernel, groups=channels)
+
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+    covariance = blur(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (var_a + var_b + 0.03**2)
+    return (luminance * structure).mean((1, 2, 3))
+
+
+@dataclass
+class PerturbationSize:
+    """Running figures over batches of clean and adversarial images in [0, 1]."""
+
+    images: int = 0
+    linf: float = 0.0
+    _l2: float = field(default=0.0, repr=False)
+    _psnr: float = field(default=0.0, repr=False)
+    _ssim: float = field(default=0.0, repr=False)
+    _changed: float = field(default=0.0, repr=False)
+
+    def add(self, clean: Tensor, adversarial: Tensor) -> None:
+        """Take one batch (N x 3 x H x W) into account."""
+        change = (adversarial - clean).flatten(1)
+        self.images += len(clean)
+        self.linf = max(self.linf, change.abs().max().item())
+        self._l2 += change.norm(dim=1).sum().item()
+        # Unchanged images would have an infinite PSNR; 100 dB stands for "identical".
+        psnr = -10 * torch.log10(change.square().mean(1).clamp_min(1e-10))
+        self._psnr += psnr.sum().item()
+        self._ssim += ssim(clean, adversarial).sum().item()
+        self._changed += (change != 0).float().mean(1).sum().item()
+
+    def card(self) -> dict[str, float]:
+        """Means over images (``linf_levels`` is the largest change, in 8-bit levels)."""
+        count = max(self.images, 1)
+        return {
+            "linf_levels": self.linf * 255,
+            "l2": self._l2 / count,
+            "psnr_db": self._psnr / count,
+            "ssim": self._ssim / count,
+            "changed_share": self._changed / count,
+        }

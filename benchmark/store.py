@@ -1,0 +1,66 @@
+"""A folder of run records: found by configuration, written whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vbench.files import write_atomically
+from vbench.record import Record
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds: readable records, and the files that are not, each with the reason."""
+
+    records: list[Record]
+    broken: list[tuple[Path, str]]
+
+
+class RunStore:
+    """Records under one folder, one JSON file each."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, record_id: str) -> Record | None:
+        """The record of a configuration, None when there is none that can be read."""
+        for path in self.root.glob(f"*-{record_id}.json"):
+            record = _read(path)
+            if isinstance(record, Record):
+                return record
+        return None
+
+    def path(self, record: Record) -> Path:
+        """Where a record is, or will be, stored."""
+        return self.root / record.file_name
+
+    def write(self, record: Record) -> Path:
+        """Store a record, replacing one of the same configuration; returns its path."""
+        path = self.path(record)
+        write_atomically(path, record.model_dump_json(indent=1) + "\n")
+        return path
+
+    def read_all(self) -> Contents:
+        """Every record, oldest first; files that cannot be read are listed, never fatal."""
+        records, broken = [], []
+        for path in sorted(self.root.glob("*.json")):
+            found = _read(path)
+            if isinstance(found, Record):
+                records.append(found)
+            else:
+                broken.append((path, found))
+        return Contents(sorted(records, key=lambda record: record.created), broken)
+
+
+def _read(path: Path) -> Record | str:
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where + ': ' if where else ''}{first['msg']}"
+    except OSError as error:
+        return error.strerror or str(error)
