@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+from vbench.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,18 @@ class Recipe:
     padding: int = 0
     erasing: float = 0.0
     validation: float = 0.0
+
+    def stretched(self, epochs: int) -> Recipe:
+        """The same recipe over another number of epochs, warm-up and milestones in proportion."""
+        if epochs < 1:
+            raise BadInput(f"training needs at least 1 epoch, got {epochs}")
+        factor = epochs / self.epochs
+        return replace(
+            self,
+            epochs=epochs,
+            warmup_epochs=self.warmup_epochs * factor,
+            milestones=tuple(round(stone * factor) for stone in self.milestones),
+        )
 
 
 @runtime_checkable

@@ -1,0 +1,228 @@
+"""Training of any victim that declares a recipe and its losses."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench import __version__
+from vbench.data.base import Dataset
+from vbench.errors import BadInput, VbenchError
+from vbench.files import write_atomically
+from vbench.progress import say, track
+from vbench.train.augment import augment
+from vbench.train.images import TrainImages
+from vbench.train.optimise import make_optimizer, set_rate
+from vbench.train.resume import drop_state, fingerprint_of, load_state, save_state
+from vbench.train.sampler import PairedSampler
+from vbench.train.validation import held_out_labels, validate
+from vbench.victims.base import Victim
+from vbench.victims.checkpoint import sha256_of, write_checkpoint
+from vbench.victims.load import resolve_device
+from vbench.victims.recipe import Recipe, Trainable
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """``metadata`` is what the weights file says about itself; ``history`` the mean losses of each epoch."""
+
+    path: Path | None
+    metadata: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+def train_victim(
+    victim: Victim,
+    dataset: Dataset,
+    images: TrainImages,
+    seed: int,
+    epochs: int | None = None,
+    out: Path | None = None,
+    resume: bool = True,
+    quiet: bool = False,
+    device: str | torch.device = "auto",
+    recipe: Recipe | None = None,
+) -> TrainResult:
+    """Train ``victim`` in place by its own recipe, or by ``recipe``; it ends in evaluation mode.
+
+    The weights of the last epoch are kept: nothing is selected, and test identities are never looked at.
+    ``epochs`` stretches or shortens the recipe's schedule. With ``out`` the weights, a ``.json`` with their
+    metadata and a ``.csv`` of losses are written, and a state file after every epoch, from which the same
+    call goes on (``resume``) to the same bits. On the CPU a seed gives the same bits for a number of threads.
+
+    Raises BadInput if the victim cannot be trained or does not fit the data, VbenchError if a loss stops
+    being finite.
+    """
+    recipe = _settle(victim, recipe, epochs)
+    _check_fit(victim, dataset, images)
+    out = None if out is None else Path(out)
+    if out is not None and out.suffix != ".safetensors":
+        raise BadInput(f"{out}: weights are written as .safetensors; name the file so")
+    victim.to(resolve_device(device))
+    held_out = held_out_labels(images, recipe.validation, seed)
+    sampler = PairedSampler(
+        images.visible_labels, images.infrared_labels, recipe.identities, recipe.instances, held_out
+    )
+    optimizer = make_optimizer(victim, recipe)
+    fingerprint = fingerprint_of(_facts(victim, dataset, images, recipe, seed))
+    history: list[dict[str, float]] = []
+    state = load_state(out, fingerprint) if out is not None and resume else None
+    if state is not None:
+        victim.load_state_dict(state.model)
+        optimizer.load_state_dict(state.optimizer)
+        history = state.history
+        say(f"training goes on after epoch {state.epochs_done}", quiet)
+    start = state.epochs_done if state else 0
+    victim.train()
+    steps = _steps(sampler, start, recipe.epochs, seed)
+    total = (recipe.epochs - start) * sampler.batches
+    sums: dict[str, float] = {}
+    for step in track(steps, f"training {victim.name}", total, quiet):
+        rate = set_rate(optimizer, recipe, step.epoch, step.number / sampler.batches)
+        for name, value in _update(victim, optimizer, images, step, recipe).items():
+            sums[name] = sums.get(name, 0.0) + value / sampler.batches
+        if step.number + 1 == sampler.batches:
+            history.append({"epoch": step.epoch + 1, "rate": rate, **sums})
+            sums = {}
+            if out is not None:
+                save_state(out, fingerprint, step.epoch + 1, victim, optimizer, history)
+                write_atomically(out.with_suffix(".csv"), _as_csv(history))
+    victim.eval()
+    validation = validate(victim, dataset, images, held_out) if held_out else None
+    metadata = _metadata(victim, dataset, recipe, seed, held_out, validation)
+    if out is not None:
+        write_checkpoint(out, victim.state_dict(), metadata)
+        drop_state(out)
+    return TrainResult(out, metadata, history)
+
+
+@dataclass(frozen=True)
+class _Step:
+    epoch: int
+    number: int
+    visible: np.ndarray
+    infrared: np.ndarray
+    labels: np.ndarray
+    generator: torch.Generator
+
+
+def _steps(sampler: PairedSampler, start: int, epochs: int, seed: int) -> Iterator[_Step]:
+    for epoch in range(start, epochs):
+        rng = np.random.default_rng([seed, epoch])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        for number, (visible, infrared, labels) in enumerate(sampler.epoch(rng)):
+            yield _Step(epoch, number, visible, infrared, labels, generator)
+
+
+def _update(
+    victim: Victim, optimizer: torch.optim.Optimizer, images: TrainImages, step: _Step, recipe: Recipe
+) -> dict[str, float]:
+    device = next(victim.parameters()).device
+
+    def prepare(pixels: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(pixels)
+        return augment(batch, step.generator, recipe.flip, recipe.padding, recipe.erasing).to(device)
+
+    visible, infrared = prepare(images.visible[step.visible]), prepare(images.infrared[step.infrared])
+    losses = victim.training_losses(visible, infrared, torch.from_numpy(step.labels).to(device))
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        where = f"epoch {step.epoch + 1}, batch {step.number + 1}"
+        raise VbenchError(
+            f"training {victim.name}: the loss is not finite in {where}; lower the learning rate"
+        )
+    return values
+
+
+def _settle(victim: Victim, recipe: Recipe | None, epochs: int | None) -> Recipe:
+    if not isinstance(victim, Trainable):
+        raise BadInput(f"victim '{victim.name}' declares no training recipe; load released weights instead")
+    recipe = recipe or victim.recipe()
+    return recipe if epochs is None else recipe.stretched(epochs)
+
+
+def _check_fit(victim: Victim, dataset: Dataset, images: TrainImages) -> None:
+    classes = len(dataset.train_labels)
+    if victim.num_classes != classes:
+        raise BadInput(
+            f"victim '{victim.name}' was built for {victim.num_classes} identities, "
+            f"the training set of {dataset.split} has {classes}"
+        )
+    for pixels in (images.visible, images.infrared):
+        if tuple(pixels.shape[1:3]) != tuple(victim.input_size):
+            raise BadInput(
+                f"training images are {pixels.shape[1]}x{pixels.shape[2]}, "
+                f"victim '{victim.name}' takes {victim.input_size[0]}x{victim.input_size[1]}"
+            )
+
+
+def _facts(
+    victim: Victim, dataset: Dataset, images: TrainImages, recipe: Recipe, seed: int
+) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for array in (images.visible, images.infrared, images.visible_labels, images.infrared_labels):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return {
+        "victim": victim.name,
+        "options": victim.describe(),
+        "start": sha256_of(victim.state_dict()),
+        "recipe": dataclasses.asdict(recipe),
+        "split": dataset.split,
+        "seed": seed,
+        "images": digest.hexdigest(),
+        "device": next(victim.parameters()).device.type,
+    }
+
+
+def _metadata(
+    victim: Victim,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    held_out: tuple[int, ...],
+    validation: dict | None,
+) -> dict[str, Any]:
+    pids = {label: pid for pid, label in dataset.train_labels.items()}
+    return {
+        "schema": 1,
+        "victim": victim.name,
+        "options": victim.describe(),
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "protocol": dataset.protocol,
+        "split": dataset.split,
+        "epoch": recipe.epochs,
+        "selection": "last epoch",
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "held_out_pids": [pids[label] for label in held_out],
+        "validation": validation,
+        "sha256": sha256_of(victim.state_dict()),
+        "device": next(victim.parameters()).device.type,
+        "threads": torch.get_num_threads(),
+        "vbench": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _as_csv(history: list[dict[str, float]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
