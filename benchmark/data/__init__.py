@@ -1,0 +1,17 @@
+"""Data sets: readers, protocols, images. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from vbench.data.base import Dataset, Sample, Trial
+from vbench.data.open import open_dataset
+from vbench.data.protocols import all_protocols, default_protocol, parse_protocol
+
+__all__ = [
+    "Dataset",
+    "Sample",
+    "Trial",
+    "all_protocols",
+    "default_protocol",
+    "open_dataset",
+    "parse_protocol",
+]

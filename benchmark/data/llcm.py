@@ -1,0 +1,102 @@
+"""LLCM in its owner's folder layout (Zhang and Wang, CVPR 2023)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vbench.data.base import Dataset, Sample
+from vbench.data.folders import Camera, Shots, absence_notes, read_folders, stray_note
+from vbench.data.galleries import draw_galleries, index_galleries
+from vbench.data.labels import one_sided_note, training_samples
+from vbench.data.listings import Line, read_ids, read_list, refuse_shared_images
+from vbench.data.protocols import Protocol
+from vbench.errors import BadInput
+from vbench.types import Modality
+
+CAMERAS = {
+    Modality.VISIBLE: tuple(
+        Camera(f"test_vis/cam{number}", number, Modality.VISIBLE) for number in range(1, 10)
+    ),
+    # The set has no infrared camera 3.
+    Modality.INFRARED: tuple(
+        Camera(f"test_nir/cam{number}", number, Modality.INFRARED) for number in (1, 2, 4, 5, 6, 7, 8, 9)
+    ),
+}
+TRAIN_LISTS = {Modality.VISIBLE: "idx/train_vis.txt", Modality.INFRARED: "idx/train_nir.txt"}
+TEST_IDS = "idx/test_id.txt"
+EXPECTED = "idx/train_vis.txt, idx/train_nir.txt, idx/test_id.txt, test_vis/ and test_nir/"
+
+#: The training lists carry no camera that a protocol would use.
+_NO_CAMERA = 0
+
+
+def read_train(root: Path) -> dict[Modality, list[Line]]:
+    """The two training lists by modality.
+
+    Raises :class:`BadInput`, naming file and line, for a malformed list or an image in both.
+    """
+    lines = {modality: read_list(root, name) for modality, name in TRAIN_LISTS.items()}
+    refuse_shared_images(root, {TRAIN_LISTS[modality]: lines[modality] for modality in lines})
+    return lines
+
+
+def train_samples(lines: dict[Modality, list[Line]]) -> dict[Modality, tuple[Sample, ...]]:
+    """Samples of the lists: pid = label + ``TRAIN_PID_OFFSET``, camera 0 (not recorded)."""
+    return {modality: training_samples(lines[modality], _NO_CAMERA, modality) for modality in Modality}
+
+
+def read_test(root: Path, pids: list[int]) -> dict[Modality, Shots]:
+    """All test images by modality, whether a protocol draws them or not."""
+    return {modality: read_folders(root, pids, CAMERAS[modality]) for modality in Modality}
+
+
+def read_llcm(root: Path, protocol: Protocol, synthetic: bool = False) -> Dataset:
+    """Read LLCM in one direction.
+
+    Training pids are label + ``TRAIN_PID_OFFSET``, training cameras 0 (not recorded); a test pid is the
+    number of its folder. Every test image of one modality is a query; each of the ten galleries holds one
+    image per test id and camera of the other. (The owner's released script for visible-to-infrared swaps
+    these roles; this does not.) Raises :class:`BadInput` for a broken list, a training image among the
+    test images, or when no query or gallery image is left.
+    """
+    pids = read_ids(root, TEST_IDS)
+    lines = read_train(root)
+    test = read_test(root, pids)
+    refuse_leak(root, lines, test)
+    train = train_samples(lines)
+    asked = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
+    query, candidates = test[asked], test[asked.other]
+    for side, modality in (("query", asked), ("gallery", asked.other)):
+        if not test[modality].groups:
+            folder = CAMERAS[modality][0].folder.split("/")[0]
+            raise BadInput(f"{root}: no {side} image: no identity of {TEST_IDS} has images under {folder}/")
+    galleries = draw_galleries(candidates.groups, protocol.shots_per_camera)
+    gallery, trials = index_galleries(galleries, candidates.samples, len(query.samples))
+    notes = one_sided_note("training", *train.values())
+    for modality, shots in test.items():
+        notes += absence_notes("test", pids, CAMERAS[modality], shots.samples)
+    notes += stray_note([stray for shots in test.values() for stray in shots.strays])
+    return Dataset(
+        name="llcm",
+        root=root,
+        protocol=str(protocol),
+        metric="llcm",
+        split="llcm",
+        synthetic=synthetic,
+        train_visible=train[Modality.VISIBLE],
+        train_infrared=train[Modality.INFRARED],
+        query=query.samples,
+        gallery=gallery,
+        trials=trials,
+        notes=tuple(notes),
+    )
+
+
+def refuse_leak(root: Path, train: dict[Modality, list[Line]], test: dict[Modality, Shots]) -> None:
+    """Raise :class:`BadInput`, naming file and line, when a training image is among the test images."""
+    tested = {sample.path for shots in test.values() for sample in shots.samples}
+    for modality, lines in train.items():
+        for line in lines:
+            if line.path in tested:
+                where = f"{root / TRAIN_LISTS[modality]}, line {line.number}"
+                raise BadInput(f"{where}: {line.path} is a test image; training and test must not overlap")
