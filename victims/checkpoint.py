@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,8 @@ def _parse_metadata(header: Mapping[str, str] | None, path: Path) -> dict[str, A
 
 def _load_restricted(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(_allowed_globals()):
+        with torch.serialization.safe_globals(_allowed_globals()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on the pickle protocol of files it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or cut file can make the reader fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
