@@ -40,7 +40,9 @@ def rank_embeddings(
     block = _distance_blocks(query, gallery, similarity)
     shape = (len(query), len(gallery))
     trial = TrialLabels.build(query_ids, gallery_ids, query_cams, gallery_cams, protocol, shape, query.device)
-    return rank_blocks(block, trial, max_rank, chunk or max(1, _ENTRIES // shape[1]))
+    if chunk is None:
+        chunk = max(1, _ENTRIES // shape[1])
+    return rank_blocks(block, trial, max_rank, chunk)
 
 
 def ranking_distance(query: Tensor, gallery: Tensor, similarity: str = "cosine") -> Tensor:
@@ -50,7 +52,8 @@ def ranking_distance(query: Tensor, gallery: Tensor, similarity: str = "cosine")
     Worked out in float64 and rounded to float32, so that embeddings that are equal, as after an attack that
     collapses them, give equal distances and count as ties instead of being ordered by rounding noise.
 
-    Raises :class:`VbenchError` for an embedding that is not finite, :class:`BadInput` for shapes that do not fit.
+    Raises :class:`VbenchError` for an embedding that is not finite and :class:`BadInput` for shapes that do not
+    fit.
     """
     return _distance_blocks(query, gallery, similarity)(slice(None))
 
@@ -60,7 +63,8 @@ def _distance_blocks(query: Tensor, gallery: Tensor, similarity: str) -> Callabl
         raise unknown_name("similarity", similarity, _SIMILARITIES)
     if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
         raise BadInput(
-            f"embeddings must be queries x D and gallery x D, got {tuple(query.shape)} and {tuple(gallery.shape)}"
+            "embeddings must be queries x D and gallery x D, "
+            f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
         )
     query, gallery = _wide("query", query), _wide("gallery", gallery)
     if similarity == "cosine":
@@ -75,6 +79,6 @@ def _wide(side: str, embedding: Tensor) -> Tensor:
     broken = (~torch.isfinite(embedding).all(1)).nonzero()
     if len(broken):
         raise VbenchError(
-            f"{side} embedding {int(broken[0])} is not finite ({len(broken)} of {len(embedding)} {side} embeddings)"
+            f"{side} embedding {int(broken[0])} is not finite ({len(broken)} of {len(embedding)} are not)"
         )
     return embedding.double()

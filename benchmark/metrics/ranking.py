@@ -14,7 +14,7 @@ from vbench.metrics.positions import nearer, positions
 from vbench.metrics.removal import IDENTITY_CMC, Protocol, removed
 from vbench.metrics.result import RankMetrics, summarise
 
-#: Distances held at once where the caller sets no chunk: small enough for a CPU's cache, large enough for a GPU.
+#: Distances held at once where the caller sets no chunk: few enough for a CPU's cache, many enough for a GPU.
 _ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
@@ -34,10 +34,10 @@ def rank_metrics(
     length Q and G. ``chunk``: queries worked on at once (memory grows with ``chunk * G``); it changes
     nothing else.
 
-    Removal (junk). sysu: queries of camera 3 lose gallery camera 2, and the mirror of that for visible queries;
-    llcm: images of the query's own identity and camera; regdb: nothing. Removed images hold no rank.
+    Removal (junk). sysu: queries of camera 3 lose gallery camera 2, and its mirror for visible queries; llcm:
+    images of the query's own identity and camera; regdb: nothing. Removed images hold no rank.
     CMC. sysu, llcm: the kept list reduced to identities, each at its best image; regdb: images. Denominator:
-    valid queries. mAP and mINP always use the full kept list; see :class:`RankMetrics` for their denominators.
+    valid queries. mAP and mINP use the full kept list in every protocol; denominators in :class:`RankMetrics`.
     Ties. The image that comes first in the gallery ranks first.
     No match. A query whose identity is not among its kept gallery images enters no mean.
 

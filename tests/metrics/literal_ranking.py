@@ -45,6 +45,8 @@ def literal_ranking(distance, query_ids, gallery_ids, query_cams, gallery_cams, 
         penalties.append(so_far[last] / (last + 1.0))
         at_each = [found / (position + 1.0) for position, found in enumerate(so_far)]
         precisions.append(sum(p for p, is_hit in zip(at_each, hit, strict=True) if is_hit) / hit.sum())
+    if not curves:
+        raise ValueError("every query is without a match")
     precisions, penalties = np.array(precisions), np.array(penalties)
     cmc = np.sum(curves, axis=0) / len(curves)
     return cmc, np.nanmean(precisions), np.nanmean(penalties), np.array(firsts), precisions, penalties
