@@ -52,8 +52,8 @@ def ranking_distance(query: Tensor, gallery: Tensor, similarity: str = "cosine")
     Worked out in float64 and rounded to float32, so that embeddings that are equal, as after an attack that
     collapses them, give equal distances and count as ties instead of being ordered by rounding noise.
 
-    Raises :class:`VbenchError` for an embedding that is not finite and :class:`BadInput` for shapes that do not
-    fit.
+    Raises :class:`VbenchError` for an embedding that is not finite, :class:`BadInput` for a shape that does
+    not fit.
     """
     return _distance_blocks(query, gallery, similarity)(slice(None))
 

@@ -51,7 +51,7 @@ class TrialLabels:
         shape: tuple[int, int],
         device: torch.device,
     ) -> TrialLabels:
-        """Check labels against ``shape`` (queries, gallery) and group them; :class:`BadInput` for a misfit."""
+        """Check labels against ``shape`` (queries, gallery) and group them, or raise :class:`BadInput`."""
         check_protocol(protocol)
         check_cameras(protocol, query_cams, gallery_cams)
         if 0 in shape:

@@ -37,7 +37,7 @@ def rank_metrics(
     Removal (junk). sysu: queries of camera 3 lose gallery camera 2, and its mirror for visible queries; llcm:
     images of the query's own identity and camera; regdb: nothing. Removed images hold no rank.
     CMC. sysu, llcm: the kept list reduced to identities, each at its best image; regdb: images. Denominator:
-    valid queries. mAP and mINP use the full kept list in every protocol; denominators in :class:`RankMetrics`.
+    valid queries. mAP and mINP use the full kept list everywhere; denominators in :class:`RankMetrics`.
     Ties. The image that comes first in the gallery ranks first.
     No match. A query whose identity is not among its kept gallery images enters no mean.
 

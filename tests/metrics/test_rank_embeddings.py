@@ -99,7 +99,8 @@ def test_memory_stays_bounded_with_a_gallery_of_100_000():
 
         torch.set_num_threads(1)
         generator = torch.Generator().manual_seed(0)
-        query, gallery = torch.randn(400, 8, generator=generator), torch.randn(100_000, 8, generator=generator)
+        query = torch.randn(400, 8, generator=generator)
+        gallery = torch.randn(100_000, 8, generator=generator)
         ids = np.arange(100_000) // 10
         labels = (np.arange(400), ids, np.full(400, 6), np.full(100_000, 1))
         rank_embeddings(query[:2], gallery[:100], labels[0][:2], ids[:100], [6, 6], [1] * 100)
