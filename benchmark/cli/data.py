@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Check data sets, write synthetic ones, list protocols.")
 
-_MOST_SHOWN = 50
-
 
 @app.command()
 def verify(
@@ -97,9 +95,6 @@ def _lines(report: Report) -> list[str]:
         by_split.setdefault(split, []).append(f"{where} {number}")
     lines += [f"  {split}: {', '.join(parts)}" for split, parts in by_split.items()]
     lines += [f"note: {note}" for note in report.notes]
-    lines += [f"PROBLEM: {problem}" for problem in report.problems[:_MOST_SHOWN]]
-    left = len(report.problems) - _MOST_SHOWN
-    if left > 0:
-        lines.append(f"PROBLEM: and {left} more")
+    lines += [f"PROBLEM: {problem}" for problem in report.problems]
     lines.append("no problem found" if report.ok else f"{len(report.problems)} problems")
     return lines

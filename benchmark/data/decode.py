@@ -16,6 +16,9 @@ FILTERS = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BIL
 #: its colours. Others (CMYK, 16 bit, transparency) have several readings, so they are refused.
 _MODES = ("RGB", "L", "P")
 
+#: A picture of a person is far smaller; a damaged header may claim gigabytes.
+_MOST_PIXELS = 40_000_000
+
 
 class Unreadable(Exception):
     """Why a file cannot be used as an image; the text is a few words."""
@@ -36,6 +39,10 @@ def open_rgb(path: Path) -> Image.Image:
         with Image.open(path) as image:
             if image.mode not in _MODES:
                 raise Unreadable(f"mode {image.mode}; save it as 8-bit RGB or grey-scale")
+            if image.width * image.height > _MOST_PIXELS:
+                raise Unreadable(
+                    f"{image.width} x {image.height} pixels, too large for a picture of a person"
+                )
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
     except FileNotFoundError:
