@@ -86,8 +86,8 @@ class People:
 
     ``body``, ``head``, ``upper``, ``lower``, ``extras`` are namespaces of shape parameters, lengths as a
     share of body height. ``palette`` is n x materials x 3, visible albedo in [0, 1]; ``reflectance`` is
-    n x materials, infrared albedo in [0, 1], drawn independently of the palette, which infrared pictures
-    never read.
+    n x materials, infrared albedo in [0, 1]; the two share nothing but whether a print is lighter or darker
+    than its ground. Infrared pictures never read the palette.
     """
 
     body: SimpleNamespace
@@ -118,14 +118,15 @@ class People:
 def draw_people(seed: int, pids: Sequence[int]) -> People:
     """Draw the identities numbered ``pids``; each depends on the seed and its own number alone."""
     draws = Draws(seed, Stream.IDENTITY, ((pid,) for pid in pids), questions=128)
+    signs = _signs(draws)
     return People(
         body=_body(draws),
         head=_head(draws),
         upper=_upper(draws),
         lower=_lower(draws),
         extras=_extras(draws),
-        reflectance=_reflectance(draws),
-        palette=_palette(draws),
+        reflectance=_reflectance(draws, signs),
+        palette=_palette(draws, signs),
     )
 
 
@@ -198,17 +199,8 @@ def _extras(draws: Draws) -> SimpleNamespace:
     )
 
 
-def _reflectance(draws: Draws) -> np.ndarray:
-    levels = {material: draws.uniform(0.12, 0.95) for material in Material}
-    levels[Material.SKIN] = draws.uniform(0.55, 0.75)
-    levels[Material.HAIR] = draws.uniform(0.08, 0.6)
-    for second, first in _CONTRASTS.items():
-        levels[second] = _away_from(levels[first], draws)
-    return np.stack([levels[material] for material in Material], axis=1)
-
-
-#: A second colour, a print or a bag that cannot be told from its ground would carry no identity.
-_CONTRASTS = {
+#: What is printed on, worn over or seen against what.
+_GROUNDS = {
     Material.UPPER_SECOND: Material.UPPER,
     Material.LOWER_SECOND: Material.LOWER,
     Material.INNER: Material.UPPER,
@@ -216,23 +208,42 @@ _CONTRASTS = {
     Material.BAG: Material.UPPER,
 }
 
-
-def _away_from(level: np.ndarray, draws: Draws) -> np.ndarray:
-    """A level in [0.1, 0.95] at least 0.25 from ``level``."""
-    step = draws.uniform(0.25, 0.6)
-    up = draws.yes(0.5) > 0
-    up = np.where(level + step > 0.95, False, np.where(level - step < 0.1, True, up))
-    return np.clip(np.where(up, level + step, level - step), 0.1, 0.95).astype(np.float32)
+#: Grounds stay away from black and white, so that there is room for something lighter and something darker.
+_GROUND_RANGE = (0.36, 0.64)
 
 
-def _palette(draws: Draws) -> np.ndarray:
-    values = {material: draws.uniform(0.12, 0.92) for material in Material}
-    for second, first in _CONTRASTS.items():
-        values[second] = _away_from(values[first], draws)
-    colours = [_colour(draws.uniform(), draws.uniform(0.0, 0.85), values[material]) for material in Material]
+def _signs(draws: Draws) -> dict[Material, np.ndarray]:
+    """Whether each second material is lighter (1) or darker (-1) than its ground, to any camera.
+
+    Weave and print are structure: infrared changes their contrast but seldom turns it round.
+    """
+    return {second: draws.yes(0.5) * 2 - 1 for second in _GROUNDS}
+
+
+def _levels(draws: Draws, signs: dict[Material, np.ndarray]) -> dict[Material, np.ndarray]:
+    """A brightness in [0, 1] for each material; two calls share ``signs`` and nothing else."""
+    grounds = set(_GROUNDS.values())
+    ranges = {material: _GROUND_RANGE if material in grounds else (0.12, 0.92) for material in Material}
+    levels = {material: draws.uniform(*ranges[material]) for material in Material}
+    for second, ground in _GROUNDS.items():
+        levels[second] = levels[ground] + signs[second] * draws.uniform(0.22, 0.36)
+    return levels
+
+
+def _reflectance(draws: Draws, signs: dict[Material, np.ndarray]) -> np.ndarray:
+    levels = _levels(draws, signs)
+    levels[Material.SKIN] = draws.uniform(0.55, 0.75)
+    return np.stack([levels[material] for material in Material], axis=1)
+
+
+def _palette(draws: Draws, signs: dict[Material, np.ndarray]) -> np.ndarray:
+    values = _levels(draws, signs)
+    colours = [
+        _colour(draws.uniform(), 0.75 * draws.uniform() ** 2, values[material]) for material in Material
+    ]
     colours[Material.SKIN] = _skin(draws.uniform())
     colours[Material.HAIR] = _colour(
-        draws.uniform(0.03, 0.13), draws.uniform(0.1, 0.7), draws.uniform(0.08, 0.6)
+        draws.uniform(0.03, 0.13), draws.uniform(0.1, 0.7), values[Material.HAIR]
     )
     return np.stack(colours, axis=1)
 

@@ -44,7 +44,7 @@ def draw_scenes(seed: int, keys: Sequence[Sequence[int]]) -> Scene:
         scale=draws.uniform(0.94, 1.04),
         shift_x=draws.bell(0.025),
         shift_y=draws.bell(0.02),
-        yaw=draws.bell(0.9),
+        yaw=draws.bell(0.7),
         lean=draws.bell(0.05),
         leg_swing=(draws.uniform(0.0, 0.2), draws.uniform(0.0, 0.2)),
         knee=(draws.bell(0.16), draws.bell(0.16)),

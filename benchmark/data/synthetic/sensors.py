@@ -54,8 +54,8 @@ def cameras(numbers: np.ndarray, modality: Modality) -> Cameras:
         )
 
     return Cameras(
-        wall=surface(0, 0.35, 0.75),
-        floor=surface(3, 0.2, 0.6),
+        wall=surface(0, 0.16, 0.34) if infrared else surface(0, 0.35, 0.75),
+        floor=surface(3, 0.1, 0.24) if infrared else surface(3, 0.2, 0.6),
         horizon=trait(6, 0.62, 0.88),
         cast=np.ones((len(numbers), 1), np.float32)
         if infrared
@@ -98,8 +98,8 @@ def expose(canvas: Canvas, camera: Cameras, scene: Scene, noise: np.ndarray) -> 
     light = scene.light
     slope = spread(0.5 * light[:, 0]) * canvas.x + spread(0.18 * light[:, 1]) * (canvas.y - np.float32(0.5))
     edge = (canvas.x * np.float32(2.0)) ** 2 + (canvas.y - np.float32(0.5)) ** 2
-    lit = spread(camera.gain * (1.0 + 0.12 * light[:, 2])) * (1.0 + slope) - spread(camera.falloff) * edge
-    cast = camera.cast * (1.0 + 0.05 * light[:, 3 : 3 + camera.cast.shape[1]])
+    lit = spread(camera.gain * (1.0 + 0.15 * light[:, 2])) * (1.0 + slope) - spread(camera.falloff) * edge
+    cast = camera.cast * (1.0 + 0.07 * light[:, 3 : 3 + camera.cast.shape[1]])
     pixels = canvas.pixels * lit[:, None] * cast[:, :, None, None].astype(np.float32)
     contrast = camera.contrast[:, None, None, None]
     pixels = (pixels - np.float32(0.45)) * contrast + np.float32(0.45)
