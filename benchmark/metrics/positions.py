@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 #: Up to this many matches per query, counting nearer entries costs less than sorting the row; measured on a
-#: CPU at 301 to 3010 gallery images, where the two meet between 40 and 50.
+#: CPU at 301 and 3010 gallery images, where the two meet between 32 and 48.
 _COUNT_UP_TO = 32
 
 
