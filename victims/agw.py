@@ -135,7 +135,9 @@ class AGW(Victim):
         embedding = l2_normalise(neck if self.embedding == "neck" else pooled)
         return VictimOutput(embedding, self.classifier(neck), features)
 
-    def training_losses(self, visible: Tensor, infrared: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def training_losses(
+        self, visible: Tensor, infrared: Tensor, labels: Tensor, label_smoothing: float = 0.0
+    ) -> dict[str, Tensor]:
         """Identity cross-entropy and weighted regularised triplet of a paired batch.
 
         Both modalities go through the shared stages as one batch, so its batch normalisation sees both.
@@ -150,9 +152,8 @@ class AGW(Victim):
         pooled = gem_pool(current)
         logits = self.classifier(self.neck(pooled))
         both = torch.cat((labels, labels))
-        smoothing = self.recipe().label_smoothing
         return {
-            "identity": F.cross_entropy(logits, both, label_smoothing=smoothing),
+            "identity": F.cross_entropy(logits, both, label_smoothing=label_smoothing),
             "triplet": weighted_regularised_triplet(pooled, both),
         }
 

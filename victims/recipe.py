@@ -62,7 +62,9 @@ class Trainable(Protocol):
         """Settings for this instance (they may depend on its width)."""
         ...
 
-    def training_losses(self, visible: Tensor, infrared: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def training_losses(
+        self, visible: Tensor, infrared: Tensor, labels: Tensor, label_smoothing: float = 0.0
+    ) -> dict[str, Tensor]:
         """Named scalar losses, to be summed, of a paired batch.
 
         ``visible`` and ``infrared`` are N x 3 x H x W in [0, 1]; row i of both shows identity ``labels[i]``.

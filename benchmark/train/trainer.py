@@ -64,7 +64,7 @@ def train_victim(
     Raises BadInput if the victim cannot be trained or does not fit the data, VbenchError if a loss stops
     being finite.
     """
-    recipe = _settle(victim, recipe, epochs)
+    recipe = recipe_of(victim, epochs, recipe)
     _check_fit(victim, dataset, images)
     out = None if out is None else Path(out)
     if out is not None and out.suffix != ".safetensors":
@@ -107,6 +107,17 @@ def train_victim(
     return TrainResult(out, metadata, history)
 
 
+def recipe_of(victim: Victim, epochs: int | None = None, recipe: Recipe | None = None) -> Recipe:
+    """The recipe a victim is trained by: its own unless given, over its own number of epochs unless given.
+
+    Raises BadInput for a victim that cannot be trained.
+    """
+    if not isinstance(victim, Trainable):
+        raise BadInput(f"victim '{victim.name}' declares no training recipe; load released weights instead")
+    chosen = recipe or victim.recipe()
+    return chosen if epochs is None else chosen.stretched(epochs)
+
+
 @dataclass(frozen=True)
 class _Step:
     epoch: int
@@ -135,7 +146,8 @@ def _update(
         return augment(batch, step.generator, recipe.flip, recipe.padding, recipe.erasing).to(device)
 
     visible, infrared = prepare(images.visible[step.visible]), prepare(images.infrared[step.infrared])
-    losses = victim.training_losses(visible, infrared, torch.from_numpy(step.labels).to(device))
+    labels = torch.from_numpy(step.labels).to(device)
+    losses = victim.training_losses(visible, infrared, labels, label_smoothing=recipe.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()
     optimizer.step()
@@ -146,13 +158,6 @@ def _update(
             f"training {victim.name}: the loss is not finite in {where}; lower the learning rate"
         )
     return values
-
-
-def _settle(victim: Victim, recipe: Recipe | None, epochs: int | None) -> Recipe:
-    if not isinstance(victim, Trainable):
-        raise BadInput(f"victim '{victim.name}' declares no training recipe; load released weights instead")
-    recipe = recipe or victim.recipe()
-    return recipe if epochs is None else recipe.stretched(epochs)
 
 
 def _check_fit(victim: Victim, dataset: Dataset, images: TrainImages) -> None:

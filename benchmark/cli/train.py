@@ -1,0 +1,94 @@
+"""``vbench train``: train a victim on a dataset's training identities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    dataset: Annotated[str, typer.Option(help="Folder layout of the data: sysu, regdb or llcm.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option(help="Weights file to write; ends in .safetensors.")],
+    victim: Annotated[str, typer.Option(help="Victim to train; see 'vbench list victims'.")] = "agw",
+    protocol: Annotated[
+        str | None, typer.Option(help="Protocol id; decides the split.", show_default="the layout's default")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Stretch the recipe.", show_default="the recipe's")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights on the CPU.")] = 0,
+    thin: Annotated[
+        bool, typer.Option("--thin/--full", help="The small network for CPUs, or the authors'.")
+    ] = True,
+    size: Annotated[
+        str | None, typer.Option(help="Height x width in pixels.", show_default="the victim's")
+    ] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="ImageNet ResNet-50 weights of torchvision, to start from (--full).")
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Share of training identities left out and measured.", show_default="the recipe's"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps decoded images.", show_default="none")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an unfinished run of the same settings.")] = True,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Train a victim; write its weights, a .json that says where they come from and a .csv of losses.
+
+    Only training identities are used, and the last epoch is kept.
+    """
+    from dataclasses import replace
+
+    import torch
+
+    from vbench.cli.data import parse_size
+    from vbench.data import open_dataset
+    from vbench.errors import BadInput
+    from vbench.registry import victims
+    from vbench.train import load_train_images, train_victim
+    from vbench.train.trainer import recipe_of
+    from vbench.victims.load import build_victim, resolve_device
+    from vbench.victims.pretrained import start_from_imagenet
+
+    if out.suffix != ".safetensors":
+        raise BadInput(f"--out {out}: weights are written as .safetensors; name the file so")
+    resolve_device(device)
+    victim_class = victims.load(victim)
+    options = dict(getattr(victim_class, "THIN", {})) if thin else {}
+    if size is not None:
+        options["input_size"] = parse_size(size)
+    opened = open_dataset(dataset, root, protocol)
+    built = build_victim(
+        victim_class,
+        num_classes=len(opened.train_labels),
+        device="cpu",
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
+    recipe = recipe_of(built, epochs)
+    if validation is not None:
+        recipe = replace(recipe, validation=validation)
+    if pretrained is not None:
+        start_from_imagenet(built, pretrained)
+    images = load_train_images(opened, built.input_size, built.resize_filter, cache_dir=cache, quiet=quiet)
+    result = train_victim(
+        built, opened, images, seed, out=out, resume=resume, quiet=quiet, device=device, recipe=recipe
+    )
+    typer.echo(f"weights: {result.path}")
+    found = result.metadata["validation"]
+    if found is None:
+        typer.echo("no training identity was left out, so nothing was measured")
+    elif "skipped" in found:
+        typer.echo(f"validation on left-out training identities was not possible: {found['skipped']}")
+    else:
+        typer.echo(
+            f"{found['identities']} training identities left out of training: "
+            f"Rank-1 {found['rank1']:.1f} %, mAP {found['mAP']:.1f} %"
+        )
