@@ -42,9 +42,10 @@ class ControlRecord(BaseModel):
 class Record(BaseModel):
     """One (dataset and protocol, victim, attack, threat, seed) with its result.
 
-    ``id`` is the hash of ``config``. ``per_query`` holds arrays of trials x queries: rank of the first match
-    (0: no match in the gallery) and average precision (NaN there), clean and adversarial. Times are seconds,
-    memory is bytes. Unknown fields are kept, missing ones have defaults, so that old and new records mix.
+    ``id`` is the hash of ``config``; ``label`` names the attack with the settings that are not its defaults.
+    ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
+    average precision (NaN there), clean and adversarial. Times are seconds, memory is bytes. Unknown fields
+    are kept, missing ones have defaults, so that old and new records mix.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -55,6 +56,7 @@ class Record(BaseModel):
     config: dict[str, Any]
     protocol: str
     synthetic: bool
+    label: str = ""
     knowledge: list[str] = Field(default_factory=list)
     universal: bool = False
     clean: list[TrialMetrics]

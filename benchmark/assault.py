@@ -1,0 +1,118 @@
+"""Applying an attack to one side of a ranking, under the eyes of the threat model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
+from vbench.attacks.perturbation import Perturbation
+from vbench.embed import BATCH, refuse_non_finite, to_images
+from vbench.errors import BadInput, VbenchError
+from vbench.meter import Meter
+from vbench.progress import track
+from vbench.similarity import PerturbationSize
+from vbench.threat import ThreatModel
+from vbench.types import Modality, Side
+from vbench.victims.base import Edits, frozen
+from vbench.workbench import Workbench
+
+
+@dataclass
+class Assaulted:
+    """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost."""
+
+    embeddings: Tensor
+    evaluations: int
+    seconds: float
+    peak_memory: int
+
+
+def assault(
+    bench: Workbench,
+    side: Side,
+    attack: Attack,
+    threat: ThreatModel,
+    seed: int,
+    perturbation: Perturbation | None,
+    edits: Edits,
+    size: PerturbationSize,
+    quiet: bool = False,
+) -> Assaulted:
+    """Craft, enforce the budget, check it, and embed every image of one side.
+
+    Universal attacks apply ``perturbation``; ``edits`` are the attacker's feature edits on this side.
+    ``size`` collects how large the changes are. Raises :class:`VbenchError` when the attack breaks the
+    budget or yields non-finite pixels, or the victim non-finite embeddings.
+    """
+    victim, modality, pixels = bench.victim, bench.modality(side), bench.pixels[side]
+    embeddings: list[Tensor] = []
+    meter = Meter(victim)
+    prototypes = {}
+    if not attack.universal and "training" in attack.knowledge:
+        prototypes = {modality: bench.training.prototypes(modality) for modality in Modality}
+    for start in track(range(0, len(pixels), BATCH), f"{attack.name} on {side.value} images", quiet=quiet):
+        rows = slice(start, min(start + BATCH, len(pixels)))
+        clean = to_images(pixels[rows], victim)
+        with meter:
+            adversarial = _craft(bench, side, attack, threat, seed, perturbation, prototypes, clean, rows)
+        shown = _enforced(threat, clean, adversarial, attack)
+        size.add(clean, shown)
+        with frozen(victim), torch.no_grad():
+            embedding = victim(shown, modality, edits).embedding
+        refuse_non_finite(
+            embedding, victim, f"attack {attack.name}, {side.value} images {start}-{rows.stop - 1}"
+        )
+        embeddings.append(embedding.float())
+    return Assaulted(torch.cat(embeddings), meter.evaluations, meter.seconds, meter.peak_memory)
+
+
+def _craft(
+    bench: Workbench,
+    side: Side,
+    attack: Attack,
+    threat: ThreatModel,
+    seed: int,
+    perturbation: Perturbation | None,
+    prototypes: Mapping[Modality, Tensor],
+    clean: Tensor,
+    rows: slice,
+) -> Tensor:
+    if not isinstance(attack, PerImageAttack):
+        if perturbation is None:
+            raise VbenchError(f"attack '{attack.name}' is universal and has no perturbation to apply")
+        return perturbation.apply(clean)
+    context = Context(
+        threat,
+        image_seeds(seed, side, rows),
+        bench.clean[side].embeddings[rows].to(clean),
+        prototypes,
+        _gallery(bench, side, rows) if "gallery" in attack.knowledge else None,
+    )
+    return attack.perturb(bench.victim, clean, bench.modality(side), context)
+
+
+def _gallery(bench: Workbench, side: Side, rows: slice) -> Gallery:
+    if side is not Side.QUERY:
+        raise BadInput("gallery knowledge means knowing what a query is ranked against: use --side query")
+    found = bench.clean[Side.GALLERY].embeddings
+    ids, query_ids = bench.ids(Side.GALLERY), bench.ids(Side.QUERY)[rows]
+    return Gallery(found, ids.to(found.device), query_ids.to(found.device))
+
+
+def _enforced(threat: ThreatModel, clean: Tensor, adversarial: Tensor, attack: Attack) -> Tensor:
+    try:
+        shown = threat.enforce(clean, adversarial)
+        threat.check(clean, shown)
+    except VbenchError as error:
+        raise VbenchError(f"attack '{attack.name}': {error}") from error
+    return shown
+
+
+def image_seeds(seed: int, side: Side, rows: slice) -> tuple[int, ...]:
+    """A seed for every image, from the run's seed, the side and the image's position there."""
+    base = seed * 1_000_003 + (0 if side is Side.QUERY else 500_009)
+    return tuple((base * 2_000_003 + row) % (1 << 63) for row in range(rows.start, rows.stop))

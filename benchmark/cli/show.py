@@ -1,0 +1,109 @@
+"""``vbench list``, ``describe`` and ``doctor``: what is there, without doing anything."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tabulate import tabulate
+
+from vbench.registry import Registry, attacks, victims
+
+
+class Kind(str, Enum):
+    """What can be listed."""
+
+    ATTACKS = "attacks"
+    VICTIMS = "victims"
+
+
+def _registry(kind: str) -> Registry:
+    return attacks if kind.startswith("attack") else victims
+
+
+def list_entries(
+    kind: Annotated[Kind | None, typer.Argument(help="Attacks or victims; both if left out.")] = None,
+) -> None:
+    """List the attacks and victims that are known, built-in or installed."""
+    for one in [kind] if kind else list(Kind):
+        lines = [
+            [entry.name, entry.traits, entry.summary, entry.paper, entry.origin]
+            for entry in _registry(one.value).entries()
+        ]
+        typer.echo(f"{one.value}:")
+        typer.echo(
+            tabulate(lines, ["name", "kind", "summary", "paper", "from"], maxcolwidths=[None, 14, 46, 46])
+        )
+        typer.echo("")
+
+
+def describe(
+    kind: Annotated[str, typer.Argument(help="attack or victim.")],
+    name: Annotated[str, typer.Argument(help="Name as vbench list shows it, or a path to a class.")],
+) -> None:
+    """Show one attack's parameters or one victim's options."""
+    import inspect
+
+    from vbench.errors import unknown_name
+    from vbench.parameters import parameters
+
+    if kind not in ("attack", "victim"):
+        raise unknown_name("kind", kind, ("attack", "victim"))
+    registry = _registry(kind)
+    cls, entry = registry.load(name), registry.describe(name)
+    typer.echo(f"{entry.name}: {entry.summary}")
+    if entry.paper:
+        typer.echo(f"paper: {entry.paper}")
+    typer.echo("\n" + inspect.getdoc(cls) + "\n")
+    if kind == "attack":
+        lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
+        typer.echo(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
+        return
+    options = inspect.signature(cls).parameters.values()
+    lines = [[option.name, option.default] for option in options if option.name != "generator"]
+    typer.echo(tabulate(lines, ["option", "default"], disable_numparse=True))
+
+
+def doctor(
+    root: Annotated[list[Path] | None, typer.Option(help="Data folder to look at; repeatable.")] = None,
+) -> None:
+    """Show versions, devices, caches and data folders, and whether anything is in the way."""
+    import torch
+
+    from vbench.environment import versions
+    from vbench.folders import cache_folder, runs_folder
+    from vbench.progress import say
+
+    lines = [*versions().items()]
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    lines.append(("device", ", ".join(gpus) or f"CPU, {torch.get_num_threads()} threads"))
+    for what, folder in (("cache", cache_folder()), ("runs", runs_folder().absolute())):
+        lines.append((what, f"{folder} ({_folder_state(folder)})"))
+    for folder in root or []:
+        lines.append(("data", f"{folder} ({_data_state(folder)})"))
+    typer.echo(tabulate(lines, tablefmt="plain"))
+    missing = [name for name, version in versions().items() if version == "missing"]
+    if missing:
+        say(f"missing packages: {', '.join(missing)}; install vbench again with its dependencies")
+        raise typer.Exit(1)
+
+
+def _folder_state(folder: Path) -> str:
+    import os
+
+    if not folder.exists():
+        return "not there yet"
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    writable = "writable" if os.access(folder, os.W_OK) else "NOT WRITABLE"
+    return f"{size / 1e6:.0f} MB, {writable}"
+
+
+def _data_state(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    signs = {"sysu": "exp/test_id.txt", "regdb": "idx/test_visible_1.txt", "llcm": "idx/test_id.txt"}
+    found = [layout for layout, sign in signs.items() if (folder / sign).is_file()]
+    kind = "synthetic " if (folder / "vbench-synthetic.json").is_file() else ""
+    return f"{kind}{found[0]} layout" if found else "no known layout"

@@ -1,0 +1,92 @@
+"""The embedded default: a synthetic set and thin victims, made once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from vbench.data.base import Dataset
+from vbench.data.synthetic import write_dataset
+from vbench.errors import BadInput
+from vbench.progress import say
+from vbench.registry import victims
+
+if TYPE_CHECKING:
+    from vbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """Parameters of a synthetic set; ``ids`` training identities, ``test_ids`` unseen ones, size (H, W)."""
+
+    layout: str = "sysu"
+    ids: int = 400
+    test_ids: int = 48
+    seed: int = 0
+    size: tuple[int, int] = (64, 32)
+
+    def folder(self, cache: Path) -> Path:
+        """Where this set lies in a cache."""
+        height, width = self.size
+        name = f"{self.layout}-{self.ids}+{self.test_ids}-{height}x{width}-seed{self.seed}"
+        return cache / "synthetic" / name
+
+    def write(self, cache: Path, quiet: bool = False) -> Path:
+        """Write the set unless it is there already; safe against other processes doing the same."""
+        folder = self.folder(cache)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            return write_dataset(
+                self.layout, folder, self.ids, self.seed, self.size, test_ids=self.test_ids, quiet=quiet
+            )
+
+
+def thin_weights(
+    name: str,
+    dataset: Dataset,
+    cache: Path,
+    size: Sequence[int],
+    seed: int = 0,
+    quiet: bool = False,
+) -> Path:
+    """Weights of a thin victim for a synthetic dataset, trained on first use and cached.
+
+    Trained on the training identities alone, by the victim's own recipe. Raises :class:`BadInput` for a
+    victim without a thin variant.
+    """
+    from vbench.train import load_train_images, train_victim
+
+    victim = _thin(name, dataset, size)
+    key = {
+        "victim": name,
+        "options": victim.describe(),
+        "recipe": asdict(victim.recipe()),
+        "data": (dataset.root / "vbench-synthetic.json").read_text(),
+        "split": dataset.split,
+        "seed": seed,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    path = cache / "victims" / f"{name}-{digest}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            say(f"training a thin {name} on the synthetic set (once; then kept in {path.parent})", quiet)
+            images = load_train_images(
+                dataset, size, victim.resize_filter, cache_dir=cache / "images", quiet=quiet
+            )
+            train_victim(victim, dataset, images, seed=seed, out=path, quiet=quiet)
+    return path
+
+
+def _thin(name: str, dataset: Dataset, size: Sequence[int]) -> Victim:
+    cls = victims.load(name)
+    options = getattr(cls, "THIN", None)
+    if options is None:
+        raise BadInput(f"victim '{name}' has no thin variant for synthetic data; give --weights")
+    return cls(num_classes=len(dataset.train_labels), **{**options, "input_size": tuple(size)})

@@ -1,0 +1,45 @@
+"""What a run ran on: versions and device, stored with every record and shown by ``vbench doctor``."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_PACKAGES = (
+    "vbench",
+    "torch",
+    "torchvision",
+    "adversarial-robustness-toolbox",
+    "torchattacks",
+    "numpy",
+    "pandas",
+    "tabulate",
+    "pillow",
+)
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of every package that can change a result; "missing" where not installed."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def environment(module: Any) -> dict[str, Any]:
+    """Versions, and the device and thread count that a torch module runs on."""
+    import torch
+
+    device = next(module.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "versions": versions(),
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "platform": platform.system(),
+    }

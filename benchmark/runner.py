@@ -1,0 +1,245 @@
+"""One run: clean evaluation, attack, adversarial evaluation, record."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench.assault import assault
+from vbench.attack_spec import label
+from vbench.attacks.base import Attack, Control, UniversalAttack
+from vbench.attacks.perturbation import Perturbation
+from vbench.embed import embed
+from vbench.environment import environment
+from vbench.errors import BadInput
+from vbench.meter import Meter
+from vbench.metrics import RankMetrics, attack_success_rate, bootstrap_drop
+from vbench.packed import Packed
+from vbench.record import ControlRecord, Record, TrialMetrics, config_id
+from vbench.similarity import PerturbationSize
+from vbench.threat import ThreatModel
+from vbench.types import Side
+from vbench.victims.base import Edits
+from vbench.workbench import Workbench
+
+#: A tampered system that loses at most this much Rank-1 on clean images counts as stealthy.
+STEALTH_LOSS = 0.02
+_TIES_WORTH_A_WARNING = 0.01
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration on a workbench; ``perturbation`` replays a learnt one instead of fitting."""
+
+    bench: Workbench
+    attack: Attack
+    threat: ThreatModel
+    seed: int = 0
+    perturbation: Perturbation | None = None
+
+    def config(self) -> dict[str, Any]:
+        """The full configuration, JSON-able; its hash names the record."""
+        return {
+            "victim": self.bench.victim_card(),
+            "dataset": self.bench.data_card(),
+            "attack": {"name": self.attack.name, "settings": self.attack.settings()},
+            "threat": self.threat.card(),
+            "seed": self.seed,
+            "perturbation": self.perturbation.digest if self.perturbation else None,
+        }
+
+    def execute(self, ignore_gates: bool = False, quiet: bool = False) -> tuple[Record, Perturbation | None]:
+        """Do the run. Returns its record and, for a universal attack, the perturbation.
+
+        Raises :class:`BadInput` when victim and attack do not fit, or when the clean Rank-1 is at chance
+        level and ``ignore_gates`` is not given; :class:`VbenchError` when attack or victim misbehave.
+        """
+        bench, attack = self.bench, self.attack
+        attack.check(bench.victim, self.threat)
+        warnings = [] if ignore_gates else clean_gate(bench)
+        config = self.config()
+        perturbation, cost = self._fit(quiet)
+        size = PerturbationSize()
+        edits = self._edits(perturbation)
+        sides = _sides(self.threat.side)
+        embeddings = {side: found.embeddings for side, found in bench.clean.items()}
+        for side in sides:
+            found = assault(bench, side, attack, self.threat, self.seed, perturbation, edits, size, quiet)
+            embeddings[side] = found.embeddings
+            cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
+            cost["attack_seconds"] = cost.get("attack_seconds", 0.0) + found.seconds
+            cost["peak_memory"] = max(cost.get("peak_memory", 0), found.peak_memory)
+        attacked = sum(len(bench.pixels[side]) for side in sides)
+        cost["evaluations_per_image"] = cost["attack_evaluations"] / attacked
+        cost["images_per_second"] = attacked / max(cost["attack_seconds"], 1e-9)
+        adversarial = bench.rank(embeddings)
+        controls = self._controls(perturbation, quiet)
+        record = Record(
+            id=config_id(config),
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            config=config,
+            protocol=bench.dataset.protocol,
+            synthetic=bench.dataset.synthetic,
+            knowledge=sorted(attack.knowledge),
+            universal=attack.universal,
+            label=label(attack),
+            clean=_trials(bench, bench.clean_trials),
+            adversarial=_trials(bench, adversarial),
+            controls=controls,
+            level="feature" if edits else "pixel",
+            stealthy=_stealthy(bench, controls) if edits else None,
+            size=size.card(),
+            cost={name: float(value) for name, value in cost.items()},
+            fit_log=dict(perturbation.fit_log) if perturbation else {},
+            environment=environment(bench.victim),
+            warnings=[*warnings, *bench.dataset.notes, *_tie_warnings(adversarial)],
+            **_paired(bench.clean_trials, adversarial, self.seed),
+        )
+        return record, perturbation
+
+    def _fit(self, quiet: bool) -> tuple[Perturbation | None, dict[str, float]]:
+        if not isinstance(self.attack, UniversalAttack):
+            if self.perturbation is not None:
+                raise BadInput(f"attack '{self.attack.name}' is per-image; it cannot replay a perturbation")
+            return None, {}
+        if self.perturbation is not None:
+            return self.perturbation, {}
+        training = self.bench.training
+        generator = torch.Generator().manual_seed(self.seed)
+        with Meter(self.bench.victim) as meter:
+            learnt = self.attack.fit(self.bench.victim, training, self.threat, generator, quiet)
+        cost = {
+            "fit_evaluations": meter.evaluations,
+            "fit_seconds": meter.seconds,
+            "peak_memory": meter.peak_memory,
+        }
+        facts = {
+            "victim": self.bench.victim_card(),
+            "dataset": self.bench.data_card(),
+            "seed": self.seed,
+            "digest": learnt.digest,
+        }
+        return learnt.with_provenance(**facts), cost
+
+    def _edits(self, perturbation: Perturbation | None) -> Edits:
+        if perturbation is None or not isinstance(self.attack, UniversalAttack):
+            return {}
+        return self.attack.edits(perturbation, self.bench.victim)
+
+    def _controls(self, perturbation: Perturbation | None, quiet: bool) -> list[ControlRecord]:
+        if perturbation is None or not isinstance(self.attack, UniversalAttack):
+            return []
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        return [
+            ControlRecord(name=control.name, trials=_trials(self.bench, self._measure(control, quiet)))
+            for control in self.attack.controls(perturbation, self.bench.victim, generator)
+        ]
+
+    def _measure(self, control: Control, quiet: bool) -> list[RankMetrics]:
+        bench, attack = self.bench, self.attack
+        embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
+        edits = attack.edits(control.perturbation, bench.victim) if control.tampers else {}
+        attacked = _sides(self.threat.side)
+        if control.side == "other":
+            for side in (Side.QUERY, Side.GALLERY):
+                if side not in attacked:
+                    pixels, modality = bench.pixels[side], bench.modality(side)
+                    embeddings[side] = embed(bench.victim, pixels, modality, edits).embeddings
+            return bench.rank(embeddings)
+        for side in attacked:
+            found = assault(
+                bench,
+                side,
+                attack,
+                self.threat,
+                self.seed,
+                control.perturbation,
+                edits,
+                PerturbationSize(),
+                quiet,
+            )
+            embeddings[side] = found.embeddings
+        return bench.rank(embeddings)
+
+
+def clean_gate(bench: Workbench) -> list[str]:
+    """Refuse a victim whose clean Rank-1 is no better than chance: its checkpoint did not load, most likely.
+
+    The bound is three binomial standard deviations above a random ranking.
+    """
+    chance = bench.chance_rank1()
+    queries = sum(int(trial.valid.sum()) for trial in bench.clean_trials) / len(bench.clean_trials)
+    bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
+    rank1 = sum(trial.rank(1) for trial in bench.clean_trials) / len(bench.clean_trials)
+    if rank1 <= bound:
+        raise BadInput(
+            f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
+            f"{chance:.1%}; are these the right weights? (--ignore-gates runs anyway)"
+        )
+    return []
+
+
+def _sides(side: Side) -> list[Side]:
+    return [Side.QUERY, Side.GALLERY] if side is Side.BOTH else [side]
+
+
+def _trials(bench: Workbench, results: list[RankMetrics]) -> list[TrialMetrics]:
+    return [
+        TrialMetrics(
+            trial=trial.name,
+            **{f"r{k}": found.rank(k) for k in (1, 5, 10, 20)},
+            map=found.mAP,
+            minp=found.mINP,
+            queries=int(found.valid.sum()),
+            skipped=int((~found.valid).sum()),
+            tied_share=found.tied_share,
+        )
+        for trial, found in zip(bench.dataset.trials, results, strict=True)
+    ]
+
+
+def _paired(clean: list[RankMetrics], adversarial: list[RankMetrics], seed: int) -> dict[str, Any]:
+    ranks = [
+        torch.stack([found.first_match_rank for found in group]).numpy() for group in (clean, adversarial)
+    ]
+    precisions = [
+        torch.stack([found.average_precision for found in group]).numpy() for group in (clean, adversarial)
+    ]
+    hits = [np.where(rank == 0, np.nan, rank == 1) for rank in ranks]
+    generator = np.random.default_rng(seed)
+    success = attack_success_rate(*ranks)
+    return {
+        "asr": None if math.isnan(success) else success,
+        "drop_interval": {
+            "r1": bootstrap_drop(*hits, generator),
+            "map": bootstrap_drop(*precisions, generator),
+        },
+        "per_query": {
+            "clean_rank": Packed.pack(ranks[0]),
+            "adversarial_rank": Packed.pack(ranks[1]),
+            "clean_ap": Packed.pack(precisions[0]),
+            "adversarial_ap": Packed.pack(precisions[1]),
+        },
+    }
+
+
+def _stealthy(bench: Workbench, controls: list[ControlRecord]) -> bool | None:
+    for control in controls:
+        if control.name == "modules, d = 0":
+            clean = sum(trial.rank(1) for trial in bench.clean_trials) / len(bench.clean_trials)
+            tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
+            return clean - tampered <= STEALTH_LOSS
+    return None
+
+
+def _tie_warnings(results: list[RankMetrics]) -> list[str]:
+    share = max(found.tied_share for found in results)
+    if share <= _TIES_WORTH_A_WARNING:
+        return []
+    return [f"{share:.1%} of queries hang on a tie of distances: their result is gallery order, not ranking"]

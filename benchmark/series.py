@@ -1,0 +1,100 @@
+"""A series of runs: victims x attacks x seeds on one dataset, each stored as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vbench.attack_spec import build_attack, expand
+from vbench.attacks.base import Attack
+from vbench.attacks.perturbation import Perturbation
+from vbench.errors import BadInput
+from vbench.folders import cache_folder
+from vbench.prepare import Choice
+from vbench.progress import say
+from vbench.record import Record, config_id
+from vbench.registry import victims
+from vbench.runner import Run
+from vbench.store import RunStore
+from vbench.threat import ThreatModel
+from vbench.workbench import Workbench
+
+
+class Series:
+    """Runs under one dataset choice and threat model, with records in ``runs``.
+
+    ``force`` runs a configuration again even if its record is there.
+    """
+
+    def __init__(
+        self, choice: Choice, threat: ThreatModel, runs: Path, force: bool = False, quiet: bool = False
+    ) -> None:
+        self._choice = choice
+        self._threat = threat
+        self._store = RunStore(runs)
+        self._force = force
+        self._quiet = quiet
+
+    def execute(
+        self,
+        victim_names: Sequence[str],
+        attack_specs: Sequence[str],
+        seeds: Sequence[int],
+        settings: dict[str, str],
+        perturbation: Path | None = None,
+    ) -> list[Record]:
+        """Do every run that has no record yet; returns the records of all, in order.
+
+        Names, settings and files are checked before any work. A failing run ends the series with its error;
+        what was finished before stays on disk.
+        """
+        names = list(dict.fromkeys(n for v in victim_names for n in (victims.names() if v == "all" else [v])))
+        for name in names:
+            victims.load(name)
+        replay = Perturbation.load(perturbation) if perturbation else None
+        attacks = [build_attack(spec, settings) for spec in expand(list(attack_specs))]
+        if replay is not None:
+            attacks = [_as_learnt(attacks, replay)]
+        dataset = self._choice.open(cache_folder(), self._quiet)
+        records = []
+        for name in names:
+            bench = self._choice.workbench(name, dataset, cache_folder(), self._quiet)
+            for attack in attacks:
+                attack.check(bench.victim, self._threat)
+            for attack in attacks:
+                records += [self._one(bench, attack, seed, replay) for seed in seeds]
+        return records
+
+    def _one(self, bench: Workbench, attack: Attack, seed: int, replay: Perturbation | None) -> Record:
+        run = Run(bench, attack, self._threat, seed, replay)
+        known = self._store.find(config_id(run.config()))
+        if known is not None and not self._force:
+            say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
+            return known
+        record, learnt = run.execute(self._choice.ignore_gates, self._quiet)
+        if learnt is not None and replay is None:
+            learnt.save(self._store.root / "perturbations" / f"{attack.name}-{record.id}.safetensors")
+        path = self._store.write(record)
+        for warning in record.warnings:
+            say(f"note: {warning}", self._quiet)
+        size = record.size
+        say(
+            f"{path}: {record.label} on {bench.victim.name}, seed {seed}: largest change "
+            f"{size['linf_levels']:.0f} levels, {size['changed_share']:.0%} of pixels changed, no non-finite "
+            f"value, {record.adversarial[0].queries} queries a trial, {record.adversarial[0].skipped} skipped",
+            self._quiet,
+        )
+        return record
+
+
+def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
+    if len(attacks) != 1:
+        raise BadInput("--perturbation replays one attack; name just that one")
+    made_by = replay.provenance.get("attack")
+    if attacks[0].name != made_by:
+        raise BadInput(f"the perturbation was learnt by '{made_by}', not by '{attacks[0].name}'")
+    return type(attacks[0])(**_tuples(replay.provenance["settings"]))
+
+
+def _tuples(settings: dict[str, object]) -> dict[str, object]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
