@@ -17,7 +17,8 @@ _SHOWN = 6
 class ReleasedLayout:
     """Naming rules of one released checkpoint.
 
-    ``renames`` are (pattern, replacement) pairs that turn our tensor names into the released ones.
+    ``renames`` are (pattern, replacement) pairs that turn our tensor names into the released ones; several
+    of ours may start from one released tensor.
     ``twins`` are pairs that turn the name of a dead tensor (stored, never used) into the name of the live
     tensor it duplicates; a tensor is dead only where that live tensor exists.
     ``classifier`` is our name of the identity classifier's C x D weight.
@@ -53,19 +54,20 @@ class ReleasedLayout:
         ``own`` is the state dict of the victim to fill: names and shapes must fit it exactly, else BadInput
         lists the missing, unexpected and wrongly shaped tensors under the names the file uses.
         """
-        names = {self.released_name(name): name for name in own}
-        missing = [name for name in names if name not in state]
-        unexpected = [name for name in state if name not in names and not self.is_dead(name, names)]
-        misshaped = [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(own[ours].shape)}"
-            for name, ours in names.items()
+        names = {ours: self.released_name(ours) for ours in own}
+        live = dict.fromkeys(names.values())
+        missing = [name for name in live if name not in state]
+        unexpected = [name for name in state if name not in live and not self.is_dead(name, live)]
+        misshaped = {
+            name: f"{name} {tuple(state[name].shape)} instead of {tuple(own[ours].shape)}"
+            for ours, name in names.items()
             if name in state and state[name].shape != own[ours].shape
-        ]
-        kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshaped))
+        }
+        kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", [*misshaped.values()]))
         problems = [f"{kind} ({len(found)}): {_shorten(found)}" for kind, found in kinds if found]
         if problems:
             raise BadInput(f"{where}: the tensors do not fit this victim; {'; '.join(problems)}")
-        return {ours: state[name] for name, ours in names.items()}
+        return {ours: state[name] for ours, name in names.items()}
 
 
 #: The layout of our own files: same names, nothing dead.
