@@ -30,7 +30,8 @@ def decode(path: Path, size: tuple[int, int], resize_filter: str) -> np.ndarray:
     ``resize_filter`` is "lanczos" or "bilinear" (Pillow's, which widen their support when shrinking).
     Raises :class:`Unreadable`.
     """
-    return np.asarray(_resized(open_rgb(path), size, resize_filter))
+    height, width = size
+    return np.asarray(open_rgb(path).resize((width, height), FILTERS[resize_filter]))
 
 
 def open_rgb(path: Path) -> Image.Image:
@@ -67,13 +68,6 @@ def check_size(size: tuple[int, int], resize_filter: str) -> None:
         raise BadInput(f"image size must be (height, width) in whole pixels, got {size}")
     if resize_filter not in FILTERS:
         raise BadInput(f"unknown resize filter '{resize_filter}'; known: {', '.join(FILTERS)}")
-
-
-def _resized(image: Image.Image, size: tuple[int, int], resize_filter: str) -> Image.Image:
-    height, width = size
-    if image.size == (width, height):
-        return image
-    return image.resize((width, height), FILTERS[resize_filter])
 
 
 def _reason(path: Path, error: Exception) -> str:

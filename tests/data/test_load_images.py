@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -195,6 +196,16 @@ def test_any_change_decodes_again(many, tmp_path, decodes):
     assert number == 7
     assert np.array_equal(changed[3], load_images(samples("3.jpg"), root, (8, 5), quiet=True)[0])
     assert decoded(listed, root, (8, 5))[0] == 0
+
+
+def test_a_file_rewritten_at_the_same_length_decodes_again(tmp_path):
+    def paint(value):
+        Image.new("RGB", (4, 6), (value, 0, 0)).save(tmp_path / "a.bmp")
+        os.utime(tmp_path / "a.bmp", ns=(value, value))
+        return load_images(samples("a.bmp"), tmp_path, (6, 4), cache_dir=tmp_path / "cache", quiet=True)
+
+    assert (paint(10)[..., 0] == 10).all()
+    assert (paint(20)[..., 0] == 20).all()
 
 
 @pytest.mark.parametrize(
