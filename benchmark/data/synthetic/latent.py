@@ -156,7 +156,7 @@ def _weave(draws: Draws, weights: Sequence[float]) -> dict[str, np.ndarray]:
     upright = draws.choice([2, 2, 1, 1])
     return {
         "weave": draws.choice(weights),
-        "period": (0.062 * 2.3 ** draws.uniform(0.0, 1.0)).astype(np.float32),
+        "period": (0.078 * 2.4 ** draws.uniform(0.0, 1.0)).astype(np.float32),
         "angle": (np.array([0.0, 0.5, 0.25, 0.75])[upright] * np.pi + draws.bell(0.12)).astype(np.float32),
         "duty": draws.uniform(-0.35, 0.35),
         "split": draws.uniform(0.25, 0.75),
@@ -165,19 +165,19 @@ def _weave(draws: Draws, weights: Sequence[float]) -> dict[str, np.ndarray]:
 
 def _upper(draws: Draws) -> SimpleNamespace:
     return SimpleNamespace(
-        **_weave(draws, [3, 4, 3, 2, 2, 2, 2]),
+        **_weave(draws, [1, 5, 4, 3, 2, 2, 2]),
         hem=draws.uniform(0.0, 1.0) ** 2,
         flare=draws.uniform(-0.01, 0.03),
         sleeve=np.array([0.0, 0.3, 0.6, 1.0], np.float32)[draws.choice([1, 2, 1, 4])]
         + draws.uniform(0.0, 0.12),
-        opening=draws.yes(0.4) * draws.uniform(0.18, 0.5),
+        opening=draws.yes(0.3) * draws.uniform(0.18, 0.42),
         roomy=draws.uniform(0.9, 1.25),
     )
 
 
 def _lower(draws: Draws) -> SimpleNamespace:
     return SimpleNamespace(
-        **_weave(draws, [5, 2, 2, 1, 1, 2, 3]),
+        **_weave(draws, [2, 4, 3, 3, 1, 2, 3]),
         kind=draws.choice([5, 2, 2]),
         hem=draws.uniform(0.0, 1.0),
         roomy=draws.uniform(0.82, 1.45),
@@ -188,10 +188,10 @@ def _lower(draws: Draws) -> SimpleNamespace:
 def _extras(draws: Draws) -> SimpleNamespace:
     return SimpleNamespace(
         bag=draws.choice([3, 2, 2, 2]),
-        bag_size=draws.uniform(0.8, 1.3),
+        bag_size=draws.uniform(0.9, 1.5),
         bag_side=draws.yes(0.5) * 2 - 1,
         logo=draws.choice([4, 2, 2, 2]),
-        logo_size=draws.uniform(0.022, 0.042),
+        logo_size=draws.uniform(0.03, 0.05),
         logo_x=draws.uniform(-0.4, 0.4),
         logo_y=draws.uniform(0.2, 0.6),
         scarf=draws.yes(0.25),
@@ -226,7 +226,7 @@ def _levels(draws: Draws, signs: dict[Material, np.ndarray]) -> dict[Material, n
     ranges = {material: _GROUND_RANGE if material in grounds else (0.12, 0.92) for material in Material}
     levels = {material: draws.uniform(*ranges[material]) for material in Material}
     for second, ground in _GROUNDS.items():
-        levels[second] = levels[ground] + signs[second] * draws.uniform(0.22, 0.36)
+        levels[second] = levels[ground] + signs[second] * draws.uniform(0.26, 0.36)
     return levels
 
 

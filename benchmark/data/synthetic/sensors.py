@@ -98,8 +98,8 @@ def expose(canvas: Canvas, camera: Cameras, scene: Scene, noise: np.ndarray) -> 
     light = scene.light
     slope = spread(0.5 * light[:, 0]) * canvas.x + spread(0.18 * light[:, 1]) * (canvas.y - np.float32(0.5))
     edge = (canvas.x * np.float32(2.0)) ** 2 + (canvas.y - np.float32(0.5)) ** 2
-    lit = spread(camera.gain * (1.0 + 0.15 * light[:, 2])) * (1.0 + slope) - spread(camera.falloff) * edge
-    cast = camera.cast * (1.0 + 0.07 * light[:, 3 : 3 + camera.cast.shape[1]])
+    lit = spread(camera.gain * (1.0 + 0.25 * light[:, 2])) * (1.0 + slope) - spread(camera.falloff) * edge
+    cast = camera.cast * (1.0 + 0.12 * light[:, 3 : 3 + camera.cast.shape[1]])
     pixels = canvas.pixels * lit[:, None] * cast[:, :, None, None].astype(np.float32)
     contrast = camera.contrast[:, None, None, None]
     pixels = (pixels - np.float32(0.45)) * contrast + np.float32(0.45)
