@@ -58,6 +58,7 @@ class AGW(Victim):
     THIN: ClassVar[dict[str, Any]] = {
         "width": 0.25,
         "blocks": (1, 1, 1, 1),
+        "block": "basic",
         "small_stem": True,
         "input_size": (64, 32),
     }
@@ -85,6 +86,7 @@ class AGW(Victim):
         input_size: Sequence[int] = (288, 144),
         width: float = 1.0,
         blocks: Sequence[int] = (3, 4, 6, 3),
+        block: str = "bottleneck",
         small_stem: bool = False,
         embedding: str = "neck",
         generator: torch.Generator | None = None,
@@ -98,17 +100,18 @@ class AGW(Victim):
             raise BadInput(f"agw: input_size must be (H, W) of at least 16 pixels, got {tuple(input_size)}")
         self.num_classes = num_classes
         self.input_size = (int(input_size[0]), int(input_size[1]))
-        self.width, self.blocks, self.small_stem = float(width), tuple(blocks), bool(small_stem)
+        self.width, self.blocks, self.block = float(width), tuple(blocks), block
+        self.small_stem = bool(small_stem)
         self.embedding = embedding
         build_then_initialise(self._build, self, generator)
         self.normalise = Normalise()
         for blocks_of_stage in self.non_local.values():
-            for block in blocks_of_stage:
+            for added in blocks_of_stage:
                 # An added block starts as the identity, so a pretrained trunk is not disturbed.
-                nn.init.zeros_(block.norm.weight)
+                nn.init.zeros_(added.norm.weight)
 
     def _build(self) -> None:
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem)
+        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
         self.non_local = nn.ModuleDict()
         counts = dict(zip(STAGES, self.blocks, strict=True))
         for stage, wanted in _NON_LOCAL_BLOCKS.items():
@@ -168,6 +171,7 @@ class AGW(Victim):
             "input_size": list(self.input_size),
             "width": self.width,
             "blocks": list(self.blocks),
+            "block": self.block,
             "small_stem": self.small_stem,
             "embedding": self.embedding,
         }
@@ -191,11 +195,12 @@ _THIN_RECIPE = Recipe(
     instances=2,
     optimizer="adamw",
     learning_rate=1e-2,
-    weight_decay=1e-2,
+    weight_decay=5e-4,
     schedule="cosine",
     warmup_epochs=4,
     label_smoothing=0.1,
     padding=2,
     erasing=0.3,
+    erasing_area=(0.02, 0.1),
     validation=0.05,
 )

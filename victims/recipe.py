@@ -19,8 +19,8 @@ class Recipe:
     of ``head`` learn at ``trunk_rate`` times it. ``optimizer``: "sgd" (Nesterov) or "adamw".
     ``schedule``: "step" (linear warm-up by whole epochs, then a tenth at each of ``milestones``) or
     "cosine" (linear warm-up by step, then half a cosine to zero). ``padding`` in pixels; ``flip`` and
-    ``erasing`` are probabilities. ``validation`` is the share of training identities that is left out of
-    training and measured at the end.
+    ``erasing`` are probabilities, ``erasing_area`` bounds the erased share of an image. ``validation`` is
+    the share of training identities that is left out of training and measured at the end.
     """
 
     epochs: int
@@ -39,6 +39,7 @@ class Recipe:
     flip: float = 0.5
     padding: int = 0
     erasing: float = 0.0
+    erasing_area: tuple[float, float] = (0.02, 0.4)
     validation: float = 0.0
 
     def stretched(self, epochs: int) -> Recipe:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from vbench.errors import BadInput
+from vbench.errors import BadInput, unknown_name
 from vbench.types import Modality
 
 #: Strides of layer1 ... layer4; the last is 1 (not ImageNet's 2) to keep a finer map for re-identification.
 _STRIDES = (1, 2, 2, 1)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+#: Kinds of residual block; "basic" has no fourfold widening, which is what costs most in a thin trunk.
+BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 class Stem(nn.Module):
@@ -37,12 +39,20 @@ class Stem(nn.Module):
 class TwoStreamTrunk(nn.Module):
     """ResNet-50 with a stem per modality and shared ``layer1`` ... ``layer4``.
 
-    ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of bottlenecks a
-    stage. ``channels`` maps each stage to its output channels.
+    ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of residual blocks a
+    stage, ``block`` their kind. ``channels`` maps each stage to its output channels.
     """
 
-    def __init__(self, width: float = 1.0, blocks: Sequence[int] = (3, 4, 6, 3), small_stem: bool = False):
+    def __init__(
+        self,
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        small_stem: bool = False,
+        block: str = "bottleneck",
+    ) -> None:
         super().__init__()
+        if block not in BLOCKS:
+            raise unknown_name("residual block", block, BLOCKS)
         planes = [round(base * width) for base in (64, 128, 256, 512)]
         if len(blocks) != 4 or min(blocks) < 1:
             raise BadInput(f"blocks must be four positive numbers, one a stage, got {tuple(blocks)}")
@@ -53,8 +63,8 @@ class TwoStreamTrunk(nn.Module):
         self.channels = {"stem": planes[0]}
         incoming = planes[0]
         for stage, out, count, stride in zip(STAGES, planes, blocks, _STRIDES, strict=True):
-            setattr(self, stage, _make_stage(incoming, out, count, stride))
-            incoming = out * Bottleneck.expansion
+            setattr(self, stage, _make_stage(BLOCKS[block], incoming, out, count, stride))
+            incoming = out * BLOCKS[block].expansion
             self.channels[stage] = incoming
 
     def stem(self, images: Tensor, modality: Modality) -> Tensor:
@@ -71,11 +81,13 @@ class TwoStreamTrunk(nn.Module):
         return features
 
 
-def _make_stage(incoming: int, planes: int, count: int, stride: int) -> nn.Sequential:
-    out = planes * Bottleneck.expansion
+def _make_stage(
+    block: type[BasicBlock] | type[Bottleneck], incoming: int, planes: int, count: int, stride: int
+) -> nn.Sequential:
+    out = planes * block.expansion
     shortcut = None
     if stride != 1 or incoming != out:
         convolution = nn.Conv2d(incoming, out, kernel_size=1, stride=stride, bias=False)
         shortcut = nn.Sequential(convolution, nn.BatchNorm2d(out))
-    first = Bottleneck(incoming, planes, stride, shortcut)
-    return nn.Sequential(first, *(Bottleneck(out, planes) for _ in range(count - 1)))
+    first = block(incoming, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(out, planes) for _ in range(count - 1)))

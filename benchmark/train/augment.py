@@ -7,23 +7,27 @@ import math
 import torch
 from torch import Tensor
 
-#: Random erasing of Zhong et al., AAAI 2020: share of the image that is erased, and height over width.
-_ERASED_AREA = (0.02, 0.4)
+#: Random erasing of Zhong et al., AAAI 2020: bounds of height over width.
 _ERASED_ASPECT = (0.3, 1 / 0.3)
 
 
 def augment(
-    images: Tensor, generator: torch.Generator, flip: float = 0.5, padding: int = 0, erasing: float = 0.0
+    images: Tensor,
+    generator: torch.Generator,
+    flip: float = 0.5,
+    padding: int = 0,
+    erasing: float = 0.0,
+    erasing_area: tuple[float, float] = (0.02, 0.4),
 ) -> Tensor:
     """Turn N x H x W x 3 uint8 images into augmented N x 3 x H x W float images in [0, 1].
 
     Each image is mirrored with probability ``flip``, shifted by up to ``padding`` pixels over a black
-    border, and with probability ``erasing`` loses a rectangle to its own mean colour. ``generator`` and
-    ``images`` are on the CPU; the input is not changed.
+    border, and with probability ``erasing`` loses a rectangle to its own mean colour, whose share of the
+    image lies within ``erasing_area``. ``generator`` and ``images`` are on the CPU; the input is not changed.
     """
     moved = _flip_and_shift(images, generator, flip, padding)
     floats = moved.permute(0, 3, 1, 2).to(torch.float32).div_(255)
-    return _erase(floats, generator, erasing) if erasing > 0 else floats
+    return _erase(floats, generator, erasing, erasing_area) if erasing > 0 else floats
 
 
 def _flip_and_shift(images: Tensor, generator: torch.Generator, flip: float, padding: int) -> Tensor:
@@ -37,10 +41,12 @@ def _flip_and_shift(images: Tensor, generator: torch.Generator, flip: float, pad
     return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def _erase(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+def _erase(
+    images: Tensor, generator: torch.Generator, probability: float, bounds: tuple[float, float]
+) -> Tensor:
     count, _, height, width = images.shape
     draws = torch.rand(5, count, generator=generator)
-    area = height * width * (_ERASED_AREA[0] + draws[0] * (_ERASED_AREA[1] - _ERASED_AREA[0]))
+    area = height * width * (bounds[0] + draws[0] * (bounds[1] - bounds[0]))
     low, high = (math.log(bound) for bound in _ERASED_ASPECT)
     aspect = (low + draws[1] * (high - low)).exp()
     tall = (area * aspect).sqrt().clamp(max=height)

@@ -143,7 +143,10 @@ def _update(
 
     def prepare(pixels: np.ndarray) -> Tensor:
         batch = torch.from_numpy(pixels)
-        return augment(batch, step.generator, recipe.flip, recipe.padding, recipe.erasing).to(device)
+        changed = augment(
+            batch, step.generator, recipe.flip, recipe.padding, recipe.erasing, recipe.erasing_area
+        )
+        return changed.to(device)
 
     visible, infrared = prepare(images.visible[step.visible]), prepare(images.infrared[step.infrared])
     labels = torch.from_numpy(step.labels).to(device)

@@ -251,7 +251,8 @@ def test_every_training_setting_changes_the_outcome():
     changes = {
         "identities": 5, "instances": 3, "optimizer": "sgd", "learning_rate": 1e-3, "weight_decay": 0.5,
         "schedule": "step", "warmup_epochs": 2, "head": ("classifier",), "label_smoothing": 0.3, "flip": 0.5,
-        "padding": 3, "erasing": 0.9, "validation": 0.4,
+        "padding": 3, "erasing": 0.9, "erasing_area": (0.3, 0.4),
+        "validation": 0.4,
     }  # fmt: skip
     base = dataclasses.replace(RECIPE, trunk_rate=0.5)
     seen = {sha256_of(train(recipe=base, epochs=1)[0].state_dict())}
