@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vbench.data.synthetic.latent import Material, draw_people
+from vbench.data.synthetic.latent import draw_people
+from vbench.data.synthetic.materials import Material
 from vbench.data.synthetic.render import Shot, render
 from vbench.types import Modality
 

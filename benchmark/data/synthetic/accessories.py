@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vbench.data.synthetic.figure import Figure
-from vbench.data.synthetic.latent import Bag, Logo, Material
+from vbench.data.synthetic.latent import Bag, Logo
+from vbench.data.synthetic.materials import Material
 from vbench.data.synthetic.shapes import coverage, ellipse, line, rounded_box, segment, spread
 
 

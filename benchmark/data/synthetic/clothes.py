@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vbench.data.synthetic.figure import Figure
-from vbench.data.synthetic.latent import Legwear, Material
+from vbench.data.synthetic.latent import Legwear
+from vbench.data.synthetic.materials import Material
 from vbench.data.synthetic.shapes import coverage, ellipse, line, segment, spread
 from vbench.data.synthetic.texture import second_colour
 

@@ -15,8 +15,7 @@ class Stream(IntEnum):
     SCENE = 2
     NOISE = 3
     SPLIT = 4
-    CAMERAS = 5
-    GALLERY = 6
+    GALLERY = 5
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:

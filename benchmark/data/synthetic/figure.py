@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vbench.data.synthetic.canvas import Canvas
-from vbench.data.synthetic.latent import Material, People
+from vbench.data.synthetic.latent import People
+from vbench.data.synthetic.materials import Material
 from vbench.data.synthetic.pose import Skeleton
 from vbench.types import Modality
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vbench.data.synthetic.figure import Figure
-from vbench.data.synthetic.latent import Head, Material
+from vbench.data.synthetic.latent import Head
+from vbench.data.synthetic.materials import Material
 from vbench.data.synthetic.shapes import coverage, ellipse, line, rounded_box, segment, spread
 
 #: Facial features are smaller than a pixel below this many pixels a scene.
