@@ -105,7 +105,7 @@ class PerImageAttack(Attack):
         :class:`VbenchError` when the attack yields non-finite pixels.
         """
         self.check(victim, context.threat)
-        with frozen(victim):
+        with frozen(victim), torch.enable_grad():
             adversarial = self.craft(victim, images.detach(), modality, context).detach()
         if not bool(torch.isfinite(adversarial).all()):
             raise VbenchError(f"attack '{self.name}' yields non-finite pixels on {victim.name}")
@@ -158,7 +158,7 @@ class UniversalAttack(Attack):
         learnt perturbation is non-finite or the attack finds that its own terms do nothing.
         """
         self.check(victim, threat)
-        with frozen(victim):
+        with frozen(victim), torch.enable_grad():
             perturbation = self.learn(victim, train, threat, generator, quiet)
         if not bool(torch.isfinite(perturbation.delta).all()):
             raise VbenchError(f"attack '{self.name}' learnt a non-finite perturbation on {victim.name}")

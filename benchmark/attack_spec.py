@@ -46,7 +46,7 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     for part in rest[:-1].split(","):
         if "=" in part or not settings:
             settings.append(part)
-        else:
+        elif part.strip():
             settings[-1] += f",{part}"
     return name, read_settings([setting for setting in settings if setting.strip()])
 

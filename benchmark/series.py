@@ -77,13 +77,7 @@ class Series:
         path = self._store.write(record)
         for warning in record.warnings:
             say(f"note: {warning}", self._quiet)
-        size = record.size
-        say(
-            f"{path}: {record.label} on {bench.victim.name}, seed {seed}: largest change "
-            f"{size['linf_levels']:.0f} levels, {size['changed_share']:.0%} of pixels changed, no non-finite "
-            f"value, {record.adversarial[0].queries} queries a trial, {record.adversarial[0].skipped} skipped",
-            self._quiet,
-        )
+        say(f"{path}: {_honesty(record)}", self._quiet)
         return record
 
 
@@ -98,3 +92,13 @@ def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
 
 def _tuples(settings: dict[str, object]) -> dict[str, object]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+
+
+def _honesty(record: Record) -> str:
+    """What was done to the images and how many queries count, so that a broken attack is seen at once."""
+    size, trial = record.size, record.adversarial[0]
+    return (
+        f"{record.label}, seed {record.config['seed']}: largest change {size['linf_levels']:.0f} levels, "
+        f"{size['changed_share']:.0%} of values changed, PSNR {size['psnr_db']:.1f} dB; "
+        f"{trial.queries} queries a trial, {trial.skipped} without a match"
+    )

@@ -65,7 +65,10 @@ def attention(kind: str, channels: int, start: float, generator: torch.Generator
     classes = dict(
         zip(KINDS, (SpatialAttention, SqueezeExcitation, EfficientChannelAttention, NoAttention), strict=True)
     )
-    module = classes[kind](channels)
+    # Built without values: the library's own initialisation would draw from global random state.
+    with torch.device("meta"):
+        module = classes[kind](channels)
+    module = module.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in module.parameters():
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
