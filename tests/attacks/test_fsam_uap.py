@@ -173,7 +173,7 @@ SWITCHES = [
     "mask_start=0.6",
     "modules=joint",
     "module_steps=0",
-    "module_rate=0.1",
+    "module_rate=0.01",
     "anchors=clean",
     "margin=2",
     "hinge=relu,margin=6",

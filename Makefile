@@ -1,0 +1,39 @@
+# Every target builds its own environment first; nothing needs to be installed before.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.PHONY: install demo test lint bench study clean
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip check
+	touch $@
+
+demo: install
+	$(BIN)/vbench run --victim agw --attack noise --attack uap --attack fsam_uap
+
+# Two processes of one thread each: tests are small, and threads that fight for cores are slower than one.
+test: install
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: install
+	$(BIN)/python tests/bench/ranking_bench.py
+	$(BIN)/python tests/bench/pipeline_bench.py
+
+# The universal attacks at equal cost: controls, ablation rows, both levels, three seeds, both directions.
+study: install
+	PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/study.sh
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,124 @@
+"""Names to classes: hints, one-offs by path, refusals, and no heavy import for listing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from setuptools.config.setupcfg import read_configuration
+
+from vbench.attack_spec import build_attack, expand, label, parse
+from vbench.errors import BadInput
+from vbench.registry import Registry, attacks, victims
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_listing_and_help_do_not_import_torch():
+    code = "import sys; from vbench.cli import app; app(['list'], standalone_mode=False)"
+    code += "; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "fsam_uap" in out and out.strip().endswith("False")
+
+
+@pytest.mark.parametrize("registry", [attacks, victims], ids=["attacks", "victims"])
+def test_every_built_in_loads(registry):
+    for name in registry.names():
+        assert registry.load(name).name == name
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(BadInput, match="did you mean 'metric_fgsm'"):
+        attacks.load("metric_fgms")
+
+
+def test_a_name_cannot_be_taken_twice():
+    registry = Registry("attack", "vbench.attacks.base:Attack", {})
+    registry.register("mine")(attacks.load("noise"))
+    assert registry.load("mine") is attacks.load("noise")
+    with pytest.raises(BadInput, match="registered already"):
+        registry.register("mine")(attacks.load("pgd"))
+
+
+def test_an_attack_in_a_file_works_like_a_built_in(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent(
+            '''
+            from dataclasses import dataclass
+            from vbench.attacks import PerImageAttack
+            from vbench.parameters import param
+
+            @dataclass(frozen=True)
+            class Brighter(PerImageAttack):
+                """Adds light."""
+                name = "brighter"
+                summary = "adds light"
+                amount: float = param(0.1, "how much")
+
+                def craft(self, victim, images, modality, context):
+                    return images + self.amount
+            '''
+        )
+    )
+    attack = build_attack(f"{tmp_path / 'mine.py'}:Brighter[amount=0.5]")
+    assert attack.amount == 0.5
+    with pytest.raises(BadInput, match="has no 'Darker'"):
+        build_attack(f"{tmp_path / 'mine.py'}:Darker")
+    with pytest.raises(BadInput, match="no such file"):
+        build_attack(f"{tmp_path / 'none.py'}:Darker")
+    with pytest.raises(BadInput, match="no such module"):
+        build_attack("no_such_package.mine:Darker")
+    with pytest.raises(BadInput, match="not a subclass"):
+        build_attack("vbench.threat:ThreatModel")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("pgd[step=3]", "did you mean 'steps'"),
+        ("pgd[steps=zero]", "valid integer"),
+        ("pgd[steps=0]", "greater than or equal to 1"),
+        ("pgd[steps=3", "not closed"),
+        ("pgd[steps]", "must look like"),
+        ("noise[kind=brown]", "'uniform' or 'sign'"),
+        ("fsam_uap[mask_start=1]", "less than 1"),
+    ],
+)
+def test_bad_settings_say_what_is_wrong(spec, message):
+    with pytest.raises(BadInput, match=message):
+        build_attack(spec)
+
+
+def test_label_names_what_is_not_default_and_reads_back():
+    attack = build_attack("fsam_uap[level=feature,stages=stem,layer1,step_size=2/255,sfm=false]")
+    assert attack.stages == ("stem", "layer1") and attack.sfm is False
+    assert build_attack(label(attack)) == attack
+    assert label(build_attack("pgd")) == "pgd"
+    assert parse("a[b=c,d,e=f]") == ("a", {"b": "c,d", "e": "f"})
+
+
+def test_all_names_every_attack_once_and_both_levels():
+    specs = expand(["pgd", "all"])
+    assert set(attacks.names()) <= set(specs)
+    assert "fsam_uap[level=feature]" in specs
+    assert len(specs) == len(set(specs))
+
+
+def test_every_package_folder_is_listed_in_setup_cfg():
+    options = read_configuration(ROOT / "setup.cfg")["options"]
+    folders = {
+        "benchmark": "vbench",
+        "attacks": "vbench.attacks",
+        "victims": "vbench.victims",
+        "reports": "vbench.reports",
+    }
+    found = {
+        ".".join([package, *init.parent.relative_to(ROOT / folder).parts])
+        for folder, package in folders.items()
+        for init in (ROOT / folder).rglob("__init__.py")
+    }
+    assert found == set(options["packages"])
+    assert options["package_dir"] == {package: folder for folder, package in folders.items()}
