@@ -20,16 +20,16 @@ BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
 class Stem(nn.Module):
     """The layers before layer1: N x 3 x H x W to N x ``channels`` x H/4 x W/4.
 
-    ``small`` is for images of 64x32: a 5x5 convolution of stride 2 without max-pooling, so H/2 x W/2.
+    ``small`` is for images of 64x32: a 5x5 convolution at full resolution, then pooling, so H/2 x W/2.
     """
 
     def __init__(self, channels: int, small: bool = False) -> None:
         super().__init__()
-        kernel = 5 if small else 7
-        self.conv1 = nn.Conv2d(3, channels, kernel, stride=2, padding=kernel // 2, bias=False)
+        kernel, stride = (5, 1) if small else (7, 2)
+        self.conv1 = nn.Conv2d(3, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.pool = nn.Identity() if small else nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Apply convolution, normalisation, ReLU and pooling."""

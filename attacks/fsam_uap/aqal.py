@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import softplus
 
 Hinge = Literal["relu", "soft"]
 
@@ -45,12 +45,8 @@ def one_way(other: Tensor, same: Tensor, anchor: Tensor, margin: float, hinge: H
     return AQALValue(inner.clamp_min(0).mean(), (inner > 0).to(inner).mean().item())
 
 
-def aqal(
-    v2: Tensor, i2: Tensor, v1: Tensor, i1: Tensor, margin: float, hinge: Hinge, unit_length: bool
-) -> AQALValue:
-    """L(v2, i2, v1) + L(i2, v2, i1) on P x D embeddings of P different identities (P >= 2)."""
-    if unit_length:
-        v2, i2, v1, i1 = (normalize(group, dim=1) for group in (v2, i2, v1, i1))
+def aqal(v2: Tensor, i2: Tensor, v1: Tensor, i1: Tensor, margin: float, hinge: Hinge) -> AQALValue:
+    """L(v2, i2, v1) + L(i2, v2, i1) on P x D points of P different identities (P >= 2)."""
     visible = one_way(i2, v2, v1, margin, hinge)
     infrared = one_way(v2, i2, i1, margin, hinge)
     return AQALValue(visible.loss + infrared.loss, (visible.active + infrared.active) / 2)

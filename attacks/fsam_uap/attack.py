@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from vbench.attacks.base import Control, UniversalAttack
 from vbench.attacks.fsam_uap.aqal import AQALValue, Hinge, aqal
@@ -16,13 +16,13 @@ from vbench.attacks.fsam_uap.guards import refuse_dead_hinge, refuse_saturation
 from vbench.attacks.fsam_uap.modules import FeatureModules
 from vbench.attacks.fsam_uap.training import ModuleTrainer
 from vbench.attacks.perturbation import Perturbation
-from vbench.attacks.training_view import TrainingView
+from vbench.attacks.training_view import ModalityView, TrainingView
 from vbench.attacks.universal import learn_delta, updates_for
 from vbench.errors import BadInput, unknown_name
 from vbench.parameters import param
 from vbench.threat import ThreatModel
 from vbench.types import Modality
-from vbench.victims.base import Edits, Victim
+from vbench.victims.base import Edits, Victim, VictimOutput
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -65,7 +65,9 @@ class FSAMUAP(UniversalAttack):
     anchors: Literal["clean", "adversarial"] = param("adversarial", "what x1 is")
     margin: float = param(0.3, "alpha of the AQAL")
     hinge: Hinge = param("relu", "relu, or soft for a hinge that never goes dead")
-    unit_length: bool = param(True, "AQAL on L2-normalised embeddings")
+    space: Literal["embedding", "features"] = param(
+        "embedding", "AQAL on unit-length embeddings, or on the averaged last feature map"
+    )
     aqal_weight: float = param(1.0, "weight of the AQAL; negative makes d ascend it")
     identity_weight: Weight = param(1.0, "weight of the identity loss on the path x2")
     plain_weight: Weight = param(1.0, "weight of the identity loss on the unmodified victim")
@@ -207,11 +209,11 @@ class FSAMUAP(UniversalAttack):
             view, index = train[modality], positions[modality]
             images = (view.batch(index) + delta).clamp(0, 1)
             output = victim(images, modality, modules.edits())
-            x2[modality] = x1[modality] = output.embedding
+            x2[modality] = x1[modality] = self._point(output)
             if self.anchors == "clean":
-                x1[modality] = view.embeddings[index]
+                x1[modality] = self._clean_point(victim, view, index, modality)
             elif self._separate_x1:
-                x1[modality] = victim(images, modality, modules.frequency_edits()).embedding
+                x1[modality] = self._point(victim(images, modality, modules.frequency_edits()))
             if self.identity:
                 predicted = view.predictions[index]
                 terms.append(self.identity_weight * cross_entropy(output.logits, predicted))
@@ -225,6 +227,17 @@ class FSAMUAP(UniversalAttack):
             terms.append(-self.aqal_weight * loss.loss)
         return torch.stack(terms).sum(), share
 
+    def _point(self, output: VictimOutput) -> Tensor:
+        if self.space == "embedding":
+            return normalize(output.embedding, dim=1)
+        return list(output.features.values())[-1].mean((2, 3))
+
+    @torch.no_grad()
+    def _clean_point(self, victim: Victim, view: ModalityView, index: Tensor, modality: Modality) -> Tensor:
+        if self.space == "embedding":
+            return normalize(view.embeddings[index], dim=1)
+        return self._point(victim(view.batch(index), modality))
+
     def _aqal(self, x1: dict[Modality, Tensor], x2: dict[Modality, Tensor]) -> AQALValue:
         v, i = Modality.VISIBLE, Modality.INFRARED
-        return aqal(x2[v], x2[i], x1[v], x1[i], self.margin, self.hinge, self.unit_length)
+        return aqal(x2[v], x2[i], x1[v], x1[i], self.margin, self.hinge)

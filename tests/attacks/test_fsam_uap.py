@@ -122,22 +122,18 @@ def test_one_way_loss_equals_the_triple_loop(margin):
     assert found.active == pytest.approx(float(active) / count)
 
 
-def test_aqal_is_both_directions_on_unit_vectors():
+def test_aqal_is_both_directions():
     v2, i2, v1, i1 = groups()
-    unit = [g / g.norm(dim=1, keepdim=True) for g in (v2, i2, v1, i1)]
-    both = (
-        one_way(unit[1], unit[0], unit[2], 3.0, "relu").loss
-        + one_way(unit[0], unit[1], unit[3], 3.0, "relu").loss
-    )
-    assert aqal(v2, i2, v1, i1, 3.0, "relu", unit_length=True).loss.item() == pytest.approx(both.item())
-    raw = aqal(v2, i2, v1, i1, 3.0, "relu", unit_length=False).loss.item()
-    assert raw != pytest.approx(both.item())
+    one, other = one_way(i2, v2, v1, 3.0, "relu"), one_way(v2, i2, i1, 3.0, "relu")
+    both = aqal(v2, i2, v1, i1, 3.0, "relu")
+    assert both.loss.item() == pytest.approx((one.loss + other.loss).item())
+    assert both.active == pytest.approx((one.active + other.active) / 2)
 
 
 @pytest.mark.parametrize("hinge", ["relu", "soft"])
 def test_gradient_of_aqal(hinge):
     def loss(*inputs):
-        return aqal(*inputs, 2.0, hinge, unit_length=True).loss
+        return aqal(*inputs, 2.0, hinge).loss
 
     inputs = tuple(group.requires_grad_(True) for group in groups(3))
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-5)
@@ -177,7 +173,8 @@ SWITCHES = [
     "anchors=clean",
     "margin=2",
     "hinge=relu,margin=6",
-    "unit_length=false",
+    "space=features",
+    "space=features,anchors=clean",
     "aqal_weight=-1",
     "identity_weight=0.1",
     "plain_weight=0",
