@@ -52,6 +52,15 @@ def test_stage_maps_follow_the_strides_of_the_paper():
     assert sizes == {"stem": (16, 8), "layer1": (16, 8), "layer2": (8, 4), "layer3": (4, 2), "layer4": (4, 2)}
 
 
+def test_thin_preset_keeps_every_part_of_the_full_network():
+    thin = AGW(num_classes=2, **AGW.THIN).eval()
+    features = thin(torch.rand(1, 3, *thin.input_size), Modality.VISIBLE).features
+    shapes = [tuple(map_.shape[1:]) for map_ in features.values()]
+    assert shapes == [(16, 32, 16), (16, 32, 16), (32, 16, 8), (64, 8, 4), (128, 8, 4)]
+    assert set(thin.non_local) == {"layer2", "layer3"}
+    assert sum(parameter.numel() for parameter in thin.parameters()) < 400_000
+
+
 def test_modalities_use_different_stems_and_shared_stages(victim, images):
     visible, infrared = (victim(images, modality).embedding for modality in BOTH)
     assert not torch.allclose(visible, infrared)
@@ -217,6 +226,7 @@ def test_frozen_restores_everything_after_an_exception(victim, images):
     [
         ({"embedding": "nek"}, "did you mean 'neck'"),
         ({"num_classes": 0}, "num_classes"),
+        ({"block": "basik"}, "did you mean 'basic'"),
         ({"blocks": (1, 1, 1)}, "blocks"),
         ({"blocks": (1, 0, 1, 1)}, "blocks"),
         ({"width": 0.001}, "width"),
