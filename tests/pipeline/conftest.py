@@ -1,0 +1,47 @@
+"""One small synthetic set and one quickly trained thin AGW, shared by the tests of the whole pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vbench.data import open_dataset
+from vbench.data.synthetic import write_dataset
+from vbench.prepare import Choice
+from vbench.train import load_train_images, train_victim
+from vbench.victims.agw import AGW
+from vbench.workbench import Workbench
+
+SIZE = (64, 32)
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """Where things are, and a workbench made of them."""
+
+    root: Path
+    weights: Path
+    cache: Path
+    bench: Workbench
+
+    def arguments(self, runs: Path) -> list[str]:
+        """Command-line arguments of ``vbench run`` on this fixture."""
+        given = {"--dataset": "sysu", "--root": self.root, "--weights": self.weights, "--runs": runs}
+        return [str(part) for pair in given.items() for part in pair] + ["--victim", "agw", "--quiet"]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
+    folder = tmp_path_factory.mktemp("small")
+    root = write_dataset("sysu", folder / "data", ids=150, seed=3, size=SIZE, test_ids=12, quiet=True)
+    dataset = open_dataset("sysu", root)
+    options = {**AGW.THIN, "input_size": SIZE, "width": 0.125}
+    victim = AGW(num_classes=150, **options)
+    images = load_train_images(dataset, SIZE, quiet=True)
+    weights = folder / "agw.safetensors"
+    train_victim(victim, dataset, images, seed=0, epochs=10, out=weights, quiet=True)
+    choice = Choice("sysu", root, weights=weights)
+    bench = choice.workbench("agw", dataset, folder / "cache", quiet=True)
+    return Fixture(root, weights, folder / "cache", bench)

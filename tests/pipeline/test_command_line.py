@@ -1,0 +1,200 @@
+"""The command line as a user meets it: exit codes, one-line errors, records that survive anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from vbench.cli import main
+from vbench.record import Record
+from vbench.store import RunStore
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def vbench(tmp_path, monkeypatch, capsys):
+    """Call the command line in this process: what ``vbench ...`` would do, without its start-up time."""
+    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments: object, expect: int = 0) -> Done:
+        monkeypatch.setattr(sys, "argv", ["vbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+            sys.exit(0)
+        printed = capsys.readouterr()
+        assert (stopped.value.code or 0) == expect, printed.err
+        assert "Traceback" not in printed.err
+        return Done(printed.out, printed.err)
+
+    return call
+
+
+def test_run_then_report_in_every_format(small, vbench, tmp_path):
+    runs = tmp_path / "runs"
+    base = ["run", *small.arguments(runs)]
+    out = vbench(*base, "--attack", "noise", "--attack", "metric_fgsm").stdout
+    assert "SYNTHETIC sysu/all/single/ir2vis/seed10 (10 trials)   L_inf 8/255, query side, 8-bit" in out
+    assert "metric_fgsm" in out
+    vbench(*base, "--attack", "noise", "--eps", "4/255")
+    markdown = vbench("report", "--runs", runs).stdout
+    assert markdown.count("| victim") == 2, "another budget is another table"
+    rows = json.loads(vbench("report", "--runs", runs, "--format", "json").stdout)
+    records = RunStore(runs).read_all().records
+    assert {row["id"] for row in rows} == {record.id for record in records}
+    assert rows[0]["r1_after"] == pytest.approx(records[0].mean("adversarial", "r1"))
+    csv = vbench("report", "--runs", runs, "--format", "csv").stdout
+    assert len(csv.strip().splitlines()) == 1 + len(records)
+    latex = vbench("report", "--runs", runs, "--format", "latex").stdout
+    assert latex.count(r"\toprule") == 2 and r"metric\_fgsm" in latex
+
+
+def test_a_known_run_is_found_and_not_repeated(small, vbench, tmp_path):
+    base = ["run", *small.arguments(tmp_path / "runs"), "--attack", "noise"]
+    vbench(*base)
+    (path,) = (tmp_path / "runs").glob("*.json")
+    before = path.stat().st_mtime_ns
+    assert "found" in vbench(*[part for part in base if part != "--quiet"]).stderr
+    assert path.stat().st_mtime_ns == before
+    vbench(*base, "--force")
+    assert path.stat().st_mtime_ns > before
+
+
+def test_a_learnt_perturbation_can_be_replayed(small, vbench, tmp_path):
+    runs, again = tmp_path / "runs", tmp_path / "again"
+    spec = ["--attack", "uap[evaluations=960,batch=48]"]
+    vbench("run", *small.arguments(runs), *spec)
+    (file,) = (runs / "perturbations").glob("*.safetensors")
+    vbench("run", *small.arguments(again), *spec, "--perturbation", file)
+    (first,), (second,) = (RunStore(folder).read_all().records for folder in (runs, again))
+    assert first.adversarial == second.adversarial
+    assert second.config["perturbation"] and first.id != second.id
+    refused = vbench("run", *small.arguments(again), "--attack", "pgd", "--perturbation", file, expect=2)
+    assert "was learnt by 'uap'" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attack", "pdg"], "did you mean 'pgd'"),
+        (["--attack", "pgd", "--set", "setps=3"], "did you mean 'steps'"),
+        (["--attack", "pgd", "--eps", "8"], "did you mean 8/255?"),
+        (["--attack", "pgd", "--side", "querry"], "unknown side"),
+        (["--attack", "pgd", "--format", "markdwon"], "did you mean 'markdown'"),
+        (["--attack", "pgd", "--protocol", "sysu/al/single/ir2vis/seed10"], "sysu/all/single/ir2vis/seed10"),
+        (["--attack", "pgd", "--device", "gpu"], "device"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(small, vbench, tmp_path, arguments, message):
+    done = vbench("run", *small.arguments(tmp_path), *arguments, expect=2)
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_missing_folders_and_files_are_named(small, vbench, tmp_path):
+    done = vbench(
+        "run", "--victim", "agw", "--attack", "pgd", "--dataset", "sysu", "--root", tmp_path / "no", expect=2
+    )
+    assert str(tmp_path / "no") in done.stderr
+    done = vbench(
+        "run",
+        "--victim",
+        "agw",
+        "--attack",
+        "pgd",
+        "--dataset",
+        "sysu",
+        "--root",
+        small.root,
+        "--weights",
+        tmp_path / "no.t",
+        expect=2,
+    )
+    assert "no.t" in done.stderr
+    assert "no folder of runs" in vbench("report", "--runs", tmp_path / "none", expect=2).stderr
+
+
+def test_finished_runs_survive_a_failing_one_and_a_broken_record(small, vbench, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from vbench.attacks.noise import Noise\n"
+        "class Bad(Noise):\n"
+        "    name = 'bad'\n"
+        "    def craft(self, victim, images, modality, context):\n"
+        "        return images * float('nan')\n"
+    )
+    runs = tmp_path / "runs"
+    done = vbench(
+        "run", *small.arguments(runs), "--attack", "noise", "--attack", f"{tmp_path}/bad.py:Bad", expect=1
+    )
+    assert "'bad' yields non-finite" in done.stderr
+    assert len(list(runs.glob("*.json"))) == 1
+    (runs / "torn.json").write_text('{"schema_version": 1, "id"')
+    report = vbench("report", "--runs", runs)
+    assert "torn.json" in report.stderr and "noise" in report.stdout
+
+
+def test_kill_9_loses_at_most_the_run_in_flight(small, vbench, tmp_path):
+    runs = tmp_path / "runs"
+    attacks = ["noise", "fgsm", "metric_ifgsm[steps=400]"]
+    arguments = [*small.arguments(runs)]
+    for attack in attacks:
+        arguments += ["--attack", attack]
+    command = [sys.executable, "-c", "from vbench.cli import main; main()", "run", *arguments]
+    environment = {**os.environ, "VBENCH_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(runs.glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = RunStore(runs).read_all()
+    assert len(left.records) == 2 and not left.broken
+    arguments[arguments.index(attacks[2])] = "metric_ifgsm[steps=2]"
+    vbench("run", *arguments)
+    assert len(RunStore(runs).read_all().records) == 3
+
+
+def test_two_processes_share_one_cache(small, tmp_path):
+    runs = tmp_path / "runs"
+    arguments = [*small.arguments(runs), "--attack", "noise"]
+    command = [sys.executable, "-c", "from vbench.cli import main; main()", "run", *arguments]
+    environment = {**os.environ, "VBENCH_CACHE": str(tmp_path / "cache")}
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    contents = RunStore(runs).read_all()
+    assert len(contents.records) == 1 and not contents.broken
+
+
+def test_records_of_the_past_and_the_future_can_be_read(small, vbench, tmp_path):
+    runs = tmp_path / "runs"
+    vbench("run", *small.arguments(runs), "--attack", "noise")
+    (path,) = runs.glob("*.json")
+    old = json.loads(path.read_text())
+    for field in ("size", "cost", "drop_interval", "warnings", "controls", "fit_log", "environment"):
+        del old[field]
+    old["a_field_of_tomorrow"] = {"x": 1}
+    path.write_text(json.dumps(old))
+    assert "noise" in vbench("report", "--runs", runs).stdout
+    kept = Record.model_validate_json(path.read_text())
+    assert json.loads(kept.model_dump_json())["a_field_of_tomorrow"] == {"x": 1}
+
+
+def test_doctor_and_describe(vbench, small):
+    out = vbench("doctor", "--root", small.root).stdout
+    assert "torch" in out and "synthetic sysu layout" in out
+    assert "number of gradient steps" in vbench("describe", "attack", "pgd").stdout
+    assert "input_size" in vbench("describe", "victim", "agw").stdout
+    assert "did you mean 'attack'" in vbench("describe", "atack", "pgd", expect=2).stderr
