@@ -33,7 +33,7 @@ bench: install
 
 # The universal attacks at equal cost: controls, ablation rows, both levels, three seeds, both directions.
 study: install
-	PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/study.sh
+	$(ONE_THREAD) PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/study.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -99,23 +99,19 @@ class MetricIFGSM(MetricAttack):
     steps: Annotated[int, Field(ge=1)] = param(10, "number of gradient steps")
     step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means 1.25 eps/steps")
 
+    #: Share of the past direction that is kept; the momentum variant makes it a parameter.
+    momentum: ClassVar[float] = 0.0
+
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         step_size = self.step_size or 1.25 * context.threat.epsilon / self.steps
-        return self.climb(victim, images, modality, context, self.steps, step_size, 0.0)
+        return self.climb(victim, images, modality, context, self.steps, step_size, self.momentum)
 
 
 @dataclass(frozen=True)
-class MetricMIFGSM(MetricAttack):
+class MetricMIFGSM(MetricIFGSM):
     """The iterative attack with momentum."""
 
     name: ClassVar[str] = "metric_mifgsm"
     summary: ClassVar[str] = "signed steps with momentum away from guides in embedding space"
 
-    guides: GuideKind = param("own", "what to move away from: own, training or gallery")
-    steps: Annotated[int, Field(ge=1)] = param(10, "number of gradient steps")
-    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means 1.25 eps/steps")
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
-
-    def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
-        step_size = self.step_size or 1.25 * context.threat.epsilon / self.steps
-        return self.climb(victim, images, modality, context, self.steps, step_size, self.momentum)

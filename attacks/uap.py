@@ -37,7 +37,7 @@ class UAP(UniversalAttack):
     paper: ClassVar[str] = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
 
     loss: Literal["pair", "list", "cross_entropy"] = param("pair", "pair, list or cross_entropy")
-    evaluations: Annotated[int, Field(ge=1)] = param(25600, "gradient evaluations (images) to spend")
+    evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
     batch: Annotated[int, Field(ge=2)] = param(64, "images an update, half of each modality")
     step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")
     momentum: Annotated[float, Field(ge=0)] = param(0.9, "share of the past direction that is kept")

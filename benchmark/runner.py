@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,18 @@ class Run:
             "perturbation": self.perturbation.digest if self.perturbation else None,
         }
 
-    def execute(self, ignore_gates: bool = False, quiet: bool = False) -> tuple[Record, Perturbation | None]:
+    def fit_id(self) -> str:
+        """Names what a universal attack's fit depends on: equal ids learn equal perturbations."""
+        config = self.config()
+        data = {name: config["dataset"][name] for name in ("split", "training")}
+        return config_id({**config, "dataset": data, "threat": {**config["threat"], "side": None}})
+
+    def execute(
+        self, ignore_gates: bool = False, quiet: bool = False, learnt: Perturbation | None = None
+    ) -> tuple[Record, Perturbation | None]:
         """Do the run. Returns its record and, for a universal attack, the perturbation.
+
+        ``learnt`` is the result of an earlier fit with the same :meth:`fit_id`, to save doing it again.
 
         Raises :class:`BadInput` when victim and attack do not fit, or when the clean Rank-1 is at chance
         level and ``ignore_gates`` is not given; :class:`VbenchError` when attack or victim misbehave.
@@ -64,7 +74,7 @@ class Run:
         attack.check(bench.victim, self.threat)
         warnings = [] if ignore_gates else clean_gate(bench)
         config = self.config()
-        perturbation, cost = self._fit(quiet)
+        perturbation, cost = self._fit(quiet, learnt)
         size = PerturbationSize()
         edits = self._edits(perturbation)
         sides = _sides(self.threat.side)
@@ -103,13 +113,15 @@ class Run:
         )
         return record, perturbation
 
-    def _fit(self, quiet: bool) -> tuple[Perturbation | None, dict[str, float]]:
+    def _fit(self, quiet: bool, known: Perturbation | None) -> tuple[Perturbation | None, dict[str, float]]:
         if not isinstance(self.attack, UniversalAttack):
             if self.perturbation is not None:
                 raise BadInput(f"attack '{self.attack.name}' is per-image; it cannot replay a perturbation")
             return None, {}
         if self.perturbation is not None:
             return self.perturbation, {}
+        if known is not None:
+            return known, dict(known.fit_log["cost"])
         training = self.bench.training
         generator = torch.Generator().manual_seed(self.seed)
         with Meter(self.bench.victim) as meter:
@@ -125,7 +137,7 @@ class Run:
             "seed": self.seed,
             "digest": learnt.digest,
         }
-        return learnt.with_provenance(**facts), cost
+        return replace(learnt.with_provenance(**facts), fit_log={**learnt.fit_log, "cost": dict(cost)}), cost
 
     def _edits(self, perturbation: Perturbation | None) -> Edits:
         if perturbation is None or not isinstance(self.attack, UniversalAttack):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Series:
         self._store = RunStore(runs)
         self._force = force
         self._quiet = quiet
+        self._learnt: dict[str, Perturbation] = {}
 
     def execute(
         self,
@@ -41,12 +43,14 @@ class Series:
         attack_specs: Sequence[str],
         seeds: Sequence[int],
         settings: dict[str, str],
+        protocols: Sequence[str] = (),
         perturbation: Path | None = None,
     ) -> list[Record]:
         """Do every run that has no record yet; returns the records of all, in order.
 
-        Names, settings and files are checked before any work. A failing run ends the series with its error;
-        what was finished before stays on disk.
+        Protocols of one split share what a universal attack learnt: fitting looks at training identities
+        only. Names, settings and files are checked before any work. A failing run ends the series with its
+        error; what was finished before stays on disk.
         """
         names = list(dict.fromkeys(n for v in victim_names for n in (victims.names() if v == "all" else [v])))
         for name in names:
@@ -55,24 +59,28 @@ class Series:
         attacks = [build_attack(spec, settings) for spec in expand(list(attack_specs))]
         if replay is not None:
             attacks = [_as_learnt(attacks, replay)]
-        dataset = self._choice.open(cache_folder(), self._quiet)
         records = []
-        for name in names:
-            bench = self._choice.workbench(name, dataset, cache_folder(), self._quiet)
-            for attack in attacks:
-                attack.check(bench.victim, self._threat)
-            for attack in attacks:
-                records += [self._one(bench, attack, seed, replay) for seed in seeds]
+        for protocol in protocols or [None]:
+            choice = dataclasses.replace(self._choice, protocol=protocol)
+            dataset = choice.open(cache_folder(), self._quiet)
+            for name in names:
+                bench = choice.workbench(name, dataset, cache_folder(), self._quiet)
+                for attack in attacks:
+                    attack.check(bench.victim, self._threat)
+                for attack in attacks:
+                    records += [self._one(bench, attack, seed, replay) for seed in seeds]
         return records
 
     def _one(self, bench: Workbench, attack: Attack, seed: int, replay: Perturbation | None) -> Record:
         run = Run(bench, attack, self._threat, seed, replay)
+        fit = run.fit_id()
         known = self._store.find(config_id(run.config()))
         if known is not None and not self._force:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
-        record, learnt = run.execute(self._choice.ignore_gates, self._quiet)
+        record, learnt = run.execute(self._choice.ignore_gates, self._quiet, self._learnt.get(fit))
         if learnt is not None and replay is None:
+            self._learnt[fit] = learnt
             learnt.save(self._store.root / "perturbations" / f"{attack.name}-{record.id}.safetensors")
         path = self._store.write(record)
         for warning in record.warnings:

@@ -105,31 +105,33 @@ class Workbench:
         return sum(shares) / len(shares)
 
     def data_card(self) -> dict[str, object]:
-        """What identifies the data in a configuration: names, protocol and a hash over all sample paths."""
+        """What identifies the data in a configuration: names, protocol, hashes over all sample paths."""
         dataset = self.dataset
-        samples = (*dataset.train_visible, *dataset.train_infrared, *dataset.query, *dataset.gallery)
-        listing = json.dumps([sample.path for sample in samples])
-        marker = dataset.root / "vbench-synthetic.json"
-        listing += marker.read_text() if dataset.synthetic else ""
+        marker = (dataset.root / "vbench-synthetic.json").read_text() if dataset.synthetic else ""
         return {
             "name": dataset.name,
             "protocol": dataset.protocol,
             "split": dataset.split,
             "synthetic": dataset.synthetic,
-            "fingerprint": hashlib.sha256(listing.encode()).hexdigest()[:16],
+            "training": _listing_hash((*dataset.train_visible, *dataset.train_infrared), marker),
+            "fingerprint": _listing_hash((*dataset.query, *dataset.gallery), marker),
         }
 
     def victim_card(self) -> dict[str, object]:
         """What identifies the victim in a configuration: name, options and a hash over its weights."""
+        return {
+            "name": self.victim.name,
+            "options": self.victim.describe(),
+            "weights": self._weights_hash,
+        }
+
+    @cached_property
+    def _weights_hash(self) -> str:
         sha = hashlib.sha256()
         for name, tensor in sorted(self.victim.state_dict().items()):
             sha.update(name.encode())
             sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return {
-            "name": self.victim.name,
-            "options": self.victim.describe(),
-            "weights": sha.hexdigest()[:16],
-        }
+        return sha.hexdigest()[:16]
 
     def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
         return load_images(
@@ -153,3 +155,8 @@ class Workbench:
             found.embeddings,
             found.predictions,
         )
+
+
+def _listing_hash(samples: tuple[Sample, ...], marker: str) -> str:
+    listing = json.dumps([sample.path for sample in samples]) + marker
+    return hashlib.sha256(listing.encode()).hexdigest()[:16]

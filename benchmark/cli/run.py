@@ -20,7 +20,8 @@ def run(
         str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Protocol id; see vbench data protocols.", show_default="the layout's")
+        list[str] | None,
+        typer.Option(help="Protocol id, repeatable; see vbench data protocols.", show_default="the layout's"),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint, released or trained here.")] = None,
     eps: Annotated[str, typer.Option(help="Budget in [0, 1] pixel units.")] = "8/255",
@@ -58,9 +59,11 @@ def run(
     from vbench.prepare import Choice
     from vbench.series import Series
 
-    choice = Choice(dataset, root, protocol, layout, height_width, weights, device, ignore_gates)
+    choice = Choice(dataset, root, None, layout, height_width, weights, device, ignore_gates)
     series = Series(choice, threat, runs, force=force, quiet=quiet)
-    records = series.execute(victim, attack, seed or [0], read_settings(settings or []), perturbation)
+    records = series.execute(
+        victim, attack, seed or [0], read_settings(settings or []), protocol or (), perturbation
+    )
     typer.echo(report(records, style))
     if style == "plain":
         typer.echo(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")

@@ -18,8 +18,8 @@ UNIVERSAL = [
     "uap[evaluations=600,batch=12]",
     "uap[loss=list,evaluations=600,batch=12]",
     "uap[loss=cross_entropy,evaluations=600,batch=12]",
-    "fsam_uap[evaluations=2400,batch=12,hinge=soft]",
-    "fsam_uap[evaluations=2400,batch=12,hinge=soft,level=feature,modules=joint]",
+    "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all]",
+    "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all,level=feature,modules=joint]",
 ]
 THREAT = ThreatModel("8/255")
 

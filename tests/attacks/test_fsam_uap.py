@@ -19,7 +19,7 @@ from vbench.threat import ThreatModel
 from vbench.types import Modality
 
 THREAT = ThreatModel("8/255")
-QUICK = "evaluations=1440,batch=12,hinge=soft"
+QUICK = "evaluations=1440,batch=12,hinge=soft,stages=stem,layer1"
 
 
 def seeded(seed=0):
@@ -163,6 +163,7 @@ SWITCHES = [
     "aqal=false",
     "identity=false",
     "stages=stem",
+    "mask_start=0.8",
     "attention=se",
     "attention=eca",
     "attention=identity",
@@ -170,14 +171,14 @@ SWITCHES = [
     "modules=joint",
     "module_steps=0",
     "module_rate=0.01",
-    "anchors=clean",
-    "margin=2",
+    "anchors=adversarial",
+    "margin=3",
     "hinge=relu,margin=6",
     "space=features",
-    "space=features,anchors=clean",
+    "space=features,anchors=adversarial",
     "aqal_weight=-1",
     "identity_weight=0.1",
-    "plain_weight=0",
+    "plain_weight=1",
     "momentum=0",
     "step_size=1/255",
     "batch=8",

@@ -107,7 +107,9 @@ def test_same_seed_gives_the_same_record(small):
     first, second = (run.execute(quiet=True)[0] for _ in range(2))
     assert first.per_query == second.per_query
     assert first.adversarial == second.adversarial
-    other = Run(small.bench, build_attack("uap[evaluations=640]"), ThreatModel("8/255"), seed=1).execute(quiet=True)[0]
+    other = Run(small.bench, build_attack("uap[evaluations=640]"), ThreatModel("8/255"), seed=1).execute(
+        quiet=True
+    )[0]
     assert other.id != first.id
     assert other.per_query != first.per_query
 
