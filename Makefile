@@ -17,7 +17,8 @@ $(STAMP): setup.cfg pyproject.toml
 	touch $@
 
 demo: install
-	$(BIN)/vbench run --victim agw --attack noise --attack uap --attack fsam_uap
+	$(BIN)/vbench run --victim agw --attack fsam_uap
+	$(BIN)/vbench run --victim agw --attack noise --attack metric_ifgsm --attack uap --attack fsam_uap --quiet
 
 # Two processes of one thread each: tests are small, and threads that fight for cores are slower than one.
 test: install

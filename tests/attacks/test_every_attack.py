@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from conftest import TinyVictim, make_context, make_training
+from tiny import TinyVictim, make_context, make_training
 
 from vbench.attack_spec import build_attack
 from vbench.registry import attacks

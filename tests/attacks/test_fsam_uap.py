@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import make_training
+from tiny import make_training
 from torch import nn
 
 from vbench.attack_spec import build_attack
@@ -217,7 +217,7 @@ def test_noise_only_row_is_the_cross_entropy_uap(victim):
 
 def test_a_dead_hinge_fails_loudly(victim):
     with pytest.raises(VbenchError, match="hinge is dead"):
-        fit(victim, "fsam_uap[evaluations=1440,batch=12,hinge=relu,margin=-5]")
+        fit(victim, "fsam_uap[evaluations=1440,batch=12,stages=stem,margin=-5]")
 
 
 def test_saturated_attention_fails_loudly(victim):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchattacks
-from conftest import make_context, make_training
+from tiny import make_context, make_training
 from torch.nn.functional import cross_entropy
 
 from vbench.attack_spec import build_attack

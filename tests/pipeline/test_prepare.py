@@ -1,0 +1,47 @@
+"""Choosing data and weights: gates against leaks, and defaults that are made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from vbench.data.synthetic import write_dataset
+from vbench.defaults import SyntheticSet
+from vbench.errors import BadInput
+from vbench.prepare import Choice
+
+
+def test_weights_of_another_split_are_refused_unless_forced(small, tmp_path):
+    root = write_dataset("regdb", tmp_path / "regdb", ids=4, seed=0, size=(64, 32), test_ids=4, quiet=True)
+    choice = Choice("regdb", root, weights=small.weights)
+    dataset = choice.open(tmp_path, quiet=True)
+    with pytest.raises(BadInput, match="was trained on split sysu"):
+        choice.workbench("agw", dataset, tmp_path, quiet=True)
+    forced = Choice("regdb", root, weights=small.weights, ignore_gates=True)
+    assert forced.workbench("agw", dataset, tmp_path, quiet=True).victim.num_classes == 150
+
+
+def test_real_data_needs_a_root_and_weights(small, tmp_path):
+    with pytest.raises(BadInput, match="needs --root"):
+        Choice("sysu").open(tmp_path)
+    with pytest.raises(BadInput, match="--root is for real data"):
+        Choice("synthetic", tmp_path).open(tmp_path)
+    (small.root / "vbench-synthetic.json").rename(small.root / "hidden.json")
+    try:
+        choice = Choice("sysu", small.root)
+        with pytest.raises(BadInput, match="needs --weights"):
+            choice.workbench("agw", choice.open(tmp_path, quiet=True), tmp_path, quiet=True)
+    finally:
+        (small.root / "hidden.json").rename(small.root / "vbench-synthetic.json")
+
+
+def test_the_default_set_is_written_once(tmp_path):
+    wanted = SyntheticSet(ids=3, test_ids=2, size=(32, 16))
+    folder = wanted.write(tmp_path, quiet=True)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+    assert wanted.write(tmp_path, quiet=True) == folder
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+    assert len(before) == 3 * 8 + 2 * 18
+
+
+def test_the_default_has_at_least_forty_unseen_identities():
+    assert SyntheticSet().test_ids >= 40
