@@ -82,7 +82,7 @@ def _rows(records: list[Record]) -> list[Row]:
     rows = [
         Row(
             first.config["victim"]["name"],
-            _attack_name(first),
+            _attack_name(records),
             _knowledge(first),
             before,
             _mean_of([record.adversarial for record in records]),
@@ -128,11 +128,15 @@ def _mean_asr(records: list[Record]) -> float | None:
     return 100 * mean(rates) if rates else None
 
 
-def _attack_name(record: Record) -> str:
-    if record.level != "feature":
-        return record.label
-    stealth = {True: " (stealthy)", False: " (destructive)", None: ""}[record.stealthy]
-    return f"{record.label}{stealth}"
+def _attack_name(records: list[Record]) -> str:
+    """The attack's label; at feature level with whether clean accuracy survives the tampering."""
+    verdicts = [record.stealthy for record in records if record.stealthy is not None]
+    if records[0].level != "feature" or not verdicts:
+        return records[0].label
+    stealthy = sum(verdicts)
+    if stealthy in (0, len(verdicts)):
+        return f"{records[0].label} ({'stealthy' if stealthy else 'destructive'})"
+    return f"{records[0].label} (stealthy with {stealthy} of {len(verdicts)} seeds, else destructive)"
 
 
 def _knowledge(record: Record) -> str:

@@ -1,0 +1,126 @@
+"""Tables from records: what is averaged, what is kept apart, what a row says."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from vbench.errors import BadInput
+from vbench.packed import Packed
+from vbench.record import ControlRecord, Record, TrialMetrics
+from vbench.reports.render import report
+from vbench.store import RunStore
+
+
+def trials(r1: float, count: int = 2) -> list[TrialMetrics]:
+    """Trials whose Rank-1 varies around ``r1`` by two points."""
+    shifts = [0.02 * (k - (count - 1) / 2) for k in range(count)]
+    values = {"r5": 0.8, "r10": 0.9, "r20": 1.0, "map": r1 / 2, "minp": r1 / 4}
+    counts = {"queries": 10, "skipped": 0, "tied_share": 0.0}
+    return [TrialMetrics(trial=str(k), r1=r1 + s, **values, **counts) for k, s in enumerate(shifts)]
+
+
+def record(
+    attack="pgd", after=0.4, seed=0, eps="8/255", protocol="sysu/all/single/ir2vis/seed10", **more
+) -> Record:
+    data = {"name": "sysu", "protocol": protocol, "split": "sysu", "fingerprint": "f"}
+    return Record(
+        id=f"{attack}{seed}{eps}{protocol}".replace("/", "-"),
+        label=attack,
+        config={
+            "victim": {"name": "agw", "weights": "w"},
+            "dataset": data,
+            "attack": {"name": attack},
+            "threat": {"norm": "linf", "eps": eps, "side": "query", "quantize": True},
+            "seed": seed,
+        },
+        protocol=protocol,
+        synthetic=more.pop("synthetic", True),
+        clean=trials(0.8),
+        adversarial=trials(after),
+        cost={"evaluations_per_image": 10},
+        **more,
+    )
+
+
+def test_seeds_are_averaged_with_their_spread():
+    text = report([record(after=0.3, seed=0), record(after=0.5, seed=1)], "markdown")
+    assert "80.0 -> 40.0 ± 14.1" in text
+    assert text.count("| agw") == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"eps": "4/255"},
+        {"protocol": "sysu/indoor/single/ir2vis/seed10"},
+    ],
+)
+def test_other_budgets_and_protocols_never_share_a_table(other):
+    text = report([record(), record(**other)], "plain")
+    assert text.count("victim  ") == 2
+    assert next(iter(other.values())) in text
+
+
+def test_synthetic_data_is_marked_and_real_data_is_not():
+    assert report([record()], "plain").startswith("SYNTHETIC ")
+    assert "SYNTHETIC" not in report([record(synthetic=False)], "plain")
+
+
+def test_controls_stand_under_their_attack_and_verdicts_are_counted():
+    controls = [ControlRecord(name="modules, d = 0", trials=trials(0.7))]
+    feature = [
+        record("fsam_uap", seed=seed, level="feature", stealthy=stealthy, controls=controls)
+        for seed, stealthy in ((0, True), (1, False))
+    ]
+    lines = report(feature, "plain").splitlines()
+    row = next(index for index, line in enumerate(lines) if "fsam_uap" in line)
+    assert "stealthy with 1 of 2 seeds" in lines[row]
+    assert "modules, d = 0" in lines[row + 1] and "80.0 -> 70.0" in lines[row + 1]
+
+
+def test_csv_and_json_are_unrounded_and_have_a_row_a_record():
+    records = [record(after=1 / 3, seed=seed) for seed in range(2)]
+    frame = pd.read_csv(io.StringIO(report(records, "csv")))
+    assert len(frame) == 2
+    assert frame["r1_after"].tolist() == pytest.approx([1 / 3] * 2, abs=1e-12)
+    assert json.loads(report(records, "json"))[1]["seed"] == 1
+
+
+def test_latex_escapes_what_it_must():
+    text = report([record("metric_fgsm[guides=training]")], "latex")
+    assert r"metric\_fgsm" in text and r"\toprule" in text and r"\bottomrule" in text
+    assert r"80.0 $\to$ 40.0" in text and "%" not in text.replace(r"\%", "")
+
+
+def test_unknown_format_suggests_one():
+    with pytest.raises(BadInput, match="did you mean 'markdown'"):
+        report([record()], "markdwon")
+
+
+def test_a_store_gives_back_what_it_was_given(tmp_path):
+    store = RunStore(tmp_path)
+    given = record(per_query={"clean_rank": Packed.pack([[1, 2], [3, 0]])})
+    store.write(given)
+    assert store.find(given.id) == given
+    assert store.find(given.id).per_query["clean_rank"].unpack().tolist() == [[1, 2], [3, 0]]
+    assert store.find("nothing") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 3}', "\x00\x01"])
+def test_broken_files_are_listed_not_fatal(tmp_path, text):
+    store = RunStore(tmp_path)
+    store.write(record())
+    (tmp_path / "broken.json").write_text(text)
+    contents = store.read_all()
+    assert len(contents.records) == 1
+    assert [path.name for path, _ in contents.broken] == ["broken.json"]
+
+
+@pytest.mark.parametrize("data", ["!!!", "", "eJwDAAAAAAE="])
+def test_a_packed_array_that_lies_is_refused(data):
+    with pytest.raises(BadInput, match="packed array"):
+        Packed(dtype="<i4", shape=(2, 2), data=data).unpack()
