@@ -72,7 +72,8 @@ class Run:
         """
         bench, attack = self.bench, self.attack
         attack.check(bench.victim, self.threat)
-        warnings = [] if ignore_gates else clean_gate(bench)
+        if not ignore_gates:
+            clean_gate(bench)
         config = self.config()
         perturbation, cost = self._fit(quiet, learnt)
         size = PerturbationSize()
@@ -108,7 +109,7 @@ class Run:
             cost={name: float(value) for name, value in cost.items()},
             fit_log=dict(perturbation.fit_log) if perturbation else {},
             environment=environment(bench.victim),
-            warnings=[*warnings, *bench.dataset.notes, *_tie_warnings(adversarial)],
+            warnings=[*bench.dataset.notes, *_tie_warnings(adversarial)],
             **_paired(bench.clean_trials, adversarial, self.seed),
         )
         return record, perturbation
@@ -180,7 +181,7 @@ class Run:
         return bench.rank(embeddings)
 
 
-def clean_gate(bench: Workbench) -> list[str]:
+def clean_gate(bench: Workbench) -> None:
     """Refuse a victim whose clean Rank-1 is no better than chance: its checkpoint did not load, most likely.
 
     The bound is three binomial standard deviations above a random ranking.
@@ -194,7 +195,6 @@ def clean_gate(bench: Workbench) -> list[str]:
             f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
             f"{chance:.1%}; are these the right weights? (--ignore-gates runs anyway)"
         )
-    return []
 
 
 def _sides(side: Side) -> list[Side]:
