@@ -218,3 +218,17 @@ def test_an_objective_without_gradient_fails_loudly(victim):
             "test",
             True,
         )
+
+
+def test_odfa_and_the_metric_attack_climb_the_same_hill_from_different_starts(victim, images):
+    """On unit-length embeddings their gradients agree, so equal rows in a table would be one attack twice."""
+    context = make_context(victim, images, I)
+    odfa, metric = (craft(name, victim, images) for name in ("odfa", "metric_ifgsm"))
+    assert not torch.equal(odfa, metric)
+
+    def gradient(target, sign):
+        x = (images + context.uniform(images, 0.5)).requires_grad_(True)
+        value = sign * squared_distance(victim(x, I).embedding, target, "cosine").sum()
+        return torch.autograd.grad(value, x)[0]
+
+    assert torch.allclose(gradient(-context.clean, -1), gradient(context.clean, 1), atol=1e-9)
