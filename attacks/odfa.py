@@ -21,7 +21,8 @@ class ODFA(PerImageAttack):
     """Lower the squared distance between the embedding and the opposite of its clean self (Zheng et al.).
 
     For unit-length embeddings that is the metric attack on the own embedding with another start: the one
-    lowers 2 + 2 cos, the other raises 2 - 2 cos. Ten steps of eps/8 by default: the authors' 1/255 and round(min(eps + 4, 1.25 eps)) steps at 8/255.
+    lowers 2 + 2 cos, the other raises 2 - 2 cos. Ten steps of eps/8 by default: at 8/255 the authors' step
+    of 1/255 and their round(min(eps + 4, 1.25 eps)) steps.
     """
 
     name: ClassVar[str] = "odfa"
