@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ from vbench.data.synthetic import write_dataset
 from vbench.errors import BadInput
 from vbench.progress import say
 from vbench.registry import victims
+
+#: The order of float sums, and so the weights, follows from the number of threads: fixed, the default victim
+#: is the same on machines with more or fewer cores.
+_TRAINING_THREADS = 2
 
 if TYPE_CHECKING:
     from vbench.victims.base import Victim
@@ -80,7 +85,8 @@ def thin_weights(
             images = load_train_images(
                 dataset, size, victim.resize_filter, cache_dir=cache / "images", quiet=quiet
             )
-            train_victim(victim, dataset, images, seed=seed, out=path, quiet=quiet)
+            with threads(_TRAINING_THREADS):
+                train_victim(victim, dataset, images, seed=seed, out=path, quiet=quiet)
     return path
 
 
@@ -90,3 +96,16 @@ def _thin(name: str, dataset: Dataset, size: Sequence[int]) -> Victim:
     if options is None:
         raise BadInput(f"victim '{name}' has no thin variant for synthetic data; give --weights")
     return cls(num_classes=len(dataset.train_labels), **{**options, "input_size": tuple(size)})
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use ``count`` threads inside the block, and as many as before after it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
