@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vbench.data.base import Dataset
+from vbench.embed import embed
 from vbench.errors import BadInput
-from vbench.metrics import rank_metrics
+from vbench.metrics import rank_embeddings
 from vbench.train.images import TrainImages
 from vbench.types import Modality
 from vbench.victims.base import Victim
-
-_BATCH = 64
 
 
 def held_out_labels(images: TrainImages, share: float, seed: int) -> tuple[int, ...]:
@@ -45,13 +42,21 @@ def validate(victim: Victim, dataset: Dataset, images: TrainImages, held_out: tu
     for modality, (pixels, labels, samples) in sides.items():
         rows = np.flatnonzero(np.isin(labels, held_out))
         cams = np.array([sample.cam for sample in samples])[rows]
-        ranked[modality] = (_embed(victim, pixels[rows], modality), labels[rows], cams)
+        ranked[modality] = (embed(victim, pixels[rows], modality).embeddings, labels[rows], cams)
     query, query_ids, query_cams = ranked[dataset.query_modality]
     gallery, gallery_ids, gallery_cams = ranked[dataset.gallery_modality]
-    distance = -query @ gallery.T if victim.similarity == "cosine" else torch.cdist(query, gallery)
+    # Camera 0 means unknown (the training lists of LLCM): two unknown cameras are not the same camera.
+    query_cams = np.where(query_cams == 0, -1, query_cams)
     try:
-        found = rank_metrics(
-            distance, query_ids, gallery_ids, query_cams, gallery_cams, protocol=dataset.metric
+        found = rank_embeddings(
+            query,
+            gallery,
+            query_ids,
+            gallery_ids,
+            query_cams,
+            gallery_cams,
+            similarity=victim.similarity,
+            protocol=dataset.metric,
         )
     except BadInput as error:
         return {"skipped": str(error)}
@@ -64,13 +69,3 @@ def validate(victim: Victim, dataset: Dataset, images: TrainImages, held_out: tu
         "mAP": round(100 * found.mAP, 2),
         "mINP": round(100 * found.mINP, 2),
     }
-
-
-@torch.no_grad()
-def _embed(victim: Victim, pixels: np.ndarray, modality: Modality) -> Tensor:
-    device = next(victim.parameters()).device
-    parts = []
-    for start in range(0, len(pixels), _BATCH):
-        batch = torch.from_numpy(pixels[start : start + _BATCH]).to(device).permute(0, 3, 1, 2).float() / 255
-        parts.append(victim(batch, modality).embedding.cpu().double())
-    return torch.cat(parts)

@@ -298,3 +298,20 @@ def test_victim_without_a_recipe_is_refused():
 def test_divergence_is_reported_with_its_place():
     with pytest.raises(VbenchError, match="not finite in epoch"):
         train(recipe=dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=1e30))
+
+
+def test_validation_works_where_training_lists_record_no_camera(tmp_path):
+    """LLCM's training images have no camera; "same identity and camera" must not remove every match."""
+    from vbench.data import open_dataset
+    from vbench.data.synthetic import write_dataset
+    from vbench.train import load_train_images
+    from vbench.train.validation import validate
+    from vbench.victims.agw import AGW
+
+    root = write_dataset("llcm", tmp_path / "llcm", ids=4, seed=0, size=(32, 16), test_ids=2, quiet=True)
+    dataset = open_dataset("llcm", root)
+    victim = AGW(num_classes=4, **{**AGW.THIN, "input_size": (32, 16)})
+    images = load_train_images(dataset, (32, 16), quiet=True)
+    found = validate(victim, dataset, images, held_out=(0, 1))
+    assert found["query"] == (images.infrared_labels < 2).sum()
+    assert 0 < found["mAP"] <= 100
