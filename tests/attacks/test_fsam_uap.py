@@ -286,3 +286,23 @@ def test_perturbation_survives_its_file_and_notices_tampering(victim, tmp_path):
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(BadInput, match="not a safetensors file"):
         Perturbation.load(path)
+
+
+def test_the_perturbation_lowers_the_aqal_it_is_meant_to_minimise(victim):
+    training = make_training(victim)
+    spec = f"fsam_uap[{QUICK},fsam=false,sfm=false,identity=false]"
+    learnt = build_attack(spec).fit(victim, training, THREAT, seeded(), quiet=True)
+
+    def value(delta):
+        _, positions = training.pairs(6, seeded(8))
+        moved, clean = {}, {}
+        for modality in Modality:
+            view, index = training[modality], positions[modality]
+            with torch.no_grad():
+                moved[modality] = victim((view.batch(index) + delta).clamp(0, 1), modality).embedding
+            clean[modality] = view.embeddings[index]
+        v, i = Modality.VISIBLE, Modality.INFRARED
+        return aqal(moved[v], moved[i], clean[v], clean[i], 2.0, "soft").loss.item()
+
+    assert value(learnt.delta) < value(torch.zeros_like(learnt.delta))
+    assert value(learnt.delta) < value(learnt.delta.sign() * -8 / 255)
