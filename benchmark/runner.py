@@ -47,7 +47,7 @@ class Run:
         """The full configuration, JSON-able; its hash names the record."""
         return {
             "victim": self.bench.victim_card(),
-            "dataset": self.bench.data_card(),
+            "dataset": self.bench.data_card,
             "attack": {"name": self.attack.name, "settings": self.attack.settings()},
             "threat": self.threat.card(),
             "seed": self.seed,
@@ -134,7 +134,7 @@ class Run:
         }
         facts = {
             "victim": self.bench.victim_card(),
-            "dataset": self.bench.data_card(),
+            "dataset": self.bench.data_card,
             "seed": self.seed,
             "digest": learnt.digest,
         }
@@ -189,12 +189,16 @@ def clean_gate(bench: Workbench) -> None:
     chance = bench.chance_rank1()
     queries = sum(int(trial.valid.sum()) for trial in bench.clean_trials) / len(bench.clean_trials)
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
-    rank1 = sum(trial.rank(1) for trial in bench.clean_trials) / len(bench.clean_trials)
+    rank1 = _mean_rank1(bench.clean_trials)
     if rank1 <= bound:
         raise BadInput(
             f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
             f"{chance:.1%}; are these the right weights? (--ignore-gates runs anyway)"
         )
+
+
+def _mean_rank1(results: list[RankMetrics]) -> float:
+    return sum(found.rank(1) for found in results) / len(results)
 
 
 def _sides(side: Side) -> list[Side]:
@@ -244,7 +248,7 @@ def _paired(clean: list[RankMetrics], adversarial: list[RankMetrics], seed: int)
 def _stealthy(bench: Workbench, controls: list[ControlRecord]) -> bool | None:
     for control in controls:
         if control.name == "modules, d = 0":
-            clean = sum(trial.rank(1) for trial in bench.clean_trials) / len(bench.clean_trials)
+            clean = _mean_rank1(bench.clean_trials)
             tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
             return clean - tampered <= STEALTH_LOSS
     return None

@@ -95,11 +95,7 @@ def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
     made_by = replay.provenance.get("attack")
     if attacks[0].name != made_by:
         raise BadInput(f"the perturbation was learnt by '{made_by}', not by '{attacks[0].name}'")
-    return type(attacks[0])(**_tuples(replay.provenance["settings"]))
-
-
-def _tuples(settings: dict[str, object]) -> dict[str, object]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return type(attacks[0])(**replay.provenance["settings"])
 
 
 def _honesty(record: Record) -> str:

@@ -19,6 +19,7 @@ from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.types import Modality, Side
 from vbench.victims.base import Victim
+from vbench.victims.checkpoint import sha256_of
 
 
 class Workbench:
@@ -45,8 +46,12 @@ class Workbench:
 
     def ids(self, side: Side) -> Tensor:
         """Identity of every image of a side."""
-        samples = self.dataset.query if side is Side.QUERY else self.dataset.gallery
-        return torch.tensor([sample.pid for sample in samples])
+        return self._ids[side]
+
+    @cached_property
+    def _ids(self) -> Mapping[Side, Tensor]:
+        lists = {Side.QUERY: self.dataset.query, Side.GALLERY: self.dataset.gallery}
+        return {side: torch.tensor([sample.pid for sample in samples]) for side, samples in lists.items()}
 
     @cached_property
     def clean(self) -> Mapping[Side, Embedded]:
@@ -76,7 +81,7 @@ class Workbench:
             Side.QUERY: torch.tensor([sample.cam for sample in self.dataset.query]),
             Side.GALLERY: torch.tensor([sample.cam for sample in self.dataset.gallery]),
         }
-        ids = {side: self.ids(side) for side in cams}
+        ids = self._ids
         results = []
         for trial in self.dataset.trials:
             query, gallery = torch.as_tensor(trial.query), torch.as_tensor(trial.gallery)
@@ -104,6 +109,7 @@ class Workbench:
             shares.append((counts[query].double() / len(gallery)).mean().item())
         return sum(shares) / len(shares)
 
+    @cached_property
     def data_card(self) -> dict[str, object]:
         """What identifies the data in a configuration: names, protocol, hashes over all sample paths."""
         dataset = self.dataset
@@ -127,11 +133,7 @@ class Workbench:
 
     @cached_property
     def _weights_hash(self) -> str:
-        sha = hashlib.sha256()
-        for name, tensor in sorted(self.victim.state_dict().items()):
-            sha.update(name.encode())
-            sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()[:16]
+        return sha256_of(self.victim.state_dict())[:16]
 
     def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
         return load_images(

@@ -103,12 +103,12 @@ class FSAMUAP(UniversalAttack):
             raise BadInput("fsam_uap needs at least two training identities with images in both modalities")
         modules = self._modules(victim, generator).to(train[Modality.VISIBLE].embeddings)
         trainer = ModuleTrainer(victim, train, modules, self.module_rate, self.keep_weight)
-        trainer.learn_to_keep(self.module_steps if self._has_modules else 0, count, generator)
+        trainer.learn_to_keep(self.module_steps, count, generator)
         active: list[float] = []
 
         def objective(delta: Tensor) -> Tensor:
             _, positions = train.pairs(count, generator)
-            if self.modules == "joint" and self._has_modules:
+            if self._joint:
                 trainer.help_attack(
                     positions, lambda: self._value(victim, train, modules, delta.detach(), positions)[0]
                 )
@@ -172,6 +172,11 @@ class FSAMUAP(UniversalAttack):
     def _has_modules(self) -> bool:
         return self.fsam or self.sfm
 
+    @property
+    def _joint(self) -> bool:
+        # Forced to the identity, the modules have nothing to learn and cost nothing.
+        return self.modules == "joint" and self._has_modules and self.attention != "identity"
+
     def _modules(self, victim: Victim, generator: torch.Generator) -> FeatureModules:
         wanted = victim.stages if self.stages == "all" else self.stages
         wanted = (wanted,) if isinstance(wanted, str) else wanted
@@ -195,9 +200,8 @@ class FSAMUAP(UniversalAttack):
 
     def _per_update(self, count: int) -> int:
         passes = 1 + self._separate_x1 + self._plain_path
-        joint = 2 if self.modules == "joint" and self._has_modules else 0
-        # A joint module update repeats the paths and adds one pass on clean images.
-        return 2 * count * (passes + (passes + 1 if joint else 0))
+        # A joint update of the modules repeats the paths and adds one pass on clean images.
+        return 2 * count * (2 * passes + 1 if self._joint else passes)
 
     def _value(
         self,

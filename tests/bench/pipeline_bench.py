@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from ranking_bench import seconds
 
 from vbench.data import open_dataset
 from vbench.data.images import load_images
@@ -18,16 +18,7 @@ from vbench.victims.agw import AGW
 from vbench.victims.base import frozen
 
 SIZE = (64, 32)
-
-
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Least wall time of one call."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+REPEATS = 3
 
 
 def compare(what: str, plain: float, ours: float) -> None:
@@ -54,16 +45,18 @@ def main() -> None:
 
         cache = Path(folder) / "cache"
         load_images(dataset.gallery, root, SIZE, cache_dir=cache, quiet=True)
-        cached = seconds(lambda: load_images(dataset.gallery, root, SIZE, cache_dir=cache, quiet=True))
-        compare("decode the gallery for ten trials / once, cached", 10 * seconds(decode), cached)
+        cached = seconds(
+            lambda: load_images(dataset.gallery, root, SIZE, cache_dir=cache, quiet=True), REPEATS
+        )
+        compare("decode the gallery for ten trials / once, cached", 10 * seconds(decode, REPEATS), cached)
         pixels = decode()
 
         def each_trial() -> None:
             for trial in dataset.trials:
                 embed(victim, pixels[trial.gallery], Modality.VISIBLE)
 
-        union = seconds(lambda: embed(victim, pixels, Modality.VISIBLE))
-        compare("embed ten galleries one by one / their union once", seconds(each_trial), union)
+        union = seconds(lambda: embed(victim, pixels, Modality.VISIBLE), REPEATS)
+        compare("embed ten galleries one by one / their union once", seconds(each_trial, REPEATS), union)
         images = torch.rand(48, 3, *SIZE, generator=torch.Generator().manual_seed(0))
 
         def backward() -> None:
@@ -76,7 +69,11 @@ def main() -> None:
             with frozen(victim):
                 torch.autograd.grad(victim(variable, Modality.VISIBLE).embedding.square().sum(), variable)
 
-        compare("input gradient: backward() / frozen victim", seconds(backward), seconds(frozen_gradient))
+        compare(
+            "input gradient: backward() / frozen victim",
+            seconds(backward, REPEATS),
+            seconds(frozen_gradient, REPEATS),
+        )
 
 
 if __name__ == "__main__":

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vbench.data.synthetic.write import write_dataset
 
 __all__ = ["write_dataset"]
 
 
-def write_dataset(
-    layout: str,
-    out: Path,
-    ids: int,
-    seed: int,
-    size: tuple[int, int],
-    test_ids: int | None = None,
-    quiet: bool = False,
-) -> Path:
-    """Write a synthetic dataset; see :func:`vbench.data.synthetic.write.write_dataset`.
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from vbench.data.synthetic import write
 
-    The generator and NumPy are imported on the first call.
-    """
-    from vbench.data.synthetic.write import write_dataset as write
-
-    return write(layout, out, ids=ids, seed=seed, size=size, test_ids=test_ids, quiet=quiet)
+        return getattr(write, name)
+    raise AttributeError(name)
