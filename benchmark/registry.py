@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from vbench.victims.catalogue import VICTIMS
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a registry: ``target`` is "module:attribute", ``origin`` says who provides it."""
+    """One row of a registry: ``target`` is "module:attribute", ``origin`` says who provides it.
+
+    ``facts`` are further columns of a listing, empty for plugins: nothing is imported to fill them.
+    """
 
     name: str
     target: str
@@ -26,6 +29,7 @@ class Entry:
     paper: str = ""
     traits: str = ""
     origin: str = "vbench"
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 class Registry:
@@ -36,10 +40,10 @@ class Registry:
     ``./file.py:Class`` name a class directly.
     """
 
-    def __init__(self, kind: str, base: str, builtins: dict[str, tuple[str, str, str, str]]) -> None:
+    def __init__(self, kind: str, base: str, builtins: Iterable[Entry]) -> None:
         self.kind = kind
         self._base = base
-        self._entries = {name: Entry(name, *row) for name, row in builtins.items()}
+        self._entries = {entry.name: entry for entry in builtins}
         self._classes: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[type], type]:
@@ -154,5 +158,17 @@ def _import_file(path: Path, kind: str) -> Any:
     return sys.modules[name]
 
 
-attacks = Registry("attack", "vbench.attacks.base:Attack", ATTACKS)
-victims = Registry("victim", "vbench.victims.base:Victim", VICTIMS)
+def _victims() -> Iterator[Entry]:
+    for name, facts in VICTIMS.items():
+        height, width = facts.input_size
+        columns = {
+            "year": str(facts.year),
+            "parameters": f"{facts.parameters:.1f} M",
+            "input": f"{height}x{width}",
+            "embedding": str(facts.embedding),
+        }
+        yield Entry(name, facts.target, facts.summary, facts.paper, facts=columns)
+
+
+attacks = Registry("attack", "vbench.attacks.base:Attack", (Entry(n, *row) for n, row in ATTACKS.items()))
+victims = Registry("victim", "vbench.victims.base:Victim", _victims())

@@ -23,3 +23,9 @@ class Side(str, Enum):
     QUERY = "query"
     GALLERY = "gallery"
     BOTH = "both"
+
+
+#: How two embeddings can be compared. "cosine", "euclidean"; "dot": plain dot product, for embeddings that
+#: stack weighted vectors of a fused ranking; "dot-max" and "dot-min": an embedding is two vectors a, b in
+#: one row, and the largest (smallest) of the four dot products aa', ab', ba', bb' counts.
+SIMILARITIES = ("cosine", "euclidean", "dot", "dot-max", "dot-min")

@@ -25,6 +25,7 @@ class TinyVictim(Victim):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
+        self.seed = seed
         self.input_size = SIZE
         self.embedding_dim = 10
         self.num_classes = CLASSES

@@ -6,13 +6,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vbench.errors import BadInput, unknown_name
 from vbench.types import Modality
+from vbench.victims.options import option_names
+from vbench.victims.released import ReleasedLayout
 
 #: Stage name -> what to do with the feature map there. The map is N x C x h x w and must keep its shape.
 Edits = Mapping[str, Callable[[Tensor], Tensor]]
@@ -24,12 +26,15 @@ class VictimOutput:
 
     ``embedding``: N x D, exactly what the model's own test protocol ranks by.
     ``logits``: N x C of the identity classifier, or None where the model has none.
-    ``features``: stage name -> N x C x h x w feature map, after any edit of that stage.
+    ``features``: stage name -> N x C x h x w feature map, after any edit of that stage. A model that sends
+    several versions of an image through a stage stacks their maps along the channels.
+    ``parts``: every vector that the model's own test script ranks by, by name, each N x D'.
     """
 
     embedding: Tensor
     logits: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Victim(nn.Module):
@@ -47,10 +52,12 @@ class Victim(nn.Module):
     paper: ClassVar[str]
     #: How the dataset resizes images for this model: "lanczos" or "bilinear" (Pillow's filters).
     resize_filter: ClassVar[str] = "lanczos"
-    #: How embeddings are compared: "cosine" or "euclidean".
-    similarity: ClassVar[str] = "cosine"
+    #: How embeddings are compared, one of :data:`vbench.types.SIMILARITIES`.
+    similarity: str = "cosine"
     #: Stages that can be read and edited, in forward order; the paper's block0 ... block4.
-    stages: ClassVar[tuple[str, ...]] = ("stem", "layer1", "layer2", "layer3", "layer4")
+    stages: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
+    #: How the authors' released checkpoint is laid out, None without one.
+    released: ClassVar[ReleasedLayout | None] = None
 
     #: (H, W) in pixels.
     input_size: tuple[int, int]
@@ -59,13 +66,32 @@ class Victim(nn.Module):
     #: Number C of training identities, 0 without a classifier.
     num_classes: int
 
+    def __init__(self) -> None:
+        super().__init__()
+        #: What the weights file says about itself; {} without one.
+        self.weights_metadata: dict[str, Any] = {}
+
+    @classmethod
+    def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Constructor options that a released state dict implies, such as the variant of the network."""
+        return {}
+
     @abstractmethod
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
         """Embed a batch of one modality, applying ``edits`` to the named stages on the way."""
 
     def describe(self) -> dict[str, object]:
-        """Options this instance was built with: JSON-able, enough to build it again."""
-        return {}
+        """Options this instance was built with: JSON-able, enough to build it again.
+
+        Every constructor option is expected as an attribute of the same name; :class:`BadInput` otherwise.
+        """
+        found: dict[str, object] = {}
+        for name in option_names(type(self)):
+            if not hasattr(self, name):
+                raise BadInput(f"{self.name}: keep option '{name}' as an attribute, or override describe()")
+            value = getattr(self, name)
+            found[name] = list(value) if isinstance(value, tuple) else value
+        return found
 
     def check_images(self, images: Tensor) -> None:
         """Refuse a batch whose shape does not fit, with :class:`BadInput`."""

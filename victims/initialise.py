@@ -21,7 +21,7 @@ def build_then_initialise(
     """
     with torch.device("meta"):
         build()
-    victim.to_empty(device="cpu")
+    victim._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
     generator = generator or torch.Generator().manual_seed(DEFAULT_SEED)
     for module in victim.modules():
         _initialise(module, generator)

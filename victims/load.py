@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import torch
 from vbench.errors import BadInput, unknown_name
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
+from vbench.victims.options import option_names
+from vbench.victims.recognise import refuse_other_models
 from vbench.victims.released import OWN_LAYOUT, ReleasedLayout
-
-#: Constructor arguments that are not options of the network.
-_NOT_OPTIONS = ("self", "num_classes", "generator")
 
 
 def load_victim(
@@ -51,6 +49,8 @@ def build_victim(
     _check_options(victim_class, options)
     checkpoint = read_checkpoint(Path(weights)) if weights is not None else None
     if checkpoint is not None:
+        if not _is_own(checkpoint):
+            refuse_other_models(victim_class, checkpoint.state, str(weights))
         options = {**_stored_options(victim_class, checkpoint, weights), **options}
         num_classes = _agree_on_classes(victim_class, checkpoint, num_classes, weights)
     if num_classes is not None:
@@ -80,14 +80,14 @@ def _is_own(checkpoint: Checkpoint) -> bool:
 
 
 def _layout(victim_class: type[Victim], checkpoint: Checkpoint) -> ReleasedLayout:
-    return OWN_LAYOUT if _is_own(checkpoint) else getattr(victim_class, "released", OWN_LAYOUT)
+    return OWN_LAYOUT if _is_own(checkpoint) else victim_class.released or OWN_LAYOUT
 
 
 def _stored_options(
     victim_class: type[Victim], checkpoint: Checkpoint, weights: str | Path
 ) -> dict[str, Any]:
     if not _is_own(checkpoint):
-        return {}
+        return victim_class.released_options(checkpoint.state)
     stored = checkpoint.metadata["victim"]
     if stored != victim_class.name:
         raise BadInput(f"{weights}: weights of victim '{stored}', not of '{victim_class.name}'")
@@ -107,7 +107,7 @@ def _agree_on_classes(
 
 
 def _check_options(victim_class: type[Victim], options: dict[str, Any]) -> None:
-    known = [name for name in inspect.signature(victim_class.__init__).parameters if name not in _NOT_OPTIONS]
+    known = [name for name in option_names(victim_class) if name != "num_classes"]
     for name in options:
         if name not in known:
             raise unknown_name(f"option of victim {victim_class.name}", name, known)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from vbench.errors import BadInput
@@ -16,11 +18,13 @@ class Recipe:
 
     A batch holds ``identities`` x ``instances`` images of each modality; an epoch shows as many images as
     the larger modality has. ``learning_rate`` is the peak; parameters whose name does not start with one
-    of ``head`` learn at ``trunk_rate`` times it. ``optimizer``: "sgd" (Nesterov) or "adamw".
+    of ``head`` learn at ``trunk_rate`` times it. ``optimizer``: "sgd" (Nesterov), "adam" or "adamw".
     ``schedule``: "step" (linear warm-up by whole epochs, then a tenth at each of ``milestones``) or
     "cosine" (linear warm-up by step, then half a cosine to zero). ``padding`` in pixels; ``flip`` and
-    ``erasing`` are probabilities, ``erasing_area`` bounds the erased share of an image. ``validation`` is
-    the share of training identities that is left out of training and measured at the end.
+    ``erasing`` are probabilities, ``erasing_area`` bounds the erased share of an image. Each visible image
+    comes in ``visible_views`` versions, augmented independently. What else a model does to its training
+    images it does itself, in its losses. ``validation`` is the share of training identities that is left
+    out of training and measured at the end.
     """
 
     epochs: int
@@ -40,6 +44,7 @@ class Recipe:
     padding: int = 0
     erasing: float = 0.0
     erasing_area: tuple[float, float] = (0.02, 0.4)
+    visible_views: int = 1
     validation: float = 0.0
 
     def stretched(self, epochs: int) -> Recipe:
@@ -55,6 +60,27 @@ class Recipe:
         )
 
 
+@dataclass(frozen=True)
+class TrainBatch:
+    """One P x K batch of both modalities, on the victim's device.
+
+    ``infrared``: N x 3 x H x W in [0, 1]; ``labels``: N, the identity of row i, K = ``instances`` rows of an
+    identity in sequence. ``visible``: ``visible_views`` blocks of N images, row i of every block showing
+    ``labels[i]``. ``generator`` (CPU) is for augmentation of the victim's own. ``epoch`` counts from 0 to
+    ``epochs`` - 1; ``previous`` are the mean losses of the epoch before, {} in the first.
+    """
+
+    visible: Tensor
+    infrared: Tensor
+    labels: Tensor
+    generator: torch.Generator
+    instances: int
+    epoch: int = 0
+    epochs: int = 1
+    previous: Mapping[str, float] = field(default_factory=dict)
+    label_smoothing: float = 0.0
+
+
 @runtime_checkable
 class Trainable(Protocol):
     """What a victim offers to be trainable."""
@@ -63,11 +89,6 @@ class Trainable(Protocol):
         """Settings for this instance (they may depend on its width)."""
         ...
 
-    def training_losses(
-        self, visible: Tensor, infrared: Tensor, labels: Tensor, label_smoothing: float = 0.0
-    ) -> dict[str, Tensor]:
-        """Named scalar losses, to be summed, of a paired batch.
-
-        ``visible`` and ``infrared`` are N x 3 x H x W in [0, 1]; row i of both shows identity ``labels[i]``.
-        """
+    def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """Named scalar losses, already weighted, to be summed."""
         ...

@@ -21,12 +21,20 @@ class ReleasedLayout:
     of ours may start from one released tensor.
     ``twins`` are pairs that turn the name of a dead tensor (stored, never used) into the name of the live
     tensor it duplicates; a tensor is dead only where that live tensor exists.
+    ``unused`` are patterns of released names that the authors store and never use, in training or at test.
     ``classifier`` is our name of the identity classifier's C x D weight.
+    ``marks`` are released names that, all present, tell this file from those of other models.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
     twins: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
     classifier: str = "classifier.weight"
+    marks: tuple[str, ...] = ()
+
+    def recognises(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether a released state dict bears the marks of this layout."""
+        return bool(self.marks) and all(mark in state for mark in self.marks)
 
     def released_name(self, own: str) -> str:
         """The released name of one of our tensors."""
@@ -34,6 +42,8 @@ class ReleasedLayout:
 
     def is_dead(self, released: str, live: Iterable[str]) -> bool:
         """Whether a stored tensor is known to be unused, given the names that are used."""
+        if any(re.search(pattern, released) for pattern in self.unused):
+            return True
         twin = _substitute(released, self.twins)
         return twin != released and twin in live
 

@@ -1,4 +1,4 @@
-"""The weighted regularised triplet loss of AGW."""
+"""Triplet losses of VIReID models."""
 
 from __future__ import annotations
 
@@ -17,14 +17,39 @@ def weighted_regularised_triplet(vectors: Tensor, labels: Tensor) -> Tensor:
     BadInput if an anchor has no positive or no negative. Source: Ye et al., TPAMI 2021, equations 12-13;
     unlike the released code, an anchor is not its own positive.
     """
-    distance = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = euclidean(vectors, vectors)
     same = labels[:, None] == labels[None, :]
+    _check_anchors(same)
     positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    if not (positive.any(dim=1).all() and (~same).any(dim=1).all()):
-        raise BadInput("triplet loss: every identity of a batch needs two images, and a batch two identities")
     far = _weighted_mean(distance, distance, positive)
     near = _weighted_mean(distance, -distance, ~same)
     return F.softplus(far - near).mean()
+
+
+def batch_hard_triplet(vectors: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
+    """Mean over anchors of ``max(0, margin + furthest positive - nearest negative)``; a scalar.
+
+    ``vectors`` is N x D, ``labels`` N, distances are Euclidean. Raises BadInput if an anchor has no positive
+    or no negative. Source: Hermans et al., arXiv 1703.07737, equation 5.
+    """
+    distance = euclidean(vectors, vectors)
+    same = labels[:, None] == labels[None, :]
+    _check_anchors(same)
+    furthest = distance.masked_fill(~same, -torch.inf).amax(dim=1)
+    nearest = distance.masked_fill(same, torch.inf).amin(dim=1)
+    return F.relu(margin + furthest - nearest).mean()
+
+
+def euclidean(a: Tensor, b: Tensor) -> Tensor:
+    """N x M Euclidean distances in float32 or wider, with a zero gradient where two vectors coincide."""
+    if a.dtype in (torch.float16, torch.bfloat16):
+        a, b = a.float(), b.float()
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _check_anchors(same: Tensor) -> None:
+    if not ((same.sum(dim=1) > 1).all() and (~same).any(dim=1).all()):
+        raise BadInput("triplet loss: every identity of a batch needs two images, and a batch two identities")
 
 
 def _weighted_mean(values: Tensor, scores: Tensor, mask: Tensor) -> Tensor:

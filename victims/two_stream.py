@@ -1,47 +1,32 @@
-"""The two-stream ResNet trunk: one stem per modality, four shared stages."""
+"""Victims with one stem per modality and shared residual stages (AGW and its descendants)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
+import torch
+from torch import Tensor
 
-from vbench.errors import BadInput, unknown_name
 from vbench.types import Modality
+from vbench.victims.normalise import Normalise
+from vbench.victims.residual import STAGES, ResidualStages, Stem
+from vbench.victims.staged import StagedVictim
 
-#: Strides of layer1 ... layer4; the last is 1 (not ImageNet's 2) to keep a finer map for re-identification.
-_STRIDES = (1, 2, 2, 1)
-STAGES = ("layer1", "layer2", "layer3", "layer4")
-#: Kinds of residual block; "basic" has no fourfold widening, which is what costs most in a thin trunk.
-BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
-
-
-class Stem(nn.Module):
-    """The layers before layer1: N x 3 x H x W to N x ``channels`` x H/4 x W/4.
-
-    ``small`` is for images of 64x32: a 5x5 convolution at full resolution, then pooling, so H/2 x W/2.
-    """
-
-    def __init__(self, channels: int, small: bool = False) -> None:
-        super().__init__()
-        kernel, stride = (5, 1) if small else (7, 2)
-        self.conv1 = nn.Conv2d(3, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Apply convolution, normalisation, ReLU and pooling."""
-        return self.pool(self.relu(self.bn1(self.conv1(images))))
+#: Our names of the trunk's tensors to the released ones: three whole ResNets lie in every such file.
+TRUNK_RENAMES = (
+    (r"^trunk\.visible_stem\.", "visible_module.visible."),
+    (r"^trunk\.infrared_stem\.", "thermal_module.thermal."),
+    (r"^trunk\.(layer\d)\.", r"base_resnet.base.\1."),
+)
+#: The trunk tensors in a released file that nothing uses, as twins of those in use.
+TRUNK_TWINS = (
+    (r"^(?:visible_module\.visible|thermal_module\.thermal)\.(layer\d)\.", r"base_resnet.base.\1."),
+    (r"^base_resnet\.base\.(conv1|bn1)\.", r"visible_module.visible.\1."),
+)
 
 
-class TwoStreamTrunk(nn.Module):
-    """ResNet-50 with a stem per modality and shared ``layer1`` ... ``layer4``.
-
-    ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of residual blocks a
-    stage, ``block`` their kind. ``channels`` maps each stage to its output channels.
-    """
+class TwoStreamTrunk(ResidualStages):
+    """ResNet-50 with a stem per modality and shared stages; arguments as of :class:`ResidualStages`."""
 
     def __init__(
         self,
@@ -49,45 +34,71 @@ class TwoStreamTrunk(nn.Module):
         blocks: Sequence[int] = (3, 4, 6, 3),
         small_stem: bool = False,
         block: str = "bottleneck",
+        stages: int = 4,
     ) -> None:
-        super().__init__()
-        if block not in BLOCKS:
-            raise unknown_name("residual block", block, BLOCKS)
-        planes = [round(base * width) for base in (64, 128, 256, 512)]
-        if len(blocks) != 4 or min(blocks) < 1:
-            raise BadInput(f"blocks must be four positive numbers, one a stage, got {tuple(blocks)}")
-        if planes[0] < 1:
-            raise BadInput(f"width {width} leaves no channel; use at least {1 / 64}")
-        self.visible_stem = Stem(planes[0], small_stem)
-        self.infrared_stem = Stem(planes[0], small_stem)
-        self.channels = {"stem": planes[0]}
-        incoming = planes[0]
-        for stage, out, count, stride in zip(STAGES, planes, blocks, _STRIDES, strict=True):
-            setattr(self, stage, _make_stage(BLOCKS[block], incoming, out, count, stride))
-            incoming = out * BLOCKS[block].expansion
-            self.channels[stage] = incoming
+        super().__init__(width, blocks, block, stages)
+        self.visible_stem = Stem(self.channels["stem"], small_stem)
+        self.infrared_stem = Stem(self.channels["stem"], small_stem)
 
     def stem(self, images: Tensor, modality: Modality) -> Tensor:
         """Run the stem of one modality on normalised images."""
         stem = self.visible_stem if modality is Modality.VISIBLE else self.infrared_stem
         return stem(images)
 
-    def stage(self, name: str, features: Tensor, after: Mapping[int, nn.Module] | None = None) -> Tensor:
-        """Run one shared stage; ``after`` maps a block's index to a module applied to its output."""
-        for index, block in enumerate(getattr(self, name)):
-            features = block(features)
-            if after and index in after:
-                features = after[index](features)
-        return features
+
+class TwoStreamVictim(StagedVictim):
+    """Keeps the options of a two-stream ResNet; ``self.trunk`` is made by the subclass with them."""
+
+    trunk: TwoStreamTrunk
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        input_size: Sequence[int],
+        width: float,
+        blocks: Sequence[int],
+        block: str,
+        small_stem: bool,
+    ) -> None:
+        super().__init__()
+        self._check_options(num_classes, input_size)
+        self.width, self.blocks, self.block = float(width), tuple(blocks), block
+        self.small_stem = bool(small_stem)
+        self.normalise = Normalise()
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Normalised images."""
+        return self.normalise(images)
+
+    def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
+        """The stem of the modality, or a stage that both share."""
+        return self.trunk.stem(current, modality) if stage == "stem" else self.shared_stage(stage, current)
+
+    def shared_stage(self, stage: str, current: Tensor) -> Tensor:
+        """One of ``layer1`` ... ``layer4`` with what belongs to it; for both modalities alike."""
+        return self.trunk.stage(stage, current)
+
+    def joint_map(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Last map of a training batch, visible rows first.
+
+        Both modalities go through the shared stages as one batch, so its batch normalisation sees both.
+        """
+        current = torch.cat(
+            [
+                self.run_stage("stem", self.prepare(visible), Modality.VISIBLE),
+                self.run_stage("stem", self.prepare(infrared), Modality.INFRARED),
+            ]
+        )
+        for stage in self.stages[1:]:
+            current = self.shared_stage(stage, current)
+        return current
 
 
-def _make_stage(
-    block: type[BasicBlock] | type[Bottleneck], incoming: int, planes: int, count: int, stride: int
-) -> nn.Sequential:
-    out = planes * block.expansion
-    shortcut = None
-    if stride != 1 or incoming != out:
-        convolution = nn.Conv2d(incoming, out, kernel_size=1, stride=stride, bias=False)
-        shortcut = nn.Sequential(convolution, nn.BatchNorm2d(out))
-    first = block(incoming, planes, stride, shortcut)
-    return nn.Sequential(first, *(block(out, planes) for _ in range(count - 1)))
+def last_blocks(added: Mapping[str, int], blocks: Sequence[int]) -> dict[str, range]:
+    """Indices of the last ``added[stage]`` residual blocks of each stage, fewer where it has fewer."""
+    counts = dict(zip(STAGES, blocks, strict=True))
+    return {
+        stage: range(counts[stage] - min(wanted, counts[stage]), counts[stage])
+        for stage, wanted in added.items()
+    }

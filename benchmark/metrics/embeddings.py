@@ -13,8 +13,7 @@ from vbench.metrics.labels import Labels, TrialLabels
 from vbench.metrics.ranking import rank_blocks
 from vbench.metrics.removal import Protocol
 from vbench.metrics.result import RankMetrics
-
-_SIMILARITIES = ("cosine", "euclidean")
+from vbench.types import SIMILARITIES
 
 #: Distances held at once where the caller sets no chunk: enough queries for an efficient matrix product.
 _ENTRIES = 1 << 22
@@ -49,6 +48,7 @@ def ranking_distance(query: Tensor, gallery: Tensor, similarity: str = "cosine")
     """Q x G float32 that orders the gallery of each query, nearest first; rows are not comparable.
 
     cosine: minus the cosine similarity. euclidean: squared distance less the query's own squared length.
+    dot, dot-max, dot-min: minus the (largest, smallest) dot product, see :data:`vbench.types.SIMILARITIES`.
     Worked out in float64 and rounded to float32, so that embeddings that are equal, as after an attack that
     collapses them, give equal distances and count as ties instead of being ordered by rounding noise.
 
@@ -59,8 +59,8 @@ def ranking_distance(query: Tensor, gallery: Tensor, similarity: str = "cosine")
 
 
 def _distance_blocks(query: Tensor, gallery: Tensor, similarity: str) -> Callable[[slice], Tensor]:
-    if similarity not in _SIMILARITIES:
-        raise unknown_name("similarity", similarity, _SIMILARITIES)
+    if similarity not in SIMILARITIES:
+        raise unknown_name("similarity", similarity, SIMILARITIES)
     if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
         raise BadInput(
             "embeddings must be queries x D and gallery x D, "
@@ -70,8 +70,25 @@ def _distance_blocks(query: Tensor, gallery: Tensor, similarity: str) -> Callabl
     if similarity == "cosine":
         query, gallery = normalize(query), normalize(gallery)
         return lambda rows: (-(query[rows] @ gallery.T)).float()
+    if similarity == "dot":
+        return lambda rows: (-(query[rows] @ gallery.T)).float()
+    if similarity in ("dot-max", "dot-min"):
+        return _paired_dots(query, gallery, similarity)
     squared = gallery.square().sum(1)
     return lambda rows: (squared - 2 * (query[rows] @ gallery.T)).float()
+
+
+def _paired_dots(query: Tensor, gallery: Tensor, similarity: str) -> Callable[[slice], Tensor]:
+    if query.shape[1] % 2:
+        raise BadInput(f"similarity {similarity} takes embeddings of two equal halves, got {query.shape[1]}")
+    choose = torch.maximum if similarity == "dot-max" else torch.minimum
+    halves = query.chunk(2, dim=1)
+
+    def distance(rows: slice) -> Tensor:
+        dots = [half[rows] @ other.T for half in halves for other in gallery.chunk(2, dim=1)]
+        return -choose(choose(dots[0], dots[1]), choose(dots[2], dots[3])).float()
+
+    return distance
 
 
 def _wide(side: str, embedding: Tensor) -> Tensor:

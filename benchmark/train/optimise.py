@@ -22,9 +22,11 @@ def make_optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, weight_decay=decay, momentum=recipe.momentum, nesterov=True)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=rate, weight_decay=decay)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
-    raise BadInput(f"recipe: unknown optimizer '{recipe.optimizer}'; known: adamw, sgd")
+    raise BadInput(f"recipe: unknown optimizer '{recipe.optimizer}'; known: adam, adamw, sgd")
 
 
 def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, fraction: float) -> float:

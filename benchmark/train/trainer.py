@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vbench import __version__
 from vbench.data.base import Dataset
-from vbench.errors import BadInput, VbenchError
+from vbench.errors import BadInput, VbenchError, unknown_name
 from vbench.files import write_atomically
 from vbench.progress import say, track
 from vbench.train.augment import augment
@@ -30,7 +30,7 @@ from vbench.train.validation import held_out_labels, validate
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import sha256_of, write_checkpoint
 from vbench.victims.load import resolve_device
-from vbench.victims.recipe import Recipe, Trainable
+from vbench.victims.recipe import Recipe, Trainable, TrainBatch
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def train_victim(
     quiet: bool = False,
     device: str | torch.device = "auto",
     recipe: Recipe | None = None,
+    precision: str = "auto",
 ) -> TrainResult:
     """Train ``victim`` in place by its own recipe, or by ``recipe``; it ends in evaluation mode.
 
@@ -86,11 +87,13 @@ def train_victim(
     start = state.epochs_done if state else 0
     victim.train()
     steps = _steps(sampler, start, recipe.epochs, seed)
+    autocast = mixed_precision(precision, next(victim.parameters()).device)
     total = (recipe.epochs - start) * sampler.batches
     sums: dict[str, float] = {}
     for step in track(steps, f"training {victim.name}", total, quiet):
         rate = set_rate(optimizer, recipe, step.epoch, step.number / sampler.batches)
-        for name, value in _update(victim, optimizer, images, step, recipe).items():
+        previous = history[-1] if history else {}
+        for name, value in _update(victim, optimizer, images, step, recipe, previous, autocast).items():
             sums[name] = sums.get(name, 0.0) + value / sampler.batches
         if step.number + 1 == sampler.batches:
             history.append({"epoch": step.epoch + 1, "rate": rate, **sums})
@@ -105,6 +108,17 @@ def train_victim(
         write_checkpoint(out, victim.state_dict(), metadata)
         drop_state(out)
     return TrainResult(out, metadata, history)
+
+
+def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type that "auto", "float32" or "bfloat16" computes in on a device; None stays in float32.
+
+    "auto" is bfloat16 on a GPU that has it: its range is float32's, so no loss has to be scaled.
+    """
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise unknown_name("precision", precision, ("auto", "bfloat16", "float32"))
+    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and gpu) else None
 
 
 def recipe_of(victim: Victim, epochs: int | None = None, recipe: Recipe | None = None) -> Recipe:
@@ -137,22 +151,20 @@ def _steps(sampler: PairedSampler, start: int, epochs: int, seed: int) -> Iterat
 
 
 def _update(
-    victim: Victim, optimizer: torch.optim.Optimizer, images: TrainImages, step: _Step, recipe: Recipe
+    victim: Victim,
+    optimizer: torch.optim.Optimizer,
+    images: TrainImages,
+    step: _Step,
+    recipe: Recipe,
+    previous: dict[str, float],
+    autocast: torch.dtype | None,
 ) -> dict[str, float]:
     device = next(victim.parameters()).device
-
-    def prepare(pixels: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(pixels)
-        changed = augment(
-            batch, step.generator, recipe.flip, recipe.padding, recipe.erasing, recipe.erasing_area
-        )
-        return changed.to(device)
-
-    visible, infrared = prepare(images.visible[step.visible]), prepare(images.infrared[step.infrared])
-    labels = torch.from_numpy(step.labels).to(device)
-    losses = victim.training_losses(visible, infrared, labels, label_smoothing=recipe.label_smoothing)
+    batch = _make_batch(images, step, recipe, previous, device)
+    with torch.autocast(device.type, autocast, enabled=autocast is not None):
+        losses = victim.training_losses(batch)
     optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()
+    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
     optimizer.step()
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
@@ -161,6 +173,30 @@ def _update(
             f"training {victim.name}: the loss is not finite in {where}; lower the learning rate"
         )
     return values
+
+
+def _make_batch(
+    images: TrainImages, step: _Step, recipe: Recipe, previous: dict[str, float], device: torch.device
+) -> TrainBatch:
+    def augmented(pixels: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(pixels)
+        changed = augment(
+            batch, step.generator, recipe.flip, recipe.padding, recipe.erasing, recipe.erasing_area
+        )
+        return changed.to(device)
+
+    visible = images.visible[np.tile(step.visible, recipe.visible_views)]
+    return TrainBatch(
+        visible=augmented(visible),
+        infrared=augmented(images.infrared[step.infrared]),
+        labels=torch.from_numpy(step.labels).to(device),
+        generator=step.generator,
+        instances=recipe.instances,
+        epoch=step.epoch,
+        epochs=recipe.epochs,
+        previous=previous,
+        label_smoothing=recipe.label_smoothing,
+    )
 
 
 def _check_fit(victim: Victim, dataset: Dataset, images: TrainImages) -> None:

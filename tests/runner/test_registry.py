@@ -36,7 +36,7 @@ def test_unknown_name_suggests_the_nearest():
 
 
 def test_a_name_cannot_be_taken_twice():
-    registry = Registry("attack", "vbench.attacks.base:Attack", {})
+    registry = Registry("attack", "vbench.attacks.base:Attack", [])
     registry.register("mine")(attacks.load("noise"))
     assert registry.load("mine") is attacks.load("noise")
     with pytest.raises(BadInput, match="registered already"):

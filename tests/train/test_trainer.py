@@ -171,11 +171,11 @@ def test_resume_really_starts_at_the_stored_epoch(tmp_path, monkeypatch):
     real = trainer._update
     seen = []
 
-    def update(victim, optimizer, images, step, recipe):
+    def update(victim, optimizer, images, step, *rest):
         seen.append(step.epoch)
         if len(seen) == 12:
             raise KeyboardInterrupt
-        return real(victim, optimizer, images, step, recipe)
+        return real(victim, optimizer, images, step, *rest)
 
     monkeypatch.setattr(trainer, "_update", update)
     with pytest.raises(KeyboardInterrupt):
@@ -232,9 +232,9 @@ def test_validation_identities_are_training_ones_that_no_batch_shows(monkeypatch
 
     real, shown = trainer._update, set()
 
-    def update(victim, optimizer, images, step, recipe):
+    def update(victim, optimizer, images, step, *rest):
         shown.update(step.labels.tolist())
-        return real(victim, optimizer, images, step, recipe)
+        return real(victim, optimizer, images, step, *rest)
 
     monkeypatch.setattr(trainer, "_update", update)
     _, result = train()

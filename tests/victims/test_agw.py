@@ -11,6 +11,7 @@ from vbench.errors import BadInput
 from vbench.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.base import frozen
+from vbench.victims.recipe import TrainBatch
 
 TINY = {"num_classes": 5, "width": 0.0625, "blocks": (1, 2, 3, 1), "small_stem": True, "input_size": (32, 16)}
 BOTH = [Modality.VISIBLE, Modality.INFRARED]
@@ -85,7 +86,7 @@ def test_features_are_the_maps_that_the_next_stage_sees(victim, images):
     features = victim(images, Modality.VISIBLE).features
     current = features["stem"].clone()
     for stage in victim.stages[1:]:
-        current = victim._stage(stage, current)
+        current = victim.shared_stage(stage, current)
         assert torch.equal(current, features[stage]), stage
 
 
@@ -247,7 +248,8 @@ def test_training_losses_see_both_modalities_as_one_batch(victim):
     labels = torch.tensor([0, 0, 1, 1])
     victim.train()
     counted = victim.neck.num_batches_tracked.clone()
-    losses = victim.training_losses(visible, infrared, labels)
+    batch = TrainBatch(visible, infrared, labels, generator, instances=2)
+    losses = victim.training_losses(batch)
     assert set(losses) == {"identity", "triplet"}
     assert victim.neck.num_batches_tracked == counted + 1
     torch.stack(list(losses.values())).sum().backward()

@@ -12,8 +12,9 @@ from vbench.errors import BadInput
 from vbench.victims.l2_norm import l2_normalise
 from vbench.victims.non_local import NonLocal
 from vbench.victims.pooling import gem_pool
+from vbench.victims.residual import STAGES
 from vbench.victims.triplet import weighted_regularised_triplet
-from vbench.victims.two_stream import STAGES, TwoStreamTrunk
+from vbench.victims.two_stream import TwoStreamTrunk
 
 
 def test_non_local_equals_the_sum_over_positions():

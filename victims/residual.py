@@ -1,0 +1,87 @@
+"""The residual stages of a ResNet and its stem, shared by every convolutional victim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from vbench.errors import BadInput, unknown_name
+
+#: Strides of layer1 ... layer4; the last is 1 (not ImageNet's 2) to keep a finer map for re-identification.
+_STRIDES = (1, 2, 2, 1)
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+#: Kinds of residual block; "basic" has no fourfold widening, which is what costs most in a thin trunk.
+BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
+
+
+class Stem(nn.Module):
+    """The layers before layer1: N x 3 x H x W to N x ``channels`` x H/4 x W/4.
+
+    ``small`` is for images of 64x32: a 5x5 convolution at full resolution, then pooling, so H/2 x W/2.
+    """
+
+    def __init__(self, channels: int, small: bool = False) -> None:
+        super().__init__()
+        kernel, stride = (5, 1) if small else (7, 2)
+        self.conv1 = nn.Conv2d(3, channels, kernel, stride=stride, padding=kernel // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Apply convolution, normalisation, ReLU and pooling."""
+        return self.pool(self.relu(self.bn1(self.conv1(images))))
+
+
+class ResidualStages(nn.Module):
+    """``layer1`` ... ``layer4`` of ResNet-50, with the last stride removed.
+
+    ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of residual blocks a
+    stage, ``block`` their kind, ``stages`` how many stages there are. ``channels`` maps "stem" and each stage
+    to its output channels.
+    """
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        block: str = "bottleneck",
+        stages: int = 4,
+    ) -> None:
+        super().__init__()
+        if block not in BLOCKS:
+            raise unknown_name("residual block", block, BLOCKS)
+        planes = [round(base * width) for base in (64, 128, 256, 512)]
+        if len(blocks) != 4 or min(blocks) < 1:
+            raise BadInput(f"blocks must be four positive numbers, one a stage, got {tuple(blocks)}")
+        if planes[0] < 1:
+            raise BadInput(f"width {width} leaves no channel; use at least {1 / 64}")
+        self.channels = {"stem": planes[0]}
+        incoming = planes[0]
+        shapes = list(zip(STAGES, planes, blocks, _STRIDES, strict=True))
+        for stage, out, count, stride in shapes[:stages]:
+            setattr(self, stage, _make_stage(BLOCKS[block], incoming, out, count, stride))
+            incoming = out * BLOCKS[block].expansion
+            self.channels[stage] = incoming
+
+    def stage(self, name: str, features: Tensor, after: Mapping[int, nn.Module] | None = None) -> Tensor:
+        """Run one stage; ``after`` maps a block's index to a module applied to its output."""
+        for index, block in enumerate(getattr(self, name)):
+            features = block(features)
+            if after and index in after:
+                features = after[index](features)
+        return features
+
+
+def _make_stage(
+    block: type[BasicBlock] | type[Bottleneck], incoming: int, planes: int, count: int, stride: int
+) -> nn.Sequential:
+    out = planes * block.expansion
+    shortcut = None
+    if stride != 1 or incoming != out:
+        convolution = nn.Conv2d(incoming, out, kernel_size=1, stride=stride, bias=False)
+        shortcut = nn.Sequential(convolution, nn.BatchNorm2d(out))
+    first = block(incoming, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(out, planes) for _ in range(count - 1)))
