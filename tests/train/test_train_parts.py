@@ -164,7 +164,7 @@ def test_stretching_keeps_the_shape_of_the_schedule():
 
 def test_unknown_optimizer_and_schedule_are_refused():
     recipe = full_agw().recipe()
-    with pytest.raises(BadInput, match="optimizer 'adam'"):
+    with pytest.raises(BadInput, match="optimizer 'adagrad'"):
         make_optimizer(full_agw(), dataclasses.replace(recipe, optimizer="adagrad"))
     with pytest.raises(BadInput, match="schedule 'linear'"):
         rate_at(dataclasses.replace(recipe, schedule="linear"), 0, 0.0)
