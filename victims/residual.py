@@ -39,8 +39,8 @@ class ResidualStages(nn.Module):
     """``layer1`` ... ``layer4`` of ResNet-50, with the last stride removed.
 
     ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of residual blocks a
-    stage, ``block`` their kind, ``stages`` how many stages there are. ``channels`` maps "stem" and each stage
-    to its output channels.
+    stage, ``block`` their kind, ``stages`` how many stages there are. ``stems`` names the stems to make, which
+    become attributes. ``channels`` maps "stem" and each stage to its output channels.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class ResidualStages(nn.Module):
         blocks: Sequence[int] = (3, 4, 6, 3),
         block: str = "bottleneck",
         stages: int = 4,
+        stems: Sequence[str] = (),
+        small_stem: bool = False,
     ) -> None:
         super().__init__()
         if block not in BLOCKS:
@@ -59,6 +61,8 @@ class ResidualStages(nn.Module):
         if planes[0] < 1:
             raise BadInput(f"width {width} leaves no channel; use at least {1 / 64}")
         self.channels = {"stem": planes[0]}
+        for stem in stems:
+            setattr(self, stem, Stem(planes[0], small_stem))
         incoming = planes[0]
         shapes = list(zip(STAGES, planes, blocks, _STRIDES, strict=True))
         for stage, out, count, stride in shapes[:stages]:

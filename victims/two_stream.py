@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vbench.types import Modality
 from vbench.victims.normalise import Normalise
-from vbench.victims.residual import STAGES, ResidualStages, Stem
+from vbench.victims.residual import STAGES, ResidualStages
 from vbench.victims.staged import StagedVictim
 
 #: Our names of the trunk's tensors to the released ones: three whole ResNets lie in every such file.
@@ -36,9 +36,7 @@ class TwoStreamTrunk(ResidualStages):
         block: str = "bottleneck",
         stages: int = 4,
     ) -> None:
-        super().__init__(width, blocks, block, stages)
-        self.visible_stem = Stem(self.channels["stem"], small_stem)
-        self.infrared_stem = Stem(self.channels["stem"], small_stem)
+        super().__init__(width, blocks, block, stages, ("visible_stem", "infrared_stem"), small_stem)
 
     def stem(self, images: Tensor, modality: Modality) -> Tensor:
         """Run the stem of one modality on normalised images."""
