@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from vbench.errors import BadInput
-from vbench.parameters import build, read_settings
+from vbench.parameters import build
 from vbench.registry import attacks
+from vbench.spec import parse
 
 #: What ``all`` adds to every registered attack: attacks whose threat model is an option.
 _ALSO = ("fsam_uap[level=feature]",)
@@ -26,29 +26,9 @@ def build_attack(spec: str, extra: dict[str, str] | None = None) -> Any:
 
     Raises :class:`BadInput` for unknown names and parameters (nearest name) and for values that do not fit.
     """
-    name, settings = parse(spec)
+    name, settings = parse(spec, "attack")
     cls = attacks.load(name)
     return build(cls, getattr(cls, "name", name), {**settings, **(extra or {})})
-
-
-def parse(spec: str) -> tuple[str, dict[str, str]]:
-    """Split ``name[a=1,b=2]`` into the name and its settings; commas inside a value are kept.
-
-    >>> parse("fsam_uap[stages=stem,layer1,level=feature]")
-    ('fsam_uap', {'stages': 'stem,layer1', 'level': 'feature'})
-    """
-    name, bracket, rest = spec.partition("[")
-    if not bracket:
-        return name, {}
-    if not rest.endswith("]"):
-        raise BadInput(f"attack '{spec}': the settings in [...] are not closed")
-    settings: list[str] = []
-    for part in rest[:-1].split(","):
-        if "=" in part or not settings:
-            settings.append(part)
-        elif part.strip():
-            settings[-1] += f",{part}"
-    return name, read_settings([setting for setting in settings if setting.strip()])
 
 
 def label(attack: Any) -> str:

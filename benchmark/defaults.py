@@ -23,6 +23,7 @@ from vbench.registry import victims
 _TRAINING_THREADS = 2
 
 if TYPE_CHECKING:
+    from vbench.victim_spec import VictimSpec
     from vbench.victims.base import Victim
 
 
@@ -53,7 +54,7 @@ class SyntheticSet:
 
 
 def thin_weights(
-    name: str,
+    spec: VictimSpec,
     dataset: Dataset,
     cache: Path,
     size: Sequence[int],
@@ -62,26 +63,29 @@ def thin_weights(
 ) -> Path:
     """Weights of a thin victim for a synthetic dataset, trained on first use and cached.
 
-    Trained on the training identities alone, by the victim's own recipe. Raises :class:`BadInput` for a
-    victim without a thin variant.
+    Trained on the training identities alone, by the victim's own recipe, with the options of ``spec`` that
+    matter for weights. Raises :class:`BadInput` for a victim without a thin variant.
     """
     from vbench.train import load_train_images, train_victim
 
-    victim = _thin(name, dataset, size)
+    victim = _thin(spec, dataset, size)
     key = {
-        "victim": name,
-        "options": victim.describe(),
+        "victim": victim.name,
+        "options": {k: v for k, v in victim.describe().items() if k not in victim.SETTINGS},
         "recipe": asdict(victim.recipe()),
         "data": (dataset.root / "vbench-synthetic.json").read_text(),
         "split": dataset.split,
         "seed": seed,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    path = cache / "victims" / f"{name}-{digest}.safetensors"
+    path = cache / "victims" / f"{victim.name}-{digest}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
-            say(f"training a thin {name} on the synthetic set (once; then kept in {path.parent})", quiet)
+            say(
+                f"training a thin {victim.name} on the synthetic set (once; then kept in {path.parent})",
+                quiet,
+            )
             images = load_train_images(
                 dataset, size, victim.resize_filter, cache_dir=cache / "images", quiet=quiet
             )
@@ -90,12 +94,13 @@ def thin_weights(
     return path
 
 
-def _thin(name: str, dataset: Dataset, size: Sequence[int]) -> Victim:
-    cls = victims.load(name)
+def _thin(spec: VictimSpec, dataset: Dataset, size: Sequence[int]) -> Victim:
+    cls = victims.load(spec.name)
     options = getattr(cls, "THIN", None)
     if options is None:
-        raise BadInput(f"victim '{name}' has no thin variant for synthetic data; give --weights")
-    return cls(num_classes=len(dataset.train_labels), **{**options, "input_size": tuple(size)})
+        raise BadInput(f"victim '{spec.name}' has no thin variant for synthetic data; give --weights")
+    wanted = {name: value for name, value in spec.options.items() if name not in spec.settings}
+    return cls(num_classes=len(dataset.train_labels), **{**options, "input_size": tuple(size), **wanted})
 
 
 @contextmanager

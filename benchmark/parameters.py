@@ -41,7 +41,7 @@ def validate(instance: Any, owner: str) -> None:
     for name, adapter in _adapters(type(instance)).items():
         value = getattr(instance, name)
         try:
-            object.__setattr__(instance, name, adapter.validate_python(_from_text(value)))
+            object.__setattr__(instance, name, adapter.validate_python(from_text(value)))
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise BadInput(f"{owner}: {name}={value!r}: {reason}") from error
@@ -79,7 +79,8 @@ def _adapters(cls: type) -> dict[str, TypeAdapter]:
     return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(cls)}
 
 
-def _from_text(value: Any) -> Any:
+def from_text(value: Any) -> Any:
+    """Text as a setting's value: none, a list at commas, a fraction as a number; else the text itself."""
     if not isinstance(value, str):
         return value
     if value.lower() in ("none", "auto"):

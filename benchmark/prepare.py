@@ -9,6 +9,8 @@ from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.defaults import SyntheticSet, thin_weights
 from vbench.errors import BadInput
+from vbench.victim_spec import VictimSpec, read_victim
+from vbench.victims.base import Victim
 from vbench.victims.load import load_victim
 from vbench.workbench import Workbench
 
@@ -42,15 +44,19 @@ class Choice:
             raise BadInput(f"--dataset {self.dataset} needs --root, the folder its owner ships")
         return open_dataset(self.dataset, self.root, self.protocol)
 
-    def workbench(self, victim: str, dataset: Dataset, cache: Path, quiet: bool = False) -> Workbench:
+    def workbench(
+        self, victim: str | VictimSpec, dataset: Dataset, cache: Path, quiet: bool = False
+    ) -> Workbench:
         """Load a victim for an opened dataset; on synthetic data a thin one is trained on first use."""
-        weights = self.weights
-        if weights is None and not dataset.synthetic:
-            raise BadInput(f"victim '{victim}' on {dataset.name} needs --weights, its released checkpoint")
-        if weights is None:
-            weights = thin_weights(victim, dataset, cache, self._size(dataset), quiet=quiet)
-        loaded = load_victim(victim, weights, device=self.device)
-        _check_split(loaded.weights_metadata, dataset, weights, self.ignore_gates)
+        spec = read_victim(victim) if isinstance(victim, str) else victim
+        if self.weights is not None:
+            loaded = load_victim(spec.name, self.weights, device=self.device, **spec.options)
+            _check_split(loaded, dataset, self.weights, self.ignore_gates)
+            return Workbench(dataset, loaded, cache / "images", quiet)
+        if not dataset.synthetic:
+            raise BadInput(f"victim '{spec.name}' on {dataset.name} needs --weights, its released checkpoint")
+        thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
+        loaded = load_victim(spec.name, thin, device=self.device, **spec.settings)
         return Workbench(dataset, loaded, cache / "images", quiet)
 
     def _synthetic(self) -> SyntheticSet:
@@ -61,10 +67,19 @@ class Choice:
         return self.size or SyntheticSet().size
 
 
-def _check_split(metadata: dict[str, object], dataset: Dataset, weights: Path, ignore: bool) -> None:
-    split = metadata.get("split")
-    if split and split != dataset.split and not ignore:
+def _check_split(victim: Victim, dataset: Dataset, weights: Path, ignore: bool) -> None:
+    if ignore:
+        return
+    split = victim.weights_metadata.get("split")
+    if split and split != dataset.split:
         raise BadInput(
             f"{weights} was trained on split {split}, and {dataset.protocol} tests split {dataset.split}: "
-            "identities it was trained on would be tested (--ignore-gates runs anyway)"
+            "identities it was trained on would be tested, or others than it classifies "
+            "(--ignore-gates runs anyway)"
+        )
+    classes = len(dataset.train_labels)
+    if victim.num_classes not in (0, classes):
+        raise BadInput(
+            f"{weights}: its classifier knows {victim.num_classes} identities, the training set of "
+            f"{dataset.split} has {classes}; weights of another data set? (--ignore-gates runs anyway)"
         )

@@ -42,7 +42,8 @@ class ControlRecord(BaseModel):
 class Record(BaseModel):
     """One (dataset and protocol, victim, attack, threat, seed) with its result.
 
-    ``id`` is the hash of ``config``; ``label`` names the attack with the settings that are not its defaults.
+    ``id`` is the hash of ``config``; ``label`` names the attack with the settings that are not its defaults,
+    ``victim_label`` the victim with the setting of its ranking.
     ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
     average precision (NaN there), clean and adversarial. Times are seconds, memory is bytes. Unknown fields
     are kept, missing ones have defaults, so that old and new records mix.
@@ -57,6 +58,7 @@ class Record(BaseModel):
     protocol: str
     synthetic: bool
     label: str = ""
+    victim_label: str = ""
     knowledge: list[str] = Field(default_factory=list)
     universal: bool = False
     clean: list[TrialMetrics]

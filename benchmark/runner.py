@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vbench import victim_spec
 from vbench.assault import assault
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack, Control, UniversalAttack
@@ -100,6 +101,7 @@ class Run:
             knowledge=sorted(attack.knowledge),
             universal=attack.universal,
             label=label(attack),
+            victim_label=victim_spec.label(bench.victim),
             clean=_trials(bench, bench.clean_trials),
             adversarial=_trials(bench, adversarial),
             controls=controls,

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from vbench import victim_spec
 from vbench.attack_spec import build_attack, expand
 from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
@@ -14,7 +15,6 @@ from vbench.folders import cache_folder
 from vbench.prepare import Choice
 from vbench.progress import say
 from vbench.record import Record, config_id
-from vbench.registry import victims
 from vbench.runner import Run
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
@@ -52,9 +52,7 @@ class Series:
         only. Names, settings and files are checked before any work. A failing run ends the series with its
         error; what was finished before stays on disk.
         """
-        names = list(dict.fromkeys(n for v in victim_names for n in (victims.names() if v == "all" else [v])))
-        for name in names:
-            victims.load(name)
+        chosen = victim_spec.expand(victim_names)
         replay = Perturbation.load(perturbation) if perturbation else None
         attacks = [build_attack(spec, settings) for spec in expand(list(attack_specs))]
         if replay is not None:
@@ -63,8 +61,8 @@ class Series:
         for protocol in protocols or [None]:
             choice = dataclasses.replace(self._choice, protocol=protocol)
             dataset = choice.open(cache_folder(), self._quiet)
-            for name in names:
-                bench = choice.workbench(name, dataset, cache_folder(), self._quiet)
+            for victim in chosen:
+                bench = choice.workbench(victim, dataset, cache_folder(), self._quiet)
                 for attack in attacks:
                     attack.check(bench.victim, self._threat)
                 for attack in attacks:

@@ -69,7 +69,14 @@ def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
     grouped: dict[Setting, dict[tuple[str, ...], list[Record]]] = {}
     for record in records:
         victim = record.config["victim"]
-        key = (victim["name"], victim["weights"], record.label, str(record.config.get("perturbation")))
+        options = str(sorted(victim.get("options", {}).items()))
+        key = (
+            victim["name"],
+            options,
+            victim["weights"],
+            record.label,
+            str(record.config.get("perturbation")),
+        )
         grouped.setdefault(setting(record), {}).setdefault(key, []).append(record)
     return {
         where: [row for same in groups.values() for row in _rows(same)] for where, groups in grouped.items()
@@ -81,7 +88,7 @@ def _rows(records: list[Record]) -> list[Row]:
     before = _mean_of([record.clean for record in records])
     rows = [
         Row(
-            first.config["victim"]["name"],
+            first.victim_label or first.config["victim"]["name"],
             _attack_name(records),
             _knowledge(first),
             before,

@@ -56,6 +56,8 @@ class Victim(nn.Module):
     similarity: str = "cosine"
     #: Stages that can be read and edited, in forward order; the paper's block0 ... block4.
     stages: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
+    #: Constructor options that choose what is ranked and leave the weights alone.
+    SETTINGS: ClassVar[tuple[str, ...]] = ("embedding", "flip")
     #: How the authors' released checkpoint is laid out, None without one.
     released: ClassVar[ReleasedLayout | None] = None
 

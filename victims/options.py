@@ -13,3 +13,10 @@ def option_names(victim_class: type) -> list[str]:
     parameters = inspect.signature(victim_class.__init__).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return [name for name in named if name not in _NOT_OPTIONS]
+
+
+def default_options(victim_class: type) -> dict[str, object]:
+    """Default of every option that has one."""
+    parameters = inspect.signature(victim_class.__init__).parameters
+    defaults = {name: parameters[name].default for name in option_names(victim_class)}
+    return {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}

@@ -39,7 +39,7 @@ class ResidualStages(nn.Module):
     """``layer1`` ... ``layer4`` of ResNet-50, with the last stride removed.
 
     ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of residual blocks a
-    stage, ``block`` their kind, ``stages`` how many stages there are. ``stems`` names the stems to make, which
+    stage, ``block`` their kind, ``stages`` how many stages there are. ``stems`` names the stems to make; they
     become attributes. ``channels`` maps "stem" and each stage to its output channels.
     """
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from setuptools.config.setupcfg import read_configuration
 
-from vbench.attack_spec import build_attack, expand, label, parse
+from vbench.attack_spec import build_attack, expand, label
 from vbench.errors import BadInput
 from vbench.registry import Registry, attacks, victims
+from vbench.spec import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +98,7 @@ def test_label_names_what_is_not_default_and_reads_back():
     assert attack.stages == ("stem", "layer1") and attack.sfm is False
     assert build_attack(label(attack)) == attack
     assert label(build_attack("pgd")) == "pgd"
-    assert parse("a[b=c,d,e=f]") == ("a", {"b": "c,d", "e": "f"})
+    assert parse("a[b=c,d,e=f]", "attack") == ("a", {"b": "c,d", "e": "f"})
 
 
 def test_all_names_every_attack_once_and_both_levels():

@@ -1,0 +1,76 @@
+"""Victims as text: ``agw``, ``agw[embedding=pooled]``, ``./mine.py:Mine[depth=3]``."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vbench.errors import BadInput, unknown_name
+from vbench.parameters import from_text
+from vbench.registry import victims
+from vbench.spec import parse
+from vbench.victims.base import Victim
+from vbench.victims.options import default_options, option_names
+
+
+@dataclass(frozen=True)
+class VictimSpec:
+    """A victim by registry name (or path) with constructor options, already of the right types."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options that only choose what is ranked; the same weights serve all of them."""
+        known = victims.load(self.name).SETTINGS
+        return {name: value for name, value in self.options.items() if name in known}
+
+
+def expand(specs: Sequence[str]) -> list[VictimSpec]:
+    """Read texts, replacing ``all`` by every known victim; keeps order, drops repeats.
+
+    Raises :class:`BadInput` for unknown names and options (nearest name) and for values that do not fit.
+    """
+    texts = [text for spec in specs for text in (victims.names() if spec == "all" else [spec])]
+    return [read_victim(text) for text in dict.fromkeys(texts)]
+
+
+def read_victim(text: str) -> VictimSpec:
+    """Read one text; see :func:`expand`."""
+    name, given = parse(text, "victim")
+    cls = victims.load(name)
+    known = [option for option in option_names(cls) if option != "num_classes"]
+    hints = typing.get_type_hints(cls.__init__)
+    options = {}
+    for option, value in given.items():
+        if option not in known:
+            raise unknown_name(f"option of victim {name}", option, known)
+        try:
+            options[option] = TypeAdapter(hints.get(option, Any)).validate_python(_read(value))
+        except ValidationError as error:
+            raise BadInput(f"victim {name}: {option}={value!r}: {error.errors()[0]['msg']}") from error
+    return VictimSpec(name, options)
+
+
+def label(victim: Victim) -> str:
+    """The name of a victim, with the settings of its ranking that are not its defaults."""
+    defaults, found = default_options(type(victim)), victim.describe()
+    changed = [
+        f"{name}={str(found[name]).lower() if isinstance(found[name], bool) else found[name]}"
+        for name in victim.SETTINGS
+        if name in found and found[name] != defaults.get(name)
+    ]
+    return f"{victim.name}[{','.join(changed)}]" if changed else victim.name
+
+
+def _read(value: str) -> Any:
+    """Text as a Python value; ``64x32`` is a pair."""
+    height, cross, width = value.partition("x")
+    if cross and height.isdigit() and width.isdigit():
+        return (int(height), int(width))
+    return from_text(value)
