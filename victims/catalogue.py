@@ -32,4 +32,33 @@ VICTIMS: dict[str, VictimFacts] = {
         input_size=(288, 144),
         embedding=2048,
     ),
+    "pmt": VictimFacts(
+        target="vbench.victims.pmt:PMT",
+        summary="single-stream ViT-B/16 with overlapping patches and a BN neck",
+        paper="Lu et al., Learning Progressive Modality-shared Transformers for Effective "
+        "Visible-Infrared Person Re-identification, AAAI 2023",
+        year=2023,
+        parameters=86.1,
+        input_size=(256, 128),
+        embedding=768,
+    ),
+    "caj": VictimFacts(
+        target="vbench.victims.caj:CAJ",
+        summary="AGW's network trained with channel exchange and a squared triplet loss",
+        paper="Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021",
+        year=2021,
+        parameters=25.4,
+        input_size=(288, 144),
+        embedding=2048,
+    ),
+    "ddag": VictimFacts(
+        target="vbench.victims.ddag:DDAG",
+        summary="two-stream ResNet-50 with part attention, and graph attention in training",
+        paper="Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person "
+        "Re-Identification, ECCV 2020",
+        year=2020,
+        parameters=0.0,
+        input_size=(288, 144),
+        embedding=2048,
+    ),
 }

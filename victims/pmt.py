@@ -1,0 +1,229 @@
+"""PMT: a single-stream vision transformer trained progressively from grey images to both modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vbench.errors import BadInput
+from vbench.types import Modality
+from vbench.victims.discriminative_center import discriminative_center
+from vbench.victims.dropping import generator_on
+from vbench.victims.infrared_changes import jitter_or_blur
+from vbench.victims.initialise import DEFAULT_SEED, build_then_initialise
+from vbench.victims.l2_norm import l2_normalise
+from vbench.victims.modality_enhancement import modality_enhancement
+from vbench.victims.neck import bn_neck
+from vbench.victims.normalise import Normalise
+from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.released import ReleasedLayout
+from vbench.victims.staged import Parts, StagedVictim
+from vbench.victims.triplet import batch_hard_triplet
+from vbench.victims.vision_transformer import VisionTransformer
+
+_EMBEDDINGS = ("neck",)
+#: The authors' 6 of 24 epochs.
+_PROGRESSIVE_SHARE = 0.25
+_MARGIN = 0.1
+_ENHANCEMENT_WEIGHT = 0.5
+_CENTER_WEIGHT = 0.5
+#: Luma of ITU-R BT.601, as Pillow's conversion to grey.
+_LUMA = (0.299, 0.587, 0.114)
+_FULL_WIDTH = 768
+
+_FULL_RECIPE = Recipe(
+    epochs=24,
+    identities=8,
+    instances=4,
+    optimizer="adamw",
+    learning_rate=3e-4,
+    weight_decay=1e-4,
+    schedule="cosine",
+    warmup_epochs=3,
+    head=("trunk.class_token", "trunk.positions", "trunk.norm", "neck", "classifier"),
+    trunk_rate=0.5,
+    erasing=0.5,
+    erasing_area=(0.02, 0.4),
+)
+#: Settings found for two CPU cores.
+_THIN_RECIPE = Recipe(
+    epochs=20,
+    identities=16,
+    instances=2,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    weight_decay=1e-2,
+    schedule="cosine",
+    warmup_epochs=3,
+    label_smoothing=0.1,
+    padding=2,
+    erasing=0.3,
+    erasing_area=(0.02, 0.1),
+    validation=0.05,
+)
+
+
+class PMT(StagedVictim):
+    """The progressive modality-shared transformer of Lu et al., AAAI 2023, with its ViT backbone.
+
+    One network embeds both modalities. Defaults are the authors' ViT-B/16 with overlapping patches:
+    ``patch`` and ``stride`` in pixels, ``width`` channels in ``depth`` blocks of ``heads`` heads, hidden
+    layers ``mlp_ratio`` times as wide; ``dropout`` and ``drop_path`` act in training only. The class token
+    after the neck, L2-normalised, is what is ranked ("neck", the one setting of ``embedding``). ``flip``
+    averages with the mirrored image. ``generator`` draws the starting weights; without one they come from a
+    fixed seed.
+
+    Stages: "stem" is the patch tokens with positions, "layer1" to "layer4" the tokens after each quarter of
+    the blocks, all as N x width x h x w maps; the class token is out of reach of edits.
+    """
+
+    name: ClassVar[str] = "pmt"
+    summary: ClassVar[str] = "single-stream ViT-B/16 with overlapping patches, BN neck"
+    paper: ClassVar[str] = "Lu et al., Learning Progressive Modality-shared Transformers, AAAI 2023"
+    #: Options of the small network that trains in three minutes on two CPU cores.
+    THIN: ClassVar[dict[str, Any]] = {
+        "patch": 8,
+        "stride": 6,
+        "width": 96,
+        "depth": 4,
+        "heads": 4,
+        "mlp_ratio": 2.0,
+        "input_size": (64, 32),
+    }
+    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+        renames=(
+            (r"^trunk\.class_token", "base.cls_token"),
+            (r"^trunk\.positions", "base.pos_embed"),
+            (r"^trunk\.project\.", "base.patch_embed.proj."),
+            (r"^trunk\.(blocks\.\d+)\.attention\.qkv\.", r"base.\1.attn.qkv."),
+            (r"^trunk\.(blocks\.\d+)\.attention\.project\.", r"base.\1.attn.proj."),
+            (r"^trunk\.(blocks\.\d+)\.expand\.", r"base.\1.mlp.fc1."),
+            (r"^trunk\.(blocks\.\d+)\.contract\.", r"base.\1.mlp.fc2."),
+            (r"^trunk\.", "base."),
+            (r"^neck\.", "bottleneck."),
+        ),
+        marks=("base.cls_token", "base.patch_embed.proj.weight", "bottleneck.weight"),
+    )
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 395,
+        input_size: Sequence[int] = (256, 128),
+        patch: int = 16,
+        stride: int = 12,
+        width: int = _FULL_WIDTH,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.03,
+        drop_path: float = 0.1,
+        embedding: str = "neck",
+        flip: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self._check_options(num_classes, input_size)
+        self.patch, self.stride, self.width = int(patch), int(stride), int(width)
+        self.depth, self.heads, self.mlp_ratio = int(depth), int(heads), float(mlp_ratio)
+        self.dropout, self.drop_path = (
+            self._check_rate(option, value)
+            for option, value in (("dropout", dropout), ("drop_path", drop_path))
+        )
+        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
+        self.flip = bool(flip)
+        self.normalise = Normalise()
+        generator = generator or torch.Generator().manual_seed(DEFAULT_SEED)
+        build_then_initialise(self._build, self, generator)
+        self.trunk.initialise(generator)
+
+    def _build(self) -> None:
+        self.trunk = VisionTransformer(
+            self.input_size,
+            self.patch,
+            self.stride,
+            self.width,
+            self.depth,
+            self.heads,
+            self.mlp_ratio,
+            self.dropout,
+            self.drop_path,
+        )
+        self.embedding_dim = self.width
+        self.neck = bn_neck(self.width)
+        self.classifier = nn.Linear(self.width, self.num_classes, bias=False)
+
+    def _check_rate(self, option: str, value: float) -> float:
+        if not 0 <= value < 1:
+            raise BadInput(f"{self.name}: {option} must lie in [0, 1), got {value}")
+        return float(value)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Normalised images."""
+        return self.normalise(images)
+
+    def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
+        """Patch embedding or a quarter of the blocks; N x (1 + h w) x width, the same for both modalities."""
+        if stage == "stem":
+            return self.trunk.embed(current)
+        return self.trunk.quarter(self.stages.index(stage) - 1, current)
+
+    def to_map(self, current: Tensor, count: int) -> Tensor:
+        """Patch tokens as an N x width x h x w map, the class token left out."""
+        return current[:, 1:].transpose(1, 2).unflatten(2, self.trunk.grid)
+
+    def from_map(self, edited: Tensor, current: Tensor) -> Tensor:
+        """The map as patch tokens again, behind the class token of ``current``."""
+        return torch.cat((current[:, :1], edited.flatten(2).transpose(1, 2)), dim=1)
+
+    def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
+        """The class token after the neck, at unit length."""
+        neck = self.neck(self.trunk.class_vector(current))
+        return {"neck": l2_normalise(neck)}, self.classifier(neck)
+
+    def compose(self, parts: Parts) -> Tensor:
+        """The one vector there is."""
+        return parts[self.embedding]
+
+    def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """The progressive objective of Lu et al., AAAI 2023, for a paired batch.
+
+        In the first quarter of the epochs visible images are grey and the triplet loss compares images of one
+        modality; later it compares both, and the modality-shared enhancement and the discriminative center
+        loss are added (zero before).
+        """
+        grey = batch.epoch < _PROGRESSIVE_SHARE * batch.epochs
+        visible = _grey(batch.visible) if grey else batch.visible
+        images = torch.cat((visible, jitter_or_blur(batch.infrared, batch.generator)))
+        vectors = self.trunk(self.prepare(images), generator_on(images.device, batch.generator))
+        logits = self.classifier(self.neck(vectors))
+        both = torch.cat((batch.labels, batch.labels))
+        # The authors add the means of both modalities; the joint mean is half of that sum.
+        identity = 2 * F.cross_entropy(logits, both, label_smoothing=batch.label_smoothing)
+        return {"identity": identity, **_metric_losses(vectors.float(), batch.labels, grey)}
+
+    def recipe(self) -> Recipe:
+        """The published settings at full width, settings found for two CPU cores otherwise."""
+        return _FULL_RECIPE if self.width >= _FULL_WIDTH else _THIN_RECIPE
+
+
+def _metric_losses(vectors: Tensor, labels: Tensor, within: bool) -> dict[str, Tensor]:
+    if within:
+        triplet = sum(batch_hard_triplet(half, labels, _MARGIN) for half in vectors.chunk(2))
+        none = vectors.new_zeros(())
+        return {"triplet": triplet, "enhancement": none, "center": none}
+    both = torch.cat((labels, labels))
+    return {
+        "triplet": batch_hard_triplet(vectors, both, _MARGIN),
+        "enhancement": _ENHANCEMENT_WEIGHT * modality_enhancement(*vectors.chunk(2), labels),
+        "center": _CENTER_WEIGHT * discriminative_center(vectors, both),
+    }
+
+
+def _grey(images: Tensor) -> Tensor:
+    weights = images.new_tensor(_LUMA)[:, None, None]
+    return (images * weights).sum(dim=1, keepdim=True).expand_as(images)

@@ -1,0 +1,158 @@
+"""A vision transformer whose image patches overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vbench.errors import BadInput
+from vbench.victims.dropping import drop_branches, drop_elements
+
+#: The width for which the starting standard deviation below is the usual one.
+_BASE_WIDTH = 768
+_BASE_DEVIATION = 0.02
+#: Blocks are counted in quarters, so that a transformer has as many stages as a ResNet.
+QUARTERS = 4
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over N x L x ``width`` tokens. Source: Vaswani et al., NeurIPS 2017."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return mixed tokens of the same shape."""
+        split = self.qkv(tokens).unflatten(2, (3, self.heads, -1))
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.project(mixed.transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then two linear layers with GELU, each on normalised tokens and added to them.
+
+    While training, ``dropout`` is the share of elements set to zero after every linear layer but the first
+    of attention, ``drop_path`` the share of images for which a branch is left out. Source: Dosovitskiy et
+    al., ICLR 2021, equations 2-3.
+    """
+
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float, dropout: float = 0.0, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dropout, self.drop_path = dropout, drop_path
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, int(width * mlp_ratio))
+        self.contract = nn.Linear(int(width * mlp_ratio), width)
+
+    def forward(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return N x L x width tokens; without a ``generator`` (on the tokens' device) nothing is dropped."""
+        attended = drop_elements(self.attention(self.norm1(tokens)), self.dropout, generator)
+        tokens = tokens + drop_branches(attended, self.drop_path, generator)
+        hidden = drop_elements(F.gelu(self.expand(self.norm2(tokens))), self.dropout, generator)
+        added = drop_elements(self.contract(hidden), self.dropout, generator)
+        return tokens + drop_branches(added, self.drop_path, generator)
+
+
+class VisionTransformer(nn.Module):
+    """From N x 3 x H x W normalised images to N x (1 + h w) x ``width`` tokens, the class token first.
+
+    ``patch`` and ``stride`` in pixels: patches overlap where the stride is smaller. ``grid`` is (h, w), the
+    number of patches along each side. ``drop_path`` is the rate of the last block; it grows linearly from 0.
+    Layer normalisation has torch's epsilon 1e-5. Raises BadInput for sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        input_size: Sequence[int],
+        patch: int = 16,
+        stride: int = 12,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_sizes(input_size, patch, stride, width, depth, heads, mlp_ratio)
+        self.dropout = dropout
+        height, wide = ((size - patch) // stride + 1 for size in input_size)
+        self.grid = (height, wide)
+        self.project = nn.Conv2d(3, width, patch, stride=stride)
+        self.class_token = nn.Parameter(torch.empty(1, 1, width))
+        self.positions = nn.Parameter(torch.empty(1, 1 + height * wide, width))
+        rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, mlp_ratio, dropout, rate) for rate in rates
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def embed(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Tokens of the patches behind the class token, with their positions added."""
+        patches = self.project(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat((self.class_token.expand(len(images), -1, -1), patches), dim=1)
+        return drop_elements(tokens + self.positions, self.dropout, generator)
+
+    def quarter(self, number: int, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Run quarter ``number`` (0 to 3) of the blocks."""
+        depth = len(self.blocks)
+        for index in range(number * depth // QUARTERS, (number + 1) * depth // QUARTERS):
+            tokens = self.blocks[index](tokens, generator)
+        return tokens
+
+    def class_vector(self, tokens: Tensor) -> Tensor:
+        """The normalised class token, N x width."""
+        return self.norm(tokens[:, 0])
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The normalised class token of each image after all blocks, N x width."""
+        tokens = self.embed(images, generator)
+        for number in range(QUARTERS):
+            tokens = self.quarter(number, tokens, generator)
+        return self.class_vector(tokens)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights for training from scratch.
+
+        Linear layers have the deviation 0.02 at 768 channels, and larger in proportion to 1 / sqrt(width).
+        """
+        deviation = _BASE_DEVIATION * (_BASE_WIDTH / self.norm.weight.numel()) ** 0.5
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=deviation, generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear", generator=generator)
+        nn.init.zeros_(self.project.bias)
+        for table in (self.class_token, self.positions):
+            nn.init.trunc_normal_(table, std=_BASE_DEVIATION, generator=generator)
+
+
+def _check_sizes(
+    input_size: Sequence[int], patch: int, stride: int, width: int, depth: int, heads: int, mlp_ratio: float
+) -> None:
+    if not 1 <= patch <= min(input_size):
+        raise BadInput(
+            f"patch must lie between 1 and the image's shorter side {min(input_size)}, got {patch}"
+        )
+    if stride < 1:
+        raise BadInput(f"stride must be at least 1 pixel, got {stride}")
+    if width < 1 or heads < 1 or width % heads:
+        raise BadInput(f"width must be a multiple of heads, got width {width} and {heads} heads")
+    if depth < QUARTERS:
+        raise BadInput(f"depth must be at least {QUARTERS}, one block a stage, got {depth}")
+    if int(width * mlp_ratio) < 1:
+        raise BadInput(f"mlp_ratio {mlp_ratio} leaves no hidden channel at width {width}")
