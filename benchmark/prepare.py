@@ -12,6 +12,7 @@ from vbench.errors import BadInput
 from vbench.victim_spec import VictimSpec, read_victim
 from vbench.victims.base import Victim
 from vbench.victims.load import load_victim
+from vbench.victims.split import is_regdb
 from vbench.workbench import Workbench
 
 SYNTHETIC = "synthetic"
@@ -76,6 +77,11 @@ def _check_split(victim: Victim, dataset: Dataset, weights: Path, ignore: bool) 
             f"{weights} was trained on split {split}, and {dataset.protocol} tests split {dataset.split}: "
             "identities it was trained on would be tested, or others than it classifies "
             "(--ignore-gates runs anyway)"
+        )
+    if not split and dataset.name == "regdb" and is_regdb(victim.num_classes):
+        raise BadInput(
+            f"{weights} does not say on which of RegDB's ten splits it was trained; record it with "
+            "vbench victims convert --split regdb/trial-N (--ignore-gates runs anyway)"
         )
     classes = len(dataset.train_labels)
     if victim.num_classes not in (0, classes):

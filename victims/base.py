@@ -58,6 +58,8 @@ class Victim(nn.Module):
     stages: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
     #: Constructor options that choose what is ranked and leave the weights alone.
     SETTINGS: ClassVar[tuple[str, ...]] = ("embedding", "flip")
+    #: The torchvision architecture whose ImageNet weights can start the backbone, None without one.
+    imagenet: ClassVar[str | None] = None
     #: How the authors' released checkpoint is laid out, None without one.
     released: ClassVar[ReleasedLayout | None] = None
 
@@ -77,6 +79,10 @@ class Victim(nn.Module):
     def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """Constructor options that a released state dict implies, such as the variant of the network."""
         return {}
+
+    def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
+        """Fill the backbone from the state dict of :attr:`imagenet`; ``where`` names it in errors."""
+        raise BadInput(f"victim '{self.name}' cannot be started from ImageNet weights")
 
     @abstractmethod
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:

@@ -13,6 +13,7 @@ from vbench.victims.checkpoint import Checkpoint, read_checkpoint
 from vbench.victims.options import option_names
 from vbench.victims.recognise import refuse_other_models
 from vbench.victims.released import OWN_LAYOUT, ReleasedLayout
+from vbench.victims.split import released_split
 
 
 def load_victim(
@@ -41,7 +42,8 @@ def build_victim(
     ``weights`` is the authors' released file unchanged, or a ``.safetensors`` of ``vbench train``, whose
     stored options are used unless given here. The number of classes is read from the file. Without weights
     the starting weights come from ``generator`` or a fixed seed. ``victim.weights_metadata`` afterwards
-    holds what the file says about itself ({} without weights).
+    holds what the file says about itself ({} without weights), for a released one with the training split
+    where classifier and file name tell it.
 
     Raises BadInput for an unknown option, a file of another victim, a tensor that is missing, unexpected or
     of another shape, or a ``num_classes`` that contradicts the file.
@@ -59,7 +61,7 @@ def build_victim(
     if checkpoint is not None:
         layout = _layout(victim_class, checkpoint)
         victim.load_state_dict(layout.translate(checkpoint.state, victim.state_dict(), str(weights)))
-    victim.weights_metadata = checkpoint.metadata if checkpoint else {}
+        victim.weights_metadata = _metadata(checkpoint, Path(weights), victim.num_classes)
     return victim.to(resolve_device(device)).eval()
 
 
@@ -77,6 +79,13 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 def _is_own(checkpoint: Checkpoint) -> bool:
     return "victim" in checkpoint.metadata
+
+
+def _metadata(checkpoint: Checkpoint, path: Path, num_classes: int) -> dict[str, Any]:
+    if _is_own(checkpoint):
+        return checkpoint.metadata
+    split = released_split(path, num_classes)
+    return {**checkpoint.metadata, **({"split": split} if split else {})}
 
 
 def _layout(victim_class: type[Victim], checkpoint: Checkpoint) -> ReleasedLayout:

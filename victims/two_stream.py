@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from vbench.types import Modality
 from vbench.victims.normalise import Normalise
+from vbench.victims.pretrained import fill_residual
 from vbench.victims.residual import STAGES, ResidualStages
 from vbench.victims.staged import StagedVictim
 
@@ -48,6 +50,7 @@ class TwoStreamVictim(StagedVictim):
     """Keeps the options of a two-stream ResNet; ``self.trunk`` is made by the subclass with them."""
 
     trunk: TwoStreamTrunk
+    imagenet: ClassVar[str | None] = "resnet50"
 
     def __init__(
         self,
@@ -65,6 +68,10 @@ class TwoStreamVictim(StagedVictim):
         self.small_stem = bool(small_stem)
         self.normalise = Normalise()
 
+    def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
+        """Fill the trunk from a ResNet-50, both stems from its one."""
+        fill_residual(self.trunk, state, where)
+
     def prepare(self, images: Tensor) -> Tensor:
         """Normalised images."""
         return self.normalise(images)
@@ -78,14 +85,18 @@ class TwoStreamVictim(StagedVictim):
         return self.trunk.stage(stage, current)
 
     def joint_map(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        """Last map of a training batch, visible rows first.
+        """Last map of a training batch of images in [0, 1], visible rows first.
 
         Both modalities go through the shared stages as one batch, so its batch normalisation sees both.
         """
+        return self.joint_map_of_prepared(self.prepare(visible), self.prepare(infrared))
+
+    def joint_map_of_prepared(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """:meth:`joint_map` for a model that changes its training images after :meth:`prepare`."""
         current = torch.cat(
             [
-                self.run_stage("stem", self.prepare(visible), Modality.VISIBLE),
-                self.run_stage("stem", self.prepare(infrared), Modality.INFRARED),
+                self.run_stage("stem", visible, Modality.VISIBLE),
+                self.run_stage("stem", infrared, Modality.INFRARED),
             ]
         )
         for stage in self.stages[1:]:

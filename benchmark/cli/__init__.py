@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from vbench.cli import data, report, run, show, train
+from vbench.cli import data, report, run, show, train, victims
 from vbench.errors import VbenchError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(victims.app, name="victims")
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("train")(train.train)

@@ -12,7 +12,7 @@ def train(
     dataset: Annotated[str, typer.Option(help="Folder layout of the data: sysu, regdb or llcm.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="Weights file to write; ends in .safetensors.")],
-    victim: Annotated[str, typer.Option(help="Victim to train; see 'vbench list victims'.")] = "agw",
+    victim: Annotated[str, typer.Option(help="Victim to train, options as in deen[variant=regdb].")] = "agw",
     protocol: Annotated[
         str | None, typer.Option(help="Protocol id; decides the split.", show_default="the layout's default")
     ] = None,
@@ -27,8 +27,15 @@ def train(
         str | None, typer.Option(help="Height x width in pixels.", show_default="the victim's")
     ] = None,
     pretrained: Annotated[
-        Path | None, typer.Option(help="ImageNet ResNet-50 weights of torchvision, to start from (--full).")
+        str | None,
+        typer.Option(help="ImageNet weights to start a --full network from: a local file, or imagenet."),
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let --pretrained imagenet fetch torchvision's weights.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU that has it.")
+    ] = "auto",
     validation: Annotated[
         float | None,
         typer.Option(help="Share of training identities left out and measured.", show_default="the recipe's"),
@@ -54,14 +61,16 @@ def train(
     from vbench.registry import victims
     from vbench.train import load_train_images, train_victim
     from vbench.train.trainer import recipe_of
+    from vbench.victim_spec import read_victim
     from vbench.victims.load import build_victim, resolve_device
     from vbench.victims.pretrained import start_from_imagenet
 
     if out.suffix != ".safetensors":
         raise BadInput(f"--out {out}: weights are written as .safetensors; name the file so")
     resolve_device(device)
-    victim_class = victims.load(victim)
-    options = dict(getattr(victim_class, "THIN", {})) if thin else {}
+    spec = read_victim(victim)
+    victim_class = victims.load(spec.name)
+    options = {**(getattr(victim_class, "THIN", {}) if thin else {}), **spec.options}
     if size is not None:
         options["input_size"] = parse_size(size)
     opened = open_dataset(dataset, root, protocol)
@@ -76,10 +85,19 @@ def train(
     if validation is not None:
         recipe = replace(recipe, validation=validation)
     if pretrained is not None:
-        start_from_imagenet(built, pretrained)
+        start_from_imagenet(built, None if pretrained == "imagenet" else Path(pretrained), download)
     images = load_train_images(opened, built.input_size, built.resize_filter, cache_dir=cache, quiet=quiet)
     result = train_victim(
-        built, opened, images, seed, out=out, resume=resume, quiet=quiet, device=device, recipe=recipe
+        built,
+        opened,
+        images,
+        seed,
+        out=out,
+        resume=resume,
+        quiet=quiet,
+        device=device,
+        recipe=recipe,
+        precision=precision,
     )
     typer.echo(f"weights: {result.path}")
     found = result.metadata["validation"]

@@ -61,6 +61,7 @@ def train_victim(
     ``epochs`` stretches or shortens the recipe's schedule. With ``out`` the weights, a ``.json`` with their
     metadata and a ``.csv`` of losses are written, and a state file after every epoch, from which the same
     call goes on (``resume``) to the same bits. On the CPU a seed gives the same bits for a number of threads.
+    ``precision`` as of :func:`mixed_precision`.
 
     Raises BadInput if the victim cannot be trained or does not fit the data, VbenchError if a loss stops
     being finite.
@@ -76,7 +77,8 @@ def train_victim(
         images.visible_labels, images.infrared_labels, recipe.identities, recipe.instances, held_out
     )
     optimizer = make_optimizer(victim, recipe)
-    fingerprint = fingerprint_of(_facts(victim, dataset, images, recipe, seed))
+    autocast = mixed_precision(precision, next(victim.parameters()).device)
+    fingerprint = fingerprint_of(_facts(victim, dataset, images, recipe, seed, autocast))
     history: list[dict[str, float]] = []
     state = load_state(out, fingerprint) if out is not None and resume else None
     if state is not None:
@@ -87,7 +89,6 @@ def train_victim(
     start = state.epochs_done if state else 0
     victim.train()
     steps = _steps(sampler, start, recipe.epochs, seed)
-    autocast = mixed_precision(precision, next(victim.parameters()).device)
     total = (recipe.epochs - start) * sampler.batches
     sums: dict[str, float] = {}
     for step in track(steps, f"training {victim.name}", total, quiet):
@@ -104,6 +105,7 @@ def train_victim(
     victim.eval()
     validation = validate(victim, dataset, images, held_out) if held_out else None
     metadata = _metadata(victim, dataset, recipe, seed, held_out, validation)
+    metadata["precision"] = str(autocast or torch.float32)
     if out is not None:
         write_checkpoint(out, victim.state_dict(), metadata)
         drop_state(out)
@@ -215,7 +217,12 @@ def _check_fit(victim: Victim, dataset: Dataset, images: TrainImages) -> None:
 
 
 def _facts(
-    victim: Victim, dataset: Dataset, images: TrainImages, recipe: Recipe, seed: int
+    victim: Victim,
+    dataset: Dataset,
+    images: TrainImages,
+    recipe: Recipe,
+    seed: int,
+    autocast: torch.dtype | None,
 ) -> dict[str, Any]:
     digest = hashlib.sha256()
     for array in (images.visible, images.infrared, images.visible_labels, images.infrared_labels):
@@ -229,6 +236,7 @@ def _facts(
         "split": dataset.split,
         "seed": seed,
         "images": digest.hexdigest(),
+        "precision": str(autocast or torch.float32),
         "device": next(victim.parameters()).device.type,
     }
 
