@@ -47,7 +47,7 @@ VICTIMS: dict[str, VictimFacts] = {
         summary="AGW's network trained with channel exchange and a squared triplet loss",
         paper="Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021",
         year=2021,
-        parameters=25.4,
+        parameters=24.4,
         input_size=(288, 144),
         embedding=2048,
     ),
@@ -57,7 +57,7 @@ VICTIMS: dict[str, VictimFacts] = {
         paper="Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person "
         "Re-Identification, ECCV 2020",
         year=2020,
-        parameters=0.0,
+        parameters=41.9,
         input_size=(288, 144),
         embedding=2048,
     ),

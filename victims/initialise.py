@@ -18,6 +18,7 @@ def build_then_initialise(
     """Run ``build`` (which registers submodules on ``victim``) without drawing weights, then draw them.
 
     Modules are made on the meta device, because their constructors would draw from the global generator.
+    A module with parameters of its own draws them in ``draw_weights(generator)``.
     """
     with torch.device("meta"):
         build()
@@ -29,7 +30,9 @@ def build_then_initialise(
 
 @torch.no_grad()
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
-    if isinstance(module, nn.Conv2d):
+    if hasattr(module, "draw_weights"):
+        module.draw_weights(generator)
+    elif isinstance(module, nn.Conv2d):
         _initialise_convolution(module, generator)
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.001, generator=generator)

@@ -1,0 +1,199 @@
+"""DDAG: two-stream ResNet-50 with part attention, trained with a graph over the batch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vbench.errors import BadInput
+from vbench.victims.dropping import generator_on
+from vbench.victims.graph_attention import GraphClassifier
+from vbench.victims.initialise import build_then_initialise
+from vbench.victims.l2_norm import l2_normalise
+from vbench.victims.neck import bn_neck
+from vbench.victims.part_attention import PartAttention
+from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.released import ReleasedLayout
+from vbench.victims.staged import Parts
+from vbench.victims.triplet import batch_hard_triplet
+from vbench.victims.two_stream import TRUNK_RENAMES, TRUNK_TWINS, TwoStreamTrunk, TwoStreamVictim
+
+_EMBEDDINGS = ("attention", "neck")
+_MARGIN = 0.3
+
+_FULL_RECIPE = Recipe(
+    epochs=81,
+    identities=8,
+    instances=4,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    schedule="step",
+    warmup_epochs=10,
+    milestones=(20, 50),
+    head=("neck", "classifier", "part_attention", "graph"),
+    trunk_rate=0.1,
+    padding=10,
+)
+#: Settings found for two CPU cores.
+_THIN_RECIPE = Recipe(
+    epochs=20,
+    identities=16,
+    instances=2,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    weight_decay=5e-4,
+    schedule="cosine",
+    warmup_epochs=4,
+    label_smoothing=0.1,
+    padding=2,
+    erasing=0.3,
+    erasing_area=(0.02, 0.1),
+    validation=0.05,
+)
+
+
+class DDAG(TwoStreamVictim):
+    """Dynamic dual-attentive aggregation of Ye et al., ECCV 2020.
+
+    ``width=1.0`` with default ``blocks`` is the authors' network. ``embedding`` picks which of its two
+    outputs is ranked, each L2-normalised: "attention" (after part attention, by which the authors keep their
+    checkpoint) or "neck". ``flip`` averages with the mirrored image. ``part_count`` is the number of stripes
+    that attend to each other. ``graph_heads`` layers of ``graph_width`` outputs with ``graph_dropout`` (a
+    probability) make up the graph attention, which serves training alone. ``generator`` draws the starting
+    weights; without one they come from a fixed seed.
+    """
+
+    name: ClassVar[str] = "ddag"
+    summary: ClassVar[str] = "two-stream ResNet-50, part attention, graph attention in training"
+    paper: ClassVar[str] = "Ye et al., Dynamic Dual-Attentive Aggregation Learning, ECCV 2020"
+    #: Options of the small network that trains in two minutes on two CPU cores.
+    THIN: ClassVar[dict[str, Any]] = {
+        "width": 0.25,
+        "blocks": (1, 1, 1, 1),
+        "block": "basic",
+        "small_stem": True,
+        "input_size": (64, 32),
+        "graph_width": 32,
+    }
+    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+        renames=(
+            *TRUNK_RENAMES,
+            (r"^part_attention\.query\.", "wpa.fc1.0."),
+            (r"^part_attention\.key\.", "wpa.fc2."),
+            (r"^part_attention\.value\.", "wpa.fc3."),
+            (r"^part_attention\.gate$", "wpa.gate"),
+            (r"^part_attention\.neck\.", "wpa.bottleneck."),
+            (r"^graph\.heads\.(\d+)\.weight$", r"attention_\1.W"),
+            (r"^graph\.heads\.(\d+)\.scores$", r"attention_\1.a"),
+            (r"^graph\.out\.weight$", "out_att.W"),
+            (r"^graph\.out\.scores$", "out_att.a"),
+            (r"^neck\.", "bottleneck."),
+        ),
+        twins=TRUNK_TWINS,
+        unused=(r"^classifier[12]\.weight$", r"^wpa\.W\.[01]\."),
+        marks=("wpa.gate", "out_att.W"),
+    )
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 395,
+        input_size: Sequence[int] = (288, 144),
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        block: str = "bottleneck",
+        small_stem: bool = False,
+        embedding: str = "attention",
+        flip: bool = False,
+        part_count: int = 3,
+        graph_heads: int = 4,
+        graph_width: int = 512,
+        graph_dropout: float = 0.2,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            input_size=input_size,
+            width=width,
+            blocks=blocks,
+            block=block,
+            small_stem=small_stem,
+        )
+        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
+        self.flip = bool(flip)
+        for option, value in (("part_count", part_count), ("graph_heads", graph_heads)):
+            if value < 1:
+                raise BadInput(f"{self.name}: {option} must be at least 1, got {value}")
+        if graph_width < 1 or not 0 <= graph_dropout < 1:
+            wanted = "graph_width must be at least 1 and graph_dropout in [0, 1)"
+            raise BadInput(f"{self.name}: {wanted}, got {graph_width} and {graph_dropout}")
+        self.part_count, self.graph_heads = int(part_count), int(graph_heads)
+        self.graph_width, self.graph_dropout = int(graph_width), float(graph_dropout)
+        build_then_initialise(self._build, self, generator)
+
+    def _build(self) -> None:
+        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        self.embedding_dim = self.trunk.channels["layer4"]
+        self.neck = bn_neck(self.embedding_dim)
+        self.classifier = nn.Linear(self.embedding_dim, self.num_classes, bias=False)
+        self.part_attention = PartAttention(self.embedding_dim, self.part_count)
+        self.graph = GraphClassifier(self.embedding_dim, self.graph_width, self.graph_heads, self.num_classes)
+
+    @classmethod
+    def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Sizes of part and graph attention, as far as the file shows them."""
+        heads = [name for name in state if re.fullmatch(r"attention_\d+\.W", name)]
+        options: dict[str, Any] = {}
+        if "wpa.gate" in state:
+            options["part_count"] = state["wpa.gate"].numel()
+        if heads:
+            options["graph_heads"] = len(heads)
+            options["graph_width"] = state[heads[0]].shape[-1]
+        return options
+
+    def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
+        """The vector after the neck and the one refined by part attention, both of unit length."""
+        neck = self.neck(current.mean(dim=(2, 3)))
+        refined = self.part_attention(current, neck)
+        parts = {"attention": l2_normalise(refined), "neck": l2_normalise(neck)}
+        return parts, self.classifier(neck)
+
+    def compose(self, parts: Parts) -> Tensor:
+        """The chosen one of the two vectors."""
+        return parts[self.embedding]
+
+    def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """Identity loss before and after part attention, hardest triplet, and the weighted graph loss."""
+        current = self.joint_map(batch.visible, batch.infrared)
+        pooled = current.mean(dim=(2, 3))
+        neck = self.neck(pooled)
+        both = torch.cat((batch.labels, batch.labels))
+        refined = self.part_attention(current, neck)
+        draws = generator_on(pooled.device, batch.generator)
+        graph = self.graph(pooled, both, self.graph_dropout, draws)
+
+        def identity(logits: Tensor) -> Tensor:
+            return F.cross_entropy(logits, both, label_smoothing=batch.label_smoothing)
+
+        return {
+            "identity": identity(self.classifier(neck)),
+            "triplet": batch_hard_triplet(pooled, both, _MARGIN),
+            "parts": identity(self.classifier(refined)),
+            "graph": _graph_weight(batch.previous) * F.cross_entropy(graph, both),
+        }
+
+    def recipe(self) -> Recipe:
+        """The published settings at full width, settings found for two CPU cores otherwise."""
+        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
+
+
+def _graph_weight(previous: Mapping[str, float]) -> float:
+    """``1 / (1 + mean of the other losses in the epoch before)``, 0 in the first (equation 11)."""
+    terms = [previous[name] for name in ("identity", "triplet", "parts") if name in previous]
+    return 1 / (1 + sum(terms)) if terms else 0.0
