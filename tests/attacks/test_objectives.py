@@ -14,8 +14,9 @@ from vbench.attacks.classification import Classifier
 from vbench.attacks.distances import pairwise_squared, squared_distance
 from vbench.attacks.steps import accumulate, ascend, direction
 from vbench.errors import BadInput, VbenchError
+from vbench.metrics import ranking_distance
 from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.types import SIMILARITIES, Modality
 
 V, I = Modality.VISIBLE, Modality.INFRARED  # noqa: E741
 THREAT = ThreatModel("8/255")
@@ -232,3 +233,13 @@ def test_odfa_and_the_metric_attack_climb_the_same_hill_from_different_starts(vi
         return torch.autograd.grad(value, x)[0]
 
     assert torch.allclose(gradient(-context.clean, -1), gradient(context.clean, 1), atol=1e-9)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_distances_of_an_attack_order_the_gallery_as_the_ranking_does(similarity):
+    generator = torch.Generator().manual_seed(8)
+    query, gallery = (torch.randn(n, 6, dtype=torch.float64, generator=generator) for n in (7, 9))
+    ranked = ranking_distance(query, gallery, similarity).argsort(1)
+    assert torch.equal(pairwise_squared(query, gallery, similarity).argsort(1), ranked)
+    rows = [[squared_distance(q[None], g[None], similarity) for g in gallery] for q in query]
+    torch.testing.assert_close(torch.tensor(rows).double(), pairwise_squared(query, gallery, similarity))

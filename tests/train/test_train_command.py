@@ -96,3 +96,43 @@ def test_imagenet_weights_that_do_not_fit_are_refused(tmp_path):
     _, path = imagenet_file(tmp_path / "resnet50.pth")
     with pytest.raises(BadInput, match=r"missing|wrong shape"):
         start_from_imagenet(AGW(num_classes=3, **AGW.THIN), path)
+
+
+def test_imagenet_weights_are_fetched_only_when_allowed(tmp_path, monkeypatch):
+    state, _ = imagenet_file(tmp_path / "resnet50.pth")
+    asked = []
+
+    def fetch(url, **options):
+        asked.append((url, options))
+        return state
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    agw = AGW(num_classes=3)
+    with pytest.raises(BadInput, match=r"resnet50 would have to be downloaded .* add --download"):
+        start_from_imagenet(agw)
+    assert not asked
+    start_from_imagenet(agw, download=True)
+    assert torch.equal(agw.trunk.layer2[0].conv1.weight, state["layer2.0.conv1.weight"])
+    ((url, options),) = asked
+    assert "resnet50" in url and options["check_hash"] is True
+
+
+def test_bfloat16_training_stays_near_float32_and_is_recorded(sysu, tmp_path):
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / f"{precision}.safetensors"
+        options = ("--dataset", "sysu", "--root", sysu, "--size", "32x16", "--epochs", 2, "--device", "cpu")
+        result = invoke(*options, "--precision", precision, "--out", out, "--quiet")
+        assert result.exit_code == 0, result.exception
+        rows = out.with_suffix(".csv").read_text().splitlines()
+        found[precision] = [float(value) for value in rows[-1].split(",")[2:]]
+        assert json.loads(out.with_suffix(".json").read_text())["precision"] == f"torch.{precision}"
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.1)
+
+
+def test_unknown_precision_names_the_known_ones(sysu, tmp_path):
+    result = invoke(
+        "--dataset", "sysu", "--root", sysu, "--out", tmp_path / "w.safetensors", "--precision", "half"
+    )
+    assert "unknown precision 'half'" in str(result.exception)
