@@ -28,7 +28,7 @@ VICTIMS: dict[str, VictimFacts] = {
         summary="two-stream ResNet-50 with non-local blocks and generalised-mean pooling",
         paper="Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2022",
         year=2021,
-        parameters=25.4,
+        parameters=24.4,
         input_size=(288, 144),
         embedding=2048,
     ),
@@ -60,5 +60,15 @@ VICTIMS: dict[str, VictimFacts] = {
         parameters=41.9,
         input_size=(288, 144),
         embedding=2048,
+    ),
+    "mpanet": VictimFacts(
+        target="vbench.victims.mpanet:MPANet",
+        summary="single-stream ResNet-50 with modality alleviation and pattern masks",
+        paper="Wu et al., Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification, "
+        "CVPR 2021",
+        year=2021,
+        parameters=52.5,
+        input_size=(384, 128),
+        embedding=14336,
     ),
 }

@@ -11,6 +11,8 @@ from tabulate import tabulate
 
 from vbench.registry import Registry, attacks, victims
 
+_RIGHT = ("left", "left", "left", "right", "right", "right", "left")
+
 
 class Kind(str, Enum):
     """What can be listed."""
@@ -28,15 +30,24 @@ def list_entries(
 ) -> None:
     """List the attacks and victims that are known, built-in or installed."""
     for one in [kind] if kind else list(Kind):
-        lines = [
-            [entry.name, entry.traits, entry.summary, entry.paper, entry.origin]
-            for entry in _registry(one.value).entries()
-        ]
         typer.echo(f"{one.value}:")
-        typer.echo(
-            tabulate(lines, ["name", "kind", "summary", "paper", "from"], maxcolwidths=[None, 14, 46, 46])
-        )
+        typer.echo(_attacks() if one is Kind.ATTACKS else _victims())
         typer.echo("")
+
+
+def _attacks() -> str:
+    lines = [[e.name, e.traits, e.summary, e.paper, e.origin] for e in _registry("attacks").entries()]
+    return tabulate(lines, ["name", "kind", "summary", "paper", "from"], maxcolwidths=[None, 14, 46, 46])
+
+
+def _victims() -> str:
+    columns = ("year", "parameters", "input", "embedding")
+    lines = [
+        [e.name, e.paper or e.summary, *(e.facts.get(column, "") for column in columns), e.origin]
+        for e in _registry("victims").entries()
+    ]
+    headings = ["name", "paper", *columns, "from"]
+    return tabulate(lines, headings, maxcolwidths=[None, 52], disable_numparse=True, colalign=_RIGHT)
 
 
 def describe(
@@ -61,9 +72,23 @@ def describe(
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
         typer.echo(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
         return
-    options = inspect.signature(cls).parameters.values()
-    lines = [[option.name, option.default] for option in options if option.name != "generator"]
-    typer.echo(tabulate(lines, ["option", "default"], disable_numparse=True))
+    _describe_victim(cls)
+
+
+def _describe_victim(cls: type) -> None:
+    from vbench.reports.published import clean_results
+    from vbench.victims.options import default_options, option_names
+
+    defaults = default_options(cls)
+    thin = getattr(cls, "THIN", {})
+    lines = [[name, defaults.get(name, "(required)"), thin.get(name, "")] for name in option_names(cls)]
+    typer.echo(tabulate(lines, ["option", "default", "thin variant"], disable_numparse=True))
+    found = clean_results(cls.name)
+    if found:
+        typer.echo("\npublished clean results, percent (as printed; not measured here):")
+        headings = ["protocol", "Rank-1", "mAP", "mINP", "source", "note"]
+        widths = [None, None, None, None, 42, 34]
+        typer.echo(tabulate(found, headings, disable_numparse=True, maxcolwidths=widths))
 
 
 def doctor(
