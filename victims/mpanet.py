@@ -1,0 +1,225 @@
+"""MPANet: one ResNet-50 for both modalities, with modality alleviation and pattern masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vbench.errors import BadInput
+from vbench.types import Modality
+from vbench.victims.center_cluster import center_cluster
+from vbench.victims.initialise import build_then_initialise
+from vbench.victims.modality_alleviation import ModalityAlleviation
+from vbench.victims.mutual_learning import MutualClassifiers
+from vbench.victims.neck import bn_neck
+from vbench.victims.normalise import Normalise
+from vbench.victims.pattern_parts import PatternParts, mask_overlap, masked_vectors
+from vbench.victims.pretrained import fill_residual
+from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.released import ReleasedLayout
+from vbench.victims.residual import ResidualStages
+from vbench.victims.staged import Parts, StagedVictim
+
+_EMBEDDINGS = ("neck", "pooled")
+#: Variant -> input size and how the authors' evaluation compares embeddings.
+_VARIANTS = {"sysu": ((384, 128), "cosine"), "regdb": ((256, 128), "euclidean")}
+_REGDB_CLASSES = 206
+_ALLEVIATED = ("layer3", "layer4")
+
+_MARGIN = 0.7
+_OVERLAP_WEIGHT = 0.5
+#: The released code adds its weight of 0.5 twice; the published results were trained so.
+_MODALITY_WEIGHT = 1.0
+_MUTUAL_WEIGHT = 2.5
+_FOLLOW_RATE = 0.2
+#: The running means slow down from this epoch on.
+_SLOWING_EPOCH = 100
+
+_FULL_RECIPE = Recipe(
+    epochs=140,
+    identities=16,
+    instances=4,
+    optimizer="adam",
+    learning_rate=3.5e-4,
+    weight_decay=5e-4,
+    schedule="step",
+    warmup_epochs=0,
+    milestones=(80, 120),
+    padding=10,
+    erasing=0.5,
+    erasing_area=(0.02, 0.33),
+)
+_REGDB_RECIPE = replace(_FULL_RECIPE, identities=12, instances=5, milestones=(110,))
+#: Settings found for two CPU cores.
+_THIN_RECIPE = Recipe(
+    epochs=20,
+    identities=16,
+    instances=2,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    weight_decay=5e-4,
+    schedule="cosine",
+    warmup_epochs=4,
+    label_smoothing=0.1,
+    padding=2,
+    erasing=0.3,
+    erasing_area=(0.02, 0.1),
+    validation=0.05,
+)
+
+
+class MPANet(StagedVictim):
+    """The joint modality and pattern alignment network of Wu et al., CVPR 2021.
+
+    One network embeds both modalities; ``width=1.0`` with default ``blocks`` is the authors'. ``variant``
+    "sysu" or "regdb" decides the size of images unless ``input_size`` is given, how embeddings are compared
+    (cosine, or Euclidean distance of vectors as they are) and the published recipe. ``parts`` is the number
+    of pattern masks. What is ranked is ``parts`` masked vectors and the average of the map, in this order,
+    after batch normalisation ("neck", the authors' choice) or before ("pooled"); neither is L2-normalised.
+    ``flip`` averages with the mirrored image. ``generator`` draws the starting weights; without one they
+    come from a fixed seed.
+    """
+
+    name: ClassVar[str] = "mpanet"
+    summary: ClassVar[str] = "single-stream ResNet-50, modality alleviation, pattern masks, BN neck"
+    paper: ClassVar[str] = "Wu et al., Discover Cross-Modality Nuances, CVPR 2021"
+    resize_filter: ClassVar[str] = "bilinear"
+    imagenet: ClassVar[str | None] = "resnet50"
+    #: Options of the small network that trains in three minutes on two CPU cores.
+    THIN: ClassVar[dict[str, Any]] = {
+        "width": 0.25,
+        "blocks": (1, 1, 1, 1),
+        "block": "basic",
+        "small_stem": True,
+        "input_size": (64, 32),
+    }
+    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+        renames=(
+            (r"^trunk\.stem\.", "backbone."),
+            (r"^trunk\.", "backbone."),
+            (r"^alleviation\.layer(\d)\.squeeze\.", r"backbone.MAM\1.channel_attention.0."),
+            (r"^alleviation\.layer(\d)\.excite\.", r"backbone.MAM\1.channel_attention.2."),
+            (r"^patterns\.attend\.", "spatial_attention."),
+            (r"^mutual\.(visible|infrared)_mean\.", r"\1_classifier_."),
+            (r"^mutual\.(visible|infrared)\.", r"\1_classifier."),
+            (r"^neck\.", "bn_neck."),
+        ),
+        marks=("backbone.MAM4.channel_attention.0.weight", "spatial_attention.weight", "bn_neck.weight"),
+    )
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 395,
+        input_size: Sequence[int] | None = None,
+        variant: str = "sysu",
+        parts: int = 6,
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        block: str = "bottleneck",
+        small_stem: bool = False,
+        embedding: str = "neck",
+        flip: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.variant = self._check_choice("variant", variant, _VARIANTS)
+        published_size, self.similarity = _VARIANTS[variant]
+        # Instance normalisation cannot be trained on a map of a single position.
+        self._check_options(num_classes, input_size or published_size, 16 if small_stem else 32)
+        if parts < 2:
+            raise BadInput(f"{self.name}: parts must be at least 2, got {parts}")
+        self.parts = int(parts)
+        self.width, self.blocks, self.block = float(width), tuple(blocks), block
+        self.small_stem = bool(small_stem)
+        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
+        self.flip = bool(flip)
+        self.normalise = Normalise()
+        build_then_initialise(self._build, self, generator)
+        self.mutual.restart()
+
+    def _build(self) -> None:
+        self.trunk = ResidualStages(
+            self.width, self.blocks, self.block, stems=("stem",), small_stem=self.small_stem
+        )
+        channels = self.trunk.channels
+        self.alleviation = nn.ModuleDict(
+            {stage: ModalityAlleviation(channels[stage]) for stage in _ALLEVIATED}
+        )
+        self.patterns = PatternParts(channels["layer4"], self.parts)
+        self.embedding_dim = (self.parts + 1) * channels["layer4"]
+        self.neck = bn_neck(self.embedding_dim)
+        self.classifier = nn.Linear(self.embedding_dim, self.num_classes, bias=False)
+        self.mutual = MutualClassifiers(self.embedding_dim, self.num_classes)
+
+    @classmethod
+    def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The number of masks, and the variant from the number of identities: RegDB's splits have 206."""
+        attend, classifier = state.get("spatial_attention.weight"), state.get("classifier.weight")
+        options: dict[str, Any] = {} if attend is None else {"parts": len(attend)}
+        if classifier is not None:
+            options["variant"] = "regdb" if len(classifier) == _REGDB_CLASSES else "sysu"
+        return options
+
+    def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
+        """Fill the trunk from a ResNet-50."""
+        fill_residual(self.trunk, state, where)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Normalised images."""
+        return self.normalise(images)
+
+    def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
+        """The stem, or a residual stage with its modality alleviation; both modalities share them."""
+        if stage == "stem":
+            return self.trunk.stem(current)
+        current = self.trunk.stage(stage, current)
+        return self.alleviation[stage](current) if stage in self.alleviation else current
+
+    def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
+        """Masked and average vectors in a row, after and before the neck."""
+        pooled = masked_vectors(current, self.patterns(current))
+        neck = self.neck(pooled)
+        return {"neck": neck, "pooled": pooled}, self.classifier(neck)
+
+    def compose(self, parts: Parts) -> Tensor:
+        """The chosen one of the two vectors."""
+        return parts[self.embedding]
+
+    def merge_mirrored(self, part: Tensor, mirrored: Tensor) -> Tensor:
+        """The mean, as vectors have no unit length here."""
+        return (part + mirrored) / 2
+
+    def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """Identity, center cluster, mask overlap, identity by modality, and agreement of modalities.
+
+        Moves the running means of the modality classifiers on the way.
+        """
+        current = self.prepare(torch.cat((batch.visible, batch.infrared)))
+        for stage in self.stages:
+            current = self.run_stage(stage, current, Modality.VISIBLE)
+        masks = self.patterns(current)
+        pooled = masked_vectors(current, masks)
+        neck = self.neck(pooled)
+        both = torch.cat((batch.labels, batch.labels))
+        self.mutual.follow(_FOLLOW_RATE * min(1.0, _SLOWING_EPOCH / (batch.epoch + 2)))
+        by_modality, mutual = self.mutual.losses(*neck.chunk(2), batch.labels, batch.label_smoothing)
+        identity = F.cross_entropy(self.classifier(neck).float(), both, label_smoothing=batch.label_smoothing)
+        return {
+            "identity": identity,
+            "center_cluster": center_cluster(pooled, both, _MARGIN),
+            "mask_overlap": _OVERLAP_WEIGHT * mask_overlap(masks),
+            "modality_identity": _MODALITY_WEIGHT * by_modality,
+            "mutual": _MUTUAL_WEIGHT * mutual,
+        }
+
+    def recipe(self) -> Recipe:
+        """The published settings at full width, settings found for two CPU cores otherwise."""
+        if self.width < 1:
+            return _THIN_RECIPE
+        return _REGDB_RECIPE if self.variant == "regdb" else _FULL_RECIPE
