@@ -16,6 +16,7 @@ _BASE_WIDTH = 768
 _BASE_DEVIATION = 0.02
 #: Blocks are counted in quarters, so that a transformer has as many stages as a ResNet.
 QUARTERS = 4
+_LEAST_DEPTH = QUARTERS + 1
 
 
 class Attention(nn.Module):
@@ -29,8 +30,22 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return mixed tokens of the same shape."""
-        split = self.qkv(tokens).unflatten(2, (3, self.heads, -1))
-        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = self._split(self.qkv(tokens))
+        return self._mix(query, key, value)
+
+    def first(self, tokens: Tensor) -> Tensor:
+        """The first of the mixed tokens alone, N x 1 x width: no other is asked what it attends to."""
+        width = tokens.shape[2]
+        weights, shifts = self.qkv.weight.split((width, 2 * width)), self.qkv.bias.split((width, 2 * width))
+        (query,) = self._split(F.linear(tokens[:, :1], weights[0], shifts[0]))
+        key, value = self._split(F.linear(tokens, weights[1], shifts[1]))
+        return self._mix(query, key, value)
+
+    def _split(self, packed: Tensor) -> tuple[Tensor, ...]:
+        size = self.project.in_features // self.heads
+        return packed.unflatten(2, (-1, self.heads, size)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.project(mixed.transpose(1, 2).flatten(2))
 
@@ -56,7 +71,14 @@ class TransformerBlock(nn.Module):
 
     def forward(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return N x L x width tokens; without a ``generator`` (on the tokens' device) nothing is dropped."""
-        attended = drop_elements(self.attention(self.norm1(tokens)), self.dropout, generator)
+        return self._add(tokens, self.attention(self.norm1(tokens)), generator)
+
+    def first(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The first token that :meth:`forward` returns, N x 1 x width, without computing the others."""
+        return self._add(tokens[:, :1], self.attention.first(self.norm1(tokens)), generator)
+
+    def _add(self, tokens: Tensor, attended: Tensor, generator: torch.Generator | None) -> Tensor:
+        attended = drop_elements(attended, self.dropout, generator)
         tokens = tokens + drop_branches(attended, self.drop_path, generator)
         hidden = drop_elements(F.gelu(self.expand(self.norm2(tokens))), self.dropout, generator)
         added = drop_elements(self.contract(hidden), self.dropout, generator)
@@ -104,22 +126,23 @@ class VisionTransformer(nn.Module):
         return drop_elements(tokens + self.positions, self.dropout, generator)
 
     def quarter(self, number: int, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Run quarter ``number`` (0 to 3) of the blocks."""
+        """Run quarter ``number`` (0 to 3) of the blocks, the very last block left to :meth:`class_vector`."""
         depth = len(self.blocks)
-        for index in range(number * depth // QUARTERS, (number + 1) * depth // QUARTERS):
+        end = min((number + 1) * depth // QUARTERS, depth - 1)
+        for index in range(number * depth // QUARTERS, end):
             tokens = self.blocks[index](tokens, generator)
         return tokens
 
-    def class_vector(self, tokens: Tensor) -> Tensor:
-        """The normalised class token, N x width."""
-        return self.norm(tokens[:, 0])
+    def class_vector(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The class token after the last block, normalised, N x width; other tokens end before that block."""
+        return self.norm(self.blocks[-1].first(tokens, generator)[:, 0])
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The normalised class token of each image after all blocks, N x width."""
         tokens = self.embed(images, generator)
         for number in range(QUARTERS):
             tokens = self.quarter(number, tokens, generator)
-        return self.class_vector(tokens)
+        return self.class_vector(tokens, generator)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
@@ -152,7 +175,7 @@ def _check_sizes(
         raise BadInput(f"stride must be at least 1 pixel, got {stride}")
     if width < 1 or heads < 1 or width % heads:
         raise BadInput(f"width must be a multiple of heads, got width {width} and {heads} heads")
-    if depth < QUARTERS:
-        raise BadInput(f"depth must be at least {QUARTERS}, one block a stage, got {depth}")
+    if depth < _LEAST_DEPTH:
+        raise BadInput(f"depth must be at least {_LEAST_DEPTH}, a block a stage and a last one, got {depth}")
     if int(width * mlp_ratio) < 1:
         raise BadInput(f"mlp_ratio {mlp_ratio} leaves no hidden channel at width {width}")
