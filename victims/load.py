@@ -10,7 +10,7 @@ import torch
 from vbench.errors import BadInput, unknown_name
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
-from vbench.victims.options import option_names
+from vbench.victims.options import accepts_generator, option_names
 from vbench.victims.recognise import refuse_other_models
 from vbench.victims.released import OWN_LAYOUT, ReleasedLayout
 from vbench.victims.split import released_split
@@ -57,7 +57,9 @@ def build_victim(
         num_classes = _agree_on_classes(victim_class, checkpoint, num_classes, weights)
     if num_classes is not None:
         options["num_classes"] = num_classes
-    victim = victim_class(generator=generator, **options)
+    if accepts_generator(victim_class):
+        options["generator"] = generator
+    victim = victim_class(**options)
     if checkpoint is not None:
         layout = _layout(victim_class, checkpoint)
         victim.load_state_dict(layout.translate(checkpoint.state, victim.state_dict(), str(weights)))
@@ -108,11 +110,20 @@ def _stored_options(
 
 def _agree_on_classes(
     victim_class: type[Victim], checkpoint: Checkpoint, wanted: int | None, weights: str | Path
-) -> int:
-    stored = _layout(victim_class, checkpoint).num_classes(checkpoint.state, str(weights))
-    if wanted is not None and wanted != stored:
+) -> int | None:
+    stored = _stored_classes(victim_class, checkpoint, weights)
+    if stored is not None and wanted is not None and wanted != stored:
         raise BadInput(f"{weights}: its classifier knows {stored} identities, not {wanted}; another split?")
-    return stored
+    return wanted if stored is None else stored
+
+
+def _stored_classes(victim_class: type[Victim], checkpoint: Checkpoint, weights: str | Path) -> int | None:
+    """Number of identities a file was trained on; None for a foreign file of a victim that cannot tell."""
+    if _is_own(checkpoint):
+        return checkpoint.metadata.get("options", {}).get("num_classes")
+    if victim_class.released is None:
+        return None
+    return victim_class.released.num_classes(checkpoint.state, str(weights))
 
 
 def _check_options(victim_class: type[Victim], options: dict[str, Any]) -> None:

@@ -20,3 +20,8 @@ def default_options(victim_class: type) -> dict[str, object]:
     parameters = inspect.signature(victim_class.__init__).parameters
     defaults = {name: parameters[name].default for name in option_names(victim_class)}
     return {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}
+
+
+def accepts_generator(victim_class: type) -> bool:
+    """Whether the constructor takes the generator of its starting weights."""
+    return "generator" in inspect.signature(victim_class.__init__).parameters
