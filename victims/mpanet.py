@@ -57,14 +57,14 @@ _FULL_RECIPE = Recipe(
 _REGDB_RECIPE = replace(_FULL_RECIPE, identities=12, instances=5, milestones=(110,))
 #: Settings found for two CPU cores.
 _THIN_RECIPE = Recipe(
-    epochs=20,
+    epochs=16,
     identities=16,
     instances=2,
     optimizer="adamw",
     learning_rate=1e-2,
     weight_decay=5e-4,
     schedule="cosine",
-    warmup_epochs=4,
+    warmup_epochs=3,
     label_smoothing=0.1,
     padding=2,
     erasing=0.3,
