@@ -78,8 +78,8 @@ class PMT(StagedVictim):
     fixed seed.
 
     Stages: "stem" is the patch tokens with positions, "layer1" to "layer4" the tokens after each quarter of
-    the blocks, all as N x width x h x w maps; the class token is out of reach of edits. As nothing but the
-    class token is read after the last block, "layer4" is what that block reads.
+    the blocks but the last two, all as N x width x h x w maps; the class token is out of reach of edits.
+    Two blocks follow "layer4" because patch tokens are not read after the last block.
     """
 
     name: ClassVar[str] = "pmt"
@@ -90,7 +90,7 @@ class PMT(StagedVictim):
         "patch": 8,
         "stride": 6,
         "width": 96,
-        "depth": 5,
+        "depth": 6,
         "heads": 4,
         "mlp_ratio": 2.0,
         "input_size": (64, 32),

@@ -16,7 +16,12 @@ _BASE_WIDTH = 768
 _BASE_DEVIATION = 0.02
 #: Blocks are counted in quarters, so that a transformer has as many stages as a ResNet.
 QUARTERS = 4
-_LEAST_DEPTH = QUARTERS + 1
+#: Blocks behind the last quarter. After the last block only the class token is read, and by the last block
+#: patch tokens only as a set and normalised: of an edit there, a scaling would not even show.
+_LAST_BLOCKS = 2
+_LEAST_DEPTH = QUARTERS + _LAST_BLOCKS
+#: Ratio of the longest to the shortest wave of the starting positions, for grids of some ten patches.
+_LONGEST_WAVE = 100.0
 
 
 class Attention(nn.Module):
@@ -126,15 +131,16 @@ class VisionTransformer(nn.Module):
         return drop_elements(tokens + self.positions, self.dropout, generator)
 
     def quarter(self, number: int, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Run quarter ``number`` (0 to 3) of the blocks, the very last block left to :meth:`class_vector`."""
-        depth = len(self.blocks)
-        end = min((number + 1) * depth // QUARTERS, depth - 1)
-        for index in range(number * depth // QUARTERS, end):
+        """Run quarter ``number`` (0 to 3) of the blocks but the last two."""
+        count = len(self.blocks) - _LAST_BLOCKS
+        for index in range(number * count // QUARTERS, (number + 1) * count // QUARTERS):
             tokens = self.blocks[index](tokens, generator)
         return tokens
 
     def class_vector(self, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The class token after the last block, normalised, N x width; other tokens end before that block."""
+        """The class token after the last two blocks, normalised, N x width."""
+        for block in self.blocks[-_LAST_BLOCKS:-1]:
+            tokens = block(tokens, generator)
         return self.norm(self.blocks[-1].first(tokens, generator)[:, 0])
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -160,8 +166,23 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(module.bias)
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear", generator=generator)
         nn.init.zeros_(self.project.bias)
-        for table in (self.class_token, self.positions):
-            nn.init.trunc_normal_(table, std=_BASE_DEVIATION, generator=generator)
+        nn.init.trunc_normal_(self.class_token, std=_BASE_DEVIATION, generator=generator)
+        nn.init.trunc_normal_(self.positions, std=_BASE_DEVIATION, generator=generator)
+        self.positions[0, 1:] += _waves(self.grid, self.positions.shape[2])
+
+
+def _waves(grid: tuple[int, int], width: int) -> Tensor:
+    """Sines and cosines of both coordinates, (h w) x ``width``, so that near patches start out alike.
+
+    Source: Vaswani et al., NeurIPS 2017, section 3.5, one half of the channels for each coordinate; of
+    half their amplitude.
+    """
+    count = -(-width // 4)
+    rates = _LONGEST_WAVE ** -(torch.arange(count) / count)
+    axes = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
+    angles = [axis.flatten()[:, None] * rates for axis in axes]
+    waves = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+    return 0.5 * waves[:, :width]
 
 
 def _check_sizes(
@@ -176,6 +197,8 @@ def _check_sizes(
     if width < 1 or heads < 1 or width % heads:
         raise BadInput(f"width must be a multiple of heads, got width {width} and {heads} heads")
     if depth < _LEAST_DEPTH:
-        raise BadInput(f"depth must be at least {_LEAST_DEPTH}, a block a stage and a last one, got {depth}")
+        raise BadInput(
+            f"depth must be at least {_LEAST_DEPTH}: four stages, two last blocks; got {depth}"
+        )
     if int(width * mlp_ratio) < 1:
         raise BadInput(f"mlp_ratio {mlp_ratio} leaves no hidden channel at width {width}")
