@@ -18,6 +18,8 @@ _OTHERS = {
     "a plain ImageNet ViT": ReleasedLayout(marks=("cls_token", "blocks.0.attn.qkv.weight", "head.weight")),
 }
 
+_SPOKEN_WITH_A_VOWEL = "aefhilmnorsx"
+
 
 def refuse_other_models(victim_class: type[Victim], state: Mapping[str, Tensor], where: str) -> None:
     """Raise BadInput if a released state dict bears the marks of other models and not this one's."""
@@ -37,5 +39,6 @@ def models_of(state: Mapping[str, Tensor]) -> list[str]:
         module, _, attribute = facts.target.partition(":")
         layout = getattr(import_module(module), attribute).released
         if layout is not None and layout.recognises(state):
-            found.append(f"a {name.upper()} checkpoint (victim {name})")
+            article = "an" if name[0] in _SPOKEN_WITH_A_VOWEL else "a"
+            found.append(f"{article} {name.upper()} checkpoint (victim {name})")
     return found or [name for name, layout in _OTHERS.items() if layout.recognises(state)]
