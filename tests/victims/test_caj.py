@@ -192,16 +192,22 @@ def test_senseless_shares_are_refused(shares):
 
 def test_losses_equal_the_objective_written_out(state, path):
     victim = build_victim(CAJ, path, **SMALL)
-    visible, infrared = draw(8, 3, 32, 16, seed=9), draw(4, 3, 32, 16, seed=10)
-    labels = torch.tensor([2, 2, 5, 5])
+    visible, infrared = draw(48, 3, 32, 16, seed=9), draw(24, 3, 32, 16, seed=10)
+    labels = torch.arange(6).repeat_interleave(4)
     batch = TrainBatch(
-        visible, infrared, labels, torch.Generator().manual_seed(11), instances=2, label_smoothing=0.1
+        visible, infrared, labels, torch.Generator().manual_seed(11), instances=4, label_smoothing=0.1
     )
+    seen = {}
+    for name in ("visible_stem", "infrared_stem"):
+        stem = getattr(victim.trunk, name)
+        stem.register_forward_pre_hook(lambda _, inputs, name=name: seen.setdefault(name, inputs[0]))
     losses = victim.training_losses(batch)
     generator = torch.Generator().manual_seed(11)
-    first, second = oracle.normalised(visible[:4]), oracle.normalised(visible[4:])
+    first, second = oracle.normalised(visible[:24]), oracle.normalised(visible[24:])
     second = literal_exchange(second, (1, 1, 1, 0, 0), generator)
     thermal = literal_exchange(oracle.normalised(infrared), (2, 2, 2, 1, 1), generator)
+    for name, wanted in (("visible_stem", torch.cat((first, second))), ("infrared_stem", thermal)):
+        torch.testing.assert_close(seen[name], wanted, rtol=1e-5, atol=1e-6)
     stems = [oracle.stem(state, view, BOTH[0]) for view in (first, second)]
     stems.append(oracle.stem(state, thermal, BOTH[1]))
     pooled = pooled_vectors(state, oracle.shared_maps(state, torch.cat(stems))["layer4"])

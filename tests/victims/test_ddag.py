@@ -14,6 +14,7 @@ from vbench.errors import BadInput
 from vbench.types import Modality
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.ddag import DDAG
+from vbench.victims.graph_attention import GraphClassifier
 from vbench.victims.load import build_victim, load_victim
 from vbench.victims.recipe import TrainBatch
 
@@ -187,8 +188,9 @@ def elu(x):
     return torch.where(x > 0, x, torch.exp(x.clamp(max=0)) - 1)
 
 
-def graph_layer(nodes, labels, weight, scores):
-    """Node by node over the nodes of its identity, with concatenated pairs."""
+def graph_layer(nodes, labels, weight, scores, kept=None):
+    """Node by node over the nodes of its identity, with concatenated pairs; ``kept`` scales the shares."""
+    kept = torch.ones(len(labels), len(labels)) if kept is None else kept
     mapped, out = nodes @ weight, []
     for i, label in enumerate(labels):
         mixed, total = 0.0, 0.0
@@ -196,7 +198,7 @@ def graph_layer(nodes, labels, weight, scores):
             if other == label:
                 raw = (torch.cat((mapped[i], mapped[j])) * scores[:, 0]).sum()
                 share = torch.exp(raw if raw > 0 else 0.2 * raw)
-                mixed, total = mixed + share * mapped[j], total + share
+                mixed, total = mixed + kept[i, j] * share * mapped[j], total + share
         out.append(mixed / total)
     return torch.stack(out)
 
@@ -260,6 +262,25 @@ def test_graph_counts_nothing_in_the_first_epoch_and_more_as_the_other_losses_fa
     first, hard, last = (victim.training_losses(make_batch(p))["graph"].item() for p in ({}, PREVIOUS, easy))
     assert first == 0
     assert last == pytest.approx(4 * hard, rel=1e-5)
+
+
+def test_graph_attention_equals_the_loop_over_nodes_with_every_dropout():
+    layer = GraphClassifier(4, 3, 2, 5).double()
+    with torch.no_grad():
+        for number, parameter in enumerate(layer.parameters()):
+            parameter.copy_(draw(*parameter.shape, seed=30 + number, low=-1.5, high=1.5))
+    vectors, labels = draw(7, 4, seed=40, low=-1).double(), [0, 1, 0, 2, 1, 0, 2]
+    generator = torch.Generator().manual_seed(41)
+    attended = layer(vectors, torch.tensor(labels), 0.3, torch.Generator().manual_seed(41))
+
+    def mask(rows, columns):
+        return torch.empty(rows, columns).double().bernoulli_(0.7, generator=generator) / 0.7
+
+    nodes = vectors * mask(7, 4)
+    heads = [elu(graph_layer(nodes, labels, h.weight, h.scores, mask(7, 7))) for h in layer.heads]
+    nodes = torch.cat(heads, dim=1) * mask(7, 6)
+    expected = elu(graph_layer(nodes, labels, layer.out.weight, layer.out.scores, mask(7, 7)))
+    torch.testing.assert_close(attended, expected)
 
 
 def test_graph_layer_has_the_gradient_of_its_formula(path):
