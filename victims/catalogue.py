@@ -71,4 +71,14 @@ VICTIMS: dict[str, VictimFacts] = {
         input_size=(384, 128),
         embedding=14336,
     ),
+    "mrcn": VictimFacts(
+        target="vbench.victims.mrcn:MRCN",
+        summary="two-stream ResNet-50 with instance normalisation, restitution and compensation",
+        paper="Zhang et al., MRCN: A Novel Modality Restitution and Compensation Network for "
+        "Visible-Infrared Person Re-identification, AAAI 2023",
+        year=2023,
+        parameters=24.4,
+        input_size=(384, 192),
+        embedding=2048,
+    ),
 }

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.errors import BadInput
+from vbench.victims.identity_centers import identity_centers
 from vbench.victims.triplet import euclidean
 
 
@@ -18,16 +19,10 @@ def center_cluster(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
     centers, which are counted by the images of the second one. Raises BadInput for a single identity.
     Source: Wu et al., CVPR 2021 (center cluster loss).
     """
-    vectors = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
-    identities, which = labels.unique(return_inverse=True)
-    if len(identities) < 2:
+    centers, which, counts = identity_centers(vectors, labels)
+    if len(centers) < 2:
         raise BadInput("center cluster loss: a batch needs two identities")
-    member = F.one_hot(which).to(vectors.dtype)
-    counts = member.sum(dim=0)
-    # Summed outside of a matrix product, which automatic mixed precision would round.
-    sums = torch.zeros(len(identities), vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-    centers = sums.index_add(0, which, vectors) / counts[:, None]
     spread = torch.linalg.vector_norm(vectors - centers[which], dim=1).mean()
     gaps = F.relu(margin - euclidean(centers, centers))
-    others = counts * (1 - torch.eye(len(identities), dtype=counts.dtype, device=counts.device))
+    others = counts * (1 - torch.eye(len(centers), dtype=counts.dtype, device=counts.device))
     return spread + ((gaps * others).sum(dim=1) / others.sum(dim=1)).mean()

@@ -102,8 +102,8 @@ class MPANet(StagedVictim):
         renames=(
             (r"^trunk\.stem\.", "backbone."),
             (r"^trunk\.", "backbone."),
-            (r"^alleviation\.layer(\d)\.squeeze\.", r"backbone.MAM\1.channel_attention.0."),
-            (r"^alleviation\.layer(\d)\.excite\.", r"backbone.MAM\1.channel_attention.2."),
+            (r"^alleviation\.layer(\d)\.gate\.squeeze\.", r"backbone.MAM\1.channel_attention.0."),
+            (r"^alleviation\.layer(\d)\.gate\.excite\.", r"backbone.MAM\1.channel_attention.2."),
             (r"^patterns\.attend\.", "spatial_attention."),
             (r"^mutual\.(visible|infrared)_mean\.", r"\1_classifier_."),
             (r"^mutual\.(visible|infrared)\.", r"\1_classifier."),

@@ -1,0 +1,184 @@
+"""MRCN: two-stream ResNet-50 with instance normalisation, modality restitution and compensation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vbench.types import Modality
+from vbench.victims.center_quadruplet import causal_separation, center_quadruplet
+from vbench.victims.initialise import build_then_initialise
+from vbench.victims.l2_norm import l2_normalise
+from vbench.victims.modality_restitution import Disentangled, ModalityRestitution, Pair
+from vbench.victims.neck import bn_neck
+from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.staged import Parts
+from vbench.victims.triplet import batch_hard_triplet
+from vbench.victims.two_stream import TwoStreamTrunk, TwoStreamVictim
+
+_EMBEDDINGS = ("neck", "pooled")
+_PLACES = ("stem", "layer1", "layer2", "layer3")
+_MARGIN = 0.3
+
+#: The same authors' public settings for MMN, as MRCN's code is not public.
+_FULL_RECIPE = Recipe(
+    epochs=81,
+    identities=4,
+    instances=4,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    schedule="step",
+    warmup_epochs=10,
+    milestones=(20, 50),
+    head=("restitution", "neck", "classifier"),
+    trunk_rate=0.1,
+    padding=10,
+    erasing=0.5,
+    erasing_area=(0.02, 0.4),
+)
+#: Settings found for two CPU cores.
+_THIN_RECIPE = Recipe(
+    epochs=16,
+    identities=16,
+    instances=2,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    weight_decay=5e-4,
+    schedule="cosine",
+    warmup_epochs=3,
+    label_smoothing=0.1,
+    padding=2,
+    erasing=0.3,
+    erasing_area=(0.02, 0.1),
+    validation=0.05,
+)
+
+
+class MRCN(TwoStreamVictim):
+    """The modality restitution and compensation network of Zhang et al., AAAI 2023 (arXiv 2303.14626).
+
+    Its code is not public. From the paper: a two-stream ResNet-50; two instance normalisations, whose removed
+    information a restitution module (modality-irrelevant features, given back to the own modality) and a
+    compensation module (modality-relevant features, given to the other modality) distil; a center-quadruplet
+    causal loss that sets the two kinds of features apart; ranking of one embedding an image.
+
+    Our reading where the paper's text was not at hand: one normalisation for each modality, after the stage
+    ``place``; channel gates shared by both modalities, as in Jin et al., CVPR 2020, whose restitution the
+    paper builds on; compensation in training only, since it takes a paired image of the other modality, with
+    compensated images sent through the remaining stages as further training images; the two parts of the
+    causal loss (see :mod:`vbench.victims.center_quadruplet`) and their weights of 1; average pooling, neck,
+    384 x 192 pixels, identity and triplet losses and the recipe as in MMN of the same authors.
+
+    ``embedding`` picks what is ranked, L2-normalised: "neck" (after batch normalisation) or "pooled".
+    ``flip`` averages with the mirrored image. ``generator`` draws the starting weights; without one they come
+    from a fixed seed.
+    """
+
+    name: ClassVar[str] = "mrcn"
+    summary: ClassVar[str] = "two-stream ResNet-50, instance normalisation with restitution, BN neck"
+    paper: ClassVar[str] = "Zhang et al., MRCN, AAAI 2023"
+    #: Options of the small network that trains in three minutes on two CPU cores.
+    THIN: ClassVar[dict[str, Any]] = {
+        "width": 0.25,
+        "blocks": (1, 1, 1, 1),
+        "block": "basic",
+        "small_stem": True,
+        "input_size": (64, 32),
+    }
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 395,
+        input_size: Sequence[int] = (384, 192),
+        place: str = "layer2",
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        block: str = "bottleneck",
+        small_stem: bool = False,
+        embedding: str = "neck",
+        flip: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            input_size=input_size,
+            width=width,
+            blocks=blocks,
+            block=block,
+            small_stem=small_stem,
+        )
+        self.place = self._check_choice("place", place, _PLACES)
+        # Instance normalisation cannot be trained on a map of a single position.
+        self._check_options(num_classes, input_size, 32 if place == "layer3" and not small_stem else 16)
+        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
+        self.flip = bool(flip)
+        build_then_initialise(self._build, self, generator)
+
+    def _build(self) -> None:
+        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        self.restitution = ModalityRestitution(self.trunk.channels[self.place])
+        self.embedding_dim = self.trunk.channels["layer4"]
+        self.neck = bn_neck(self.embedding_dim)
+        self.classifier = nn.Linear(self.embedding_dim, self.num_classes, bias=False)
+
+    def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
+        """The modality's stem or a shared stage; at ``place`` its map is normalised and restituted."""
+        current = super().run_stage(stage, current, modality)
+        return self.restitution(current, modality) if stage == self.place else current
+
+    def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
+        """The average of the last map and the same after the neck, both of unit length."""
+        pooled = current.mean(dim=(2, 3))
+        neck = self.neck(pooled)
+        return {"neck": l2_normalise(neck), "pooled": l2_normalise(pooled)}, self.classifier(neck)
+
+    def compose(self, parts: Parts) -> Tensor:
+        """The chosen one of the two vectors."""
+        return parts[self.embedding]
+
+    def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """Identity, triplet, center quadruplet and causal separation of a paired batch."""
+        versions = self._disentangled(batch.visible, batch.infrared)
+        current = torch.cat((*versions.restituted, *versions.compensated))
+        for stage in self.stages[self.stages.index(self.place) + 1 :]:
+            current = self.shared_stage(stage, current)
+        pooled = current.mean(dim=(2, 3))
+        four = pooled.chunk(4)
+        logits = self.classifier(self.neck(pooled)).float()
+        return {
+            "identity": F.cross_entropy(
+                logits, batch.labels.repeat(4), label_smoothing=batch.label_smoothing
+            ),
+            "triplet": batch_hard_triplet(torch.cat(four[:2]), batch.labels.repeat(2), _MARGIN),
+            "center_quadruplet": center_quadruplet(four, batch.labels, _MARGIN),
+            "causal_separation": causal_separation(
+                _averages(versions.normalised),
+                _averages(versions.restituted),
+                _averages(versions.tainted),
+                batch.labels,
+            ),
+        }
+
+    def recipe(self) -> Recipe:
+        """The settings of MMN at full width, settings found for two CPU cores otherwise."""
+        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
+
+    def _disentangled(self, visible: Tensor, infrared: Tensor) -> Disentangled:
+        pair = self.prepare(visible), self.prepare(infrared)
+        modalities = (Modality.VISIBLE, Modality.INFRARED)
+        current = torch.cat([self.trunk.stem(x, m) for x, m in zip(pair, modalities, strict=True)])
+        for stage in self.stages[1 : self.stages.index(self.place) + 1]:
+            current = self.shared_stage(stage, current)
+        return self.restitution.disentangle(*current.chunk(2))
+
+
+def _averages(pair: Pair) -> Pair:
+    # Rectified, since the average of an instance-normalised map is the same for every image.
+    visible, infrared = (F.relu(features).mean(dim=(2, 3)) for features in pair)
+    return visible, infrared
