@@ -12,6 +12,7 @@ from vbench.errors import BadInput
 from vbench.victims.identity_centers import identity_centers
 from vbench.victims.modality_restitution import Pair
 from vbench.victims.triplet import batch_hard_triplet
+from vbench.victims.widen import widen
 
 
 def center_quadruplet(versions: Sequence[Tensor], labels: Tensor, margin: float) -> Tensor:
@@ -44,6 +45,5 @@ def causal_separation(normalised: Pair, restituted: Pair, tainted: Pair, labels:
 
 
 def _modality_gap(pair: Pair, labels: Tensor) -> Tensor:
-    wide = (vectors if vectors.dtype == torch.float64 else vectors.float() for vectors in pair)
-    visible, infrared = (identity_centers(F.normalize(vectors), labels)[0] for vectors in wide)
+    visible, infrared = (identity_centers(F.normalize(widen(vectors)), labels)[0] for vectors in pair)
     return torch.linalg.vector_norm(visible - infrared, dim=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from vbench.victims.widen import widen
 
 
 def identity_centers(vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -12,7 +13,7 @@ def identity_centers(vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, T
     Also each row's identity (N, indices into the centers) and the number of rows of each (I). Identities
     stand in the order of their labels.
     """
-    vectors = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+    vectors = widen(vectors)
     identities, which, counts = labels.unique(return_inverse=True, return_counts=True)
     # Summed outside of a matrix product, which automatic mixed precision would round.
     sums = vectors.new_zeros(len(identities), vectors.shape[1]).index_add(0, which, vectors)

@@ -24,6 +24,7 @@ from vbench.victims.recipe import Recipe, TrainBatch
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.residual import ResidualStages
 from vbench.victims.staged import Parts, StagedVictim
+from vbench.victims.widen import widen
 
 _EMBEDDINGS = ("neck", "pooled")
 #: Variant -> input size and how the authors' evaluation compares embeddings.
@@ -209,7 +210,7 @@ class MPANet(StagedVictim):
         both = torch.cat((batch.labels, batch.labels))
         self.mutual.follow(_FOLLOW_RATE * min(1.0, _SLOWING_EPOCH / (batch.epoch + 2)))
         by_modality, mutual = self.mutual.losses(*neck.chunk(2), batch.labels, batch.label_smoothing)
-        identity = F.cross_entropy(self.classifier(neck).float(), both, label_smoothing=batch.label_smoothing)
+        identity = F.cross_entropy(widen(self.classifier(neck)), both, label_smoothing=batch.label_smoothing)
         return {
             "identity": identity,
             "center_cluster": center_cluster(pooled, both, _MARGIN),

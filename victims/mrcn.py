@@ -19,6 +19,7 @@ from vbench.victims.recipe import Recipe, TrainBatch
 from vbench.victims.staged import Parts
 from vbench.victims.triplet import batch_hard_triplet
 from vbench.victims.two_stream import TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.widen import widen
 
 _EMBEDDINGS = ("neck", "pooled")
 _PLACES = ("stem", "layer1", "layer2", "layer3")
@@ -150,7 +151,7 @@ class MRCN(TwoStreamVictim):
             current = self.shared_stage(stage, current)
         pooled = current.mean(dim=(2, 3))
         four = pooled.chunk(4)
-        logits = self.classifier(self.neck(pooled)).float()
+        logits = widen(self.classifier(self.neck(pooled)))
         return {
             "identity": F.cross_entropy(
                 logits, batch.labels.repeat(4), label_smoothing=batch.label_smoothing

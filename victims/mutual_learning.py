@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.errors import BadInput
+from vbench.victims.widen import widen
 
 
 class MutualClassifiers(nn.Module):
@@ -46,9 +47,9 @@ class MutualClassifiers(nn.Module):
         """
         if visible.shape != infrared.shape or len(visible) != len(labels):
             raise BadInput("mutual learning: both modalities need one feature vector a label")
-        own = self.visible(visible).float(), self.infrared(infrared).float()
+        own = widen(self.visible(visible)), widen(self.infrared(infrared))
         identity = sum(F.cross_entropy(one, labels, label_smoothing=label_smoothing) for one in own)
         with torch.no_grad():
-            other = self.infrared_mean(visible).float(), self.visible_mean(infrared).float()
+            other = widen(self.infrared_mean(visible)), widen(self.visible_mean(infrared))
         mine, theirs = torch.cat(own).log_softmax(dim=1), torch.cat(other).log_softmax(dim=1)
         return identity, (mine.exp() * (mine - theirs)).sum(dim=1).mean()

@@ -158,6 +158,11 @@ def test_a_file_that_does_not_fit_is_refused_by_name(state, tmp_path, change, me
         build_victim(MPANet, tmp_path / "m.pth", device="cpu", **TINY)
 
 
+def test_the_file_is_recognised_when_another_victim_is_asked_for(file):
+    with pytest.raises(BadInput, match="looks like a MPANET checkpoint"):
+        load_victim("agw", file, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("classes", "variant", "size", "similarity"),
     [(395, "sysu", (384, 128), "cosine"), (206, "regdb", (256, 128), "euclidean")],
@@ -402,7 +407,7 @@ def test_every_trained_parameter_gets_a_gradient_and_late_epochs_move_the_means_
     moved = []
     for epoch in (98, 198):
         before = victim.mutual.visible_mean.weight.clone()
-        gap = (victim.mutual.visible.weight - before).norm()
+        gap = (victim.mutual.visible.weight.detach() - before).norm()
         victim.training_losses(TrainBatch(**{**vars(batch), "epoch": epoch}))
         moved.append(float((victim.mutual.visible_mean.weight - before).norm() / gap))
     assert moved == pytest.approx([0.2, 0.1], rel=1e-4)
