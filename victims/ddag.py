@@ -40,16 +40,18 @@ _FULL_RECIPE = Recipe(
     trunk_rate=0.1,
     padding=10,
 )
-#: Settings found for two CPU cores.
+#: Settings found for two CPU cores; a faster graph drives its logits to where ELU is flat, and stays there.
 _THIN_RECIPE = Recipe(
     epochs=20,
     identities=16,
     instances=2,
     optimizer="adamw",
-    learning_rate=1e-2,
+    learning_rate=1e-3,
     weight_decay=5e-4,
     schedule="cosine",
     warmup_epochs=4,
+    head=("graph",),
+    trunk_rate=10.0,
     label_smoothing=0.1,
     padding=2,
     erasing=0.3,
