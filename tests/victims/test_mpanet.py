@@ -159,7 +159,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name(state, tmp_path, change, me
 
 
 def test_the_file_is_recognised_when_another_victim_is_asked_for(file):
-    with pytest.raises(BadInput, match="looks like a MPANET checkpoint"):
+    with pytest.raises(BadInput, match="MPANET checkpoint"):
         load_victim("agw", file, device="cpu")
 
 
