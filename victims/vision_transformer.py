@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from vbench.errors import BadInput
 from vbench.victims.dropping import drop_branches, drop_elements
 
-#: The width for which the starting standard deviation below is the usual one.
-_BASE_WIDTH = 768
-_BASE_DEVIATION = 0.02
+#: Starting standard deviation of the class token and of the positions around their waves.
+_TABLE_DEVIATION = 0.02
 #: Blocks are counted in quarters, so that a transformer has as many stages as a ResNet.
 QUARTERS = 4
 #: Blocks behind the last quarter. After the last block only the class token is read, and by the last block
@@ -154,21 +153,29 @@ class VisionTransformer(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights for training from scratch.
 
-        Linear layers have the deviation 0.02 at 768 channels, and larger in proportion to 1 / sqrt(width).
+        Linear layers keep the variance of what they are given (LeCun); the last one of each branch divides it
+        by the number of branches, so that their sum is no larger than the tokens they are added to.
         """
-        deviation = _BASE_DEVIATION * (_BASE_WIDTH / self.norm.weight.numel()) ** 0.5
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=deviation, generator=generator)
-                nn.init.zeros_(module.bias)
+                _draw(module, 1.0, generator)
             elif isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
+        share = (2 * len(self.blocks)) ** -0.5
+        for block in self.blocks:
+            _draw(block.attention.project, share, generator)
+            _draw(block.contract, share, generator)
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear", generator=generator)
         nn.init.zeros_(self.project.bias)
-        nn.init.trunc_normal_(self.class_token, std=_BASE_DEVIATION, generator=generator)
-        nn.init.trunc_normal_(self.positions, std=_BASE_DEVIATION, generator=generator)
+        nn.init.trunc_normal_(self.class_token, std=_TABLE_DEVIATION, generator=generator)
+        nn.init.trunc_normal_(self.positions, std=_TABLE_DEVIATION, generator=generator)
         self.positions[0, 1:] += _waves(self.grid, self.positions.shape[2])
+
+
+def _draw(linear: nn.Linear, scale: float, generator: torch.Generator) -> None:
+    nn.init.trunc_normal_(linear.weight, std=scale / linear.in_features**0.5, generator=generator)
+    nn.init.zeros_(linear.bias)
 
 
 def _waves(grid: tuple[int, int], width: int) -> Tensor:
@@ -197,8 +204,6 @@ def _check_sizes(
     if width < 1 or heads < 1 or width % heads:
         raise BadInput(f"width must be a multiple of heads, got width {width} and {heads} heads")
     if depth < _LEAST_DEPTH:
-        raise BadInput(
-            f"depth must be at least {_LEAST_DEPTH}: four stages, two last blocks; got {depth}"
-        )
+        raise BadInput(f"depth must be at least {_LEAST_DEPTH}: four stages, two last blocks; got {depth}")
     if int(width * mlp_ratio) < 1:
         raise BadInput(f"mlp_ratio {mlp_ratio} leaves no hidden channel at width {width}")
