@@ -20,8 +20,8 @@ def exchange_channels(images: Tensor, shares: Sequence[float], generator: torch.
 
     ``shares`` are the probabilities, up to a common factor, of: red in all three channels, green in all,
     blue in all, grey in all, unchanged. ``generator`` is on the CPU; the input is not changed. Raises
-    BadInput unless there are five shares, none negative, not all zero. Source: Ye et al., ICCV 2021,
-    section 3.2.
+    BadInput unless there are five shares, none negative, not all zero. Source: Ye et al., ICCV 2021
+    (random channel exchange), with the grey and unchanged images of the released code.
     """
     if len(shares) != len(_SOURCES) or min(shares) < 0 or sum(shares) <= 0:
         raise BadInput(f"channel exchange: needs five shares of at least 0, got {tuple(shares)}")

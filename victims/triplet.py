@@ -24,9 +24,9 @@ def enhanced_squared_triplet(vectors: Tensor, labels: Tensor) -> Tensor:
     """Mean over anchors of ``log(1 + exp(sign(g) g^2))``, g the exponent of the weighted triplet; a scalar.
 
     Squaring makes hard anchors (g > 0) count more and easy ones less. Arguments, weights and refusals as in
-    :func:`weighted_regularised_triplet`. Source: Ye et al., ICCV 2021, section 3.3; the released code's cap
-    of the square at 88 is left out, as it guards an exponential that does not overflow here and would take
-    the gradient from the hardest anchors.
+    :func:`weighted_regularised_triplet`. Source: Ye et al., ICCV 2021 (enhanced squared difference); the
+    released code's cap of the square at 88 is left out, as it guards an exponential that does not overflow
+    here and would take the gradient from the hardest anchors.
     """
     gap = _weighted_gap(vectors, labels)
     return F.softplus(gap * gap.abs()).mean()
