@@ -81,4 +81,14 @@ VICTIMS: dict[str, VictimFacts] = {
         input_size=(384, 192),
         embedding=2048,
     ),
+    "mmn": VictimFacts(
+        target="vbench.victims.mmn:MMN",
+        summary="two-stream ResNet-50 with a generated middle modality and four stripes",
+        paper="Zhang et al., Towards a Unified Middle Modality Learning for Visible-Infrared Person "
+        "Re-Identification, ACM MM 2021",
+        year=2021,
+        parameters=26.8,
+        input_size=(384, 192),
+        embedding=8192,
+    ),
 }

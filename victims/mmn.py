@@ -1,0 +1,242 @@
+"""MMN: two-stream ResNet-50 that sees every image also in a generated middle modality, in four stripes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vbench.errors import BadInput
+from vbench.types import Modality
+from vbench.victims.base import Edits, VictimOutput
+from vbench.victims.distribution_consistency import DistributionConsistency
+from vbench.victims.initialise import build_then_initialise
+from vbench.victims.l2_norm import l2_normalise
+from vbench.victims.middle_modality import MiddleModality
+from vbench.victims.neck import bn_neck
+from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.released import ReleasedLayout
+from vbench.victims.staged import Parts
+from vbench.victims.triplet import batch_hard_triplet
+from vbench.victims.two_stream import TRUNK_RENAMES, TRUNK_TWINS, TwoStreamTrunk, TwoStreamVictim
+
+#: Similarity that belongs to what each setting ranks by.
+_EMBEDDINGS: Mapping[str, str] = {
+    "image": "cosine",
+    "middle": "cosine",
+    "visible_middle": "cosine",
+    "infrared_middle": "cosine",
+    "sum": "dot",
+    "min": "dot-min",
+    "max": "dot-max",
+    "pooled": "cosine",
+    "middle_pooled": "cosine",
+}
+#: Settings that rank one modality's images against the other's middle-modality versions.
+_CROSSED = {"visible_middle": Modality.VISIBLE, "infrared_middle": Modality.INFRARED}
+_STRIPES = 4
+_MARGIN = 0.3
+_CONSISTENCY_WEIGHT = 0.2
+
+_FULL_RECIPE = Recipe(
+    epochs=81,
+    identities=4,
+    instances=4,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    schedule="step",
+    warmup_epochs=10,
+    milestones=(20, 50),
+    head=("necks", "classifiers"),
+    trunk_rate=0.1,
+    padding=10,
+    erasing=0.5,
+    erasing_area=(0.02, 0.4),
+)
+#: Settings found for two CPU cores.
+_THIN_RECIPE = Recipe(
+    epochs=12,
+    identities=16,
+    instances=2,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    weight_decay=5e-4,
+    schedule="cosine",
+    warmup_epochs=3,
+    label_smoothing=0.1,
+    padding=2,
+    erasing=0.3,
+    erasing_area=(0.02, 0.1),
+    validation=0.05,
+)
+
+
+class MMN(TwoStreamVictim):
+    """The middle modality network of Zhang et al., ACM MM 2021.
+
+    ``width=1.0`` with default ``blocks`` is the authors' network. Every image is embedded twice, as it is and
+    as the generator turns it into the middle modality; each embedding is four stripes after their necks.
+    ``embedding`` picks one of the seven rankings that the authors' script prints: "image" against image (the
+    default: their training keeps its checkpoint by it; they name no other as their result), "middle" against
+    middle; "visible_middle" and "infrared_middle", where the named modality is represented by its middle
+    version and the other by the image itself; "sum", "min" and "max" of these four similarities. "pooled" and
+    "middle_pooled" are the vectors before the necks, which the script extracts and does not rank by.
+    ``flip`` averages with the mirrored image. ``generator`` draws the starting weights; without one they
+    come from a fixed seed.
+
+    Edits and features of a stage hold the image's map first and its middle version's after it, along the
+    channels. Logits are the mean over the image's stripes.
+    """
+
+    name: ClassVar[str] = "mmn"
+    summary: ClassVar[str] = "two-stream ResNet-50, generated middle modality, four stripes"
+    paper: ClassVar[str] = "Zhang et al., Towards a Unified Middle Modality Learning, ACM MM 2021"
+    #: Options of the small network that trains in three minutes on two CPU cores.
+    THIN: ClassVar[dict[str, Any]] = {
+        "width": 0.25,
+        "blocks": (1, 1, 1, 1),
+        "block": "basic",
+        "small_stem": True,
+        "input_size": (64, 32),
+    }
+    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+        renames=(
+            *TRUNK_RENAMES,
+            *(
+                (rf"^{own}\.{index}\.", f"{theirs}{index + 1}.")
+                for own, theirs in (("necks", "bottleneck"), ("classifiers", "classifier"))
+                for index in range(_STRIPES)
+            ),
+            *(
+                (rf"^middle\.{modality}\.{own}\.", f"{theirs}{number}.")
+                for number, modality in enumerate(("visible", "infrared"), start=1)
+                for own, theirs in (("mix", "encode"), ("scale", "fc"), ("norm", "bn"))
+            ),
+            (r"^middle\.decoder\.", "decode."),
+        ),
+        twins=TRUNK_TWINS,
+        classifier="classifiers.0.weight",
+        marks=("encode1.weight", "decode.weight"),
+    )
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 395,
+        input_size: Sequence[int] = (384, 192),
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        block: str = "bottleneck",
+        small_stem: bool = False,
+        embedding: str = "image",
+        flip: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            input_size=input_size,
+            width=width,
+            blocks=blocks,
+            block=block,
+            small_stem=small_stem,
+        )
+        self._check_stripes()
+        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
+        self.similarity = _EMBEDDINGS[embedding]
+        self.flip = bool(flip)
+        build_then_initialise(self._build, self, generator)
+        self.middle.start_as_average()
+
+    def _check_stripes(self) -> None:
+        rows = -(-self.input_size[0] // (8 if self.small_stem else 16))
+        if -(-rows // -(-rows // _STRIPES)) != _STRIPES:
+            raise BadInput(
+                f"{self.name}: input_size leaves {rows} rows in the last map, which do not make {_STRIPES} "
+                "stripes; use a height that is a multiple of 64"
+            )
+
+    def _build(self) -> None:
+        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        self.middle = MiddleModality()
+        dim = self.trunk.channels["layer4"]
+        self.embedding_dim = _STRIPES * dim * (2 if self.embedding in ("min", "max") else 1)
+        self.necks = nn.ModuleList(bn_neck(dim) for _ in range(_STRIPES))
+        self.classifiers = nn.ModuleList(
+            nn.Linear(dim, self.num_classes, bias=False) for _ in range(_STRIPES)
+        )
+        self.consistency = DistributionConsistency(dim)
+
+    def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
+        """Embed N x 3 x H x W images in [0, 1]; see :meth:`Victim.forward`."""
+        output = super().forward(images, modality, edits)
+        if self.embedding in _CROSSED:
+            generated = _CROSSED[self.embedding] is modality
+            output.embedding = output.parts["middle" if generated else "image"]
+        return output
+
+    def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
+        """As every two-stream network; the stem takes the images and, below them, their middle versions."""
+        if stage == "stem":
+            current = torch.cat((current, self.middle(current, modality)))
+        return super().run_stage(stage, current, modality)
+
+    def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
+        """Four vectors of unit length, of image and middle version, and the image's logits."""
+        pooled, necks, logits = self._stripes(current)
+        parts = {}
+        for name, vectors in (("", necks), ("_pooled", pooled)):
+            image, middle = l2_normalise(torch.cat(vectors, dim=1)).split(count)
+            parts |= {f"image{name}": image, f"middle{name}": middle}
+        parts["pooled"] = parts.pop("image_pooled")
+        return parts, torch.stack(logits).mean(dim=0)[:count]
+
+    def compose(self, parts: Parts) -> Tensor:
+        """The vector to be ranked by :attr:`similarity`; for two crossed settings :meth:`forward` chooses."""
+        if self.embedding == "sum":
+            return parts["image"] + parts["middle"]
+        if self.embedding in ("min", "max"):
+            return torch.cat((parts["image"], parts["middle"]), dim=1)
+        return parts["image" if self.embedding in _CROSSED else self.embedding]
+
+    def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """Identity, triplets across the modalities and consistency of middle versions, means over stripes."""
+        pooled, _, logits = self._stripes(self.joint_map(batch.visible, batch.infrared))
+        labels = batch.labels.repeat(4)
+
+        def mean(values: list[Tensor]) -> Tensor:
+            return torch.stack(values).mean()
+
+        return {
+            "identity": mean(
+                [F.cross_entropy(one, labels, label_smoothing=batch.label_smoothing) for one in logits]
+            ),
+            "triplet": mean([_crossed_triplets(vectors, batch.labels) for vectors in pooled]),
+            "consistency": _CONSISTENCY_WEIGHT * mean([self._consistency_of(v) for v in pooled]),
+        }
+
+    def recipe(self) -> Recipe:
+        """The published settings at full width, settings found for two CPU cores otherwise."""
+        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
+
+    def _stripes(self, current: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        pooled = [stripe.mean(dim=(2, 3)) for stripe in current.chunk(_STRIPES, dim=2)]
+        necks = [neck(vector) for neck, vector in zip(self.necks, pooled, strict=True)]
+        logits = [classify(vector) for classify, vector in zip(self.classifiers, necks, strict=True)]
+        return pooled, necks, logits
+
+    def _consistency_of(self, vectors: Tensor) -> Tensor:
+        _, visible_middle, _, infrared_middle = vectors.chunk(4)
+        return self.consistency(visible_middle, infrared_middle)
+
+
+def _crossed_triplets(vectors: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the four pairs of a visible version (image or middle) with an infrared one."""
+    visible, visible_middle, infrared, infrared_middle = vectors.chunk(4)
+    pairs = product((visible, visible_middle), (infrared, infrared_middle))
+    both = labels.repeat(2)
+    return torch.stack([batch_hard_triplet(torch.cat(pair), both, _MARGIN) for pair in pairs]).mean()
