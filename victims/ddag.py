@@ -40,7 +40,7 @@ _FULL_RECIPE = Recipe(
     trunk_rate=0.1,
     padding=10,
 )
-#: Settings found for two CPU cores; a faster graph drives its logits to where ELU is flat, and stays there.
+#: Settings found for two CPU cores; at the rate of the rest the graph would stay at chance.
 _THIN_RECIPE = Recipe(
     epochs=20,
     identities=16,
