@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vbench.errors import BadInput
 from vbench.victims.dropping import drop_branches, drop_elements
+from vbench.victims.residual import Stem
 
 #: Starting standard deviation of the class token and of the positions around their waves.
 _TABLE_DEVIATION = 0.02
@@ -94,7 +95,9 @@ class VisionTransformer(nn.Module):
 
     ``patch`` and ``stride`` in pixels: patches overlap where the stride is smaller. ``grid`` is (h, w), the
     number of patches along each side. ``drop_path`` is the rate of the last block; it grows linearly from 0.
-    Layer normalisation has torch's epsilon 1e-5. Raises BadInput for sizes that do not fit together.
+    Layer normalisation has torch's epsilon 1e-5. With ``stem_channels`` patches are cut from the map of a
+    convolutional stem, half the size of the image, and are counted in its pixels. Raises BadInput for sizes
+    that do not fit together.
     """
 
     def __init__(
@@ -108,13 +111,17 @@ class VisionTransformer(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        stem_channels: int = 0,
     ) -> None:
         super().__init__()
-        _check_sizes(input_size, patch, stride, width, depth, heads, mlp_ratio)
+        sizes = tuple(size // 2 if stem_channels else size for size in input_size)
+        _check_sizes(sizes, patch, stride, width, depth, heads, mlp_ratio)
         self.dropout = dropout
-        height, wide = ((size - patch) // stride + 1 for size in input_size)
+        height, wide = ((size - patch) // stride + 1 for size in sizes)
         self.grid = (height, wide)
-        self.project = nn.Conv2d(3, width, patch, stride=stride)
+        if stem_channels:
+            self.stem = Stem(stem_channels, small=True)
+        self.project = nn.Conv2d(stem_channels or 3, width, patch, stride=stride)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, 1 + height * wide, width))
         rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
@@ -125,6 +132,7 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Tokens of the patches behind the class token, with their positions added."""
+        images = self.stem(images) if hasattr(self, "stem") else images
         patches = self.project(images).flatten(2).transpose(1, 2)
         tokens = torch.cat((self.class_token.expand(len(images), -1, -1), patches), dim=1)
         return drop_elements(tokens + self.positions, self.dropout, generator)

@@ -322,6 +322,7 @@ def test_starting_weights_come_from_the_generator_alone():
         ({"mlp_ratio": 0.01}, "mlp_ratio"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
         ({"drop_path": -0.1}, r"drop_path must lie in \[0, 1\)"),
+        ({"stem_channels": -1}, "stem_channels"),
         ({"num_classes": 0}, "num_classes"),
         ({"input_size": (8, 8)}, "input_size"),
     ],
@@ -483,7 +484,36 @@ def test_dropping_acts_in_training_only(state, tmp_path, images, option):
     assert not torch.allclose(vectors[0.0], vectors[0.5])
 
 
+def test_thin_preset_is_a_transformer_behind_a_stem(tmp_path):
+    thin = PMT(num_classes=3, **PMT.THIN).eval()
+    assert sum(parameter.numel() for parameter in thin.parameters()) < 600_000
+    images = torch.rand(2, 3, *thin.input_size, generator=seeded(7))
+    features = thin(images, Modality.VISIBLE).features
+    assert {tuple(map_.shape) for map_ in features.values()} == {(2, 96, 8, 4)}
+    kept = []
+    handle = thin.trunk.project.register_forward_hook(lambda module, given, out: kept.append(given[0]))
+    thin(images, Modality.VISIBLE)
+    handle.remove()
+    assert torch.equal(kept[0], thin.trunk.stem(thin.normalise(images)))
+    assert not hasattr(PMT(num_classes=3, **TINY).trunk, "stem")
+    assert PMT(**thin.describe()).describe() == thin.describe()
+
+
+def test_starting_tokens_keep_their_size_and_near_positions_are_alike():
+    victim = PMT(num_classes=3, **{**TINY, "width": 48})
+    grid = victim.trunk.positions[0, 1:].detach().reshape(*GRID, 48)
+    near, far = (grid[0, 0] - grid[0, 1]).norm(), (grid[0, 0] - grid[5, 3]).norm()
+    assert 0 < near < 0.7 * far
+    tokens = torch.randn(4, 25, 48, generator=seeded(8))
+    with torch.no_grad():
+        for block in victim.trunk.blocks:
+            tokens = block(tokens)
+    assert 0.8 < tokens.std() < 1.7
+
+
 def test_recipe_follows_the_width():
     thin = PMT(num_classes=3, **PMT.THIN).recipe()
     assert thin.epochs != PMT().recipe().epochs
     assert thin.validation > 0
+    names = [name for name, _ in PMT(num_classes=3, **PMT.THIN).named_parameters()]
+    assert all(any(name.startswith(prefix) for name in names) for prefix in thin.head)
