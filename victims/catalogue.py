@@ -91,4 +91,14 @@ VICTIMS: dict[str, VictimFacts] = {
         input_size=(384, 192),
         embedding=8192,
     ),
+    "deen": VictimFacts(
+        target="vbench.victims.deen:DEEN",
+        summary="two-stream ResNet-50 with multistage aggregation and diverse embedding expansion",
+        paper="Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality Benchmark "
+        "for Visible-Infrared Person Re-identification, CVPR 2023",
+        year=2023,
+        parameters=42.0,
+        input_size=(384, 144),
+        embedding=12288,
+    ),
 }

@@ -22,6 +22,7 @@ class ReleasedLayout:
     ``twins`` are pairs that turn the name of a dead tensor (stored, never used) into the name of the live
     tensor it duplicates; a tensor is dead only where that live tensor exists.
     ``unused`` are patterns of released names that the authors store and never use, in training or at test.
+    ``left_out`` are patterns of what a smaller variant does not use: dead where no live name matches them.
     ``classifier`` is our name of the identity classifier's C x D weight.
     ``marks`` are released names that, all present, tell this file from those of other models.
     """
@@ -29,6 +30,7 @@ class ReleasedLayout:
     renames: tuple[tuple[str, str], ...] = ()
     twins: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     classifier: str = "classifier.weight"
     marks: tuple[str, ...] = ()
 
@@ -43,6 +45,8 @@ class ReleasedLayout:
     def is_dead(self, released: str, live: Iterable[str]) -> bool:
         """Whether a stored tensor is known to be unused, given the names that are used."""
         if any(re.search(pattern, released) for pattern in self.unused):
+            return True
+        if any(re.search(p, released) and not any(re.search(p, n) for n in live) for p in self.left_out):
             return True
         twin = _substitute(released, self.twins)
         return twin != released and twin in live
