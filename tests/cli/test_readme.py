@@ -1,10 +1,11 @@
-"""The README's own example works as it is printed."""
+"""Examples of the README and the guides work as they are printed."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from tiny import make_context
 
@@ -12,8 +13,11 @@ from vbench.attack_spec import build_attack
 from vbench.attacks.distances import squared_distance
 from vbench.threat import ThreatModel
 from vbench.types import Modality
+from vbench.victims.options import default_options
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "docs" / "victims.md"]
 
 
 def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):
@@ -27,16 +31,34 @@ def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):
     assert moved.mean() > 0.001
 
 
-def test_every_command_of_the_readme_exists():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_exists(page):
     from typer.main import get_command
 
     from vbench.cli import app
 
+    text = page.read_text()
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
     known = get_command(app).commands
-    named = set(re.findall(r"^(?:\s*)vbench (\w+)", README, re.MULTILINE))
+    named = set(re.findall(r"^vbench (\w+)", blocks, re.MULTILINE))
     assert named and named <= set(known)
-    commands = [*(known[name] for name in named), *known["data"].commands.values()]
+    groups = [known[name] for name in ("data", "victims")]
+    commands = [*(known[name] for name in named), *(c for group in groups for c in group.commands.values())]
     parameters = [parameter for command in commands for parameter in command.params]
     options = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
     assert set(re.findall(r"(?<=\s)--[a-z][a-z-]*", blocks)) <= options
+
+
+def test_the_guide_prints_the_sample_victim_as_it_is():
+    sample = (ROOT / "tests" / "plugins" / "plain_resnet" / "plain_resnet.py").read_text()
+    assert f"```python\n{sample}```" in (ROOT / "docs" / "victims.md").read_text()
+
+
+def test_the_guide_names_settings_that_exist():
+    from vbench.registry import victims
+
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)`", (ROOT / "docs" / "victims.md").read_text(), re.MULTILINE)
+    named = dict(rows)
+    assert set(named) <= set(victims.names()) and len(named) >= 6
+    for name, setting in named.items():
+        assert default_options(victims.load(name))["embedding"] == setting
