@@ -6,6 +6,8 @@ _MIFGSM = "Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018"
 _METRIC = "Bai et al., Adversarial Metric Attack and Defense for Person Re-identification, TPAMI 2021"
 _ODFA = "Zheng et al., U-turn: Crafting Adversarial Queries with Opposite-Direction Features, 2018"
 _UAP = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
+_CMPS = "Gong et al., Cross-Modality Perturbation Synergy Attack for Person Re-identification, NeurIPS 2024"
+_MUAP = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
 _FSAM = "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
 
 ATTACKS: dict[str, tuple[str, str, str, str]] = {
@@ -61,6 +63,18 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         "vbench.attacks.uap:UAP",
         "universal: away from the nearest training prototypes, toward the farthest",
         _UAP,
+        "universal",
+    ),
+    "cmps": (
+        "vbench.attacks.cmps:CMPS",
+        "universal: triplets across visible, grey and infrared centroids, modality by modality",
+        _CMPS,
+        "universal",
+    ),
+    "muap": (
+        "vbench.attacks.muap:MUAP",
+        "universal: lowers the average precision of whole lists, with total variation",
+        _MUAP,
         "universal",
     ),
     "fsam_uap": (

@@ -18,6 +18,8 @@ UNIVERSAL = [
     "uap[evaluations=600,batch=12]",
     "uap[loss=list,evaluations=600,batch=12]",
     "uap[loss=cross_entropy,evaluations=600,batch=12]",
+    "cmps[evaluations=600,batch=6]",
+    "muap[evaluations=600,batch=12]",
     "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all]",
     "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all,level=feature,modules=joint]",
 ]
@@ -30,8 +32,14 @@ def adversarial(spec, victim, images, modality=Modality.INFRARED, first=0, threa
         generator = torch.Generator().manual_seed(5)
         learnt = attack.fit(victim, make_training(victim), threat, generator, quiet=True)
         return learnt.apply(images)
-    context = make_context(victim, images, modality, threat, first)
+    context = context_for(attack, victim, images, modality, threat, first)
     return attack.perturb(victim, images, modality, context)
+
+
+def context_for(attack, victim, images, modality, threat=THREAT, first=0):
+    """What a run would let this attack know."""
+    training = make_training(victim) if "training" in attack.knowledge else None
+    return make_context(victim, images, modality, threat, first, training)
 
 
 def snapshot(victim):
@@ -73,7 +81,7 @@ def test_victim_and_input_are_left_as_found(spec, victim, images):
         view = make_training(copy.deepcopy(victim))
         attack.fit(victim, view, THREAT, torch.Generator().manual_seed(0), quiet=True)
     else:
-        context = make_context(copy.deepcopy(victim).eval(), images, Modality.VISIBLE)
+        context = context_for(attack, copy.deepcopy(victim).eval(), images, Modality.VISIBLE)
         attack.perturb(victim, images, Modality.VISIBLE, context)
     assert_same(before, victim)
     assert torch.equal(images, given)
@@ -104,7 +112,7 @@ def test_victim_is_left_as_found_when_the_attack_fails(spec, images):
         if attack.universal:
             attack.fit(victim, make_training(fine), THREAT, torch.Generator().manual_seed(0), quiet=True)
         else:
-            context = make_context(fine, images, Modality.VISIBLE)
+            context = context_for(attack, fine, images, Modality.VISIBLE)
             attack.perturb(victim, images, Modality.VISIBLE, context)
     assert_same(before, victim)
 

@@ -1,0 +1,136 @@
+"""List-wise universal perturbation: lower the average precision of a whole ranking list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vbench.attacks.base import UniversalAttack
+from vbench.attacks.distances import pairwise_squared
+from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.training_view import TrainingView
+from vbench.attacks.universal import learn_delta, updates_for
+from vbench.errors import BadInput
+from vbench.parameters import param
+from vbench.threat import ThreatModel
+from vbench.types import Modality
+from vbench.victims.base import Victim
+
+#: ImageNet's standard deviations: the total variation is taken in their units, as its weight is.
+_DEVIATIONS = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class MUAP(UniversalAttack):
+    """Lower a differentiable average precision and the total variation (in the style of Ding et al. 2021).
+
+    A perturbed training image of one modality is a query; its list are the clean embeddings of all training
+    images of the batch's identities in the other modality, since that is what a cross-modality query is
+    ranked against. Its average precision is computed from soft histograms of distances
+    (:func:`soft_average_precision`), and is lowered together with ``smooth`` times the total variation of
+    the perturbed images, which is meant to help transfer. Both modalities share one perturbation and each
+    passes through its own stem; every update holds as many images of one as of the other.
+
+    Of the published method this leaves out the rescaling that pushes most pixels to the bound after an
+    epoch: signed steps get them there. The default bins, weight, momentum and step are those in use there,
+    the step as a share of eps.
+    """
+
+    name: ClassVar[str] = "muap"
+    summary: ClassVar[str] = "universal: lowers the average precision of whole lists, with total variation"
+    paper: ClassVar[str] = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
+
+    evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
+    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
+    bins: Annotated[int, Field(ge=2)] = param(5, "bins of the distance histogram")
+    smooth: Annotated[float, Field(ge=0)] = param(10.0, "weight of the total variation")
+    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")
+    momentum: Annotated[float, Field(ge=0)] = param(0.4, "share of the past direction that is kept")
+
+    def learn(
+        self,
+        victim: Victim,
+        train: TrainingView,
+        threat: ThreatModel,
+        generator: torch.Generator,
+        quiet: bool,
+    ) -> Perturbation:
+        if len(train.identities) < 2:
+            raise BadInput("muap needs at least two training identities with images in both modalities")
+        count = min(self.batch // 2, len(train.identities))
+        precisions: list[float] = []
+
+        def objective(delta: Tensor) -> Tensor:
+            identities, positions = train.pairs(count, generator)
+            total = delta.new_zeros(())
+            for modality in Modality:
+                images = (train[modality].batch(positions[modality]) + delta).clamp(0, 1)
+                embedding = victim(images, modality).embedding
+                others = train[modality.other]
+                listed = torch.isin(others.labels.cpu(), identities).to(others.embeddings.device)
+                distances = list_distances(embedding, others.embeddings[listed], victim.similarity)
+                labels = others.labels.to(distances.device)[listed]
+                matches = identities.to(distances.device)[:, None] == labels[None, :]
+                limits = (0.0, 2.0) if victim.similarity == "cosine" else None
+                precision = soft_average_precision(distances, matches, self.bins, limits).mean()
+                precisions.append(float(precision.detach()))
+                total = total - precision
+                if self.smooth:
+                    total = total - self.smooth * total_variation(images)
+            return total
+
+        updates = updates_for(self.evaluations, 2 * count, self.name)
+        delta = learn_delta(
+            (3, *victim.input_size),
+            objective,
+            threat,
+            generator,
+            updates,
+            self.step_size or threat.epsilon / 10,
+            self.momentum,
+            train[Modality.VISIBLE].embeddings,
+            f"learning {self.name}",
+            quiet,
+        )
+        last = precisions[-2:]
+        return Perturbation(delta, fit_log={"soft_map": sum(last) / len(last), "updates": updates})
+
+
+def list_distances(queries: Tensor, listed: Tensor, similarity: str) -> Tensor:
+    """N x M distances in the victim's order: Euclidean, or the ranking distance of dot products."""
+    squared = pairwise_squared(queries, listed, similarity)
+    # A distance made of dot products may be negative and has no root.
+    return squared if similarity.startswith("dot") else squared.clamp_min(1e-12).sqrt()
+
+
+def soft_average_precision(
+    distances: Tensor, matches: Tensor, bins: int, limits: tuple[float, float] | None = None
+) -> Tensor:
+    """Average precision of N lists of M entries, differentiable in ``distances`` (N x M); N values in [0, 1].
+
+    Each distance is shared between the two nearest of ``bins`` evenly spaced centres by its closeness to
+    them; precision is the running share of ``matches`` (N x M, true where the entry is a match) and recall
+    grows by each bin's matches. ``limits`` are the first and last centre, None for the smallest and largest
+    distance. A list without a match has precision 0.
+    """
+    low, high = limits or torch.stack(distances.detach().aminmax()).tolist()
+    gap = max(high - low, 1e-12) / (bins - 1)
+    centres = low + gap * torch.arange(bins, dtype=distances.dtype, device=distances.device)
+    shares = (1 - (distances[None] - centres.view(-1, 1, 1)).abs() / gap).clamp_min(0)
+    right = (shares * matches).sum(2)
+    found, seen = right.cumsum(0), shares.sum(2).cumsum(0)
+    recall = right / matches.sum(1).clamp_min(1)
+    return (found / seen.clamp_min(1e-12) * recall).sum(0)
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Squared differences of neighbours in units of ImageNet's standard deviations: twice the mean over
+    pixels and images of their sum over channels, vertical plus horizontal."""
+    deviations = torch.tensor(_DEVIATIONS, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    scaled = images / deviations
+    vertical = scaled.diff(dim=2).square().sum(1).mean()
+    return 2 * (vertical + scaled.diff(dim=3).square().sum(1).mean())
