@@ -53,9 +53,11 @@ class PositionAttention(nn.Module):
             project(source).reshape(len(high), self.low, -1)
             for project, source in ((self.theta, high), (self.phi, low), (self.g, low))
         )
-        # g phi^T first: it is low x low, where theta^T phi would be positions x positions.
-        mixed = (g @ phi.transpose(1, 2) / phi.shape[2]) @ theta
-        return high + self.norm(self.project(mixed.reshape(len(high), self.low // 2, *high.shape[2:])))
+        # In the authors' order: three factors multiply rounding so that another order can be seen in parity.
+        scores = theta.transpose(1, 2) @ phi
+        mixed = (scores / scores.shape[2]) @ g.transpose(1, 2)
+        mixed = mixed.transpose(1, 2).reshape(len(high), self.low // 2, *high.shape[2:])
+        return high + self.norm(self.project(mixed))
 
 
 class FeatureAggregation(nn.Module):
