@@ -5,6 +5,10 @@ _PGD = "Madry et al., Towards Deep Learning Models Resistant to Adversarial Atta
 _MIFGSM = "Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018"
 _METRIC = "Bai et al., Adversarial Metric Attack and Defense for Person Re-identification, TPAMI 2021"
 _ODFA = "Zheng et al., U-turn: Crafting Adversarial Queries with Opposite-Direction Features, 2018"
+_BOUNIOT = (
+    "Bouniot et al., Vulnerability of Person Re-Identification Models to Metric Adversarial Attacks, "
+    "CVPRW 2020"
+)
 _UAP = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
 _CMPS = "Gong et al., Cross-Modality Perturbation Synergy Attack for Person Re-identification, NeurIPS 2024"
 _MUAP = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
@@ -57,6 +61,18 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         "vbench.attacks.odfa:ODFA",
         "drive the embedding toward the opposite of its clean direction",
         _ODFA,
+        "per-image",
+    ),
+    "sma": (
+        "vbench.attacks.self_metric:SMA",
+        "away from the own clean embedding, from a random start in the whole budget",
+        _BOUNIOT,
+        "per-image",
+    ),
+    "fna": (
+        "vbench.attacks.furthest_negative:FNA",
+        "away from the own guide and toward the furthest training identity",
+        _BOUNIOT,
         "per-image",
     ),
     "uap": (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -11,13 +13,22 @@ from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.distances import pairwise_squared, squared_distance
-from vbench.attacks.steps import ascend
+from vbench.attacks.iterative import IterativeAttack, MomentumAttack
+from vbench.attacks.steps import Objective, ascend
 from vbench.errors import BadInput
 from vbench.parameters import param
 from vbench.types import Modality
 from vbench.victims.base import Victim
 
 _PAPER = "Bai et al., Adversarial Metric Attack and Defense for Person Re-identification, TPAMI 2021"
+
+
+def known_prototypes(context: Context, modality: Modality, owner: str) -> Tensor:
+    """Training centroids of a modality, C x D like the clean embeddings; BadInput when there are none."""
+    if modality not in context.prototypes:
+        raise BadInput(f"attack '{owner}' needs training prototypes, and the context holds none")
+    return context.prototypes[modality].to(context.clean)
+
 
 GuideKind = Literal["own", "training", "gallery"]
 
@@ -32,39 +43,34 @@ class MetricAttack(PerImageAttack):
 
     paper: ClassVar[str] = _PAPER
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+    #: Random starts are noise of this share of the budget.
+    start_scale: ClassVar[float] = 0.5
     guides: GuideKind
 
     @property
     def knowledge(self) -> frozenset[str]:
         return frozenset() if self.guides == "own" else frozenset({self.guides})
 
-    def climb(
-        self,
-        victim: Victim,
-        images: Tensor,
-        modality: Modality,
-        context: Context,
-        steps: int,
-        step_size: float,
-        momentum: float,
-    ) -> Tensor:
-        """The shared loop: from the image, or from half the budget of noise when it guides itself."""
+    def objective(self, victim: Victim, modality: Modality, context: Context) -> Objective:
+        """What the attack raises: the squared distance of each image's embedding to its guide."""
         guides = self._guides(victim, modality, context)
-        start = images
-        if self.guides == "own":
-            noise = context.uniform(images, scale=0.5)
-            start = (images + noise).clamp(0, 1)
 
-        def objective(candidate: Tensor) -> Tensor:
+        def distance(candidate: Tensor) -> Tensor:
             return squared_distance(victim(candidate, modality).embedding, guides, victim.similarity)
 
-        return ascend(images, start, objective, context.threat, steps, step_size, momentum)
+        return distance
+
+    def start(self, images: Tensor, context: Context, attempt: int = 0) -> Tensor:
+        """The image itself; with noise of ``start_scale`` budgets if it guides itself or starts again."""
+        if self.guides != "own" and attempt == 0:
+            return images
+        return (images + context.uniform(images, scale=self.start_scale)).clamp(0, 1)
 
     def _guides(self, victim: Victim, modality: Modality, context: Context) -> Tensor:
         if self.guides == "own":
             return context.clean
         if self.guides == "training":
-            prototypes = context.prototypes[modality.other].to(context.clean)
+            prototypes = known_prototypes(context, modality.other, self.name)
             nearest = pairwise_squared(context.clean, prototypes, victim.similarity).argmin(1)
             return prototypes[nearest]
         if context.gallery is None:
@@ -85,33 +91,45 @@ class MetricFGSM(MetricAttack):
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
 
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
-        return self.climb(victim, images, modality, context, 1, context.threat.epsilon, 0.0)
+        start, objective = self.start(images, context), self.objective(victim, modality, context)
+        return ascend(images, start, objective, context.threat, 1, context.threat.epsilon)
+
+
+class SteppedMetricAttack(MetricAttack, IterativeAttack):
+    """The step loop on the objective of a metric attack."""
+
+    def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
+        objective = self.objective(victim, modality, context)
+        return self.climb(images, objective, partial(self.start, images), context)
 
 
 @dataclass(frozen=True)
-class MetricIFGSM(MetricAttack):
-    """Several signed steps; by default ten of eps/8, the paper's 1/255 and ten iterations at 8/255."""
+class MetricIFGSM(SteppedMetricAttack):
+    """Several signed steps; by default ten of eps/8, the paper's 1/255 and ten iterations at 8/255.
+
+    The preset "original" is the authors' released setting: steps of 1/255, as many as eps says, from the
+    clean image, away from clean images of the same identity on the other side. They perturb the gallery at
+    5/255: --side gallery --eps 5/255.
+    """
 
     name: ClassVar[str] = "metric_ifgsm"
     summary: ClassVar[str] = "signed steps away from guides in embedding space"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "original": {"guides": "gallery", "steps": "none", "step_size": "1/255"}
+    }
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
-    steps: Annotated[int, Field(ge=1)] = param(10, "number of gradient steps")
-    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means 1.25 eps/steps")
-
-    #: Share of the past direction that is kept; the momentum variant makes it a parameter.
-    momentum: ClassVar[float] = 0.0
-
-    def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
-        step_size = self.step_size or 1.25 * context.threat.epsilon / self.steps
-        return self.climb(victim, images, modality, context, self.steps, step_size, self.momentum)
 
 
 @dataclass(frozen=True)
-class MetricMIFGSM(MetricIFGSM):
-    """The iterative attack with momentum."""
+class MetricMIFGSM(SteppedMetricAttack, MomentumAttack):
+    """The iterative attack with momentum; its preset "original" is that of metric_ifgsm with momentum 1."""
 
     name: ClassVar[str] = "metric_mifgsm"
     summary: ClassVar[str] = "signed steps with momentum away from guides in embedding space"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "original": {"guides": "gallery", "steps": "none", "step_size": "1/255", "momentum": "1"}
+    }
 
+    guides: GuideKind = param("own", "what to move away from: own, training or gallery")
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from vbench.attacks.base import Context, PerImageAttack
+from vbench.attacks.base import Context
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.steps import ascend
-from vbench.parameters import param
+from vbench.attacks.iterative import MomentumAttack
 from vbench.types import Modality
 from vbench.victims.base import Victim
 
 
 @dataclass(frozen=True)
-class ODFA(PerImageAttack):
+class ODFA(MomentumAttack):
     """Lower the squared distance between the embedding and the opposite of its clean self (Zheng et al.).
 
     For unit-length embeddings that is the metric attack on the own embedding with another start: the one
@@ -32,16 +30,14 @@ class ODFA(PerImageAttack):
     )
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
 
-    steps: Annotated[int, Field(ge=1)] = param(10, "number of gradient steps")
-    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means 1.25 eps/steps")
-    momentum: Annotated[float, Field(ge=0)] = param(0.0, "share of the past direction that is kept")
-
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         def objective(candidate: Tensor) -> Tensor:
             return -squared_distance(victim(candidate, modality).embedding, -context.clean, victim.similarity)
 
-        step_size = self.step_size or 1.25 * context.threat.epsilon / self.steps
-        # At the clean image the gradient on the unit sphere is zero up to rounding, so that the authors'
-        # first signed step is chance; here it is chance with a seed.
-        start = (images + context.uniform(images).sign() * step_size).clamp(0, 1)
-        return ascend(images, start, objective, context.threat, self.steps, step_size, self.momentum)
+        def start(own: Context, attempt: int) -> Tensor:
+            # At the clean image the gradient on the unit sphere is zero up to rounding, so that the authors'
+            # first signed step is chance; here it is chance with a seed.
+            _, step_size = self.schedule(own.threat)
+            return (images + own.uniform(images).sign() * step_size).clamp(0, 1)
+
+        return self.climb(images, objective, start, context)

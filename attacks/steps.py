@@ -13,6 +13,9 @@ from vbench.threat import ThreatModel
 #: Images (N x 3 x H x W) -> one value per image (N) that the attacker wants to raise.
 Objective = Callable[[Tensor], Tensor]
 
+#: Images or gradients -> the same shape: what a step sees of the image, or makes of the gradient.
+Transform = Callable[[Tensor], Tensor]
+
 
 def input_gradient(objective: Objective, images: Tensor) -> Tensor:
     """Gradient of the summed objective with respect to the images, same shape.
@@ -47,6 +50,17 @@ def direction(velocity: Tensor, norm: str) -> Tensor:
     return velocity / velocity.flatten(1).norm(dim=1).clamp_min(tiny).view(-1, 1, 1, 1)
 
 
+def look_ahead(velocity: Tensor, reach: float, norm: str) -> Tensor:
+    """Where momentum leads from here, as a change of the image (Lin et al. 2020, equation 6).
+
+    ``reach`` is step size times momentum. For L2, where a step is a length, a velocity of unit mean magnitude
+    is brought to about unit length first.
+    """
+    if norm == "linf":
+        return reach * velocity
+    return reach * velocity / velocity[0].numel() ** 0.5
+
+
 def ascend(
     images: Tensor,
     start: Tensor,
@@ -55,15 +69,23 @@ def ascend(
     steps: int,
     step_size: float,
     momentum: float = 0.0,
+    *,
+    nesterov: bool = False,
+    view: Transform | None = None,
+    smooth: Transform | None = None,
 ) -> Tensor:
     """Climb ``objective`` from ``start`` inside the budget around ``images``.
 
-    ``step_size`` is in [0, 1] pixel units (for L2: length of a step). Returns float images, projected after
-    each step but not rounded.
+    ``step_size`` is in [0, 1] pixel units (for L2: length of a step). ``nesterov`` takes each gradient where
+    the momentum alone would lead; ``view`` is what the objective sees of an image, called once a step;
+    ``smooth`` is applied to the gradient. Returns float images, projected after each step but not rounded.
     """
+    seen = objective if view is None else lambda candidate: objective(view(candidate))
     current = threat.project(images, start)
     velocity = torch.zeros_like(images)
     for _ in range(steps):
-        velocity = accumulate(velocity, input_gradient(objective, current), momentum)
+        point = current + look_ahead(velocity, step_size * momentum, threat.norm) if nesterov else current
+        gradient = input_gradient(seen, point)
+        velocity = accumulate(velocity, gradient if smooth is None else smooth(gradient), momentum)
         current = threat.project(images, current + step_size * direction(velocity, threat.norm))
     return current.detach()

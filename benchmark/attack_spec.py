@@ -1,10 +1,12 @@
-"""Attacks as text: ``pgd``, ``pgd[steps=20]``, ``./mine.py:Mine[strength=3]``."""
+"""Attacks as text: ``pgd``, ``pgd[steps=20]``, ``metric_ifgsm[preset=original]``, ``./mine.py:Mine[a=3]``."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+from vbench.errors import BadInput, unknown_name
 from vbench.parameters import build
 from vbench.registry import attacks
 from vbench.spec import parse
@@ -24,19 +26,50 @@ def expand(specs: list[str]) -> list[str]:
 def build_attack(spec: str, extra: dict[str, str] | None = None) -> Any:
     """Build the attack a text names, with ``extra`` settings on top.
 
-    Raises :class:`BadInput` for unknown names and parameters (nearest name) and for values that do not fit.
+    The setting ``preset`` is reserved: it stands for the settings of that name in the class's ``PRESETS``,
+    and settings given beside it override them. Raises :class:`BadInput` for unknown names, parameters and
+    presets (nearest name) and for values that do not fit.
     """
     name, settings = parse(spec, "attack")
     cls = attacks.load(name)
-    return build(cls, getattr(cls, "name", name), {**settings, **(extra or {})})
+    owner = getattr(cls, "name", name)
+    values: dict[str, Any] = {**settings, **(extra or {})}
+    chosen = values.pop("preset", None)
+    if chosen is not None:
+        values = {**_preset(cls, owner, chosen), **values}
+    return build(cls, owner, values)
+
+
+def presets(cls: type) -> Mapping[str, Mapping[str, Any]]:
+    """The named settings that an attack class declares; none for most."""
+    return getattr(cls, "PRESETS", {})
+
+
+def _preset(cls: type, owner: str, chosen: str) -> Mapping[str, Any]:
+    known = presets(cls)
+    if not known:
+        raise BadInput(f"attack '{owner}' has no presets")
+    if chosen not in known:
+        raise unknown_name(f"preset of {owner}", chosen, known)
+    return known[chosen]
 
 
 def label(attack: Any) -> str:
-    """The shortest text that names an attack and its settings: only those that are not the defaults."""
+    """The shortest text that names an attack and its settings: its preset, and what is not the default."""
+    cls = type(attack)
+    best = _changes(attack, {field.name: field.default for field in dataclasses.fields(cls)})
+    for name, settings in presets(cls).items():
+        named = [f"preset={name}", *_changes(attack, vars(build(cls, attack.name, dict(settings))))]
+        best = min(best, named, key=len)
+    return f"{attack.name}[{','.join(best)}]" if best else attack.name
+
+
+def _changes(attack: Any, reference: Mapping[str, Any]) -> list[str]:
+    """Settings of an attack that differ from others, as text."""
     changed = []
     for field in dataclasses.fields(attack):
         value = getattr(attack, field.name)
-        if value != field.default:
+        if value != reference[field.name]:
             shown = ",".join(value) if isinstance(value, tuple) else value
             changed.append(f"{field.name}={str(shown).lower() if isinstance(value, bool) else shown}")
-    return f"{attack.name}[{','.join(changed)}]" if changed else attack.name
+    return changed

@@ -71,8 +71,21 @@ def describe(
     if kind == "attack":
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
         typer.echo(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
+        _describe_presets(cls)
         return
     _describe_victim(cls)
+
+
+def _describe_presets(cls: type) -> None:
+    from vbench.attack_spec import presets
+
+    found = presets(cls)
+    if found:
+        lines = [
+            [name, ", ".join(f"{key}={value}" for key, value in settings.items())]
+            for name, settings in found.items()
+        ]
+        typer.echo("\n" + tabulate(lines, ["preset", "settings"], disable_numparse=True))
 
 
 def _describe_victim(cls: type) -> None:

@@ -1,0 +1,68 @@
+"""Furthest-negative attack: away from the own identity, toward the training identity furthest from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vbench.attacks.base import Context
+from vbench.attacks.distances import pairwise_squared, squared_distance
+from vbench.attacks.metric import GuideKind, known_prototypes
+from vbench.attacks.self_metric import BouniotAttack
+from vbench.attacks.steps import Objective
+from vbench.errors import BadInput
+from vbench.parameters import param
+from vbench.types import Modality
+from vbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class FNA(BouniotAttack):
+    """Raise ``push`` D(x, guide) - sum of D(x, n) over the ``pull`` furthest negatives n.
+
+    Bouniot et al. 2020, with D the squared distance the victim ranks by. Negatives are training centroids of
+    the other modality, the one a query is ranked against, furthest from the clean embedding first; the
+    authors take the furthest cluster among the probes, whose identities an attacker here does not know. They
+    push away from every probe of the own identity, short lists filled up with the image's own clean
+    embedding, and in their adversarial training from four: here one guide with their weight, "own" by
+    default. Starts at the clean image, where the pull has a gradient. ``push=0`` is their pull-only variant.
+    """
+
+    name: ClassVar[str] = "fna"
+    summary: ClassVar[str] = "away from the own guide and toward the furthest training identity"
+
+    guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    push: Annotated[float, Field(ge=0)] = param(4.0, "weight of the guide, against 1 for each negative")
+    pull: Annotated[int, Field(ge=1)] = param(1, "how many of the furthest training identities attract")
+
+    @property
+    def knowledge(self) -> frozenset[str]:
+        return super().knowledge | {"training"}
+
+    def objective(self, victim: Victim, modality: Modality, context: Context) -> Objective:
+        guides = self._guides(victim, modality, context)
+        negatives = self._negatives(victim, modality, context)
+
+        def advantage(candidate: Tensor) -> Tensor:
+            embedding = victim(candidate, modality).embedding
+            away = squared_distance(embedding, guides, victim.similarity)
+            near = [squared_distance(embedding, negative, victim.similarity) for negative in negatives]
+            return self.push * away - torch.stack(near).sum(0)
+
+        return advantage
+
+    def start(self, images: Tensor, context: Context, attempt: int = 0) -> Tensor:
+        """The image itself; noise of the whole budget around it when it starts again."""
+        return images if attempt == 0 else super().start(images, context, attempt)
+
+    def _negatives(self, victim: Victim, modality: Modality, context: Context) -> Tensor:
+        """The furthest training centroids of each image, pull x N x D."""
+        prototypes = known_prototypes(context, modality.other, self.name)
+        if self.pull > len(prototypes):
+            raise BadInput(f"{self.name}: pull={self.pull}, and {len(prototypes)} training identities")
+        distance = pairwise_squared(context.clean, prototypes, victim.similarity)
+        return prototypes[distance.topk(self.pull, dim=1).indices.T]
