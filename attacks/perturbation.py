@@ -13,9 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from vbench.errors import BadInput
 from vbench.files import write_atomically
+from vbench.threat import ThreatModel
 
 _FORMAT = "vbench-perturbation/1"
 
@@ -41,6 +43,23 @@ class Perturbation:
             own, wanted = tuple(self.delta.shape[1:]), tuple(images.shape[2:])
             raise BadInput(f"the perturbation is for images of {own}, not {wanted}")
         return (images + self.delta.to(images)).clamp(0.0, 1.0)
+
+    def resized(self, size: tuple[int, int], threat: ThreatModel) -> Perturbation:
+        """The perturbation for images of another size (H, W): bilinear, then back into the budget.
+
+        The same object where the size fits already. Raises BadInput for one with feature modules: they
+        belong to the victim they were learnt on.
+        """
+        own = tuple(self.delta.shape[1:])
+        if own == tuple(size):
+            return self
+        if self.modules:
+            raise BadInput(f"a perturbation with feature modules for images of {own} cannot be resized")
+        delta = interpolate(self.delta[None], size, mode="bilinear", antialias=True)
+        nothing = torch.full_like(delta, 0.5)
+        delta = (threat.project(nothing, nothing + delta) - nothing)[0]
+        how = f"from {own[0]}x{own[1]} to {size[0]}x{size[1]}, bilinear"
+        return replace(self, delta=delta).with_provenance(resized=how)
 
     def with_provenance(self, **facts: Any) -> Perturbation:
         """The same perturbation with more facts about where it came from."""

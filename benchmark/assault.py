@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,38 +31,51 @@ class Assaulted:
     peak_memory: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is done to the images of a side.
+
+    Universal attacks apply ``perturbation``; ``edits`` are the attacker's feature edits on that side.
+    """
+
+    attack: Attack
+    threat: ThreatModel
+    seed: int
+    perturbation: Perturbation | None = None
+    edits: Edits = field(default_factory=dict)
+
+
 def assault(
     bench: Workbench,
     side: Side,
-    attack: Attack,
-    threat: ThreatModel,
-    seed: int,
-    perturbation: Perturbation | None,
-    edits: Edits,
+    plan: Plan,
     size: PerturbationSize,
+    source: Workbench | None = None,
     quiet: bool = False,
 ) -> Assaulted:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
-    Universal attacks apply ``perturbation``; ``edits`` are the attacker's feature edits on this side.
-    ``size`` collects how large the changes are. Raises :class:`VbenchError` when the attack breaks the
-    budget or yields non-finite pixels, or the victim non-finite embeddings.
+    Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
+    one that is shown them. ``size`` collects how large the changes are. Raises :class:`VbenchError` when the
+    attack breaks the budget or yields non-finite pixels, or the victim non-finite embeddings.
     """
+    source = source or bench
+    attack, threat = plan.attack, plan.threat
     victim, modality, pixels = bench.victim, bench.modality(side), bench.pixels[side]
     embeddings: list[Tensor] = []
-    meter = Meter(victim)
+    meter = Meter(source.victim)
     prototypes = {}
     if not attack.universal and "training" in attack.knowledge:
-        prototypes = {modality: bench.training.prototypes(modality) for modality in Modality}
+        prototypes = {modality: source.training.prototypes(modality) for modality in Modality}
     for start in track(range(0, len(pixels), BATCH), f"{attack.name} on {side.value} images", quiet=quiet):
         rows = slice(start, min(start + BATCH, len(pixels)))
         clean = to_images(pixels[rows], victim)
         with meter:
-            adversarial = _craft(bench, side, attack, threat, seed, perturbation, prototypes, clean, rows)
+            adversarial = _craft(source, side, plan, prototypes, clean, rows)
         shown = _enforced(threat, clean, adversarial, attack)
         size.add(clean, shown)
         with frozen(victim), torch.no_grad():
-            embedding = victim(shown, modality, edits).embedding
+            embedding = victim(shown, modality, plan.edits).embedding
         refuse_non_finite(
             embedding, victim, f"attack {attack.name}, {side.value} images {start}-{rows.stop - 1}"
         )
@@ -71,28 +84,26 @@ def assault(
 
 
 def _craft(
-    bench: Workbench,
+    source: Workbench,
     side: Side,
-    attack: Attack,
-    threat: ThreatModel,
-    seed: int,
-    perturbation: Perturbation | None,
+    plan: Plan,
     prototypes: Mapping[Modality, Tensor],
     clean: Tensor,
     rows: slice,
 ) -> Tensor:
+    attack = plan.attack
     if not isinstance(attack, PerImageAttack):
-        if perturbation is None:
+        if plan.perturbation is None:
             raise VbenchError(f"attack '{attack.name}' is universal and has no perturbation to apply")
-        return perturbation.apply(clean)
+        return plan.perturbation.apply(clean)
     context = Context(
-        threat,
-        image_seeds(seed, side, rows),
-        bench.clean[side].embeddings[rows].to(clean),
+        plan.threat,
+        image_seeds(plan.seed, side, rows),
+        source.clean[side].embeddings[rows].to(clean),
         prototypes,
-        _gallery(bench, side, rows) if "gallery" in attack.knowledge else None,
+        _gallery(source, side, rows) if "gallery" in attack.knowledge else None,
     )
-    return attack.perturb(bench.victim, clean, bench.modality(side), context)
+    return attack.perturb(source.victim, clean, source.modality(side), context)
 
 
 def _gallery(bench: Workbench, side: Side, rows: slice) -> Gallery:

@@ -9,6 +9,7 @@ from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.defaults import SyntheticSet, thin_weights
 from vbench.errors import BadInput
+from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
 from vbench.victims.base import Victim
 from vbench.victims.load import load_victim
@@ -24,6 +25,8 @@ class Choice:
 
     ``dataset``: "synthetic", or a layout with ``root``. ``layout`` and ``size`` apply to synthetic data.
     ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
+    ``surrogates`` are the victims attacks are crafted on where they are transferred, with
+    ``surrogate_weights`` in the same order (none on synthetic data).
     """
 
     dataset: str = SYNTHETIC
@@ -34,6 +37,8 @@ class Choice:
     weights: Path | None = None
     device: str = "auto"
     ignore_gates: bool = False
+    surrogates: tuple[str, ...] = ()
+    surrogate_weights: tuple[Path, ...] = ()
 
     def open(self, cache: Path, quiet: bool = False) -> Dataset:
         """Open the dataset, writing the synthetic one on first use."""
@@ -50,15 +55,42 @@ class Choice:
     ) -> Workbench:
         """Load a victim for an opened dataset; on synthetic data a thin one is trained on first use."""
         spec = read_victim(victim) if isinstance(victim, str) else victim
-        if self.weights is not None:
-            loaded = load_victim(spec.name, self.weights, device=self.device, **spec.options)
-            _check_split(loaded, dataset, self.weights, self.ignore_gates)
-            return Workbench(dataset, loaded, cache / "images", quiet)
-        if not dataset.synthetic:
-            raise BadInput(f"victim '{spec.name}' on {dataset.name} needs --weights, its released checkpoint")
-        thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
-        loaded = load_victim(spec.name, thin, device=self.device, **spec.settings)
+        loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
         return Workbench(dataset, loaded, cache / "images", quiet)
+
+    def source(self, bench: Workbench, cache: Path, quiet: bool = False) -> Workbench:
+        """The surrogates' workbench for transfer to the victim of ``bench``, over the same images."""
+        weights = [*self.surrogate_weights] or [None] * len(self.surrogates)
+        if len(weights) != len(self.surrogates):
+            raise BadInput(
+                f"{len(weights)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
+            )
+        members = [
+            self._load(read_victim(name), file, "--surrogate-weights", bench.dataset, cache, quiet)
+            for name, file in zip(self.surrogates, weights, strict=True)
+        ]
+        victim = bench.victim
+        stands_in = Surrogate(members, victim.input_size, victim.resize_filter)
+        device = next(victim.parameters()).device
+        return Workbench(bench.dataset, stands_in.to(device).eval(), cache / "images", quiet)
+
+    def _load(
+        self,
+        spec: VictimSpec,
+        weights: Path | None,
+        option: str,
+        dataset: Dataset,
+        cache: Path,
+        quiet: bool,
+    ) -> Victim:
+        if weights is not None:
+            loaded = load_victim(spec.name, weights, device=self.device, **spec.options)
+            _check_split(loaded, dataset, weights, self.ignore_gates)
+            return loaded
+        if not dataset.synthetic:
+            raise BadInput(f"victim '{spec.name}' on {dataset.name} needs {option}, its released checkpoint")
+        thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
+        return load_victim(spec.name, thin, device=self.device, **spec.settings)
 
     def _synthetic(self) -> SyntheticSet:
         chosen = SyntheticSet(layout=self.layout)

@@ -43,7 +43,8 @@ class Record(BaseModel):
     """One (dataset and protocol, victim, attack, threat, seed) with its result.
 
     ``id`` is the hash of ``config``; ``label`` names the attack with the settings that are not its defaults,
-    ``victim_label`` the victim with the setting of its ranking.
+    ``victim_label`` the victim with the setting of its ranking, ``surrogate`` the victims a transfer attack
+    was crafted on.
     ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
     average precision (NaN there), clean and adversarial. Times are seconds, memory is bytes. Unknown fields
     are kept, missing ones have defaults, so that old and new records mix.
@@ -59,6 +60,7 @@ class Record(BaseModel):
     synthetic: bool
     label: str = ""
     victim_label: str = ""
+    surrogate: str = ""
     knowledge: list[str] = Field(default_factory=list)
     universal: bool = False
     clean: list[TrialMetrics]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vbench import victim_spec
-from vbench.assault import assault
+from vbench.assault import Plan, assault
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack, Control, UniversalAttack
 from vbench.attacks.perturbation import Perturbation
@@ -36,17 +36,26 @@ _TIES_WORTH_A_WARNING = 0.01
 
 @dataclass(frozen=True)
 class Run:
-    """One configuration on a workbench; ``perturbation`` replays a learnt one instead of fitting."""
+    """One configuration on a workbench; ``perturbation`` replays a learnt one instead of fitting.
+
+    With ``source``, the workbench of a surrogate over the same images, everything is learnt and crafted there
+    and shown to the victim of ``bench``, which the attacker never sees: a transfer attack.
+    """
 
     bench: Workbench
     attack: Attack
     threat: ThreatModel
     seed: int = 0
     perturbation: Perturbation | None = None
+    source: Workbench | None = None
+
+    @property
+    def _origin(self) -> Workbench:
+        return self.source or self.bench
 
     def config(self) -> dict[str, Any]:
         """The full configuration, JSON-able; its hash names the record."""
-        return {
+        config = {
             "victim": self.bench.victim_card(),
             "dataset": self.bench.data_card,
             "attack": {"name": self.attack.name, "settings": self.attack.settings()},
@@ -54,12 +63,25 @@ class Run:
             "seed": self.seed,
             "perturbation": self.perturbation.digest if self.perturbation else None,
         }
+        return {**config, "surrogate": self.source.victim_card()} if self.source else config
 
     def fit_id(self) -> str:
         """Names what a universal attack's fit depends on: equal ids learn equal perturbations."""
         config = self.config()
         data = {name: config["dataset"][name] for name in ("split", "training")}
-        return config_id({**config, "dataset": data, "threat": {**config["threat"], "side": None}})
+        victim = self._origin.victim_card()
+        return config_id(
+            {**config, "victim": victim, "dataset": data, "threat": {**config["threat"], "side": None}}
+        )
+
+    def check(self) -> None:
+        """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
+        attack = self.attack
+        attack.check(self._origin.victim, self.threat)
+        if self.source and isinstance(attack, UniversalAttack) and attack.tampers:
+            raise BadInput(
+                f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
+            )
 
     def execute(
         self, ignore_gates: bool = False, quiet: bool = False, learnt: Perturbation | None = None
@@ -71,8 +93,8 @@ class Run:
         Raises :class:`BadInput` when victim and attack do not fit, or when the clean Rank-1 is at chance
         level and ``ignore_gates`` is not given; :class:`VbenchError` when attack or victim misbehave.
         """
+        self.check()
         bench, attack = self.bench, self.attack
-        attack.check(bench.victim, self.threat)
         if not ignore_gates:
             clean_gate(bench)
         config = self.config()
@@ -82,7 +104,8 @@ class Run:
         sides = _sides(self.threat.side)
         embeddings = {side: found.embeddings for side, found in bench.clean.items()}
         for side in sides:
-            found = assault(bench, side, attack, self.threat, self.seed, perturbation, edits, size, quiet)
+            plan = Plan(attack, self.threat, self.seed, perturbation, edits)
+            found = assault(bench, side, plan, size, self.source, quiet)
             embeddings[side] = found.embeddings
             cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
             cost["attack_seconds"] = cost.get("attack_seconds", 0.0) + found.seconds
@@ -111,7 +134,8 @@ class Run:
             cost={name: float(value) for name, value in cost.items()},
             fit_log=dict(perturbation.fit_log) if perturbation else {},
             environment=environment(bench.victim),
-            warnings=[*bench.dataset.notes, *_tie_warnings(adversarial)],
+            surrogate=self.source.victim.name if self.source else "",
+            warnings=[*bench.dataset.notes, *_resize_warnings(perturbation), *_tie_warnings(adversarial)],
             **_paired(bench.clean_trials, adversarial, self.seed),
         )
         return record, perturbation
@@ -122,20 +146,20 @@ class Run:
                 raise BadInput(f"attack '{self.attack.name}' is per-image; it cannot replay a perturbation")
             return None, {}
         if self.perturbation is not None:
-            return self.perturbation, {}
+            return self.perturbation.resized(self.bench.victim.input_size, self.threat), {}
         if known is not None:
             return known, dict(known.fit_log["cost"])
-        training = self.bench.training
+        training = self._origin.training
         generator = torch.Generator().manual_seed(self.seed)
-        with Meter(self.bench.victim) as meter:
-            learnt = self.attack.fit(self.bench.victim, training, self.threat, generator, quiet)
+        with Meter(self._origin.victim) as meter:
+            learnt = self.attack.fit(self._origin.victim, training, self.threat, generator, quiet)
         cost = {
             "fit_evaluations": meter.evaluations,
             "fit_seconds": meter.seconds,
             "peak_memory": meter.peak_memory,
         }
         facts = {
-            "victim": self.bench.victim_card(),
+            "victim": self._origin.victim_card(),
             "dataset": self.bench.data_card,
             "seed": self.seed,
             "digest": learnt.digest,
@@ -168,17 +192,8 @@ class Run:
                     embeddings[side] = embed(bench.victim, pixels, modality, edits).embeddings
             return bench.rank(embeddings)
         for side in attacked:
-            found = assault(
-                bench,
-                side,
-                attack,
-                self.threat,
-                self.seed,
-                control.perturbation,
-                edits,
-                PerturbationSize(),
-                quiet,
-            )
+            plan = Plan(attack, self.threat, self.seed, control.perturbation, edits)
+            found = assault(bench, side, plan, PerturbationSize(), quiet=quiet)
             embeddings[side] = found.embeddings
         return bench.rank(embeddings)
 
@@ -254,6 +269,11 @@ def _stealthy(bench: Workbench, controls: list[ControlRecord]) -> bool | None:
             tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
             return clean - tampered <= STEALTH_LOSS
     return None
+
+
+def _resize_warnings(perturbation: Perturbation | None) -> list[str]:
+    resized = perturbation.provenance.get("resized") if perturbation else None
+    return [f"the perturbation was learnt at another size: {resized}"] if resized else []
 
 
 def _tie_warnings(results: list[RankMetrics]) -> list[str]:

@@ -36,6 +36,7 @@ class Series:
         self._force = force
         self._quiet = quiet
         self._learnt: dict[str, Perturbation] = {}
+        self._sources: dict[tuple[object, ...], Workbench] = {}
 
     def execute(
         self,
@@ -63,23 +64,37 @@ class Series:
             dataset = choice.open(cache_folder(), self._quiet)
             for victim in chosen:
                 bench = choice.workbench(victim, dataset, cache_folder(), self._quiet)
-                for attack in attacks:
-                    attack.check(bench.victim, self._threat)
-                for attack in attacks:
-                    records += [self._one(bench, attack, seed, replay) for seed in seeds]
+                source = self._source(choice, bench)
+                runs = [
+                    Run(bench, attack, self._threat, seed, replay, source)
+                    for attack in attacks
+                    for seed in seeds
+                ]
+                for run in runs:
+                    run.check()
+                records += [self._one(run) for run in runs]
         return records
 
-    def _one(self, bench: Workbench, attack: Attack, seed: int, replay: Perturbation | None) -> Record:
-        run = Run(bench, attack, self._threat, seed, replay)
+    def _source(self, choice: Choice, bench: Workbench) -> Workbench | None:
+        """The surrogates' workbench, kept for victims of the same data and size."""
+        if not choice.surrogates:
+            return None
+        key = (bench.dataset.protocol, bench.victim.input_size, bench.victim.resize_filter)
+        if key not in self._sources:
+            self._sources[key] = choice.source(bench, cache_folder(), self._quiet)
+        return self._sources[key]
+
+    def _one(self, run: Run) -> Record:
         fit = run.fit_id()
         known = self._store.find(config_id(run.config()))
         if known is not None and not self._force:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
         record, learnt = run.execute(self._choice.ignore_gates, self._quiet, self._learnt.get(fit))
-        if learnt is not None and replay is None:
+        if learnt is not None and run.perturbation is None:
             self._learnt[fit] = learnt
-            learnt.save(self._store.root / "perturbations" / f"{attack.name}-{record.id}.safetensors")
+            file = f"{run.attack.name}-{record.id}.safetensors"
+            learnt.save(self._store.root / "perturbations" / file)
         path = self._store.write(record)
         for warning in record.warnings:
             say(f"note: {warning}", self._quiet)

@@ -76,6 +76,7 @@ def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
             victim["weights"],
             record.label,
             str(record.config.get("perturbation")),
+            str(record.config.get("surrogate")),
         )
         grouped.setdefault(setting(record), {}).setdefault(key, []).append(record)
     return {
@@ -148,7 +149,8 @@ def _attack_name(records: list[Record]) -> str:
 
 def _knowledge(record: Record) -> str:
     scope = "universal" if record.universal else "per-image"
-    return ", ".join([scope, *record.knowledge])
+    transfer = [f"from {record.surrogate}"] if record.surrogate else []
+    return ", ".join([scope, *record.knowledge, *transfer])
 
 
 def _evaluations(record: Record) -> str:

@@ -35,6 +35,13 @@ def run(
     perturbation: Annotated[
         Path | None, typer.Option(help="Replay this learnt perturbation instead of learning one.")
     ] = None,
+    surrogate: Annotated[
+        list[str] | None,
+        typer.Option(help="Craft on this victim instead (transfer); repeated, on an ensemble."),
+    ] = None,
+    surrogate_weights: Annotated[
+        list[Path] | None, typer.Option(help="Checkpoint of a surrogate, in the same order.")
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[bool, typer.Option(help="Run again even if the record exists.")] = False,
     ignore_gates: Annotated[
@@ -59,7 +66,18 @@ def run(
     from vbench.prepare import Choice
     from vbench.series import Series
 
-    choice = Choice(dataset, root, None, layout, height_width, weights, device, ignore_gates)
+    choice = Choice(
+        dataset,
+        root,
+        None,
+        layout,
+        height_width,
+        weights,
+        device,
+        ignore_gates,
+        tuple(surrogate or ()),
+        tuple(surrogate_weights or ()),
+    )
     series = Series(choice, threat, runs, force=force, quiet=quiet)
     records = series.execute(
         victim, attack, seed or [0], read_settings(settings or []), protocol or (), perturbation
