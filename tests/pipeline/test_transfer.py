@@ -1,0 +1,150 @@
+"""Attacks crafted on surrogates: what they see, what they cost the victim, what the record says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from vbench.attack_spec import build_attack
+from vbench.attacks.perturbation import Perturbation
+from vbench.errors import BadInput
+from vbench.prepare import Choice
+from vbench.reports.rows import tables
+from vbench.runner import Run
+from vbench.surrogate import Surrogate
+from vbench.threat import ThreatModel
+from vbench.types import Modality
+from vbench.victims.agw import AGW
+from vbench.victims.ddag import DDAG
+from vbench.workbench import Workbench
+
+EIGHT = ThreatModel("8/255")
+
+
+def untrained(cls=AGW, size=(64, 32), seed=5):
+    generator = torch.Generator().manual_seed(seed)
+    options = {**cls.THIN, "width": 0.125, "input_size": size}
+    return cls(num_classes=150, generator=generator, **options).eval()
+
+
+def over(small, *members):
+    victim = small.bench.victim
+    stands_in = Surrogate(members, victim.input_size, victim.resize_filter).eval()
+    return Workbench(small.bench.dataset, stands_in, small.cache / "images", True)
+
+
+def test_a_victim_as_its_own_surrogate_is_white_box(small):
+    attack = build_attack("metric_ifgsm")
+    white, _ = Run(small.bench, attack, EIGHT).execute(quiet=True)
+    transferred, _ = Run(small.bench, attack, EIGHT, source=over(small, small.bench.victim)).execute(
+        quiet=True
+    )
+    assert transferred.adversarial == white.adversarial
+    assert transferred.cost["evaluations_per_image"] == white.cost["evaluations_per_image"]
+    assert transferred.id != white.id
+    assert (transferred.surrogate, white.surrogate) == ("agw", "")
+
+
+def test_transfer_never_differentiates_the_victim(small):
+    source, seen = over(small, untrained(DDAG)), []
+    hook = small.bench.victim.register_forward_pre_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    try:
+        record, _ = Run(small.bench, build_attack("metric_ifgsm"), EIGHT, source=source).execute(quiet=True)
+    finally:
+        hook.remove()
+    assert seen and not any(seen)
+    assert record.config["surrogate"]["name"] == "ddag" == record.surrogate
+    assert record.cost["evaluations_per_image"] == 10
+    assert record.size["linf_levels"] == pytest.approx(8, abs=1e-3)
+
+
+def test_an_untrained_surrogate_is_weaker_than_white_box(small):
+    attack = build_attack("metric_ifgsm")
+    white, _ = Run(small.bench, attack, EIGHT).execute(quiet=True)
+    weak, _ = Run(small.bench, attack, EIGHT, source=over(small, untrained(DDAG))).execute(quiet=True)
+
+    def drop(record):
+        pairs = zip(record.clean, record.adversarial, strict=True)
+        return sum(before.map - after.map for before, after in pairs)
+
+    assert drop(weak) < 0.5 * drop(white)
+
+
+def test_a_universal_perturbation_is_learnt_on_the_surrogate_once(small):
+    attack = build_attack("uap[evaluations=640]")
+    source = over(small, untrained(DDAG))
+    run = Run(small.bench, attack, EIGHT, source=source)
+    _, learnt = run.execute(quiet=True)
+    assert learnt.provenance["victim"]["name"] == "ddag"
+    elsewhere = dataclasses.replace(run, bench=over(small, untrained(AGW, seed=9)))
+    assert run.fit_id() == elsewhere.fit_id() != Run(small.bench, attack, EIGHT).fit_id()
+
+
+def test_images_are_resized_for_a_surrogate_of_another_size_with_gradients(small):
+    member = untrained(AGW, size=(96, 48))
+    surrogate = Surrogate([member], (64, 32), "lanczos").eval()
+    image = torch.rand(2, 3, 64, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    output = surrogate(image, Modality.VISIBLE)
+    assert output.features["layer1"].shape[2:] == (48, 24)
+    (gradient,) = torch.autograd.grad(output.embedding.square().sum() + output.logits.sum(), image)
+    assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
+    assert surrogate.describe() == {"input_size": [64, 32], "resize": "bilinear, antialiased"}
+
+
+def test_an_ensemble_is_its_members_side_by_side(small):
+    members = [untrained(AGW), untrained(DDAG)]
+    ensemble = Surrogate(members, (64, 32), "lanczos").eval()
+    images = torch.rand(3, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = ensemble(images, Modality.INFRARED)
+        alone = [member(images, Modality.INFRARED) for member in members]
+    dots = found.embedding @ found.embedding.T
+    expected = sum(torch.nn.functional.normalize(one.embedding) @ one.embedding.T for one in alone)
+    torch.testing.assert_close(dots, expected)
+    torch.testing.assert_close(found.logits, (alone[0].logits + alone[1].logits) / 2)
+    assert ensemble.name == "agw+ddag" and ensemble.stages == ()
+    with pytest.raises(BadInput, match="needs feature maps"):
+        Run(small.bench, build_attack("fsam_uap"), EIGHT, source=over(small, *members)).check()
+
+
+def test_a_feature_level_attack_cannot_transfer(small):
+    with pytest.raises(BadInput, match="it cannot transfer"):
+        Run(
+            small.bench, build_attack("fsam_uap[level=feature]"), EIGHT, source=over(small, untrained())
+        ).check()
+
+
+def test_a_perturbation_of_another_size_is_resized_into_the_budget_and_said_so(small):
+    delta = torch.where(torch.rand(3, 96, 48, generator=torch.Generator().manual_seed(2)) < 0.5, -1.0, 1.0)
+    perturbation = Perturbation(delta * 8 / 255)
+    resized = perturbation.resized((64, 32), EIGHT)
+    assert resized.delta.shape == (3, 64, 32)
+    assert resized.delta.abs().max() <= 8 / 255 + 1e-7
+    flat = Perturbation(torch.full((3, 96, 48), 8 / 255)).resized((64, 32), EIGHT)
+    torch.testing.assert_close(flat.delta, torch.full((3, 64, 32), 8 / 255))
+    assert perturbation.resized((96, 48), EIGHT) is perturbation
+    record, _ = Run(small.bench, build_attack("uap"), EIGHT, perturbation=perturbation).execute(quiet=True)
+    assert any("from 96x48 to 64x32, bilinear" in warning for warning in record.warnings)
+    with pytest.raises(BadInput, match="cannot be resized"):
+        dataclasses.replace(perturbation, modules={"a": torch.ones(1)}).resized((64, 32), EIGHT)
+
+
+def test_tables_keep_white_box_and_transfer_apart(small):
+    attack = build_attack("noise")
+    records = [Run(small.bench, attack, EIGHT).execute(quiet=True)[0]]
+    records.append(
+        Run(small.bench, attack, EIGHT, source=over(small, untrained(DDAG))).execute(quiet=True)[0]
+    )
+    (rows,) = tables(records).values()
+    assert [row.knowledge for row in rows] == ["per-image", "per-image, from ddag"]
+
+
+def test_surrogates_need_weights_on_real_data_and_one_file_each(small, tmp_path):
+    choice = Choice("sysu", small.root, weights=small.weights, surrogates=("agw", "agw"))
+    both = dataclasses.replace(choice, surrogate_weights=(small.weights, small.weights))
+    assert both.source(small.bench, tmp_path, quiet=True).victim.name == "agw+agw"
+    short = dataclasses.replace(choice, surrogate_weights=(small.weights,))
+    with pytest.raises(BadInput, match="1 --surrogate-weights for 2 surrogates"):
+        short.source(small.bench, tmp_path, quiet=True)
