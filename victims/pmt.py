@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,7 @@ from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, StagedVictim
 from vbench.victims.triplet import batch_hard_triplet
 from vbench.victims.vision_transformer import VisionTransformer
+from vbench.victims.vit_pretrained import start_from_imagenet_vit
 
 _EMBEDDINGS = ("neck",)
 #: The authors' 6 of 24 epochs.
@@ -90,6 +91,7 @@ class PMT(StagedVictim):
     name: ClassVar[str] = "pmt"
     summary: ClassVar[str] = "single-stream ViT-B/16 with overlapping patches, BN neck"
     paper: ClassVar[str] = "Lu et al., Learning Progressive Modality-shared Transformers, AAAI 2023"
+    imagenet: ClassVar[str | None] = "vit_b_16"
     #: Options of the small network that trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {
         "patch": 6,
@@ -174,6 +176,10 @@ class PMT(StagedVictim):
         if not 0 <= value < 1:
             raise BadInput(f"{self.name}: {option} must lie in [0, 1), got {value}")
         return float(value)
+
+    def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
+        """Fill the transformer from a ViT-B/16 of timm or torchvision; positions are resized."""
+        start_from_imagenet_vit(self, state, where)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalised images."""

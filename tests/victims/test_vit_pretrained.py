@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionViT
 
 from vbench.errors import BadInput
@@ -117,3 +118,14 @@ def test_victim_without_a_transformer_is_refused():
     agw = AGW(num_classes=2, width=0.0625, blocks=(1, 1, 1, 1), small_stem=True, input_size=(32, 16))
     with pytest.raises(BadInput, match="no vision transformer"):
         start_from_imagenet_vit(agw, torchvision_vit().state_dict(), "vit.pth")
+
+
+def test_training_reaches_it_by_the_general_door(monkeypatch):
+    from vbench.victims.pretrained import start_from_imagenet
+
+    state = torchvision.models.vit_b_16(weights=None).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda url, **_: state)
+    pmt = PMT(num_classes=3)
+    start_from_imagenet(pmt, download=True)
+    stored = state["encoder.layers.encoder_layer_3.mlp.0.weight"]
+    assert torch.equal(pmt.trunk.blocks[3].expand.weight, stored)
