@@ -91,8 +91,8 @@ class DEEN(TwoStreamVictim):
     its mirror, not brought to unit length again. ``generator`` draws the starting weights; without one they
     come from a fixed seed.
 
-    Edits and features of the last stage hold the three versions' maps one after the other, along the
-    channels. Logits are the mean over the versions, which the identity loss trains alike with one classifier.
+    Edits and features of the last stage hold the versions' maps one after the other, along the channels.
+    Logits are the mean over the versions, which the identity loss trains alike.
     """
 
     name: ClassVar[str] = "deen"
@@ -241,12 +241,8 @@ class DEEN(TwoStreamVictim):
 
     def _training_map(self, batch: TrainBatch) -> Tensor:
         grey = exchange_channels(batch.visible, _GREY, batch.generator)
-        current = torch.cat(
-            [
-                self.run_stage("stem", self.prepare(images), modality)
-                for images, modality in ((grey, Modality.VISIBLE), (batch.infrared, Modality.INFRARED))
-            ]
-        )
+        pair = ((grey, Modality.VISIBLE), (batch.infrared, Modality.INFRARED))
+        current = torch.cat([self.run_stage("stem", self.prepare(images), which) for images, which in pair])
         for stage in self.stages[1:-1]:
             current = self.shared_stage(stage, current)
         expanded = self.expansion(current)

@@ -60,7 +60,7 @@ _FULL_RECIPE = Recipe(
 )
 #: Settings found for two CPU cores.
 _THIN_RECIPE = Recipe(
-    epochs=10,
+    epochs=8,
     identities=16,
     instances=2,
     optimizer="adamw",
