@@ -12,6 +12,10 @@ _BOUNIOT = (
 _UAP = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
 _CMPS = "Gong et al., Cross-Modality Perturbation Synergy Attack for Person Re-identification, NeurIPS 2024"
 _MUAP = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
+_MIS_RANKING = (
+    "Wang et al., Transferable, Controllable, and Inconspicuous Adversarial Attacks on Person "
+    "Re-identification With Deep Mis-Ranking, CVPR 2020"
+)
 _FSAM = "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
 
 ATTACKS: dict[str, tuple[str, str, str, str]] = {
@@ -91,6 +95,12 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         "vbench.attacks.muap:MUAP",
         "universal: lowers the average precision of whole lists, with total variation",
         _MUAP,
+        "universal",
+    ),
+    "mis_ranking": (
+        "vbench.attacks.mis_ranking:MisRanking",
+        "a generator learnt on training identities turns each image's ranking around",
+        _MIS_RANKING,
         "universal",
     ),
     "fsam_uap": (

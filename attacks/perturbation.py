@@ -15,11 +15,15 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from vbench.attacks.generator import generator_from
 from vbench.errors import BadInput
 from vbench.files import write_atomically
 from vbench.threat import ThreatModel
 
 _FORMAT = "vbench-perturbation/1"
+
+#: How the names of a generator's tensors begin among the modules.
+GENERATOR = "generator."
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Perturbation:
 
     ``delta``: 3 x H x W in [-eps, eps], added to images in [0, 1]. ``modules``: tensors of the attacker's
     feature modules by name, empty for a pixel-level attack; the attack that made them can turn them into
-    edits. ``provenance``: JSON-able (attack and its parameters, victim, data, protocol, eps, seed).
+    edits. Those named ``generator.*`` are the weights of a network whose output for an image is added to it
+    beside ``delta``: then the network is what is shared.
+    ``provenance``: JSON-able (attack and its parameters, victim, data, protocol, eps, seed).
     ``fit_log``: JSON-able numbers about the fit (gradient evaluations, share of active triples, ...).
     """
 
@@ -38,27 +44,37 @@ class Perturbation:
     fit_log: Mapping[str, Any] = field(default_factory=dict)
 
     def apply(self, images: Tensor) -> Tensor:
-        """Add the perturbation to N x 3 x H x W images and clip to [0, 1]."""
+        """Add the perturbation, a generator's included, to N x 3 x H x W images and clip to [0, 1]."""
         if images.shape[1:] != self.delta.shape:
             own, wanted = tuple(self.delta.shape[1:]), tuple(images.shape[2:])
             raise BadInput(f"the perturbation is for images of {own}, not {wanted}")
-        return (images + self.delta.to(images)).clamp(0.0, 1.0)
+        change = self.delta.to(images)
+        weights = {
+            name.removeprefix(GENERATOR): tensor.to(images)
+            for name, tensor in self.modules.items()
+            if name.startswith(GENERATOR)
+        }
+        if weights:
+            with torch.no_grad():
+                change = change + generator_from(weights)(images)
+        return (images + change).clamp(0.0, 1.0)
 
     def resized(self, size: tuple[int, int], threat: ThreatModel) -> Perturbation:
         """The perturbation for images of another size (H, W): bilinear, then back into the budget.
 
-        The same object where the size fits already. Raises BadInput for one with feature modules: they
-        belong to the victim they were learnt on.
+        The same object where the size fits already. A generator stays as it is and runs at the new size.
+        Raises BadInput for feature modules: they belong to the victim they were learnt on.
         """
         own = tuple(self.delta.shape[1:])
         if own == tuple(size):
             return self
-        if self.modules:
+        if any(not name.startswith(GENERATOR) for name in self.modules):
             raise BadInput(f"a perturbation with feature modules for images of {own} cannot be resized")
         delta = interpolate(self.delta[None], size, mode="bilinear", antialias=True)
         nothing = torch.full_like(delta, 0.5)
         delta = (threat.project(nothing, nothing + delta) - nothing)[0]
         how = f"from {own[0]}x{own[1]} to {size[0]}x{size[1]}, bilinear"
+        how += ", the generator unchanged" if self.modules else ""
         return replace(self, delta=delta).with_provenance(resized=how)
 
     def with_provenance(self, **facts: Any) -> Perturbation:

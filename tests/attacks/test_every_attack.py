@@ -20,6 +20,7 @@ UNIVERSAL = [
     "uap[loss=cross_entropy,evaluations=600,batch=12]",
     "cmps[evaluations=600,batch=6]",
     "muap[evaluations=600,batch=12]",
+    "mis_ranking[evaluations=240,batch=12,width=4,blocks=1]",
     "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all]",
     "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all,level=feature,modules=joint]",
 ]
