@@ -17,6 +17,8 @@ _MIS_RANKING = (
     "Re-identification With Deep Mis-Ranking, CVPR 2020"
 )
 _FSAM = "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
+_SQUARE = "Andriushchenko et al., Square Attack, ECCV 2020"
+_SIMBA = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
 
 ATTACKS: dict[str, tuple[str, str, str, str]] = {
     "noise": (
@@ -79,6 +81,18 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         _BOUNIOT,
         "per-image",
     ),
+    "square": (
+        "vbench.attacks.square:Square",
+        "black-box: random squares, guided by embeddings or ranking alone",
+        _SQUARE,
+        "per-image",
+    ),
+    "simba": (
+        "vbench.attacks.simba:SimBA",
+        "black-box: one frequency at a time, guided by embeddings or ranking alone",
+        _SIMBA,
+        "per-image",
+    ),
     "uap": (
         "vbench.attacks.uap:UAP",
         "universal: away from the nearest training prototypes, toward the farthest",
@@ -108,5 +122,18 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         "universal: frequency-spatial attention with the auxiliary quadruple adversarial loss",
         _FSAM,
         "universal",
+    ),
+}
+
+#: Libraries whose attacks are reached as ``prefix:NAME``: prefix -> (target, summary). The target is called
+#: with the name and returns the class.
+LIBRARIES: dict[str, tuple[str, str]] = {
+    "torchattacks": (
+        "vbench.attacks.library_torchattacks:attack",
+        "any L_inf or L2 attack of torchattacks on the identity classifier, by its class name",
+    ),
+    "art": (
+        "vbench.attacks.library_art:attack",
+        "any L_inf or L2 evasion attack of ART on the identity classifier, by its class name",
     ),
 }

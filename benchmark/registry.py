@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from vbench.attacks.catalogue import ATTACKS
+from vbench.attacks.catalogue import ATTACKS, LIBRARIES
 from vbench.errors import BadInput, unknown_name
 from vbench.victims.catalogue import VICTIMS
 
@@ -36,13 +36,17 @@ class Registry:
     """Classes of one kind by name.
 
     A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
-    points of installed distributions (group ``vbench.<kind>s``). ``package.module:Class`` and
-    ``./file.py:Class`` name a class directly.
+    points of installed distributions (group ``vbench.<kind>s``). ``library:Name`` is what the entry of that
+    library among ``libraries`` makes of the name. ``package.module:Class`` and ``./file.py:Class`` name a
+    class directly.
     """
 
-    def __init__(self, kind: str, base: str, builtins: Iterable[Entry]) -> None:
+    def __init__(
+        self, kind: str, base: str, builtins: Iterable[Entry], libraries: Iterable[Entry] = ()
+    ) -> None:
         self.kind = kind
         self._base = base
+        self._libraries = {entry.name: entry for entry in libraries}
         self._entries = {entry.name: entry for entry in builtins}
         self._classes: dict[str, type] = {}
 
@@ -80,12 +84,19 @@ class Registry:
             found[point.name] = Entry(point.name, point.value, f"plugin of {origin}", origin=origin)
         return list(found.values())
 
+    def libraries(self) -> list[Entry]:
+        """One entry for each library, named ``library:NAME``, without importing it."""
+        return [replace(entry, name=f"{prefix}:NAME") for prefix, entry in self._libraries.items()]
+
     def entry(self, name: str) -> Entry:
         """The entry of a name; an unknown one is :class:`BadInput` with the nearest name."""
         for entry in self.entries():
             if entry.name == name:
                 return entry
-        if ":" in name:
+        prefix, colon, _ = name.partition(":")
+        if colon and prefix in self._libraries:
+            return replace(self._libraries[prefix], name=name)
+        if colon:
             return Entry(name, name, "given by path", origin="path")
         raise unknown_name(self.kind, name, self.names())
 
@@ -106,6 +117,9 @@ class Registry:
 
     def _checked(self, entry: Entry) -> type:
         cls = import_target(entry.target, self.kind)
+        prefix, _, rest = entry.name.partition(":")
+        if prefix in self._libraries:
+            cls = cls(rest)
         base = import_target(self._base, self.kind)
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise BadInput(f"{self.kind} '{entry.name}': {entry.target} is not a subclass of {self._base}")
@@ -170,5 +184,12 @@ def _victims() -> Iterator[Entry]:
         yield Entry(name, facts.target, facts.summary, facts.paper, facts=columns)
 
 
-attacks = Registry("attack", "vbench.attacks.base:Attack", (Entry(n, *row) for n, row in ATTACKS.items()))
+def _libraries() -> Iterator[Entry]:
+    for name, (target, summary) in LIBRARIES.items():
+        yield Entry(name, target, summary, traits="per-image", origin=name)
+
+
+attacks = Registry(
+    "attack", "vbench.attacks.base:Attack", (Entry(n, *row) for n, row in ATTACKS.items()), _libraries()
+)
 victims = Registry("victim", "vbench.victims.base:Victim", _victims())

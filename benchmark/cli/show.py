@@ -36,7 +36,8 @@ def list_entries(
 
 
 def _attacks() -> str:
-    lines = [[e.name, e.traits, e.summary, e.paper, e.origin] for e in _registry("attacks").entries()]
+    rows = [*_registry("attacks").entries(), *_registry("attacks").libraries()]
+    lines = [[e.name, e.traits, e.summary, e.paper, e.origin] for e in rows]
     return tabulate(lines, ["name", "kind", "summary", "paper", "from"], maxcolwidths=[None, 14, 46, 46])
 
 
