@@ -18,7 +18,8 @@ def check_length(length: int, owner: str) -> None:
 def gaussian_line(length: int) -> Tensor:
     """One-dimensional Gaussian of ``length`` (odd) values that sum to one, three deviations to each end.
 
-    float64; the square kernel of the paper is its outer product with itself.
+    float64; the square kernel of the paper is its outer product with itself. Three values are nearly none:
+    the middle one keeps 0.98.
     """
     if length == 1:
         return torch.ones(1, dtype=torch.float64)
