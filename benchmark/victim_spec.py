@@ -36,8 +36,13 @@ def expand(specs: Sequence[str]) -> list[VictimSpec]:
 
     Raises :class:`BadInput` for unknown names and options (nearest name) and for values that do not fit.
     """
+    return [read_victim(text) for text in names(specs)]
+
+
+def names(specs: Sequence[str]) -> list[str]:
+    """The texts with ``all`` replaced by every known victim, in order, without repeats."""
     texts = [text for spec in specs for text in (victims.names() if spec == "all" else [spec])]
-    return [read_victim(text) for text in dict.fromkeys(texts)]
+    return list(dict.fromkeys(texts))
 
 
 def read_victim(text: str) -> VictimSpec:

@@ -44,7 +44,8 @@ def to_frame(records: Sequence[Record]) -> pd.DataFrame:
         threat, data = record.config["threat"], record.config["dataset"]
         line: dict[str, object] = {
             "id": record.id,
-            "victim": record.config["victim"]["name"],
+            "victim": record.victim_label or record.config["victim"]["name"],
+            "surrogate": record.surrogate,
             "weights": record.config["victim"]["weights"],
             "attack": record.label,
             "level": record.level,
