@@ -21,7 +21,11 @@ from vbench.victims.base import Edits, Victim, frozen
 
 @dataclass(frozen=True)
 class Gallery:
-    """What an attack that declares ``gallery`` knowledge may see: clean embeddings (G x D) and ids (G)."""
+    """What an attack that declares ``gallery`` knowledge may see: the other side of the ranking.
+
+    ``embeddings``: G x D, clean, and ``ids``: G, of what the attacked images are ranked against (of the
+    queries, where gallery images are attacked); ``query_ids``: identities of the attacked images.
+    """
 
     embeddings: Tensor
     ids: Tensor

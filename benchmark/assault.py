@@ -11,7 +11,7 @@ from torch import Tensor
 from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.embed import BATCH, refuse_non_finite, to_images
-from vbench.errors import BadInput, VbenchError
+from vbench.errors import VbenchError
 from vbench.meter import Meter
 from vbench.progress import track
 from vbench.similarity import PerturbationSize
@@ -107,11 +107,9 @@ def _craft(
 
 
 def _gallery(bench: Workbench, side: Side, rows: slice) -> Gallery:
-    if side is not Side.QUERY:
-        raise BadInput("gallery knowledge means knowing what a query is ranked against: use --side query")
-    found = bench.clean[Side.GALLERY].embeddings
-    ids, query_ids = bench.ids(Side.GALLERY), bench.ids(Side.QUERY)[rows]
-    return Gallery(found, ids.to(found.device), query_ids.to(found.device))
+    other = Side.GALLERY if side is Side.QUERY else Side.QUERY
+    found = bench.clean[other].embeddings
+    return Gallery(found, bench.ids(other).to(found.device), bench.ids(side)[rows].to(found.device))
 
 
 def _enforced(threat: ThreatModel, clean: Tensor, adversarial: Tensor, attack: Attack) -> Tensor:

@@ -189,3 +189,14 @@ def test_an_attack_that_oversteps_is_held_to_the_budget(small):
 
     record, _ = Run(small.bench, Greedy(), ThreatModel("8/255")).execute(quiet=True)
     assert record.size["linf_levels"] == pytest.approx(8, abs=1e-3)
+
+
+def test_the_original_metric_attack_breaks_the_gallery_it_knows_the_queries_of(small):
+    threat = ThreatModel("5/255", side="gallery")
+    found = {
+        spec: Run(small.bench, build_attack(spec), threat).execute(quiet=True)[0]
+        for spec in ("noise", "metric_ifgsm[preset=original]")
+    }
+    rank1 = {spec: record.mean("adversarial", "r1") for spec, record in found.items()}
+    assert rank1["metric_ifgsm[preset=original]"] < 0.5 * rank1["noise"]
+    assert found["metric_ifgsm[preset=original]"].knowledge == ["gallery"]
