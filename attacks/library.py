@@ -43,8 +43,8 @@ class Rule:
     """What must be known about a library's attack to run it.
 
     ``norms`` it works in; those that search the smallest change and know no eps are brought into the budget
-    afterwards. ``whole``: settings under which it draws nothing at random and no image depends on its
-    batch, None when there are none. ``gradients``: whether it uses them. ``square``: norms in which it
+    afterwards. ``whole``: settings under which no image depends on chance or on its batch, None when there
+    are none. ``gradients``: whether it uses them. ``square``: norms in which it
     supposes square images. ``defaults``: where the library's own cannot work on upright images.
     ``package``: one that it imports and that its library does not install.
     """

@@ -31,7 +31,7 @@ _DATA = "it learns one perturbation from training data; use the attack 'uap'"
 _GUIDE = "it needs a guide image for every image; use the attack 'metric_ifgsm'"
 _TABLE = "it attacks tables, trees or Gaussian processes, not images"
 
-_STEPS = Rule(_BOTH, whole={"num_random_init": 0})
+_STEPS = Rule(_BOTH, whole={"num_random_init": 0, "random_eps": False})
 
 RULES: dict[str, Rule | str] = {
     "AdversarialPatch": _PATCH,
@@ -53,14 +53,14 @@ RULES: dict[str, Rule | str] = {
     "DecisionTreeAttack": _TABLE,
     "DeepFool": Rule(_L2),
     "ElasticNet": Rule(_L2),
-    "FastGradientMethod": _STEPS,
+    "FastGradientMethod": Rule(_BOTH, whole={"num_random_init": 0}),
     "FeatureAdversariesNumpy": _GUIDE,
     "FeatureAdversariesPyTorch": _GUIDE,
     "FeatureAdversariesTensorFlowV2": _OTHER,
     "FrameSaliencyAttack": _VIDEO,
     "GRAPHITEBlackbox": _PATCH,
     "GRAPHITEWhiteboxPyTorch": _PATCH,
-    "GeoDA": Rule(_BOTH, gradients=False, square=_BOTH),
+    "GeoDA": "it supposes square images and a NumPy below 2",
     "HighConfidenceLowUncertainty": _TABLE,
     "HopSkipJump": Rule(_BOTH, gradients=False),
     "ImperceptibleASR": _SOUND,
