@@ -37,7 +37,8 @@ class MUAP(UniversalAttack):
 
     Of the published method this leaves out the rescaling that pushes most pixels to the bound after an
     epoch: signed steps get them there. The default bins, weight, momentum and step are those in use there,
-    the step as a share of eps.
+    the step as a share of eps. On small or noisy images that weight lets the total variation decide the
+    signs and the ranking hardly suffers; ``smooth=0`` is the list-wise loss alone.
     """
 
     name: ClassVar[str] = "muap"
