@@ -69,7 +69,7 @@ class Attack(ABC):
     paper: ClassVar[str] = ""
     #: One perturbation for every image, learnt on training identities.
     universal: ClassVar[bool]
-    #: What the victim must offer: "gradients", "logits", "stages".
+    #: What the victim must offer: "gradients", "logits", "stages", "embeddings" (all that a black box sees).
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     #: Norms the attack can work in.
     norms: ClassVar[frozenset[str]] = frozenset({"linf"})

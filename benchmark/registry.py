@@ -108,9 +108,11 @@ class Registry:
         return self._classes[name]
 
     def describe(self, name: str) -> Entry:
-        """The entry of a name with summary and paper read from the class itself."""
+        """The entry of a name; of a plugin with summary and paper read from the class itself."""
         cls = self.load(name)
         entry = self.entry(name)
+        if entry.origin == "vbench":
+            return entry
         return replace(
             entry, summary=getattr(cls, "summary", entry.summary), paper=getattr(cls, "paper", entry.paper)
         )

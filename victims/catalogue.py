@@ -32,16 +32,6 @@ VICTIMS: dict[str, VictimFacts] = {
         input_size=(288, 144),
         embedding=2048,
     ),
-    "pmt": VictimFacts(
-        target="vbench.victims.pmt:PMT",
-        summary="single-stream ViT-B/16 with overlapping patches and a BN neck",
-        paper="Lu et al., Learning Progressive Modality-shared Transformers for Effective "
-        "Visible-Infrared Person Re-identification, AAAI 2023",
-        year=2023,
-        parameters=86.1,
-        input_size=(256, 128),
-        embedding=768,
-    ),
     "caj": VictimFacts(
         target="vbench.victims.caj:CAJ",
         summary="AGW's network trained with channel exchange and a squared triplet loss",
@@ -59,26 +49,6 @@ VICTIMS: dict[str, VictimFacts] = {
         year=2020,
         parameters=41.9,
         input_size=(288, 144),
-        embedding=2048,
-    ),
-    "mpanet": VictimFacts(
-        target="vbench.victims.mpanet:MPANet",
-        summary="single-stream ResNet-50 with modality alleviation and pattern masks",
-        paper="Wu et al., Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification, "
-        "CVPR 2021",
-        year=2021,
-        parameters=52.5,
-        input_size=(384, 128),
-        embedding=14336,
-    ),
-    "mrcn": VictimFacts(
-        target="vbench.victims.mrcn:MRCN",
-        summary="two-stream ResNet-50 with instance normalisation, restitution and compensation",
-        paper="Zhang et al., MRCN: A Novel Modality Restitution and Compensation Network for "
-        "Visible-Infrared Person Re-identification, AAAI 2023",
-        year=2023,
-        parameters=24.4,
-        input_size=(384, 192),
         embedding=2048,
     ),
     "mmn": VictimFacts(
@@ -100,5 +70,35 @@ VICTIMS: dict[str, VictimFacts] = {
         parameters=42.0,
         input_size=(384, 144),
         embedding=12288,
+    ),
+    "mpanet": VictimFacts(
+        target="vbench.victims.mpanet:MPANet",
+        summary="single-stream ResNet-50 with modality alleviation and pattern masks",
+        paper="Wu et al., Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification, "
+        "CVPR 2021",
+        year=2021,
+        parameters=52.5,
+        input_size=(384, 128),
+        embedding=14336,
+    ),
+    "pmt": VictimFacts(
+        target="vbench.victims.pmt:PMT",
+        summary="single-stream ViT-B/16 with overlapping patches and a BN neck",
+        paper="Lu et al., Learning Progressive Modality-shared Transformers for Effective "
+        "Visible-Infrared Person Re-identification, AAAI 2023",
+        year=2023,
+        parameters=86.1,
+        input_size=(256, 128),
+        embedding=768,
+    ),
+    "mrcn": VictimFacts(
+        target="vbench.victims.mrcn:MRCN",
+        summary="two-stream ResNet-50 with instance normalisation, restitution and compensation",
+        paper="Zhang et al., MRCN: A Novel Modality Restitution and Compensation Network for "
+        "Visible-Infrared Person Re-identification, AAAI 2023",
+        year=2023,
+        parameters=24.4,
+        input_size=(384, 192),
+        embedding=2048,
     ),
 }
