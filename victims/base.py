@@ -33,7 +33,7 @@ class VictimOutput:
 
     embedding: Tensor
     logits: Tensor | None = None
-    features: dict[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
     parts: dict[str, Tensor] = field(default_factory=dict)
 
 

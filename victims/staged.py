@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,37 @@ from vbench.victims.base import Edits, Victim, VictimOutput
 from vbench.victims.l2_norm import l2_normalise
 
 Parts = dict[str, Tensor]
+
+
+class StageMaps(Mapping[str, Tensor]):
+    """Stage name -> N x C x h x w map, each made when it is first asked for.
+
+    Stacking versions copies a map, and most callers of a victim never look at one.
+    """
+
+    def __init__(self, to_map: Callable[[Tensor], Tensor]) -> None:
+        self._to_map = to_map
+        self._outputs: dict[str, Tensor] = {}
+        self._maps: dict[str, Tensor] = {}
+
+    def add(self, stage: str, output: Tensor) -> None:
+        """Keep a stage's output, in the layout the network works on."""
+        self._outputs[stage] = output
+
+    def replace(self, stage: str, edited: Tensor) -> None:
+        """Put an edited map in place of the one of ``stage``."""
+        self._maps[stage] = edited
+
+    def __getitem__(self, stage: str) -> Tensor:
+        if stage not in self._maps:
+            self._maps[stage] = self._to_map(self._outputs[stage])
+        return self._maps[stage]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs)
+
+    def __len__(self) -> int:
+        return len(self._outputs)
 
 
 class StagedVictim(Victim):
@@ -80,15 +111,16 @@ class StagedVictim(Victim):
 
     def _once(
         self, images: Tensor, modality: Modality, edits: Edits
-    ) -> tuple[Parts, Tensor | None, dict[str, Tensor]]:
+    ) -> tuple[Parts, Tensor | None, StageMaps]:
         count = len(images)
-        current, features = self.prepare(images), {}
+        current, features = self.prepare(images), StageMaps(lambda output: self.to_map(output, count))
         for stage in self.stages:
             current = self.run_stage(stage, current, modality)
-            features[stage] = self.to_map(current, count)
+            features.add(stage, current)
             if stage in edits:
-                features[stage] = self._edited(stage, features[stage], edits)
-                current = self.from_map(features[stage], current)
+                edited = self._edited(stage, features[stage], edits)
+                features.replace(stage, edited)
+                current = self.from_map(edited, current)
         return *self.head(current, count), features
 
     def _edited(self, stage: str, features: Tensor, edits: Edits) -> Tensor:
