@@ -23,8 +23,9 @@ class BlackBoxAttack(PerImageAttack):
     ``feedback`` "embedding": the attacker sees the embedding of what it submits and raises its distance to
     the clean one. "ranking": it sees the first ``shown`` gallery images in their order, neither distances
     nor identities, and lowers how much of the clean list is still there, after the relevance of QAIR (Li et
-    al., CVPR 2021; the discount is ours). That is gallery knowledge: it needs the query side. What the clean
-    image itself yields is known beforehand and not counted.
+    al., CVPR 2021; the discount is ours). That is gallery knowledge; where gallery images are
+    attacked, the list is one of queries. What the clean image itself yields is known beforehand and not
+    counted.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})

@@ -15,13 +15,12 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training_view import ModalityView, TrainingView
 from vbench.attacks.universal import learn_delta, updates_for
 from vbench.errors import BadInput
+from vbench.grey import grey_images
 from vbench.parameters import param
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 from vbench.victims.base import Victim
 
-#: Weights of red, green and blue in a grey image (ITU-R BT.601, equation 2 of the paper).
-_LUMA = (0.299, 0.587, 0.114)
 _CHUNK = 64
 
 
@@ -154,12 +153,6 @@ class Triplets:
         away = _distance(embedding, push[rows], similarity)
         toward = _distance(embedding, pull[farthest], similarity)
         return (toward - away + self.margin).clamp_min(0)
-
-
-def grey_images(images: Tensor) -> Tensor:
-    """N x 3 x H x W images with every channel replaced by the weighted sum of the three (equation 3)."""
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-    return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
 def _distance(a: Tensor, b: Tensor, similarity: str) -> Tensor:

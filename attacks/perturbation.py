@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from vbench.attacks.generator import generator_from
 from vbench.errors import BadInput
 from vbench.files import write_atomically
+from vbench.resize import RESIZE_POLICY, resize
 from vbench.threat import ThreatModel
 
 _FORMAT = "vbench-perturbation/1"
@@ -70,10 +70,10 @@ class Perturbation:
             return self
         if any(not name.startswith(GENERATOR) for name in self.modules):
             raise BadInput(f"a perturbation with feature modules for images of {own} cannot be resized")
-        delta = interpolate(self.delta[None], size, mode="bilinear", antialias=True)
+        delta = resize(self.delta[None], size)
         nothing = torch.full_like(delta, 0.5)
         delta = (threat.project(nothing, nothing + delta) - nothing)[0]
-        how = f"from {own[0]}x{own[1]} to {size[0]}x{size[1]}, bilinear"
+        how = f"from {own[0]}x{own[1]} to {size[0]}x{size[1]}, {RESIZE_POLICY}"
         how += ", the generator unchanged" if self.modules else ""
         return replace(self, delta=delta).with_provenance(resized=how)
 

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
+from vbench.resize import RESIZE_POLICY, resize
 from vbench.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
-
-#: How images reach a surrogate of another input size; stands in every record of a transfer attack.
-RESIZE_POLICY = "bilinear, antialiased"
 
 
 class Surrogate(Victim):
@@ -45,7 +43,7 @@ class Surrogate(Victim):
         """Embed N x 3 x H x W images in [0, 1] of ``input_size``."""
         self.check_images(images)
         edits = self.check_edits(edits)
-        outputs = [member(_resized(images, member.input_size), modality, edits) for member in self.members]
+        outputs = [member(_at_size_of(member, images), modality, edits) for member in self.members]
         if len(outputs) == 1:
             return outputs[0]
         embedding = torch.cat([normalize(output.embedding, dim=1) for output in outputs], dim=1)
@@ -59,7 +57,6 @@ class Surrogate(Victim):
         return {"input_size": list(self.input_size), "resize": RESIZE_POLICY}
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(images.shape[2:]) == tuple(size):
-        return images
-    return interpolate(images, size, mode="bilinear", antialias=True).clamp(0.0, 1.0)
+def _at_size_of(member: Victim, images: Tensor) -> Tensor:
+    resized = resize(images, member.input_size)
+    return resized if resized is images else resized.clamp(0.0, 1.0)

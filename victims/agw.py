@@ -15,6 +15,7 @@ from vbench.victims.neck import bn_neck
 from vbench.victims.non_local import NonLocal
 from vbench.victims.pooling import gem_pool
 from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts
 from vbench.victims.triplet import weighted_regularised_triplet
@@ -30,37 +31,6 @@ from vbench.victims.two_stream import (
 _NON_LOCAL_BLOCKS = {"layer2": 2, "layer3": 3}
 _EMBEDDINGS = ("neck", "pooled")
 
-_FULL_RECIPE = Recipe(
-    epochs=81,
-    identities=8,
-    instances=4,
-    optimizer="sgd",
-    learning_rate=0.1,
-    weight_decay=5e-4,
-    schedule="step",
-    warmup_epochs=10,
-    milestones=(20, 50),
-    head=("neck", "classifier"),
-    trunk_rate=0.1,
-    padding=10,
-)
-#: Settings found for two CPU cores.
-_THIN_RECIPE = Recipe(
-    epochs=20,
-    identities=16,
-    instances=2,
-    optimizer="adamw",
-    learning_rate=1e-2,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup_epochs=4,
-    label_smoothing=0.1,
-    padding=2,
-    erasing=0.3,
-    erasing_area=(0.02, 0.1),
-    validation=0.05,
-)
-
 
 class AGW(TwoStreamVictim):
     """The AGW baseline of Ye et al., TPAMI 2021, as released for VIReID.
@@ -75,13 +45,7 @@ class AGW(TwoStreamVictim):
     summary: ClassVar[str] = "two-stream ResNet-50, non-local blocks, GeM pooling, BN neck"
     paper: ClassVar[str] = "Ye et al., Deep Learning for Person Re-identification, TPAMI 2021"
     #: Options of the small network that trains in two minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = {
-        "width": 0.25,
-        "blocks": (1, 1, 1, 1),
-        "block": "basic",
-        "small_stem": True,
-        "input_size": (64, 32),
-    }
+    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
@@ -165,4 +129,4 @@ class AGW(TwoStreamVictim):
 
     def recipe(self) -> Recipe:
         """The published settings at full width, settings found for two CPU cores otherwise."""
-        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
+        return PUBLISHED_TWO_STREAM if self.width >= 1 else THIN_RESIDUAL

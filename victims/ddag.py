@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from vbench.victims.l2_norm import l2_normalise
 from vbench.victims.neck import bn_neck
 from vbench.victims.part_attention import PartAttention
 from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts
 from vbench.victims.triplet import batch_hard_triplet
@@ -26,38 +28,9 @@ from vbench.victims.two_stream import TRUNK_RENAMES, TRUNK_TWINS, TwoStreamTrunk
 _EMBEDDINGS = ("attention", "neck")
 _MARGIN = 0.3
 
-_FULL_RECIPE = Recipe(
-    epochs=81,
-    identities=8,
-    instances=4,
-    optimizer="sgd",
-    learning_rate=0.1,
-    weight_decay=5e-4,
-    schedule="step",
-    warmup_epochs=10,
-    milestones=(20, 50),
-    head=("neck", "classifier", "part_attention", "graph"),
-    trunk_rate=0.1,
-    padding=10,
-)
+_FULL_RECIPE = replace(PUBLISHED_TWO_STREAM, head=("neck", "classifier", "part_attention", "graph"))
 #: Settings found for two CPU cores; at the rate of the rest the graph would stay at chance.
-_THIN_RECIPE = Recipe(
-    epochs=20,
-    identities=16,
-    instances=2,
-    optimizer="adamw",
-    learning_rate=3e-3,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup_epochs=4,
-    head=("graph",),
-    trunk_rate=10 / 3,
-    label_smoothing=0.1,
-    padding=2,
-    erasing=0.3,
-    erasing_area=(0.02, 0.1),
-    validation=0.05,
-)
+_THIN_RECIPE = replace(THIN_RESIDUAL, learning_rate=3e-3, head=("graph",), trunk_rate=10 / 3)
 
 
 class DDAG(TwoStreamVictim):
@@ -75,14 +48,7 @@ class DDAG(TwoStreamVictim):
     summary: ClassVar[str] = "two-stream ResNet-50, part attention, graph attention in training"
     paper: ClassVar[str] = "Ye et al., Dynamic Dual-Attentive Aggregation Learning, ECCV 2020"
     #: Options of the small network that trains in two minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = {
-        "width": 0.25,
-        "blocks": (1, 1, 1, 1),
-        "block": "basic",
-        "small_stem": True,
-        "input_size": (64, 32),
-        "graph_width": 32,
-    }
+    THIN: ClassVar[dict[str, Any]] = {**THIN_RESIDUAL_OPTIONS, "graph_width": 32}
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,

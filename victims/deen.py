@@ -21,6 +21,7 @@ from vbench.victims.initialise import build_then_initialise
 from vbench.victims.l2_norm import l2_normalise
 from vbench.victims.neck import bn_neck
 from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, weighted_concatenation
 from vbench.victims.triplet import batch_hard_triplet
@@ -44,38 +45,16 @@ _DROPOUT = 0.01
 _GREY = (0, 0, 0, 1, 1)
 
 #: The authors' "step" of 0.001 from epoch 120 is never reached: their condition for epoch 80 comes first.
-_FULL_RECIPE = Recipe(
+_FULL_RECIPE = replace(
+    PUBLISHED_TWO_STREAM,
     epochs=151,
     identities=6,
-    instances=4,
-    optimizer="sgd",
-    learning_rate=0.1,
-    weight_decay=5e-4,
-    schedule="step",
-    warmup_epochs=10,
     milestones=(20, 80),
-    head=("neck", "classifier"),
-    trunk_rate=0.1,
-    padding=10,
     erasing=0.5,
     erasing_area=(0.2, 0.8),
 )
 #: Settings found for two CPU cores.
-_THIN_RECIPE = Recipe(
-    epochs=14,
-    identities=16,
-    instances=2,
-    optimizer="adamw",
-    learning_rate=1e-2,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup_epochs=3,
-    label_smoothing=0.1,
-    padding=2,
-    erasing=0.3,
-    erasing_area=(0.02, 0.1),
-    validation=0.05,
-)
+_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=14, warmup_epochs=3)
 
 
 class DEEN(TwoStreamVictim):
@@ -100,13 +79,7 @@ class DEEN(TwoStreamVictim):
     paper: ClassVar[str] = "Zhang and Wang, Diverse Embedding Expansion Network, CVPR 2023"
     similarity = "dot"
     #: Options of the small network that trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = {
-        "width": 0.25,
-        "blocks": (1, 1, 1, 1),
-        "block": "basic",
-        "small_stem": True,
-        "input_size": (64, 32),
-    }
+    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,

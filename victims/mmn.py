@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from vbench.victims.l2_norm import l2_normalise
 from vbench.victims.middle_modality import MiddleModality
 from vbench.victims.neck import bn_neck
 from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts
 from vbench.victims.triplet import batch_hard_triplet
@@ -42,38 +44,11 @@ _STRIPES = 4
 _MARGIN = 0.3
 _CONSISTENCY_WEIGHT = 0.2
 
-_FULL_RECIPE = Recipe(
-    epochs=81,
-    identities=4,
-    instances=4,
-    optimizer="sgd",
-    learning_rate=0.1,
-    weight_decay=5e-4,
-    schedule="step",
-    warmup_epochs=10,
-    milestones=(20, 50),
-    head=("necks", "classifiers"),
-    trunk_rate=0.1,
-    padding=10,
-    erasing=0.5,
-    erasing_area=(0.02, 0.4),
+_FULL_RECIPE = replace(
+    PUBLISHED_TWO_STREAM, identities=4, head=("necks", "classifiers"), erasing=0.5, erasing_area=(0.02, 0.4)
 )
 #: Settings found for two CPU cores.
-_THIN_RECIPE = Recipe(
-    epochs=8,
-    identities=16,
-    instances=2,
-    optimizer="adamw",
-    learning_rate=1e-2,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup_epochs=3,
-    label_smoothing=0.1,
-    padding=2,
-    erasing=0.3,
-    erasing_area=(0.02, 0.1),
-    validation=0.05,
-)
+_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=8, warmup_epochs=3)
 
 
 class MMN(TwoStreamVictim):
@@ -97,13 +72,7 @@ class MMN(TwoStreamVictim):
     summary: ClassVar[str] = "two-stream ResNet-50, generated middle modality, four stripes"
     paper: ClassVar[str] = "Zhang et al., Towards a Unified Middle Modality Learning, ACM MM 2021"
     #: Options of the small network that trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = {
-        "width": 0.25,
-        "blocks": (1, 1, 1, 1),
-        "block": "basic",
-        "small_stem": True,
-        "input_size": (64, 32),
-    }
+    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,

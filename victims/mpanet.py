@@ -21,6 +21,7 @@ from vbench.victims.normalise import Normalise
 from vbench.victims.pattern_parts import PatternParts, mask_overlap, masked_vectors
 from vbench.victims.pretrained import fill_residual
 from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.recipes import THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.residual import ResidualStages
 from vbench.victims.staged import Parts, StagedVictim
@@ -57,21 +58,7 @@ _FULL_RECIPE = Recipe(
 )
 _REGDB_RECIPE = replace(_FULL_RECIPE, identities=12, instances=5, milestones=(110,))
 #: Settings found for two CPU cores.
-_THIN_RECIPE = Recipe(
-    epochs=16,
-    identities=16,
-    instances=2,
-    optimizer="adamw",
-    learning_rate=1e-2,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup_epochs=3,
-    label_smoothing=0.1,
-    padding=2,
-    erasing=0.3,
-    erasing_area=(0.02, 0.1),
-    validation=0.05,
-)
+_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
 
 class MPANet(StagedVictim):
@@ -92,13 +79,7 @@ class MPANet(StagedVictim):
     resize_filter: ClassVar[str] = "bilinear"
     imagenet: ClassVar[str | None] = "resnet50"
     #: Options of the small network that trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = {
-        "width": 0.25,
-        "blocks": (1, 1, 1, 1),
-        "block": "basic",
-        "small_stem": True,
-        "input_size": (64, 32),
-    }
+    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
             (r"^trunk\.stem\.", "backbone."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from vbench.victims.l2_norm import l2_normalise
 from vbench.victims.modality_restitution import Disentangled, ModalityRestitution, Pair
 from vbench.victims.neck import bn_neck
 from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
 from vbench.victims.staged import Parts
 from vbench.victims.triplet import batch_hard_triplet
 from vbench.victims.two_stream import TwoStreamTrunk, TwoStreamVictim
@@ -26,38 +28,15 @@ _PLACES = ("stem", "layer1", "layer2", "layer3")
 _MARGIN = 0.3
 
 #: The same authors' public settings for MMN, as MRCN's code is not public.
-_FULL_RECIPE = Recipe(
-    epochs=81,
+_FULL_RECIPE = replace(
+    PUBLISHED_TWO_STREAM,
     identities=4,
-    instances=4,
-    optimizer="sgd",
-    learning_rate=0.1,
-    weight_decay=5e-4,
-    schedule="step",
-    warmup_epochs=10,
-    milestones=(20, 50),
     head=("restitution", "neck", "classifier"),
-    trunk_rate=0.1,
-    padding=10,
     erasing=0.5,
     erasing_area=(0.02, 0.4),
 )
 #: Settings found for two CPU cores.
-_THIN_RECIPE = Recipe(
-    epochs=16,
-    identities=16,
-    instances=2,
-    optimizer="adamw",
-    learning_rate=1e-2,
-    weight_decay=5e-4,
-    schedule="cosine",
-    warmup_epochs=3,
-    label_smoothing=0.1,
-    padding=2,
-    erasing=0.3,
-    erasing_area=(0.02, 0.1),
-    validation=0.05,
-)
+_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
 
 class MRCN(TwoStreamVictim):
@@ -84,13 +63,7 @@ class MRCN(TwoStreamVictim):
     summary: ClassVar[str] = "two-stream ResNet-50, instance normalisation with restitution, BN neck"
     paper: ClassVar[str] = "Zhang et al., MRCN, AAAI 2023"
     #: Options of the small network that trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = {
-        "width": 0.25,
-        "blocks": (1, 1, 1, 1),
-        "block": "basic",
-        "small_stem": True,
-        "input_size": (64, 32),
-    }
+    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
 
     def __init__(
         self,

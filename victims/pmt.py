@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.errors import BadInput
+from vbench.grey import grey_images
 from vbench.types import Modality
 from vbench.victims.discriminative_center import discriminative_center
 from vbench.victims.dropping import generator_on
@@ -32,8 +33,6 @@ _PROGRESSIVE_SHARE = 0.25
 _MARGIN = 0.1
 _ENHANCEMENT_WEIGHT = 0.5
 _CENTER_WEIGHT = 0.5
-#: Luma of ITU-R BT.601, as Pillow's conversion to grey.
-_LUMA = (0.299, 0.587, 0.114)
 _FULL_WIDTH = 768
 
 _FULL_RECIPE = Recipe(
@@ -216,7 +215,7 @@ class PMT(StagedVictim):
         loss are added (zero before).
         """
         grey = batch.epoch < _PROGRESSIVE_SHARE * batch.epochs
-        visible = _grey(batch.visible) if grey else batch.visible
+        visible = grey_images(batch.visible) if grey else batch.visible
         images = torch.cat((visible, jitter_or_blur(batch.infrared, batch.generator)))
         vectors = self.trunk(self.prepare(images), generator_on(images.device, batch.generator))
         logits = self.classifier(self.neck(vectors))
@@ -241,8 +240,3 @@ def _metric_losses(vectors: Tensor, labels: Tensor, within: bool) -> dict[str, T
         "enhancement": _ENHANCEMENT_WEIGHT * modality_enhancement(*vectors.chunk(2), labels),
         "center": _CENTER_WEIGHT * discriminative_center(vectors, both),
     }
-
-
-def _grey(images: Tensor) -> Tensor:
-    weights = images.new_tensor(_LUMA)[:, None, None]
-    return (images * weights).sum(dim=1, keepdim=True).expand_as(images)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.errors import BadInput
+from vbench.victims.widen import widen
 
 
 def weighted_regularised_triplet(vectors: Tensor, labels: Tensor) -> Tensor:
@@ -48,9 +49,7 @@ def batch_hard_triplet(vectors: Tensor, labels: Tensor, margin: float = 0.3) -> 
 
 def euclidean(a: Tensor, b: Tensor) -> Tensor:
     """N x M Euclidean distances in float32 or wider, with a zero gradient where two vectors coincide."""
-    if a.dtype in (torch.float16, torch.bfloat16):
-        a, b = a.float(), b.float()
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(widen(a), widen(b), compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _weighted_gap(vectors: Tensor, labels: Tensor) -> Tensor:
