@@ -37,8 +37,10 @@ class Context:
     """What the threat model lets a per-image attack know about its N images, and nothing else.
 
     ``seeds``: N integers, one an image, so that chance depends on neither batch size nor order.
-    ``clean``: N x D clean embeddings. ``prototypes``: per modality, C x D training-set centroids; present
-    when the attack declares ``training`` knowledge. ``gallery``: present when it declares ``gallery``.
+    ``clean``: N x D clean embeddings; ``predictions``: N classes that the victim's classifier gives the clean
+    images, None where it has none or was not asked. ``prototypes``: per modality, C x D training-set
+    centroids; present when the attack declares ``training`` knowledge. ``gallery``: present when it declares
+    ``gallery``.
     """
 
     threat: ThreatModel
@@ -46,15 +48,15 @@ class Context:
     clean: Tensor
     prototypes: Mapping[Modality, Tensor] = field(default_factory=dict)
     gallery: Gallery | None = None
+    predictions: Tensor | None = None
 
     def uniform(self, images: Tensor, scale: float = 1.0) -> Tensor:
         """Noise like ``images``, uniform in [-scale * eps, scale * eps], from each image's own seed."""
-        draws = []
-        for seed in self.seeds:
-            generator = torch.Generator().manual_seed(seed)
-            draws.append(torch.rand(images.shape[1:], generator=generator, dtype=torch.float64))
-        noise = (torch.stack(draws) * 2 - 1).to(images)
-        return noise * (self.threat.epsilon * scale)
+        draws = torch.empty(images.shape, dtype=torch.float64)
+        generator = torch.Generator()
+        for row, seed in zip(draws, self.seeds, strict=True):
+            torch.rand(row.shape, generator=generator.manual_seed(seed), dtype=torch.float64, out=row)
+        return draws.mul_(2).sub_(1).to(images) * (self.threat.epsilon * scale)
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,24 @@ class UniversalAttack(Attack):
         """Learn one perturbation on training identities; the same generator state gives the same bits.
 
         The victim is restored exactly, also after an exception. Raises :class:`VbenchError` when the
-        learnt perturbation is non-finite or the attack finds that its own terms do nothing.
+        learnt perturbation is non-finite, the attack finds that its own terms do nothing, or the device runs
+        out of memory.
         """
         self.check(victim, threat)
-        with frozen(victim), torch.enable_grad():
-            perturbation = self.learn(victim, train, threat, generator, quiet)
+        try:
+            with frozen(victim), torch.enable_grad():
+                perturbation = self.learn(victim, train, threat, generator, quiet)
+        except torch.cuda.OutOfMemoryError as error:
+            raise VbenchError(self._too_large(victim)) from error
         if not bool(torch.isfinite(perturbation.delta).all()):
             raise VbenchError(f"attack '{self.name}' learnt a non-finite perturbation on {victim.name}")
         return perturbation.with_provenance(attack=self.name, settings=self.settings(), threat=threat.card())
+
+    def _too_large(self, victim: Victim) -> str:
+        # Losses over a whole batch cannot be added up from halves, and another batch is another attack.
+        batch = getattr(self, "batch", None)
+        advice = f"; give less than batch={batch}, as in '{self.name}[batch={batch // 2}]'" if batch else ""
+        return f"attack '{self.name}': out of memory while learning on {victim.name}{advice}"
 
     @abstractmethod
     def learn(

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.chance import own_chance, sow
-from vbench.attacks.classification import Classifier
+from vbench.attacks.classification import Classifier, predictions
 from vbench.errors import BadInput, VbenchError, unknown_name
 from vbench.parameters import param
 from vbench.threat import ThreatModel
@@ -98,8 +98,7 @@ class LibraryAttack(PerImageAttack):
 
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         classifier, single = SingleClassifier(victim, modality).eval(), images.float()
-        with torch.no_grad():
-            labels = classifier(single).argmax(1)
+        labels = predictions(classifier, single, context)
         whole = self.rule.whole
         together = whole is not None and all(getattr(self, name) == value for name, value in whole.items())
         size = len(images) if together else 1

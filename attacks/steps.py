@@ -27,9 +27,17 @@ def input_gradient(objective: Objective, images: Tensor) -> Tensor:
     with torch.enable_grad():
         value = objective(variable).sum()
         (gradient,) = torch.autograd.grad(value, variable)
-    if not (bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all())):
+    if not all_finite(value, gradient):
         raise VbenchError("the attack's objective or its gradient is not finite")
     return gradient
+
+
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether every value is finite; one pass over each tensor and one wait for the device.
+
+    A sum is not finite as soon as one term is not; values whose sum overflows count as infinite.
+    """
+    return bool(torch.isfinite(torch.stack([tensor.detach().sum() for tensor in tensors])).all())
 
 
 def accumulate(velocity: Tensor, gradient: Tensor, momentum: float) -> Tensor:
@@ -86,6 +94,8 @@ def ascend(
     for _ in range(steps):
         point = current + look_ahead(velocity, step_size * momentum, threat.norm) if nesterov else current
         gradient = input_gradient(seen, point)
-        velocity = accumulate(velocity, gradient if smooth is None else smooth(gradient), momentum)
+        gradient = gradient if smooth is None else smooth(gradient)
+        # Without momentum the size that accumulate() gives a gradient would change no direction.
+        velocity = accumulate(velocity, gradient, momentum) if momentum else gradient
         current = threat.project(images, current + step_size * direction(velocity, threat.norm))
     return current.detach()

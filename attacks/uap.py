@@ -88,13 +88,13 @@ class UAP(UniversalAttack):
         return Perturbation(delta)
 
     def _damage(self, embedding: Tensor, clean: Tensor, prototypes: Tensor, victim: Victim) -> Tensor:
-        order = pairwise_squared(clean, prototypes, victim.similarity).argsort(1)
+        ranked = pairwise_squared(clean, prototypes, victim.similarity)
         if self.loss == "pair":
-            near, far = prototypes[order[:, 0]], prototypes[order[:, -1]]
+            near, far = prototypes[ranked.argmin(1)], prototypes[ranked.argmax(1)]
             gain = squared_distance(embedding, near, victim.similarity)
             return (gain - squared_distance(embedding, far, victim.similarity)).mean()
         # The sum of D(m) - D(n) over all m ranked before n counts rank r with weight (count - 1 - 2 r).
         count = prototypes.shape[0]
         weights = torch.arange(count - 1, -count, -2, device=clean.device).to(clean) / max(count - 1, 1)
-        distance = pairwise_squared(embedding, prototypes, victim.similarity).gather(1, order)
+        distance = pairwise_squared(embedding, prototypes, victim.similarity).gather(1, ranked.argsort(1))
         return (distance * weights).mean()

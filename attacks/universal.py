@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vbench.attacks.steps import accumulate
+from vbench.attacks.steps import accumulate, all_finite
 from vbench.errors import BadInput, VbenchError
 from vbench.progress import track
 from vbench.threat import ThreatModel
@@ -54,7 +54,7 @@ def learn_delta(
         with torch.enable_grad():
             value = objective(variable)
             (gradient,) = torch.autograd.grad(value, variable)
-        if not (bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all())):
+        if not all_finite(value, gradient):
             raise VbenchError(f"{label}: the objective or its gradient is not finite")
         moved = moved or bool(gradient.any())
         velocity = accumulate(velocity, gradient, momentum)
