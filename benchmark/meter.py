@@ -11,14 +11,17 @@ import psutil
 import torch
 from torch import nn
 
+from vbench.victims.base import VictimOutput
+
 
 @dataclass
 class Meter:
-    """Counts while its ``with`` block runs.
+    """Counts while its ``with`` block runs; a block that ends in an error counts for nothing but time.
 
     ``evaluations``: images that passed the victim with gradients on; ``forwards``: images that passed
-    without. ``seconds``: wall clock. ``peak_memory``: bytes, of the GPU where the victim is on one, else the
-    process's resident set at its highest since the process started.
+    without. An image counts as often as an edit forks it. ``seconds``: wall clock. ``peak_memory``: bytes,
+    the most that tensors took on the GPU inside the block where the victim is on one, else the process's
+    resident set at its highest since the process started.
     """
 
     victim: nn.Module
@@ -28,9 +31,15 @@ class Meter:
     peak_memory: int = 0
     _handle: Any = field(default=None, repr=False)
     _started: float = field(default=0.0, repr=False)
+    _before: tuple[int, int] = field(default=(0, 0), repr=False)
 
     def __enter__(self) -> Meter:
-        self._handle = self.victim.register_forward_pre_hook(self._count)
+        self._handle = self.victim.register_forward_hook(self._count)
+        self._before = self.evaluations, self.forwards
+        device = next(self.victim.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
         self._started = time.perf_counter()
         return self
 
@@ -42,13 +51,15 @@ class Meter:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         self.seconds += time.perf_counter() - self._started
-        self.peak_memory = peak_memory(device)
+        self.peak_memory = max(self.peak_memory, peak_memory(device))
+        if error is not None:
+            self.evaluations, self.forwards = self._before
 
-    def _count(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: VictimOutput) -> None:
         if torch.is_grad_enabled():
-            self.evaluations += len(inputs[0])
+            self.evaluations += len(output.embedding)
         else:
-            self.forwards += len(inputs[0])
+            self.forwards += len(output.embedding)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -38,6 +38,7 @@ class Surrogate(Victim):
         alone = members[0] if len(members) == 1 else None
         self.similarity = alone.similarity if alone else "cosine"
         self.stages = alone.stages if alone else ()
+        self.forks = alone.forks if alone else False
 
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
         """Embed N x 3 x H x W images in [0, 1] of ``input_size``."""

@@ -16,7 +16,8 @@ from vbench.types import Modality
 from vbench.victims.options import option_names
 from vbench.victims.released import ReleasedLayout
 
-#: Stage name -> what to do with the feature map there. The map is N x C x h x w and must keep its shape.
+#: Stage name -> what to do with the feature map there. The map is N x C x h x w and must keep its shape,
+#: except that an edit may fork the pass of a victim that allows it (:attr:`Victim.forks`).
 Edits = Mapping[str, Callable[[Tensor], Tensor]]
 
 
@@ -56,6 +57,9 @@ class Victim(nn.Module):
     similarity: str = "cosine"
     #: Stages that can be read and edited, in forward order; the paper's block0 ... block4.
     stages: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
+    #: Whether an edit may return k maps of every image instead of one, below each other in the batch: map j
+    #: of image i in row j * N + i. The rest of the pass and every output then have k * N rows.
+    forks: bool = False
     #: Constructor options that choose what is ranked and leave the weights alone.
     SETTINGS: ClassVar[tuple[str, ...]] = ("embedding", "flip")
     #: The torchvision architecture whose ImageNet weights can start the backbone, None without one.

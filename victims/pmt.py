@@ -195,8 +195,9 @@ class PMT(StagedVictim):
         return current[:, 1:].transpose(1, 2).unflatten(2, self.trunk.grid)
 
     def from_map(self, edited: Tensor, current: Tensor) -> Tensor:
-        """The map as patch tokens again, behind the class token of ``current``."""
-        return torch.cat((current[:, :1], edited.flatten(2).transpose(1, 2)), dim=1)
+        """The map as patch tokens again, behind the class token of ``current``; each fork has its own."""
+        token = current[:, :1].repeat(len(edited) // len(current), 1, 1)
+        return torch.cat((token, edited.flatten(2).transpose(1, 2)), dim=1)
 
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
         """The class token after the neck, at unit length."""

@@ -22,14 +22,14 @@ class StageMaps(Mapping[str, Tensor]):
     Stacking versions copies a map, and most callers of a victim never look at one.
     """
 
-    def __init__(self, to_map: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, to_map: Callable[[Tensor, int], Tensor]) -> None:
         self._to_map = to_map
-        self._outputs: dict[str, Tensor] = {}
+        self._outputs: dict[str, tuple[Tensor, int]] = {}
         self._maps: dict[str, Tensor] = {}
 
-    def add(self, stage: str, output: Tensor) -> None:
-        """Keep a stage's output, in the layout the network works on."""
-        self._outputs[stage] = output
+    def add(self, stage: str, output: Tensor, count: int) -> None:
+        """Keep a stage's output for ``count`` rows, in the layout the network works on."""
+        self._outputs[stage] = output, count
 
     def replace(self, stage: str, edited: Tensor) -> None:
         """Put an edited map in place of the one of ``stage``."""
@@ -37,7 +37,7 @@ class StageMaps(Mapping[str, Tensor]):
 
     def __getitem__(self, stage: str) -> Tensor:
         if stage not in self._maps:
-            self._maps[stage] = self._to_map(self._outputs[stage])
+            self._maps[stage] = self._to_map(*self._outputs[stage])
         return self._maps[stage]
 
     def __iter__(self) -> Iterator[str]:
@@ -58,6 +58,7 @@ class StagedVictim(Victim):
 
     #: Whether the embedding of the mirrored image is added, as some authors' test scripts do.
     flip: bool = False
+    forks = True
 
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
         """Embed N x 3 x H x W images in [0, 1]; see :meth:`Victim.forward`.
@@ -103,8 +104,11 @@ class StagedVictim(Victim):
         return stacked.flatten(1, 2)
 
     def from_map(self, edited: Tensor, current: Tensor) -> Tensor:
-        """The inverse of :meth:`to_map`, for a stage whose unedited output is ``current``."""
-        versions = len(current) // len(edited)
+        """The inverse of :meth:`to_map`, for a stage whose unedited output is ``current``.
+
+        A map that was forked has a multiple of the rows there.
+        """
+        versions = edited.shape[1] // current.shape[1]
         if versions == 1:
             return edited
         return edited.unflatten(1, (versions, -1)).transpose(0, 1).flatten(0, 1)
@@ -113,19 +117,19 @@ class StagedVictim(Victim):
         self, images: Tensor, modality: Modality, edits: Edits
     ) -> tuple[Parts, Tensor | None, StageMaps]:
         count = len(images)
-        current, features = self.prepare(images), StageMaps(lambda output: self.to_map(output, count))
+        current, features = self.prepare(images), StageMaps(self.to_map)
         for stage in self.stages:
             current = self.run_stage(stage, current, modality)
-            features.add(stage, current)
+            features.add(stage, current, count)
             if stage in edits:
                 edited = self._edited(stage, features[stage], edits)
                 features.replace(stage, edited)
-                current = self.from_map(edited, current)
+                current, count = self.from_map(edited, current), len(edited)
         return *self.head(current, count), features
 
     def _edited(self, stage: str, features: Tensor, edits: Edits) -> Tensor:
         edited = edits[stage](features)
-        if edited.shape != features.shape:
+        if edited.shape[1:] != features.shape[1:] or len(edited) % len(features) or not len(edited):
             shapes = f"{tuple(features.shape)} into {tuple(edited.shape)}"
             raise BadInput(f"{self.name}: the edit of {stage} changed its shape from {shapes}")
         return edited

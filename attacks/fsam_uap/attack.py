@@ -215,15 +215,19 @@ class FSAMUAP(UniversalAttack):
         for modality in Modality:
             view, index = train[modality], positions[modality]
             images = (view.batch(index) + delta).clamp(0, 1)
-            output = victim(images, modality, modules.edits())
+            forked = self._separate_x1 and victim.forks
+            output = victim(images, modality, modules.forked_edits() if forked else modules.edits())
             x2[modality] = x1[modality] = self._point(output)
-            if self.anchors == "clean":
+            logits = output.logits
+            if forked:
+                (x1[modality], x2[modality]), logits = x2[modality].chunk(2), logits.chunk(2)[1]
+            elif self.anchors == "clean":
                 x1[modality] = self._clean_point(victim, view, index, modality)
             elif self._separate_x1:
                 x1[modality] = self._point(victim(images, modality, modules.frequency_edits()))
             if self.identity:
                 predicted = view.predictions[index]
-                terms.append(self.identity_weight * cross_entropy(output.logits, predicted))
+                terms.append(self.identity_weight * cross_entropy(logits, predicted))
                 if self._plain_path:
                     plain = victim(images, modality).logits
                     terms.append(self.plain_weight * cross_entropy(plain, predicted))

@@ -58,6 +58,22 @@ class FeatureModules(nn.Module):
         """The path x2: frequency attention, then spatial focus."""
         return {stage: self._both(stage) for stage in self.stages if self._at(stage)}
 
+    def forked_edits(self) -> Edits:
+        """Both paths in one pass of a victim that forks: x1 in the first half of the rows, x2 in the second.
+
+        What lies before the first stage with modules, and its frequency attention, runs once for both.
+        """
+        stages = [stage for stage in self.stages if self._at(stage)]
+        return {stage: self._fork(stage, first=stage == stages[0]) for stage in stages}
+
+    def _fork(self, stage: str, first: bool) -> Callable[[Tensor], Tensor]:
+        def edit(features: Tensor) -> Tensor:
+            turned = self.frequency[stage](features) if stage in self.frequency else features
+            one, two = (turned, turned) if first else turned.chunk(2)
+            return torch.cat([one, self.spatial[stage](two) if stage in self.spatial else two])
+
+        return edit
+
     def _at(self, stage: str) -> list[nn.Module]:
         return [modules[stage] for modules in (self.frequency, self.spatial) if stage in modules]
 

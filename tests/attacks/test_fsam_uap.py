@@ -56,13 +56,20 @@ def test_fsam_turns_the_phase_of_a_single_wave():
     """cos(w x + p) has its phase p at one frequency: halving it moves the wave to p / 2."""
     x = torch.arange(8, dtype=torch.float64)
     wave = torch.cos(2 * math.pi * x / 8 + 1.0).view(1, 1, 1, 8)
-    moved = mask_phase(torch.fft.fft2(wave), torch.tensor(0.5, dtype=torch.float64))
+    spectrum = torch.fft.rfft2(wave)
+    half = torch.full((1, 1, 1, 8), 0.5, dtype=torch.float64)
+    moved = mask_phase(spectrum, spectrum.angle(), half, 8)
     assert torch.allclose(moved.view(-1), torch.cos(2 * math.pi * x / 8 + 0.5), atol=1e-12)
 
 
-def test_fsam_is_the_published_formula_term_by_term():
+SHAPES = [(2, 3, 6, 4), (2, 3, 5, 3), (2, 3, 6, 5), (2, 3, 5, 4), (2, 3, 1, 2), (2, 3, 2, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fsam_is_the_published_formula_term_by_term(shape):
+    """On the full spectrum, with a mask that is not symmetric; sizes even and odd."""
     spatial = attention("cbam_spatial", 3, 0.7, seeded()).double()
-    f = features()
+    f = features(shape=shape)
     spectrum = torch.fft.fft2(f)
     phase = torch.atan2(spectrum.imag, spectrum.real)
     pooled = torch.stack([phase.mean(1), phase.max(1).values], 1)
@@ -71,6 +78,7 @@ def test_fsam_is_the_published_formula_term_by_term():
     angle = mask * phase
     expected = torch.fft.ifft2(torch.complex(amplitude * angle.cos(), amplitude * angle.sin())).real
     assert torch.allclose(FSAM(spatial)(f), expected, atol=1e-12)
+    assert torch.allclose(FSAM(spatial).mask(f), mask, atol=1e-12)
 
 
 def test_sfm_multiplies_features_by_the_mask():

@@ -106,6 +106,29 @@ def test_edits_reach_every_stage_and_the_row_they_mean(victim):
             assert not torch.allclose(edited.embedding[1], plain.embedding[1], atol=1e-4), stage
         with pytest.raises(BadInput, match="layer2 changed its shape"):
             victim(images, Modality.VISIBLE, {"layer2": lambda features: features[:, :1]})
+        with pytest.raises(BadInput, match="layer2 changed its shape"):
+            victim(images, Modality.VISIBLE, {"layer2": lambda features: features[:2]})
+
+
+def test_an_edit_can_fork_the_pass(victim):
+    """Two maps of every image at one stage, and edits of both after it, are two passes."""
+    assert victim.forks
+    images = pictures()
+    paths = (lambda features: features * 0.9, lambda features: features.roll(1, 1))
+    with torch.no_grad():
+        for modality, at in ((m, at) for m in BOTH for at in victim.stages):
+            later = dict.fromkeys(victim.stages[victim.stages.index(at) + 1 :], torch.relu)
+
+            def fork(features):
+                return torch.cat([path(features) for path in paths])
+
+            both = victim(images, modality, {at: fork, **later})
+            one, two = (victim(images, modality, {at: path, **later}) for path in paths)
+            torch.testing.assert_close(both.embedding, torch.cat([one.embedding, two.embedding]))
+            torch.testing.assert_close(both.logits, torch.cat([one.logits, two.logits]), rtol=1e-5, atol=1e-5)
+            for stage in victim.stages[victim.stages.index(at) :]:
+                expected = torch.cat([one.features[stage], two.features[stage]])
+                torch.testing.assert_close(both.features[stage], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gradient_reaches_the_image_and_is_right(victim):
