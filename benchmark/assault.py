@@ -13,6 +13,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.embed import BATCH, refuse_non_finite, to_images
 from vbench.errors import VbenchError
 from vbench.meter import Meter
+from vbench.portions import Portions
 from vbench.progress import track
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
@@ -56,31 +57,43 @@ def assault(
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
-    one that is shown them. ``size`` collects how large the changes are. Raises :class:`VbenchError` when the
-    attack breaks the budget or yields non-finite pixels, or the victim non-finite embeddings.
+    one that is shown them, fewer at a time where memory is short. ``size`` collects how large the changes
+    are. Raises :class:`VbenchError` when the attack breaks the budget or yields non-finite pixels, or the
+    victim non-finite embeddings.
     """
     source = source or bench
     attack, threat = plan.attack, plan.threat
     victim, modality, pixels = bench.victim, bench.modality(side), bench.pixels[side]
     embeddings: list[Tensor] = []
-    meter = Meter(source.victim)
+    meters: list[Meter] = []
     prototypes = {}
     if not attack.universal and "training" in attack.knowledge:
         prototypes = {modality: source.training.prototypes(modality) for modality in Modality}
-    for start in track(range(0, len(pixels), BATCH), f"{attack.name} on {side.value} images", quiet=quiet):
-        rows = slice(start, min(start + BATCH, len(pixels)))
+    portions = Portions(f"{attack.name} on {side.value} images", BATCH, quiet)
+
+    def one(rows: slice) -> Tensor:
         clean = to_images(pixels[rows], victim)
-        with meter:
+        with Meter(source.victim) as meter:
             adversarial = _craft(source, side, plan, prototypes, clean, rows)
         shown = _enforced(threat, clean, adversarial, attack)
-        size.add(clean, shown)
         with frozen(victim), torch.no_grad():
             embedding = victim(shown, modality, plan.edits).embedding
         refuse_non_finite(
-            embedding, victim, f"attack {attack.name}, {side.value} images {start}-{rows.stop - 1}"
+            embedding, victim, f"attack {attack.name}, {side.value} images {rows.start}-{rows.stop - 1}"
         )
-        embeddings.append(embedding.float())
-    return Assaulted(torch.cat(embeddings), meter.evaluations, meter.seconds, meter.peak_memory)
+        # Only now that nothing can fail any more and be done again.
+        size.add(clean, shown)
+        meters.append(meter)
+        return embedding.float()
+
+    for start in track(range(0, len(pixels), BATCH), portions.what, quiet=quiet):
+        embeddings += portions.over(range(start, min(start + BATCH, len(pixels))), one)
+    return Assaulted(
+        torch.cat(embeddings),
+        sum(meter.evaluations for meter in meters),
+        sum(meter.seconds for meter in meters),
+        max((meter.peak_memory for meter in meters), default=0),
+    )
 
 
 def _craft(
@@ -96,12 +109,14 @@ def _craft(
         if plan.perturbation is None:
             raise VbenchError(f"attack '{attack.name}' is universal and has no perturbation to apply")
         return plan.perturbation.apply(clean)
+    known = source.clean[side]
     context = Context(
         plan.threat,
         image_seeds(plan.seed, side, rows),
-        source.clean[side].embeddings[rows].to(clean),
+        known.embeddings[rows].to(clean),
         prototypes,
         _gallery(source, side, rows) if "gallery" in attack.knowledge else None,
+        known.predictions[rows] if known.predictions is not None else None,
     )
     return attack.perturb(source.victim, clean, source.modality(side), context)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vbench.errors import VbenchError
+from vbench.portions import Portions
 from vbench.types import Modality
 from vbench.victims.base import Edits, Victim, frozen
 
@@ -37,20 +38,23 @@ def embed(
     edits: Edits | None = None,
     what: str = "clean images",
     batch: int = BATCH,
+    quiet: bool = False,
 ) -> Embedded:
-    """Embed N images (uint8 N x H x W x 3) of one modality.
+    """Embed N images (uint8 N x H x W x 3) of one modality, fewer at a time where memory is short.
 
     Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
     """
-    embeddings, predictions = [], []
+
+    def one(rows: slice) -> Embedded:
+        output = victim(to_images(pixels[rows], victim), modality, edits)
+        refuse_non_finite(output.embedding, victim, f"{what} {rows.start}-{rows.stop - 1}")
+        return Embedded(output.embedding.float(), None if output.logits is None else output.logits.argmax(1))
+
     with frozen(victim), torch.no_grad():
-        for start in range(0, len(pixels), batch):
-            output = victim(to_images(pixels[start : start + batch], victim), modality, edits)
-            refuse_non_finite(output.embedding, victim, f"{what} {start}-{start + len(output.embedding) - 1}")
-            embeddings.append(output.embedding.float())
-            if output.logits is not None:
-                predictions.append(output.logits.argmax(1))
-    return Embedded(torch.cat(embeddings), torch.cat(predictions) if predictions else None)
+        found = Portions(f"embedding {what}", batch, quiet).over(range(len(pixels)), one)
+    predictions = [part.predictions for part in found if part.predictions is not None]
+    embeddings = torch.cat([part.embeddings for part in found])
+    return Embedded(embeddings, torch.cat(predictions) if predictions else None)
 
 
 def refuse_non_finite(embedding: Tensor, victim: Victim, where: str) -> None:

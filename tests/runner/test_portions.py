@@ -1,0 +1,107 @@
+"""Running out of memory: half as many images, the same result, one line about it."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+import torch
+from tiny import TinyVictim, make_training, pixels
+
+from vbench.assault import Plan, assault
+from vbench.attack_spec import build_attack
+from vbench.embed import embed
+from vbench.errors import VbenchError
+from vbench.portions import Portions
+from vbench.similarity import PerturbationSize
+from vbench.threat import ThreatModel
+from vbench.types import Modality, Side
+
+COUNT = 50
+THREAT = ThreatModel("8/255")
+
+
+class Crowded(TinyVictim):
+    """Has memory for some images at a time, more of them without gradients."""
+
+    def __init__(self, room: int, with_gradients: int | None = None) -> None:
+        super().__init__()
+        self.room, self.with_gradients = room, with_gradients or room
+        self.refused: list[int] = []
+
+    def forward(self, images, modality, edits=None):
+        if len(images) > (self.with_gradients if torch.is_grad_enabled() else self.room):
+            self.refused.append(len(images))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images, modality, edits)
+
+
+def stored():
+    return pixels(COUNT, seed=4).permute(0, 2, 3, 1).contiguous()
+
+
+def test_embedding_goes_on_with_half_and_says_so(capsys):
+    crowded = Crowded(room=14).double()
+    found = embed(crowded, stored(), Modality.VISIBLE, what="clean query images")
+    expected = embed(TinyVictim().double(), stored(), Modality.VISIBLE)
+    assert torch.allclose(found.embeddings, expected.embeddings, atol=1e-7)
+    assert torch.equal(found.predictions, expected.predictions)
+    assert crowded.refused == [50, 25]
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "embedding clean query images: out of memory with 25 images at a time, now 12"
+
+
+def test_a_single_image_too_many_is_one_clear_error(capsys):
+    with pytest.raises(VbenchError, match="out of memory with a single image"):
+        embed(Crowded(room=0).double(), stored(), Modality.VISIBLE, quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+def bench_of(victim):
+    """What assault() asks of a workbench, over a tiny victim."""
+    clean = embed(TinyVictim().double(), stored(), Modality.INFRARED)
+    return types.SimpleNamespace(
+        victim=victim,
+        pixels={Side.QUERY: stored().numpy()},
+        clean={Side.QUERY: clean},
+        modality=lambda side: Modality.INFRARED,
+    )
+
+
+@pytest.mark.parametrize(("room", "with_gradients"), [(100, 9), (9, 100)])
+@pytest.mark.parametrize("spec", ["metric_ifgsm", "pgd"])
+def test_crafting_goes_on_with_half_and_is_counted_once(room, with_gradients, spec):
+    results = []
+    for victim in (TinyVictim().double(), Crowded(room, with_gradients).double()):
+        size = PerturbationSize()
+        plan = Plan(build_attack(spec), THREAT, seed=1)
+        found = assault(bench_of(victim), Side.QUERY, plan, size, quiet=True)
+        results.append((found, size))
+    (plain, size), (halved, other) = results
+    assert torch.allclose(plain.embeddings, halved.embeddings, atol=1e-6)
+    assert size.images == other.images == COUNT
+    assert other.card() == pytest.approx(size.card())
+    assert plain.evaluations == halved.evaluations == 10 * COUNT
+
+
+def test_a_fit_names_its_batch():
+    victim = Crowded(room=100, with_gradients=2).double()
+    attack = build_attack("uap[evaluations=60,batch=6]")
+    with pytest.raises(VbenchError, match=r"out of memory while learning on tiny; .*'uap\[batch=3\]'"):
+        attack.fit(victim, make_training(TinyVictim().double()), THREAT, torch.Generator(), quiet=True)
+    assert victim.training
+
+
+def test_later_ranges_start_from_the_size_that_worked():
+    sizes = []
+
+    def work(rows):
+        if rows.stop - rows.start > 3:
+            raise torch.OutOfMemoryError
+        sizes.append(rows.stop - rows.start)
+        return list(range(rows.start, rows.stop))
+
+    portions = Portions("work", 8, quiet=True)
+    found = portions.over(range(0, 8), work) + portions.over(range(8, 13), work)
+    assert [row for part in found for row in part] == list(range(13))
+    assert sizes == [2, 2, 2, 2, 2, 2, 1]
