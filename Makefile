@@ -32,6 +32,7 @@ bench: install
 	$(BIN)/python tests/bench/ranking_bench.py
 	$(BIN)/python tests/bench/pipeline_bench.py
 	$(BIN)/python tests/bench/victims_bench.py
+	$(BIN)/python tests/bench/attacks_bench.py
 
 # The universal attacks at equal cost: controls, ablation rows, both levels, three seeds, both directions.
 study: install

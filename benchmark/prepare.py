@@ -9,6 +9,7 @@ from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.defaults import SyntheticSet, thin_weights
 from vbench.errors import BadInput
+from vbench.precision_choice import settle
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
 from vbench.victims.base import Victim
@@ -26,7 +27,8 @@ class Choice:
     ``dataset``: "synthetic", or a layout with ``root``. ``layout`` and ``size`` apply to synthetic data.
     ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
     ``surrogates`` are the victims attacks are crafted on where they are transferred, with
-    ``surrogate_weights`` in the same order (none on synthetic data).
+    ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
+    of :func:`vbench.precision_choice.settle`.
     """
 
     dataset: str = SYNTHETIC
@@ -39,6 +41,8 @@ class Choice:
     ignore_gates: bool = False
     surrogates: tuple[str, ...] = ()
     surrogate_weights: tuple[Path, ...] = ()
+    precision: str = "auto"
+    channels_last: bool | None = None
 
     def open(self, cache: Path, quiet: bool = False) -> Dataset:
         """Open the dataset, writing the synthetic one on first use."""
@@ -56,7 +60,7 @@ class Choice:
         """Load a victim for an opened dataset; on synthetic data a thin one is trained on first use."""
         spec = read_victim(victim) if isinstance(victim, str) else victim
         loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
-        return Workbench(dataset, loaded, cache / "images", quiet)
+        return self._settled(Workbench(dataset, loaded, cache / "images", quiet), cache, quiet)
 
     def source(self, bench: Workbench, cache: Path, quiet: bool = False) -> Workbench:
         """The surrogates' workbench for transfer to the victim of ``bench``, over the same images."""
@@ -72,7 +76,12 @@ class Choice:
         victim = bench.victim
         stands_in = Surrogate(members, victim.input_size, victim.resize_filter)
         device = next(victim.parameters()).device
-        return Workbench(bench.dataset, stands_in.to(device).eval(), cache / "images", quiet)
+        source = Workbench(bench.dataset, stands_in.to(device).eval(), cache / "images", quiet)
+        return self._settled(source, cache, quiet)
+
+    def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:
+        settle(bench, self.precision, self.channels_last, cache / "precision", quiet)
+        return bench
 
     def _load(
         self,

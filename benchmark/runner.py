@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vbench import victim_spec
 from vbench.assault import Plan, assault
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack, Control, UniversalAttack
@@ -22,6 +21,7 @@ from vbench.errors import BadInput
 from vbench.meter import Meter
 from vbench.metrics import RankMetrics, attack_success_rate, bootstrap_drop
 from vbench.packed import Packed
+from vbench.precision import precision_of
 from vbench.record import ControlRecord, Record, TrialMetrics, config_id
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
@@ -124,7 +124,7 @@ class Run:
             knowledge=sorted(attack.knowledge),
             universal=attack.universal,
             label=label(attack),
-            victim_label=victim_spec.label(bench.victim),
+            victim_label=bench.victim_label(),
             clean=_trials(bench, bench.clean_trials),
             adversarial=_trials(bench, adversarial),
             controls=controls,
@@ -133,7 +133,7 @@ class Run:
             size=size.card(),
             cost={name: float(value) for name, value in cost.items()},
             fit_log=dict(perturbation.fit_log) if perturbation else {},
-            environment=environment(bench.victim),
+            environment={**environment(bench.victim), "precision": str(precision_of(self._origin.victim))},
             surrogate=self.source.victim.name if self.source else "",
             warnings=[*bench.dataset.notes, *_resize_warnings(perturbation), *_tie_warnings(adversarial)],
             **_paired(bench.clean_trials, adversarial, self.seed),
@@ -189,7 +189,7 @@ class Run:
             for side in (Side.QUERY, Side.GALLERY):
                 if side not in attacked:
                     pixels, modality = bench.pixels[side], bench.modality(side)
-                    embeddings[side] = embed(bench.victim, pixels, modality, edits).embeddings
+                    embeddings[side] = embed(bench.victim, pixels, modality, edits, quiet=quiet).embeddings
             return bench.rank(embeddings)
         for side in attacked:
             plan = Plan(attack, self.threat, self.seed, control.perturbation, edits)

@@ -17,7 +17,9 @@ from vbench.data.base import Dataset, Sample
 from vbench.data.images import load_images
 from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
+from vbench.precision import PLAIN, precision_of
 from vbench.types import Modality, Side
+from vbench.victim_spec import label
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import sha256_of
 
@@ -57,7 +59,13 @@ class Workbench:
     def clean(self) -> Mapping[Side, Embedded]:
         """Clean embeddings of both sides."""
         return {
-            side: embed(self.victim, pixels, self.modality(side), what=f"clean {side.value} images")
+            side: embed(
+                self.victim,
+                pixels,
+                self.modality(side),
+                what=f"clean {side.value} images",
+                quiet=self._quiet,
+            )
             for side, pixels in self.pixels.items()
         }
 
@@ -124,15 +132,26 @@ class Workbench:
         }
 
     def victim_card(self) -> dict[str, object]:
-        """What identifies the victim in a configuration: name, options and a hash over its weights."""
-        return {
+        """What identifies the victim in a configuration: name, options, a hash over its weights.
+
+        And its precision, where it is not the plain one.
+        """
+        card = {
             "name": self.victim.name,
             "options": self.victim.describe(),
-            "weights": self._weights_hash,
+            "weights": self.weights_hash,
         }
+        precision = precision_of(self.victim)
+        return card if precision == PLAIN else {**card, "precision": precision.card()}
+
+    def victim_label(self) -> str:
+        """What a table calls the victim: its name, settings of its ranking and precision, if not default."""
+        precision, name = precision_of(self.victim), label(self.victim)
+        return name if precision == PLAIN else f"{name} ({precision})"
 
     @cached_property
-    def _weights_hash(self) -> str:
+    def weights_hash(self) -> str:
+        """Sixteen hexadecimal digits over the victim's weights."""
         return sha256_of(self.victim.state_dict())[:16]
 
     def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
@@ -148,7 +167,8 @@ class Workbench:
 
     def _view(self, modality: Modality, samples: tuple[Sample, ...]) -> ModalityView:
         pixels = self._load(samples, f"{modality.value} training images")
-        found = embed(self.victim, pixels, modality, what=f"{modality.value} training images")
+        what = f"{modality.value} training images"
+        found = embed(self.victim, pixels, modality, what=what, quiet=self._quiet)
         labels = self.dataset.train_labels
         device = found.embeddings.device
         return ModalityView(

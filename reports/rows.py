@@ -74,6 +74,7 @@ def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
             victim["name"],
             options,
             victim["weights"],
+            str(victim.get("precision")),
             record.label,
             str(record.config.get("perturbation")),
             str(record.config.get("surrogate")),

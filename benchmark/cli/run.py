@@ -48,6 +48,18 @@ def run(
         bool, typer.Option("--ignore-gates", help="Run despite chance-level weights or a foreign split.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="What victims compute in: float32, bfloat16, float16; auto tries on a GPU what pays."
+        ),
+    ] = "auto",
+    channels_last: Annotated[
+        bool | None,
+        typer.Option(
+            "--channels-last/--no-channels-last", help="Layout of images.", show_default="as precision auto"
+        ),
+    ] = None,
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
@@ -77,6 +89,8 @@ def run(
         ignore_gates,
         tuple(surrogate or ()),
         tuple(surrogate_weights or ()),
+        precision=precision,
+        channels_last=channels_last,
     )
     series = Series(choice, threat, runs, force=force, quiet=quiet)
     records = series.execute(

@@ -1,0 +1,114 @@
+"""What a victim computes in: mixed precision and memory layout, put around its forward pass in one place.
+
+Everything outside that pass (distances, losses, metrics, the update of an image) stays in the images' type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from vbench.types import Modality
+from vbench.victims.base import Edits, Victim, VictimOutput
+
+DTYPES = ("float32", "bfloat16", "float16")
+#: In float16 gradients inside the victim are this much larger, so that small ones do not become zero.
+_SCALE = 256.0
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``dtype``: one of :data:`DTYPES`, by autocast where it is not float32. ``channels_last``: layout."""
+
+    dtype: str = "float32"
+    channels_last: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.dtype}, channels-last" if self.channels_last else self.dtype
+
+    def card(self) -> dict[str, object]:
+        """JSON-able description."""
+        return asdict(self)
+
+
+PLAIN = Precision()
+
+
+def precision_of(victim: Victim) -> Precision:
+    """The precision that a victim was told to compute in."""
+    forward = vars(victim).get("forward")
+    return forward.keywords["precision"] if forward is not None else PLAIN
+
+
+def compute_in(victim: Victim, precision: Precision) -> None:
+    """Let every later call of a victim compute in a precision; embeddings come back in the images' type.
+
+    Weights keep their type and values. Edits see and return maps in the images' type.
+    """
+    before = precision_of(victim)
+    vars(victim).pop("forward", None)
+    if precision.channels_last != before.channels_last:
+        layout = torch.channels_last if precision.channels_last else torch.contiguous_format
+        victim.to(memory_format=layout)
+    if precision != PLAIN:
+        victim.forward = partial(_forward, victim.forward, precision=precision)
+
+
+def _forward(
+    plain: Callable[..., VictimOutput],
+    images: Tensor,
+    modality: Modality,
+    edits: Edits | None = None,
+    *,
+    precision: Precision,
+) -> VictimOutput:
+    dtype, scale = getattr(torch, precision.dtype), _SCALE if precision.dtype == "float16" else 1.0
+    autocast = partial(torch.autocast, images.device.type, dtype, enabled=dtype is not torch.float32)
+
+    def outside(edit: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+        with autocast(enabled=False):
+            edited = edit(_steeper(features.to(images.dtype), scale))
+            return _steeper(edited, 1 / scale).to(features.dtype)
+
+    inside = {stage: partial(outside, edit) for stage, edit in (edits or {}).items()}
+    given = _steeper(images, 1 / scale)
+    if precision.channels_last:
+        given = given.contiguous(memory_format=torch.channels_last)
+    with autocast():
+        output = plain(given, modality, inside)
+
+    def back(tensor: Tensor) -> Tensor:
+        return _steeper(tensor.to(images.dtype), scale)
+
+    logits = None if output.logits is None else back(output.logits)
+    parts = {name: back(part) for name, part in output.parts.items()}
+    return VictimOutput(back(output.embedding), logits, _Converted(output.features, back), parts)
+
+
+def _steeper(tensor: Tensor, factor: float) -> Tensor:
+    """The same values, with a gradient ``factor`` times as large."""
+    if factor == 1.0 or not tensor.requires_grad:
+        return tensor
+    same = tensor.view_as(tensor)
+    same.register_hook(lambda gradient: gradient * factor)
+    return same
+
+
+class _Converted(Mapping[str, Tensor]):
+    """Feature maps that are converted when they are asked for."""
+
+    def __init__(self, maps: Mapping[str, Tensor], convert: Callable[[Tensor], Tensor]) -> None:
+        self._maps, self._convert = maps, convert
+
+    def __getitem__(self, stage: str) -> Tensor:
+        return self._convert(self._maps[stage])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
