@@ -40,14 +40,15 @@ def all_finite(*tensors: Tensor) -> bool:
     return bool(torch.isfinite(torch.stack([tensor.detach().sum() for tensor in tensors])).all())
 
 
-def accumulate(velocity: Tensor, gradient: Tensor, momentum: float) -> Tensor:
-    """Momentum over gradients brought to unit mean magnitude per image (Dong et al. 2018, equation 6).
-
-    A zero gradient stays zero.
-    """
+def unit_magnitude(gradient: Tensor) -> Tensor:
+    """Each row of N x ... gradients brought to a mean magnitude of one; a row of zeros stays zero."""
     size = gradient.abs().flatten(1).mean(1).view(-1, *[1] * (gradient.ndim - 1))
-    tiny = torch.finfo(gradient.dtype).tiny
-    return momentum * velocity + gradient / size.clamp_min(tiny)
+    return gradient / size.clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def accumulate(velocity: Tensor, gradient: Tensor, momentum: float) -> Tensor:
+    """Momentum over gradients brought to unit mean magnitude per image (Dong et al. 2018, equation 6)."""
+    return momentum * velocity + unit_magnitude(gradient)
 
 
 def direction(velocity: Tensor, norm: str) -> Tensor:

@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from vbench.attacks.base import UniversalAttack
 from vbench.attacks.distances import pairwise_squared, squared_distance
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training_view import TrainingView
-from vbench.attacks.universal import learn_delta, updates_for
+from vbench.attacks.universal import updates_for
+from vbench.attacks.updates import UpdatedAttack, by_modality
 from vbench.errors import BadInput
 from vbench.parameters import param
 from vbench.threat import ThreatModel
@@ -23,7 +23,7 @@ from vbench.victims.base import Victim
 
 
 @dataclass(frozen=True)
-class UAP(UniversalAttack):
+class UAP(UpdatedAttack):
     """One perturbation for both modalities that breaks neighbourhoods in embedding space (Li et al. 2019).
 
     Prototypes are the other modality's clean training centroids, because that is what a cross-modality
@@ -39,8 +39,6 @@ class UAP(UniversalAttack):
     loss: Literal["pair", "list", "cross_entropy"] = param("pair", "pair, list or cross_entropy")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
     batch: Annotated[int, Field(ge=2)] = param(64, "images an update, half of each modality")
-    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")
-    momentum: Annotated[float, Field(ge=0)] = param(0.9, "share of the past direction that is kept")
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
         super().check(victim, threat)
@@ -63,9 +61,9 @@ class UAP(UniversalAttack):
         def objective(delta: Tensor) -> Tensor:
             _, positions = train.pairs(pairs, generator)
             terms = []
-            for modality in Modality:
+            for modality, own in by_modality(delta).items():
                 view, index = train[modality], positions[modality]
-                output = victim((view.batch(index) + delta).clamp(0, 1), modality)
+                output = victim((view.batch(index) + own).clamp(0, 1), modality)
                 if self.loss == "cross_entropy":
                     terms.append(cross_entropy(output.logits, view.predictions[index]))
                 else:
@@ -73,18 +71,8 @@ class UAP(UniversalAttack):
                     terms.append(self._damage(output.embedding, view.embeddings[index], others, victim))
             return torch.stack(terms).sum()
 
-        delta = learn_delta(
-            (3, *victim.input_size),
-            objective,
-            threat,
-            generator,
-            updates_for(self.evaluations, 2 * pairs, self.name),
-            self.step_size or threat.epsilon / 10,
-            self.momentum,
-            train[Modality.VISIBLE].embeddings,
-            f"learning {self.name}",
-            quiet,
-        )
+        updates = updates_for(self.evaluations, 2 * pairs, self.name)
+        delta = self.climb(victim, train, objective, threat, generator, updates, 2 * pairs, quiet)
         return Perturbation(delta)
 
     def _damage(self, embedding: Tensor, clean: Tensor, prototypes: Tensor, victim: Victim) -> Tensor:

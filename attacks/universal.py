@@ -12,7 +12,8 @@ from vbench.errors import BadInput, VbenchError
 from vbench.progress import track
 from vbench.threat import ThreatModel
 
-#: Perturbation (1 x 3 x H x W, requires grad) -> scalar that the attacker wants to raise.
+#: Perturbation (1 x 3 x H x W, or one copy for each image of a batch; requires grad) -> scalar that the
+#: attacker wants to raise.
 UniversalObjective = Callable[[Tensor], Tensor]
 
 
@@ -25,6 +26,34 @@ def updates_for(evaluations: int, per_update: int, owner: str) -> int:
             f"{owner}: evaluations={evaluations} is less than one update, which takes {per_update}"
         )
     return updates
+
+
+def small_start(
+    shape: tuple[int, int, int], threat: ThreatModel, generator: torch.Generator, like: Tensor
+) -> Tensor:
+    """Uniform noise in a tenth of the budget, 1 x 3 x H x W, with dtype and device of ``like``."""
+    draw = torch.rand((1, *shape), generator=generator, dtype=torch.float64) * 2 - 1
+    return (draw * threat.epsilon / 10).to(like)
+
+
+def gradient_of(objective: UniversalObjective, delta: Tensor, label: str) -> tuple[Tensor, Tensor]:
+    """Value of the objective at ``delta``, and its gradient, same shape.
+
+    Raises :class:`VbenchError` when one of them is not finite.
+    """
+    variable = delta.clone().requires_grad_(True)
+    with torch.enable_grad():
+        value = objective(variable)
+        (gradient,) = torch.autograd.grad(value, variable)
+    if not all_finite(value, gradient):
+        raise VbenchError(f"{label}: the objective or its gradient is not finite")
+    return value.detach(), gradient
+
+
+def refuse_unmoved(moved: bool, label: str) -> None:
+    """Raise :class:`VbenchError` if no update of a fit had a gradient."""
+    if not moved:
+        raise VbenchError(f"{label}: the objective has no gradient with respect to the perturbation")
 
 
 def learn_delta(
@@ -45,20 +74,13 @@ def learn_delta(
     :class:`VbenchError` when the objective stops being finite or never has a gradient.
     """
     eps = threat.epsilon
-    draw = torch.rand((1, *shape), generator=generator, dtype=torch.float64) * 2 - 1
-    delta = (draw * eps / 10).to(like)
+    delta = small_start(shape, threat, generator, like)
     velocity = torch.zeros_like(delta)
     moved = False
     for _ in track(range(updates), label, quiet=quiet):
-        variable = delta.clone().requires_grad_(True)
-        with torch.enable_grad():
-            value = objective(variable)
-            (gradient,) = torch.autograd.grad(value, variable)
-        if not all_finite(value, gradient):
-            raise VbenchError(f"{label}: the objective or its gradient is not finite")
+        _, gradient = gradient_of(objective, delta, label)
         moved = moved or bool(gradient.any())
         velocity = accumulate(velocity, gradient, momentum)
         delta = (delta + step_size * velocity.sign()).clamp(-eps, eps)
-    if not moved:
-        raise VbenchError(f"{label}: the objective has no gradient with respect to the perturbation")
+    refuse_unmoved(moved, label)
     return delta[0]

@@ -10,14 +10,16 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from vbench.attacks.base import Control, UniversalAttack
+from vbench.attacks.base import Control
 from vbench.attacks.fsam_uap.aqal import AQALValue, Hinge, aqal
 from vbench.attacks.fsam_uap.guards import refuse_dead_hinge, refuse_saturation
 from vbench.attacks.fsam_uap.modules import FeatureModules
+from vbench.attacks.fsam_uap.ranking import RankingLoss
 from vbench.attacks.fsam_uap.training import ModuleTrainer
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.attacks.universal import learn_delta, updates_for
+from vbench.attacks.universal import updates_for
+from vbench.attacks.updates import UpdatedAttack, by_modality
 from vbench.errors import BadInput, unknown_name
 from vbench.parameters import param
 from vbench.threat import ThreatModel
@@ -29,17 +31,21 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class FSAMUAP(UniversalAttack):
+class FSAMUAP(UpdatedAttack):
     """One perturbation d for both modalities, learnt through attention on phase and space.
 
     d descends ``aqal_weight`` * L_AQAL and ascends the identity loss on the path x2 (all modules) and, with
     ``plain_weight``, on the unmodified victim. The modules learn on clean features to keep identities
     (``modules`` "clean"), and with "joint" also to help d. At ``level`` "pixel" they are dropped after
-    learning; at "feature" they stay in the attacked side's forward pass. ``anchors`` is what x1 is: clean
-    embeddings of the unmodified victim, or adversarial ones after the frequency module alone.
+    learning; at "feature" they stay in the attacked side's forward pass.
 
-    The published margin, stages and reading of x1 leave the loss dead or the perturbation weaker on the
-    thin victim; the defaults are what hurt it most on development identities (see the README's study).
+    ``reading`` is what the AQAL compares. "quadruple" is the published formula, with ``anchors`` for x1:
+    clean embeddings of the unmodified victim, or adversarial ones after the frequency module alone. "ranking"
+    sets its one term that ranks a query against the other candidates of that ranking (see ``ranking``).
+    ``update`` "sign" steps as the paper does, "pooled" by dual averaging (see ``pooling``).
+
+    The preset "paper" is the published reading; its alpha, step and length are not stated there and are ours.
+    docs/ablation.md has what each ingredient does, and why the preset "strong" goes without the modules.
     """
 
     name: ClassVar[str] = "fsam_uap"
@@ -50,6 +56,20 @@ class FSAMUAP(UniversalAttack):
         "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "logits", "stages"})
+    PRESETS: ClassVar[dict[str, dict[str, object]]] = {
+        "paper": {
+            "reading": "quadruple",
+            "anchors": "adversarial",
+            "margin": 2.0,
+            "stages": "all",
+            "identity_weight": 1.0,
+            "update": "sign",
+            "votes": "batch",
+            "starts": 1,
+            "batch": 64,
+        },
+        "strong": {"fsam": False, "sfm": False},
+    }
 
     level: Literal["pixel", "feature"] = param("pixel", "pixel: only d is kept; feature: modules stay too")
     fsam: bool = param(True, "attention on the phase of feature maps")
@@ -65,19 +85,21 @@ class FSAMUAP(UniversalAttack):
     module_steps: Annotated[int, Field(ge=0)] = param(20, "updates of the modules on clean images first")
     module_rate: Annotated[float, Field(gt=0)] = param(1e-3, "learning rate of the modules (Adam)")
     keep_weight: Weight = param(1.0, "joint modules: weight of keeping identities on clean images")
-    anchors: Literal["clean", "adversarial"] = param("clean", "what x1 is")
-    margin: float = param(2.0, "alpha of the AQAL; at the usual 0.3 no triple was active")
+    reading: Literal["ranking", "quadruple"] = param(
+        "ranking", "AQAL over the candidates of a ranking, or as published"
+    )
+    anchors: Literal["clean", "adversarial"] = param("clean", "what x1 is; ranking takes clean ones")
+    margin: float = param(0.5, "alpha of the AQAL; for ranking in units of the clean gap")
     hinge: Hinge = param("relu", "relu, or soft for a hinge that never goes dead")
     space: Literal["embedding", "features"] = param(
         "embedding", "AQAL on unit-length embeddings, or on the averaged last feature map"
     )
     aqal_weight: float = param(1.0, "weight of the AQAL; negative makes d ascend it")
-    identity_weight: Weight = param(1.0, "weight of the identity loss on the path x2")
+    identity_weight: Weight = param(0.3, "weight of the identity loss on the path x2")
     plain_weight: Weight = param(0.0, "weight of the identity loss on the unmodified victim")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
-    step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")
-    momentum: Weight = param(0.9, "share of the past direction that is kept")
+    batch: Annotated[int, Field(ge=4)] = param(16, "images an update, half of each modality")
+    update: Literal["sign", "pooled"] = param("pooled", "signed steps with momentum, or dual averaging")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +107,11 @@ class FSAMUAP(UniversalAttack):
             raise BadInput("fsam_uap: with aqal=false and identity=false the perturbation has no objective")
         if self.level == "feature" and not (self.fsam or self.sfm):
             raise BadInput("fsam_uap: level=feature needs fsam or sfm, there is no module to keep otherwise")
+        if self.reading == "ranking" and (self.anchors, self.space) != ("clean", "embedding"):
+            raise BadInput(
+                "fsam_uap: reading=ranking compares embeddings with clean centroids; "
+                "anchors=adversarial and space=features need reading=quadruple"
+            )
 
     @property
     def tampers(self) -> bool:
@@ -105,30 +132,21 @@ class FSAMUAP(UniversalAttack):
         trainer = ModuleTrainer(victim, train, modules, self.module_rate, self.keep_weight)
         trainer.learn_to_keep(self.module_steps, count, generator)
         active: list[float] = []
+        ranking = RankingLoss(train, victim.similarity) if self.reading == "ranking" else None
 
         def objective(delta: Tensor) -> Tensor:
             _, positions = train.pairs(count, generator)
-            if self._joint:
+            if self._joint and torch.is_grad_enabled():
                 trainer.help_attack(
-                    positions, lambda: self._value(victim, train, modules, delta.detach(), positions)[0]
+                    positions,
+                    lambda: self._value(victim, train, modules, delta.detach(), positions, ranking)[0],
                 )
-            value, share = self._value(victim, train, modules, delta, positions)
+            value, share = self._value(victim, train, modules, delta, positions, ranking)
             active.append(share)
             return value
 
         updates = updates_for(self.evaluations - trainer.evaluations, self._per_update(count), self.name)
-        delta = learn_delta(
-            (3, *victim.input_size),
-            objective,
-            threat,
-            generator,
-            updates,
-            self.step_size or threat.epsilon / 10,
-            self.momentum,
-            train[Modality.VISIBLE].embeddings,
-            f"learning {self.name}",
-            quiet,
-        )
+        delta = self.climb(victim, train, objective, threat, generator, updates, 2 * count, quiet)
         masks = trainer.mask_statistics(count, generator)
         if self.attention != "identity":
             refuse_saturation(masks)
@@ -210,18 +228,19 @@ class FSAMUAP(UniversalAttack):
         modules: FeatureModules,
         delta: Tensor,
         positions: dict[Modality, Tensor],
+        ranking: RankingLoss | None,
     ) -> tuple[Tensor, float]:
         x1, x2, terms = {}, {}, []
-        for modality in Modality:
+        for modality, own in by_modality(delta).items():
             view, index = train[modality], positions[modality]
-            images = (view.batch(index) + delta).clamp(0, 1)
+            images = (view.batch(index) + own).clamp(0, 1)
             forked = self._separate_x1 and victim.forks
             output = victim(images, modality, modules.forked_edits() if forked else modules.edits())
             x2[modality] = x1[modality] = self._point(output)
             logits = output.logits
             if forked:
                 (x1[modality], x2[modality]), logits = x2[modality].chunk(2), logits.chunk(2)[1]
-            elif self.anchors == "clean":
+            elif self.anchors == "clean" and ranking is None:
                 x1[modality] = self._clean_point(victim, view, index, modality)
             elif self._separate_x1:
                 x1[modality] = self._point(victim(images, modality, modules.frequency_edits()))
@@ -233,12 +252,14 @@ class FSAMUAP(UniversalAttack):
                     terms.append(self.plain_weight * cross_entropy(plain, predicted))
         share = 0.0
         if self.aqal:
-            loss = self._aqal(x1, x2)
+            loss = self._aqal(x1, x2) if ranking is None else ranking(x2, positions, self.margin, self.hinge)
             share = loss.active
             terms.append(-self.aqal_weight * loss.loss)
         return torch.stack(terms).sum(), share
 
     def _point(self, output: VictimOutput) -> Tensor:
+        if self.reading == "ranking":
+            return output.embedding
         if self.space == "embedding":
             return normalize(output.embedding, dim=1)
         return list(output.features.values())[-1].mean((2, 3))

@@ -1,0 +1,61 @@
+"""The quadruple loss read as the ranking it is meant to break: clean centroids of the other modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from vbench.attacks.distances import pairwise_squared
+from vbench.attacks.fsam_uap.aqal import AQALValue, Hinge
+from vbench.attacks.training_view import TrainingView
+from vbench.types import Modality
+
+
+class RankingLoss:
+    """Hinge over who is nearer to an adversarial image: its own identity, or another one.
+
+    With x2 the adversarial embedding of identity j in one modality and c the clean centroids of the other,
+    the mean over k != j of [(D(x2_j, c_k) - D(x2_j, c_j)) / gap + margin]_+ . Of the published quadruple
+    (see ``aqal``) it keeps the term that ranks a query, D(i2_j, v1_j) with x1 clean, and sets against it the
+    other candidates of that ranking instead of the batch's other adversarial images. D is the squared
+    distance the victim ranks by; ``gap``, from clean training images, is the mean distance to all centroids
+    less the one to the nearest, so that a margin means the same for every victim.
+    """
+
+    def __init__(self, train: TrainingView, similarity: str) -> None:
+        self._similarity = similarity
+        self._train = train
+        self._centroids = {modality: train.prototypes(modality) for modality in Modality}
+        self._gaps = {modality: self._gap(train, modality) for modality in Modality}
+
+    def __call__(
+        self,
+        embeddings: Mapping[Modality, Tensor],
+        positions: Mapping[Modality, Tensor],
+        margin: float,
+        hinge: Hinge,
+    ) -> AQALValue:
+        """Sum of both modalities' losses on adversarial embeddings of the images at ``positions``."""
+        losses, active = [], []
+        for modality, embedding in embeddings.items():
+            inner = self.excess(embedding, modality, positions[modality]) / self._gaps[modality] + margin
+            losses.append((softplus(inner) if hinge == "soft" else inner.clamp_min(0)).mean())
+            active.append((torch.sigmoid(inner) if hinge == "soft" else (inner > 0).to(inner)).mean().item())
+        return AQALValue(torch.stack(losses).sum(), sum(active) / len(active))
+
+    def excess(self, embedding: Tensor, modality: Modality, positions: Tensor) -> Tensor:
+        """D(x, c_k) - D(x, c_j) for N embeddings and all C - 1 other identities, N x (C - 1)."""
+        labels = self._train[modality].labels[positions.to(self._train[modality].labels.device)].cpu()
+        own = torch.searchsorted(self._train.identities, labels).to(embedding.device)
+        distance = pairwise_squared(embedding, self._centroids[modality.other], self._similarity)
+        others = torch.ones_like(distance, dtype=torch.bool).scatter_(1, own[:, None], False)
+        return distance[others].view(len(distance), -1) - distance.gather(1, own[:, None])
+
+    def _gap(self, train: TrainingView, modality: Modality) -> float:
+        distance = pairwise_squared(
+            train[modality].embeddings, self._centroids[modality.other], self._similarity
+        )
+        return max((distance.mean() - distance.amin(1).mean()).item(), 1e-12)
