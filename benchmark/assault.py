@@ -23,10 +23,14 @@ from vbench.workbench import Workbench
 
 @dataclass
 class Assaulted:
-    """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost."""
+    """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost.
+
+    ``queries``: forward passes of an attack that sees nothing but embeddings, 0 for any other.
+    """
 
     embeddings: Tensor
     evaluations: int
+    queries: int
     seconds: float
     peak_memory: int
 
@@ -80,7 +84,8 @@ def assault(
             embedding, victim, f"attack {attack.name}, {side.value} images {start}-{rows.stop - 1}"
         )
         embeddings.append(embedding.float())
-    return Assaulted(torch.cat(embeddings), meter.evaluations, meter.seconds, meter.peak_memory)
+    queries = meter.forwards if attack.needs == {"embeddings"} else 0
+    return Assaulted(torch.cat(embeddings), meter.evaluations, queries, meter.seconds, meter.peak_memory)
 
 
 def _craft(
