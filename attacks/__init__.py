@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vbench.attacks.base import Attack, Context, PerImageAttack, UniversalAttack
+    from vbench.attacks.battery import Battery
     from vbench.attacks.perturbation import Perturbation
 
-__all__ = ["Attack", "Context", "PerImageAttack", "Perturbation", "UniversalAttack"]
+__all__ = ["Attack", "Battery", "Context", "PerImageAttack", "Perturbation", "UniversalAttack"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Perturbation":
-        from vbench.attacks.perturbation import Perturbation
-
-        return Perturbation
     if name in __all__:
-        from vbench.attacks import base
-
-        return getattr(base, name)
+        home = {"Battery": "battery", "Perturbation": "perturbation"}.get(name, "base")
+        return getattr(import_module(f"vbench.attacks.{home}"), name)
     raise AttributeError(name)

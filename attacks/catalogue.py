@@ -19,6 +19,10 @@ _MIS_RANKING = (
 _FSAM = "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
 _SQUARE = "Andriushchenko et al., Square Attack, ECCV 2020"
 _SIMBA = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
+_ENSEMBLE = (
+    "after Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse "
+    "Parameter-free Attacks, ICML 2020"
+)
 
 ATTACKS: dict[str, tuple[str, str, str, str]] = {
     "noise": (
@@ -122,6 +126,12 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         "universal: frequency-spatial attention with the auxiliary quadruple adversarial loss",
         _FSAM,
         "universal",
+    ),
+    "ensemble": (
+        "vbench.attacks.ensemble:Ensemble",
+        "the worst of five attacks for each query, as AutoAttack for classifiers",
+        _ENSEMBLE,
+        "battery",
     ),
 }
 

@@ -24,10 +24,14 @@ from vbench.workbench import Workbench
 
 @dataclass
 class Assaulted:
-    """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost."""
+    """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost.
+
+    ``queries``: forward passes of an attack that sees nothing but embeddings, 0 for any other.
+    """
 
     embeddings: Tensor
     evaluations: int
+    queries: int
     seconds: float
     peak_memory: int
 
@@ -91,6 +95,7 @@ def assault(
     return Assaulted(
         torch.cat(embeddings),
         sum(meter.evaluations for meter in meters),
+        sum(meter.forwards for meter in meters) if attack.needs == {"embeddings"} else 0,
         sum(meter.seconds for meter in meters),
         max((meter.peak_memory for meter in meters), default=0),
     )

@@ -16,10 +16,14 @@ _ALSO = ("fsam_uap[level=feature]",)
 
 
 def expand(specs: list[str]) -> list[str]:
-    """Replace ``all`` by every known attack, at every level it has; keeps order, drops repeats."""
+    """Replace ``all`` by every known attack, at every level it has; keeps order, drops repeats.
+
+    A battery is not in it: it repeats attacks that are, and is for one side only.
+    """
+    single = [entry.name for entry in attacks.entries() if entry.traits != "battery"]
     expanded: list[str] = []
     for spec in specs:
-        expanded += [*attacks.names(), *_ALSO] if spec == "all" else [spec]
+        expanded += [*single, *_ALSO] if spec == "all" else [spec]
     return list(dict.fromkeys(expanded))
 
 

@@ -39,6 +39,26 @@ class ControlRecord(BaseModel):
     trials: list[TrialMetrics]
 
 
+class MemberRecord(BaseModel):
+    """One member of a battery: its own result, and how often it is the worst.
+
+    ``trials``, ``asr`` and ``cost`` are those of a run of the member alone. ``won``: share of the queries
+    with a match whose worst image is this member's. ``won_lost``: its share of the query-trial pairs that
+    lose Rank-1 to the battery; None where none is lost. Both add up to 1 over the members.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    label: str
+    universal: bool = False
+    knowledge: list[str] = Field(default_factory=list)
+    trials: list[TrialMetrics]
+    asr: float | None = None
+    won: float
+    won_lost: float | None = None
+    cost: dict[str, float] = Field(default_factory=dict)
+
+
 class Record(BaseModel):
     """One (dataset and protocol, victim, attack, threat, seed) with its result.
 
@@ -46,8 +66,10 @@ class Record(BaseModel):
     ``victim_label`` the victim with the setting of its ranking, ``surrogate`` the victims a transfer attack
     was crafted on.
     ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
-    average precision (NaN there), clean and adversarial. Times are seconds, memory is bytes. Unknown fields
-    are kept, missing ones have defaults, so that old and new records mix.
+    average precision (NaN there), clean and adversarial; of a battery also ``member``, whose image the query
+    is, a position in ``members``. ``left_out``: members that the victim could not be attacked with, and why.
+    Times are seconds, memory is bytes. Unknown fields are kept, missing ones have defaults, so that old and
+    new records mix.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -66,6 +88,8 @@ class Record(BaseModel):
     clean: list[TrialMetrics]
     adversarial: list[TrialMetrics]
     controls: list[ControlRecord] = Field(default_factory=list)
+    members: list[MemberRecord] = Field(default_factory=list)
+    left_out: dict[str, str] = Field(default_factory=dict)
     level: str = "pixel"
     stealthy: bool | None = None
     asr: float | None = None

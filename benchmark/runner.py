@@ -7,31 +7,25 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from vbench.assault import Plan, assault
 from vbench.attack_spec import label
-from vbench.attacks.base import Attack, Control, UniversalAttack
+from vbench.attacks.base import Attack, UniversalAttack
+from vbench.attacks.battery import Battery
 from vbench.attacks.perturbation import Perturbation
-from vbench.embed import embed
+from vbench.controls import measure_controls, stealthy
 from vbench.environment import environment
 from vbench.errors import BadInput
+from vbench.measures import mean_rank1, paired, tie_warnings, trial_metrics
 from vbench.meter import Meter
-from vbench.metrics import RankMetrics, attack_success_rate, bootstrap_drop
-from vbench.packed import Packed
 from vbench.precision import precision_of
-from vbench.record import ControlRecord, Record, TrialMetrics, config_id
+from vbench.record import Record, config_id
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
-from vbench.types import Side
 from vbench.victims.base import Edits
 from vbench.workbench import Workbench
-
-#: A tampered system that loses at most this much Rank-1 on clean images counts as stealthy.
-STEALTH_LOSS = 0.02
-_TIES_WORTH_A_WARNING = 0.01
+from vbench.worst_case import Outcome, worst_case
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Run:
         config = {
             "victim": self.bench.victim_card(),
             "dataset": self.bench.data_card,
-            "attack": {"name": self.attack.name, "settings": self.attack.settings()},
+            "attack": _attack_card(self.attack),
             "threat": self.threat.card(),
             "seed": self.seed,
             "perturbation": self.perturbation.digest if self.perturbation else None,
@@ -74,21 +68,35 @@ class Run:
             {**config, "victim": victim, "dataset": data, "threat": {**config["threat"], "side": None}}
         )
 
+    def fits(self) -> list[str]:
+        """The :meth:`fit_id` of all that is learnt for this run: the attack's, or those of its members."""
+        runs = self._runs() if self.perturbation is None else []
+        return [run.fit_id() for run in runs if isinstance(run.attack, UniversalAttack)]
+
+    def _runs(self) -> list[Run]:
+        if not isinstance(self.attack, Battery):
+            return [self]
+        members, _ = self.attack.applicable(self._origin.victim, self.threat)
+        return [replace(self, attack=member) for member in members]
+
     def check(self) -> None:
         """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
         attack = self.attack
         attack.check(self._origin.victim, self.threat)
+        if self.perturbation is not None and not isinstance(attack, UniversalAttack):
+            raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
         if self.source and isinstance(attack, UniversalAttack) and attack.tampers:
             raise BadInput(
                 f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
             )
 
     def execute(
-        self, ignore_gates: bool = False, quiet: bool = False, learnt: Perturbation | None = None
+        self, ignore_gates: bool = False, quiet: bool = False, learnt: dict[str, Perturbation] | None = None
     ) -> tuple[Record, Perturbation | None]:
         """Do the run. Returns its record and, for a universal attack, the perturbation.
 
-        ``learnt`` is the result of an earlier fit with the same :meth:`fit_id`, to save doing it again.
+        ``learnt`` holds the results of earlier fits by their :meth:`fit_id`, to save doing them again; what
+        this run learns is added.
 
         Raises :class:`BadInput` when victim and attack do not fit, or when the clean Rank-1 is at chance
         level and ``ignore_gates`` is not given; :class:`VbenchError` when attack or victim misbehave.
@@ -98,23 +106,12 @@ class Run:
         if not ignore_gates:
             clean_gate(bench)
         config = self.config()
-        perturbation, cost = self._fit(quiet, learnt)
-        size = PerturbationSize()
-        edits = self._edits(perturbation)
-        sides = _sides(self.threat.side)
-        embeddings = {side: found.embeddings for side, found in bench.clean.items()}
-        for side in sides:
-            plan = Plan(attack, self.threat, self.seed, perturbation, edits)
-            found = assault(bench, side, plan, size, self.source, quiet)
-            embeddings[side] = found.embeddings
-            cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
-            cost["attack_seconds"] = cost.get("attack_seconds", 0.0) + found.seconds
-            cost["peak_memory"] = max(cost.get("peak_memory", 0), found.peak_memory)
-        attacked = sum(len(bench.pixels[side]) for side in sides)
-        cost["evaluations_per_image"] = cost["attack_evaluations"] / attacked
-        cost["images_per_second"] = attacked / max(cost["attack_seconds"], 1e-9)
-        adversarial = bench.rank(embeddings)
-        controls = self._controls(perturbation, quiet)
+        found = {} if learnt is None else learnt
+        outcomes = ((run.attack, run._assault(quiet, found)) for run in self._runs())
+        worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None
+        outcome = worst.outcome if worst else next(outcomes)[1]
+        perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
+        controls = measure_controls(bench, attack, self.threat, self.seed, perturbation, quiet)
         record = Record(
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -125,28 +122,65 @@ class Run:
             universal=attack.universal,
             label=label(attack),
             victim_label=bench.victim_label(),
-            clean=_trials(bench, bench.clean_trials),
-            adversarial=_trials(bench, adversarial),
+            clean=trial_metrics(bench, bench.clean_trials),
+            adversarial=trial_metrics(bench, adversarial),
             controls=controls,
-            level="feature" if edits else "pixel",
-            stealthy=_stealthy(bench, controls) if edits else None,
-            size=size.card(),
-            cost={name: float(value) for name, value in cost.items()},
+            members=worst.members if worst else [],
+            left_out=self._left_out(),
+            level="feature" if outcome.edits else "pixel",
+            stealthy=stealthy(bench, controls) if outcome.edits else None,
+            size=outcome.size.card(),
+            cost=outcome.cost,
             fit_log=dict(perturbation.fit_log) if perturbation else {},
             environment={**environment(bench.victim), "precision": str(precision_of(self._origin.victim))},
             surrogate=self.source.victim.name if self.source else "",
-            warnings=[*bench.dataset.notes, *_resize_warnings(perturbation), *_tie_warnings(adversarial)],
-            **_paired(bench.clean_trials, adversarial, self.seed),
+            warnings=[*bench.dataset.notes, *_resize_warnings(perturbation), *tie_warnings(adversarial)],
+            **paired(bench.clean_trials, adversarial, self.seed),
         )
+        if worst:
+            record.per_query["member"] = worst.per_trial(bench)
+            record.warnings += [f"{name} is left out: {reason}" for name, reason in record.left_out.items()]
         return record, perturbation
 
-    def _fit(self, quiet: bool, known: Perturbation | None) -> tuple[Perturbation | None, dict[str, float]]:
+    def _left_out(self) -> dict[str, str]:
+        if not isinstance(self.attack, Battery):
+            return {}
+        _, others = self.attack.applicable(self._origin.victim, self.threat)
+        return {label(member): reason for member, reason in others}
+
+    def _assault(self, quiet: bool, learnt: dict[str, Perturbation]) -> Outcome:
+        """Learn what the attack learns, if ``learnt`` does not hold it already, and attack every image."""
+        bench, attack = self.bench, self.attack
+        perturbation, cost = self._fit(quiet, learnt)
+        edits = self._edits(perturbation)
+        sides = self.threat.sides
+        size = PerturbationSize()
+        embeddings = {side: found.embeddings for side, found in bench.clean.items()}
+        queries = 0
+        for side in sides:
+            plan = Plan(attack, self.threat, self.seed, perturbation, edits)
+            found = assault(bench, side, plan, size, self.source, quiet)
+            embeddings[side] = found.embeddings
+            queries += found.queries
+            cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
+            cost["attack_seconds"] = cost.get("attack_seconds", 0.0) + found.seconds
+            cost["peak_memory"] = max(cost.get("peak_memory", 0), found.peak_memory)
+        attacked = sum(len(bench.pixels[side]) for side in sides)
+        cost["evaluations_per_image"] = cost["attack_evaluations"] / attacked
+        cost["images_per_second"] = attacked / max(cost["attack_seconds"], 1e-9)
+        if queries:
+            cost["queries_per_image"] = queries / attacked
+        cost = {name: float(value) for name, value in cost.items()}
+        return Outcome(embeddings, size, cost, perturbation, edits)
+
+    def _fit(
+        self, quiet: bool, found: dict[str, Perturbation]
+    ) -> tuple[Perturbation | None, dict[str, float]]:
         if not isinstance(self.attack, UniversalAttack):
-            if self.perturbation is not None:
-                raise BadInput(f"attack '{self.attack.name}' is per-image; it cannot replay a perturbation")
             return None, {}
         if self.perturbation is not None:
             return self.perturbation.resized(self.bench.victim.input_size, self.threat), {}
+        known = found.get(self.fit_id())
         if known is not None:
             return known, dict(known.fit_log["cost"])
         training = self._origin.training
@@ -164,38 +198,14 @@ class Run:
             "seed": self.seed,
             "digest": learnt.digest,
         }
-        return replace(learnt.with_provenance(**facts), fit_log={**learnt.fit_log, "cost": dict(cost)}), cost
+        learnt = replace(learnt.with_provenance(**facts), fit_log={**learnt.fit_log, "cost": dict(cost)})
+        found[self.fit_id()] = learnt
+        return learnt, cost
 
     def _edits(self, perturbation: Perturbation | None) -> Edits:
         if perturbation is None or not isinstance(self.attack, UniversalAttack):
             return {}
         return self.attack.edits(perturbation, self.bench.victim)
-
-    def _controls(self, perturbation: Perturbation | None, quiet: bool) -> list[ControlRecord]:
-        if perturbation is None or not isinstance(self.attack, UniversalAttack):
-            return []
-        generator = torch.Generator().manual_seed(self.seed + 1)
-        return [
-            ControlRecord(name=control.name, trials=_trials(self.bench, self._measure(control, quiet)))
-            for control in self.attack.controls(perturbation, self.bench.victim, generator)
-        ]
-
-    def _measure(self, control: Control, quiet: bool) -> list[RankMetrics]:
-        bench, attack = self.bench, self.attack
-        embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
-        edits = attack.edits(control.perturbation, bench.victim) if control.tampers else {}
-        attacked = _sides(self.threat.side)
-        if control.side == "other":
-            for side in (Side.QUERY, Side.GALLERY):
-                if side not in attacked:
-                    pixels, modality = bench.pixels[side], bench.modality(side)
-                    embeddings[side] = embed(bench.victim, pixels, modality, edits, quiet=quiet).embeddings
-            return bench.rank(embeddings)
-        for side in attacked:
-            plan = Plan(attack, self.threat, self.seed, control.perturbation, edits)
-            found = assault(bench, side, plan, PerturbationSize(), quiet=quiet)
-            embeddings[side] = found.embeddings
-        return bench.rank(embeddings)
 
 
 def clean_gate(bench: Workbench) -> None:
@@ -206,7 +216,7 @@ def clean_gate(bench: Workbench) -> None:
     chance = bench.chance_rank1()
     queries = sum(int(trial.valid.sum()) for trial in bench.clean_trials) / len(bench.clean_trials)
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
-    rank1 = _mean_rank1(bench.clean_trials)
+    rank1 = mean_rank1(bench.clean_trials)
     if rank1 <= bound:
         raise BadInput(
             f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
@@ -214,70 +224,12 @@ def clean_gate(bench: Workbench) -> None:
         )
 
 
-def _mean_rank1(results: list[RankMetrics]) -> float:
-    return sum(found.rank(1) for found in results) / len(results)
-
-
-def _sides(side: Side) -> list[Side]:
-    return [Side.QUERY, Side.GALLERY] if side is Side.BOTH else [side]
-
-
-def _trials(bench: Workbench, results: list[RankMetrics]) -> list[TrialMetrics]:
-    return [
-        TrialMetrics(
-            trial=trial.name,
-            **{f"r{k}": found.rank(k) for k in (1, 5, 10, 20)},
-            map=found.mAP,
-            minp=found.mINP,
-            queries=int(found.valid.sum()),
-            skipped=int((~found.valid).sum()),
-            tied_share=found.tied_share,
-        )
-        for trial, found in zip(bench.dataset.trials, results, strict=True)
-    ]
-
-
-def _paired(clean: list[RankMetrics], adversarial: list[RankMetrics], seed: int) -> dict[str, Any]:
-    ranks = [
-        torch.stack([found.first_match_rank for found in group]).numpy() for group in (clean, adversarial)
-    ]
-    precisions = [
-        torch.stack([found.average_precision for found in group]).numpy() for group in (clean, adversarial)
-    ]
-    hits = [np.where(rank == 0, np.nan, rank == 1) for rank in ranks]
-    generator = np.random.default_rng(seed)
-    success = attack_success_rate(*ranks)
-    return {
-        "asr": None if math.isnan(success) else success,
-        "drop_interval": {
-            "r1": bootstrap_drop(*hits, generator),
-            "map": bootstrap_drop(*precisions, generator),
-        },
-        "per_query": {
-            "clean_rank": Packed.pack(ranks[0]),
-            "adversarial_rank": Packed.pack(ranks[1]),
-            "clean_ap": Packed.pack(precisions[0]),
-            "adversarial_ap": Packed.pack(precisions[1]),
-        },
-    }
-
-
-def _stealthy(bench: Workbench, controls: list[ControlRecord]) -> bool | None:
-    for control in controls:
-        if control.name == "modules, d = 0":
-            clean = _mean_rank1(bench.clean_trials)
-            tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
-            return clean - tampered <= STEALTH_LOSS
-    return None
-
-
 def _resize_warnings(perturbation: Perturbation | None) -> list[str]:
     resized = perturbation.provenance.get("resized") if perturbation else None
     return [f"the perturbation was learnt at another size: {resized}"] if resized else []
 
 
-def _tie_warnings(results: list[RankMetrics]) -> list[str]:
-    share = max(found.tied_share for found in results)
-    if share <= _TIES_WORTH_A_WARNING:
-        return []
-    return [f"{share:.1%} of queries hang on a tie of distances: their result is gallery order, not ranking"]
+def _attack_card(attack: Attack) -> dict[str, Any]:
+    card = {"name": attack.name, "settings": attack.settings()}
+    members = attack.members() if isinstance(attack, Battery) else ()
+    return {**card, "members": [_attack_card(member) for member in members]} if members else card

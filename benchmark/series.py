@@ -85,15 +85,13 @@ class Series:
         return self._sources[key]
 
     def _one(self, run: Run) -> Record:
-        fit = run.fit_id()
         known = self._store.find(config_id(run.config()))
         if known is not None and not self._force:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
-        record, learnt = run.execute(self._choice.ignore_gates, self._quiet, self._learnt.get(fit))
-        if learnt is not None and run.perturbation is None:
-            self._learnt[fit] = learnt
-            file = f"{run.attack.name}-{record.id}.safetensors"
+        record, _ = run.execute(self._choice.ignore_gates, self._quiet, self._learnt)
+        for learnt in (self._learnt[fit] for fit in run.fits()):
+            file = f"{learnt.provenance['attack']}-{record.id}.safetensors"
             learnt.save(self._store.root / "perturbations" / file)
         path = self._store.write(record)
         for warning in record.warnings:

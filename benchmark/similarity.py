@@ -34,34 +34,37 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass
 class PerturbationSize:
-    """Running figures over batches of clean and adversarial images in [0, 1]."""
+    """Figures of pairs of clean and adversarial images in [0, 1], taken batch by batch.
 
-    images: int = 0
-    linf: float = 0.0
-    _l2: float = field(default=0.0, repr=False)
-    _psnr: float = field(default=0.0, repr=False)
-    _ssim: float = field(default=0.0, repr=False)
-    _changed: float = field(default=0.0, repr=False)
+    ``rows``: for each image linf, l2, PSNR, SSIM and the share of changed values, in the order of adding.
+    """
+
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0, 5, dtype=torch.float64), repr=False)
 
     def add(self, clean: Tensor, adversarial: Tensor) -> None:
         """Take one batch (N x 3 x H x W) into account."""
         change = (adversarial - clean).flatten(1)
-        self.images += len(clean)
-        self.linf = max(self.linf, change.abs().max().item())
-        self._l2 += change.norm(dim=1).sum().item()
         # Unchanged images would have an infinite PSNR; 100 dB stands for "identical".
         psnr = -10 * torch.log10(change.square().mean(1).clamp_min(1e-10))
-        self._psnr += psnr.sum().item()
-        self._ssim += ssim(clean, adversarial).sum().item()
-        self._changed += (change != 0).float().mean(1).sum().item()
+        figures = (
+            change.abs().amax(1),
+            change.norm(dim=1),
+            psnr,
+            ssim(clean, adversarial),
+            (change != 0).to(change).mean(1),
+        )
+        self.rows = torch.cat([self.rows, torch.stack(figures, 1).double().cpu()])
 
     def card(self) -> dict[str, float]:
-        """Means over images (``linf_levels`` is the largest change, in 8-bit levels)."""
-        count = max(self.images, 1)
+        """Means over images (``linf_levels`` is the largest change, in 8-bit levels); zeros of none."""
+        if not len(self.rows):
+            return dict.fromkeys(("linf_levels", "l2", "psnr_db", "ssim", "changed_share"), 0.0)
+        _, l2, psnr, similar, changed = self.rows.mean(0).tolist()
+        largest = self.rows[:, 0].max().item()
         return {
-            "linf_levels": self.linf * 255,
-            "l2": self._l2 / count,
-            "psnr_db": self._psnr / count,
-            "ssim": self._ssim / count,
-            "changed_share": self._changed / count,
+            "linf_levels": largest * 255,
+            "l2": l2,
+            "psnr_db": psnr,
+            "ssim": similar,
+            "changed_share": changed,
         }

@@ -46,6 +46,11 @@ class ThreatModel:
             )
 
     @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides of a ranking whose images are changed."""
+        return (Side.QUERY, Side.GALLERY) if self.side is Side.BOTH else (self.side,)
+
+    @property
     def epsilon(self) -> float:
         """The budget as a float: with 8-bit output the largest one that whole levels can use."""
         return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.eps)

@@ -38,7 +38,7 @@ def check_format(style: str) -> None:
 
 
 def to_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a record: its configuration, metrics before and after in [0, 1], intervals and cost."""
+    """One row a record: configuration, metrics before and after in [0, 1], intervals, shares, cost."""
     lines = []
     for record in records:
         threat, data = record.config["threat"], record.config["dataset"]
@@ -65,6 +65,9 @@ def to_frame(records: Sequence[Record]) -> pd.DataFrame:
         line["asr"] = record.asr
         for metric, (low, high) in record.drop_interval.items():
             line[f"{metric}_drop_low"], line[f"{metric}_drop_high"] = low, high
+        for member in record.members:
+            line[f"won {member.label}"] = member.won
+            line[f"won of lost Rank-1 {member.label}"] = member.won_lost
         line |= {**record.size, **record.cost}
         lines.append(line)
     return pd.DataFrame(lines)
@@ -96,7 +99,7 @@ def _table(where: Setting, rows: Sequence[Row], style: str) -> str:
 
 
 def _labels(row: Row) -> list[str]:
-    return ["", f"  · {row.attack}", ""] if row.control else [row.victim, row.attack, row.knowledge]
+    return [row.victim, f"  · {row.attack}" if row.control else row.attack, row.knowledge]
 
 
 def _figures(row: Row, arrow: str) -> list[str]:
@@ -108,7 +111,7 @@ def _figures(row: Row, arrow: str) -> list[str]:
 
 
 def _cost(row: Row) -> list[str]:
-    if row.control:
+    if not row.evaluations:
         return ["", "", ""]
     asr = "" if row.asr is None else f"{row.asr:.1f}"
     return [asr, row.evaluations, f"{row.seconds:.1f}"]

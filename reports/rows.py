@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
-from vbench.record import ControlRecord, Record, TrialMetrics
+from vbench.record import MemberRecord, Record, TrialMetrics
 
 METRICS = ("r1", "r10", "map", "minp")
 HEADINGS = {"r1": "Rank-1", "r5": "Rank-5", "r10": "Rank-10", "r20": "Rank-20", "map": "mAP", "minp": "mINP"}
@@ -35,8 +35,10 @@ class Setting:
 class Row:
     """One line of a table, in percent. ``seeds`` runs were averaged; ``spread`` is their standard deviation.
 
-    ``control`` rows belong to the attack above them. ``knowledge`` says what the attacker knew;
-    ``evaluations`` are gradient evaluations: per image, or for one fit of a universal attack.
+    ``control`` rows belong to the attack above them: its controls, or the members of a battery, each with the
+    share of queries and of lost Rank-1 that it wins. ``knowledge`` says what the attacker knew;
+    ``evaluations`` are gradient evaluations, per image or for one fit of a universal attack, and what a black
+    box asked.
     """
 
     victim: str
@@ -97,25 +99,42 @@ def _rows(records: list[Record]) -> list[Row]:
             _mean_of([record.adversarial for record in records]),
             _spread_of([record.adversarial for record in records]),
             _mean_asr(records),
-            _evaluations(first),
-            mean(
-                record.cost.get("fit_seconds", 0) + record.cost.get("attack_seconds", 0) for record in records
-            ),
+            _evaluations(first.universal, first.cost),
+            mean(_seconds(record.cost) for record in records),
             len(records),
         )
     ]
     for control in first.controls:
-        found = [_control(record, control.name) for record in records]
-        trials = [same.trials for same in found if same is not None]
+        trials = [same.trials for record in records for same in record.controls if same.name == control.name]
         spread = _spread_of(trials)
         rows.append(
             Row("", control.name, "", before, _mean_of(trials), spread, seeds=len(trials), control=True)
         )
+    for member in first.members:
+        same = [one for record in records for one in record.members if one.label == member.label]
+        rows.append(_member(same, before))
     return rows
 
 
-def _control(record: Record, name: str) -> ControlRecord | None:
-    return next((control for control in record.controls if control.name == name), None)
+def _member(found: list[MemberRecord], before: dict[str, float]) -> Row:
+    first, trials = found[0], [member.trials for member in found]
+    share = f"wins {100 * mean(member.won for member in found):.1f} %"
+    lost = [member.won_lost for member in found if member.won_lost is not None]
+    if lost:
+        share += f", of lost Rank-1 {100 * mean(lost):.1f} %"
+    return Row(
+        "",
+        f"{first.label}: {share}",
+        ", ".join([_scope(first.universal), *first.knowledge]),
+        before,
+        _mean_of(trials),
+        _spread_of(trials),
+        _mean_asr(found),
+        _evaluations(first.universal, first.cost),
+        mean(_seconds(member.cost) for member in found),
+        len(found),
+        control=True,
+    )
 
 
 def _mean_of(runs: list[list[TrialMetrics]]) -> dict[str, float]:
@@ -132,7 +151,7 @@ def _trial_mean(trials: list[TrialMetrics], metric: str) -> float:
     return mean(getattr(trial, metric) for trial in trials)
 
 
-def _mean_asr(records: list[Record]) -> float | None:
+def _mean_asr(records: Sequence[Record | MemberRecord]) -> float | None:
     rates = [record.asr for record in records if record.asr is not None]
     return 100 * mean(rates) if rates else None
 
@@ -149,16 +168,29 @@ def _attack_name(records: list[Record]) -> str:
 
 
 def _knowledge(record: Record) -> str:
-    scope = "universal" if record.universal else "per-image"
+    known = [what for what in record.knowledge if what != "evaluation"]
     transfer = [f"from {record.surrogate}"] if record.surrogate else []
-    return ", ".join([scope, *record.knowledge, *transfer])
+    scope = _scope(record.universal)
+    if record.members:
+        less = f" (no {', '.join(record.left_out)})" if record.left_out else ""
+        scope = f"evaluation: worst of {len(record.members)}{less}"
+    return ", ".join([scope, *known, *transfer])
 
 
-def _evaluations(record: Record) -> str:
-    if record.universal:
-        return f"{record.cost.get('fit_evaluations', 0):.0f} a fit"
-    return f"{record.cost.get('evaluations_per_image', 0):.0f} an image"
+def _scope(universal: bool) -> str:
+    return "universal" if universal else "per-image"
 
 
-def _seconds(record: Record) -> float:
-    return record.cost.get("fit_seconds", 0.0) + record.cost.get("attack_seconds", 0.0)
+def _evaluations(universal: bool, cost: dict[str, float]) -> str:
+    parts = []
+    if universal or "fit_evaluations" in cost:
+        parts.append(f"{cost.get('fit_evaluations', 0):.0f} a fit")
+    if not universal:
+        parts.append(f"{cost.get('evaluations_per_image', 0):.0f} an image")
+    if cost.get("queries_per_image"):
+        parts.append(f"{cost['queries_per_image']:.0f} queries")
+    return " + ".join(parts)
+
+
+def _seconds(cost: dict[str, float]) -> float:
+    return cost.get("fit_seconds", 0.0) + cost.get("attack_seconds", 0.0)

@@ -71,8 +71,10 @@ def describe(
     typer.echo("\n" + inspect.getdoc(cls) + "\n")
     if kind == "attack":
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
-        typer.echo(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
+        if lines:
+            typer.echo(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
         _describe_presets(cls)
+        _describe_members(cls)
         return
     _describe_victim(cls)
 
@@ -87,6 +89,15 @@ def _describe_presets(cls: type) -> None:
             for name, settings in found.items()
         ]
         typer.echo("\n" + tabulate(lines, ["preset", "settings"], disable_numparse=True))
+
+
+def _describe_members(cls: type) -> None:
+    from vbench.attack_spec import label
+    from vbench.attacks import Battery
+
+    if issubclass(cls, Battery):
+        lines = [[label(member), member.summary] for member in cls().members()]
+        typer.echo(tabulate(lines, ["member", "summary"]))
 
 
 def _describe_victim(cls: type) -> None:

@@ -9,13 +9,16 @@ import torch
 from tiny import TinyVictim, make_context, make_training
 
 from vbench.attack_spec import build_attack
+from vbench.attacks import Battery
 from vbench.registry import attacks
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 
 #: Attacks whose default allowance takes seconds even here.
 SHORT = {"square": "square[queries=40]", "simba": "simba[queries=40]"}
-PER_IMAGE = [SHORT.get(name, name) for name in attacks.names() if not attacks.load(name).universal]
+#: A battery crafts nothing itself: the runner runs its members, which are here, and test_battery the rest.
+ALONE = [name for name in attacks.names() if not issubclass(attacks.load(name), Battery)]
+PER_IMAGE = [SHORT.get(name, name) for name in ALONE if not attacks.load(name).universal]
 UNIVERSAL = [
     "uap[evaluations=600,batch=12]",
     "uap[loss=list,evaluations=600,batch=12]",
@@ -146,13 +149,21 @@ def test_global_random_state_is_untouched(spec, victim, images):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_members_of_batteries_are_tested_here():
+    batteries = [attacks.load(name)() for name in attacks.names() if name not in ALONE]
+    assert batteries
+    members = {member.name for battery in batteries for member in battery.members()}
+    assert members <= {spec.partition("[")[0] for spec in [*PER_IMAGE, *UNIVERSAL]}
+
+
 @pytest.mark.parametrize("name", attacks.names())
 def test_catalogue_agrees_with_the_class(name):
     cls, entry = attacks.load(name), attacks.entry(name)
     assert cls.name == name
     assert entry.summary == cls.summary
     assert entry.paper == cls.paper
-    assert entry.traits == ("universal" if cls.universal else "per-image")
+    kind = "battery" if issubclass(cls, Battery) else "universal" if cls.universal else "per-image"
+    assert entry.traits == kind
     assert cls() == cls(**cls().settings())
 
 

@@ -86,6 +86,29 @@ def test_a_learnt_perturbation_can_be_replayed(small, vbench, tmp_path):
     assert "was learnt by 'uap'" in refused.stderr
 
 
+def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(small, vbench, tmp_path):
+    (tmp_path / "two.py").write_text(
+        "from vbench.attacks import Battery\n"
+        "from vbench.attacks.noise import Noise\n"
+        "from vbench.attacks.uap import UAP\n"
+        "class Two(Battery):\n"
+        "    name, summary = 'two', 'noise and uap'\n"
+        "    def members(self):\n"
+        "        return Noise(), UAP(evaluations=960, batch=48)\n"
+    )
+    runs = tmp_path / "runs"
+    attacks = ["--attack", "uap[evaluations=960,batch=48]", "--attack", f"{tmp_path}/two.py:Two"]
+    out = vbench("run", *small.arguments(runs), *attacks).stdout
+    assert "evaluation: worst of 2, training" in out and "  · noise: wins" in out
+    alone, two = RunStore(runs).read_all().records
+    assert two.members[1].trials == alone.adversarial
+    files = (runs / "perturbations").glob("*.safetensors")
+    assert {file.name for file in files} == {f"uap-{one.id}.safetensors" for one in (alone, two)}
+    refused = vbench("run", *small.arguments(runs), "--attack", "ensemble", "--side", "both", expect=2)
+    assert "use --side query" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+    assert "square[queries=200]" in vbench("describe", "attack", "ensemble").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

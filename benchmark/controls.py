@@ -1,0 +1,75 @@
+"""Controls of a universal attack: measured as the attack is, printed beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vbench.assault import Plan, assault
+from vbench.attacks.base import Attack, Control, UniversalAttack
+from vbench.attacks.perturbation import Perturbation
+from vbench.embed import embed
+from vbench.measures import mean_rank1, trial_metrics
+from vbench.metrics import RankMetrics
+from vbench.record import ControlRecord
+from vbench.similarity import PerturbationSize
+from vbench.threat import ThreatModel
+from vbench.types import Side
+from vbench.workbench import Workbench
+
+#: A tampered system that loses at most this much Rank-1 on clean images counts as stealthy.
+STEALTH_LOSS = 0.02
+
+
+def measure_controls(
+    bench: Workbench,
+    attack: Attack,
+    threat: ThreatModel,
+    seed: int,
+    perturbation: Perturbation | None,
+    quiet: bool = False,
+) -> list[ControlRecord]:
+    """Every control that the attack declares for what it learnt; none for attacks that learn nothing."""
+    if perturbation is None or not isinstance(attack, UniversalAttack):
+        return []
+    generator = torch.Generator().manual_seed(seed + 1)
+    return [
+        ControlRecord(
+            name=control.name,
+            trials=trial_metrics(bench, _ranked(bench, attack, threat, seed, control, quiet)),
+        )
+        for control in attack.controls(perturbation, bench.victim, generator)
+    ]
+
+
+def stealthy(bench: Workbench, controls: Sequence[ControlRecord]) -> bool | None:
+    """Whether the tampered system keeps its clean Rank-1; None when no control says so."""
+    for control in controls:
+        if control.name == "modules, d = 0":
+            tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
+            return mean_rank1(bench.clean_trials) - tampered <= STEALTH_LOSS
+    return None
+
+
+def _ranked(
+    bench: Workbench,
+    attack: UniversalAttack,
+    threat: ThreatModel,
+    seed: int,
+    control: Control,
+    quiet: bool,
+) -> list[RankMetrics]:
+    embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
+    edits = attack.edits(control.perturbation, bench.victim) if control.tampers else {}
+    if control.side == "other":
+        for side in (Side.QUERY, Side.GALLERY):
+            if side not in threat.sides:
+                pixels, modality = bench.pixels[side], bench.modality(side)
+                embeddings[side] = embed(bench.victim, pixels, modality, edits, quiet=quiet).embeddings
+        return bench.rank(embeddings)
+    for side in threat.sides:
+        plan = Plan(attack, threat, seed, control.perturbation, edits)
+        embeddings[side] = assault(bench, side, plan, PerturbationSize(), quiet=quiet).embeddings
+    return bench.rank(embeddings)
