@@ -27,6 +27,7 @@ class Assaulted:
 
     embeddings: Tensor
     evaluations: int
+    queries: int
     seconds: float
     peak_memory: int
 
@@ -80,7 +81,9 @@ def assault(
             embedding, victim, f"attack {attack.name}, {side.value} images {start}-{rows.stop - 1}"
         )
         embeddings.append(embedding.float())
-    return Assaulted(torch.cat(embeddings), meter.evaluations, meter.seconds, meter.peak_memory)
+    return Assaulted(
+        torch.cat(embeddings), meter.evaluations, meter.forwards, meter.seconds, meter.peak_memory
+    )
 
 
 def _craft(

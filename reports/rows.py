@@ -156,7 +156,10 @@ def _knowledge(record: Record) -> str:
 def _evaluations(record: Record) -> str:
     if record.universal:
         return f"{record.cost.get('fit_evaluations', 0):.0f} a fit"
-    return f"{record.cost.get('evaluations_per_image', 0):.0f} an image"
+    gradients, queries = (record.cost.get(f"{what}_per_image", 0) for what in ("evaluations", "queries"))
+    if queries and not gradients:
+        return f"0 an image, {queries:.0f} queries"
+    return f"{gradients:.0f} an image"
 
 
 def _seconds(record: Record) -> float:
