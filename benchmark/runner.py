@@ -53,6 +53,12 @@ class Run:
     def _origin(self) -> Workbench:
         return self.source or self.bench
 
+    @property
+    def images(self) -> int:
+        """How many images are attacked."""
+        lists = {Side.QUERY: self.bench.dataset.query, Side.GALLERY: self.bench.dataset.gallery}
+        return sum(len(lists[side]) for side in _sides(self.threat.side))
+
     def config(self) -> dict[str, Any]:
         """The full configuration, JSON-able; its hash names the record."""
         config = {
@@ -108,10 +114,12 @@ class Run:
             found = assault(bench, side, plan, size, self.source, quiet)
             embeddings[side] = found.embeddings
             cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
+            cost["attack_queries"] = cost.get("attack_queries", 0) + found.queries
             cost["attack_seconds"] = cost.get("attack_seconds", 0.0) + found.seconds
             cost["peak_memory"] = max(cost.get("peak_memory", 0), found.peak_memory)
         attacked = sum(len(bench.pixels[side]) for side in sides)
         cost["evaluations_per_image"] = cost["attack_evaluations"] / attacked
+        cost["queries_per_image"] = cost["attack_queries"] / attacked
         cost["images_per_second"] = attacked / max(cost["attack_seconds"], 1e-9)
         adversarial = bench.rank(embeddings)
         controls = self._controls(perturbation, quiet)
@@ -135,7 +143,12 @@ class Run:
             fit_log=dict(perturbation.fit_log) if perturbation else {},
             environment=environment(bench.victim),
             surrogate=self.source.victim.name if self.source else "",
-            warnings=[*bench.dataset.notes, *_resize_warnings(perturbation), *_tie_warnings(adversarial)],
+            warnings=[
+                *bench.dataset.notes,
+                *_fit_warnings(perturbation),
+                *_resize_warnings(perturbation),
+                *_tie_warnings(adversarial),
+            ],
             **_paired(bench.clean_trials, adversarial, self.seed),
         )
         return record, perturbation
@@ -269,6 +282,10 @@ def _stealthy(bench: Workbench, controls: list[ControlRecord]) -> bool | None:
             tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
             return clean - tampered <= STEALTH_LOSS
     return None
+
+
+def _fit_warnings(perturbation: Perturbation | None) -> list[str]:
+    return list(perturbation.fit_log.get("warnings", ())) if perturbation else []
 
 
 def _resize_warnings(perturbation: Perturbation | None) -> list[str]:
