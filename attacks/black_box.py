@@ -42,7 +42,7 @@ class BlackBoxAttack(PerImageAttack):
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """A query (N x 3 x H x W -> N values to raise), and what the clean images yield (N).
 
-        Raises :class:`BadInput` when a ranking is asked for and there is no gallery.
+        Raises :class:`BadInput` when a ranking is asked for and the context holds nothing to rank.
         """
         value = (self._distance if self.feedback == "embedding" else self._lost)(victim, context)
 
@@ -57,7 +57,10 @@ class BlackBoxAttack(PerImageAttack):
 
     def _lost(self, victim: Victim, context: Context) -> Callable[[Tensor], Tensor]:
         if context.gallery is None:
-            raise BadInput(f"attack '{self.name}' with feedback=ranking needs the query side and a gallery")
+            raise BadInput(
+                f"attack '{self.name}' with feedback=ranking needs the embeddings of the other side, "
+                "and the context holds none"
+            )
         gallery = context.gallery.embeddings.to(context.clean)
         count = min(self.shown, len(gallery))
 

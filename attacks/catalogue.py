@@ -1,5 +1,9 @@
 """The built-in attacks, readable without importing one: name -> (target, summary, paper, traits)."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 _FGSM = "Goodfellow et al., Explaining and Harnessing Adversarial Examples, ICLR 2015"
 _PGD = "Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018"
 _MIFGSM = "Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018"
@@ -9,6 +13,7 @@ _BOUNIOT = (
     "Bouniot et al., Vulnerability of Person Re-Identification Models to Metric Adversarial Attacks, "
     "CVPRW 2020"
 )
+_LTA = "Gong et al., Person Re-identification Method Based on Color Attack and Joint Defence, CVPRW 2022"
 _UAP = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
 _CMPS = "Gong et al., Cross-Modality Perturbation Synergy Attack for Person Re-identification, NeurIPS 2024"
 _MUAP = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
@@ -85,6 +90,12 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         _BOUNIOT,
         "per-image",
     ),
+    "lta": (
+        "vbench.attacks.lta:LTA",
+        "away from copies of the image with a patch turned grey",
+        _LTA,
+        "per-image",
+    ),
     "square": (
         "vbench.attacks.square:Square",
         "black-box: random squares, guided by embeddings or ranking alone",
@@ -133,6 +144,60 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         _ENSEMBLE,
         "battery",
     ),
+}
+
+
+@dataclass(frozen=True)
+class Price:
+    """What an attack needs to know and what it costs, with its default settings.
+
+    ``knowledge``: whether it sees inside the victim, and what it knows beyond victim and image.
+    ``gradients``: images sent forward and backward through the victim, for each attacked image or for one
+    ``fit``; ``queries``: images sent forward only, for each attacked image. A universal attack costs nothing
+    an image; the clean passes that prepare its fit are not counted.
+    """
+
+    knowledge: str
+    gradients: int = 0
+    queries: int = 0
+    fit: bool = False
+
+    @property
+    def cost(self) -> str:
+        """As a listing shows it."""
+        parts = [
+            f"{count} {what if count > 1 else one}"
+            for count, what, one in (
+                (self.gradients, "gradients", "gradient"),
+                (self.queries, "queries", "query"),
+            )
+            if count
+        ]
+        return f"{' + '.join(parts) or 'nothing'} {'a fit' if self.fit else 'an image'}"
+
+
+_WHITE, _TRAINED = "white box", "white box, training"
+_FIT = Price(_TRAINED, gradients=12800, fit=True)
+
+PRICES: dict[str, Price] = {
+    "noise": Price("nothing"),
+    "fgsm": Price(_WHITE, gradients=1, queries=1),
+    "pgd": Price(_WHITE, gradients=10, queries=1),
+    "mifgsm": Price(_WHITE, gradients=10, queries=1),
+    "metric_fgsm": Price(_WHITE, gradients=1),
+    "metric_ifgsm": Price(_WHITE, gradients=10),
+    "metric_mifgsm": Price(_WHITE, gradients=10),
+    "odfa": Price(_WHITE, gradients=10),
+    "sma": Price(_WHITE, gradients=15),
+    "fna": Price(_TRAINED, gradients=15),
+    "lta": Price(_WHITE, gradients=15, queries=15),
+    "square": Price("black box", queries=1000),
+    "simba": Price("black box", queries=1000),
+    "uap": _FIT,
+    "cmps": _FIT,
+    "muap": _FIT,
+    "mis_ranking": _FIT,
+    "fsam_uap": _FIT,
 }
 
 #: Libraries whose attacks are reached as ``prefix:NAME``: prefix -> (target, summary). The target is called

@@ -61,7 +61,7 @@ class ClassificationAttack(PerImageAttack):
 
 @dataclass(frozen=True)
 class FGSM(ClassificationAttack):
-    """Fast gradient sign method: one step of size eps (Goodfellow et al. 2015)."""
+    """Fast gradient sign method: one step of size eps (Goodfellow et al. 2015, section 4)."""
 
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "one signed step on the cross-entropy of the identity classifier"
@@ -73,7 +73,7 @@ class FGSM(ClassificationAttack):
 
 @dataclass(frozen=True)
 class PGD(ClassificationAttack):
-    """Projected gradient descent from the clean image (Madry et al. 2018).
+    """Projected gradient descent from the clean image (Madry et al. 2018, section 2.1).
 
     No random start: torchattacks draws it from global state, which would tie an image's result to its
     batch. ``step_size`` None means eps/4, the library's 2/255 at 8/255.
@@ -95,7 +95,7 @@ class PGD(ClassificationAttack):
 
 @dataclass(frozen=True)
 class MIFGSM(ClassificationAttack):
-    """Momentum iterative FGSM (Dong et al. 2018). ``step_size`` None means eps/4."""
+    """Momentum iterative FGSM (Dong et al. 2018, algorithm 1). ``step_size`` None means eps/4."""
 
     name: ClassVar[str] = "mifgsm"
     summary: ClassVar[str] = "signed steps with momentum on the cross-entropy of the identity classifier"

@@ -34,7 +34,8 @@ class CMPS(UniversalAttack):
     infrared images their grey centroid for a visible one (equation 7), and a visible image that chance
     turned grey leaves its visible centroid for an infrared one (equation 1, second line). Each modality
     passes through its own stem and grey images through the visible one; infrared images are grey already.
-    The momentum is handed from step to step across the modalities (equations 5 and 8).
+    The momentum is handed from step to step across the modalities (equations 5 and 8), and every step is
+    clipped to the budget (equations 6 and 9).
 
     Readings of what the paper leaves open: algorithm 1 writes "+ sign" where its stated aim needs a descent
     on the loss, so this descends; the start is small random noise, as for every universal attack here; |.|

@@ -24,11 +24,11 @@ from vbench.victims.base import Victim
 class FNA(BouniotAttack):
     """Raise ``push`` D(x, guide) - sum of D(x, n) over the ``pull`` furthest negatives n.
 
-    Bouniot et al. 2020, with D the squared distance the victim ranks by. Negatives are training centroids of
-    the other modality, the one a query is ranked against, furthest from the clean embedding first; the
-    authors take the furthest cluster among the probes, whose identities an attacker here does not know. They
-    push away from every probe of the own identity, short lists filled up with the image's own clean
-    embedding, and in their adversarial training from four: here one guide with their weight, "own" by
+    Bouniot et al. 2020, algorithm 2, with D the squared distance the victim ranks by. Negatives are training
+    centroids of the other modality, the one a query is ranked against, furthest from the clean embedding
+    first; the authors take the furthest cluster among the probes, whose identities an attacker here does not
+    know. They push away from every probe of the own identity, short lists filled up with the image's own
+    clean embedding, and in their adversarial training from four: here one guide with their weight, "own" by
     default. Starts at the clean image, where the pull has a gradient. ``push=0`` is their pull-only variant.
     """
 

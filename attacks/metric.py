@@ -20,6 +20,15 @@ from vbench.parameters import param
 from vbench.types import Modality
 from vbench.victims.base import Victim
 
+#: The authors' schedule, steps of one level and as many as eps says, on the gallery and on queries.
+_PRESETS: Mapping[str, Mapping[str, object]] = {
+    "original": {"guides": "gallery", "steps": "none", "step_size": "1/255"},
+    "query": {"steps": "none", "step_size": "1/255"},
+}
+_PRESET_THREATS: Mapping[str, Mapping[str, str]] = {
+    "original": {"side": "gallery", "eps": "5/255"},
+    "query": {"side": "query", "eps": "8/255"},
+}
 _PAPER = "Bai et al., Adversarial Metric Attack and Defense for Person Re-identification, TPAMI 2021"
 
 
@@ -74,7 +83,10 @@ class MetricAttack(PerImageAttack):
             nearest = pairwise_squared(context.clean, prototypes, victim.similarity).argmin(1)
             return prototypes[nearest]
         if context.gallery is None:
-            raise BadInput(f"attack '{self.name}' with gallery guides needs the query side and a gallery")
+            raise BadInput(
+                f"attack '{self.name}' with guides=gallery needs the embeddings of the other side, "
+                "and the context holds none"
+            )
         same = (context.gallery.query_ids[:, None] == context.gallery.ids[None, :]).to(context.clean)
         found = same.sum(1, keepdim=True)
         mean = same @ context.gallery.embeddings.to(context.clean) / found.clamp_min(1)
@@ -108,28 +120,27 @@ class MetricIFGSM(SteppedMetricAttack):
     """Several signed steps; by default ten of eps/8, the paper's 1/255 and ten iterations at 8/255.
 
     The preset "original" is the authors' released setting: steps of 1/255, as many as eps says, from the
-    clean image, away from clean images of the same identity on the other side. They perturb the gallery at
-    5/255: --side gallery --eps 5/255.
+    clean image, away from clean images of the same identity on the other side, on the gallery at 5/255. The
+    preset "query" is its schedule on queries at 8/255, away from the own embedding. Side and budget of a
+    preset give way to those that are asked for.
     """
 
     name: ClassVar[str] = "metric_ifgsm"
     summary: ClassVar[str] = "signed steps away from guides in embedding space"
-    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "original": {"guides": "gallery", "steps": "none", "step_size": "1/255"}
-    }
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
+    PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
 
 
 @dataclass(frozen=True)
 class MetricMIFGSM(SteppedMetricAttack, MomentumAttack):
-    """The iterative attack with momentum; its preset "original" is that of metric_ifgsm with momentum 1."""
+    """The iterative attack with momentum; its presets are those of metric_ifgsm with momentum 1."""
 
     name: ClassVar[str] = "metric_mifgsm"
     summary: ClassVar[str] = "signed steps with momentum away from guides in embedding space"
-    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "original": {"guides": "gallery", "steps": "none", "step_size": "1/255", "momentum": "1"}
-    }
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
+    PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")

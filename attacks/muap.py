@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import mean
 from typing import Annotated, ClassVar
 
 import torch
@@ -23,6 +24,9 @@ from vbench.victims.base import Victim
 #: ImageNet's standard deviations: the total variation is taken in their units, as its weight is.
 _DEVIATIONS = (0.229, 0.224, 0.225)
 
+#: A fit that leaves more than this share of the first updates' soft mAP has hardly touched the ranking.
+_HARDLY = 0.9
+
 
 @dataclass(frozen=True)
 class MUAP(UniversalAttack):
@@ -38,7 +42,7 @@ class MUAP(UniversalAttack):
     Of the published method this leaves out the rescaling that pushes most pixels to the bound after an
     epoch: signed steps get them there. The default bins, weight, momentum and step are those in use there,
     the step as a share of eps. On small or noisy images that weight lets the total variation decide the
-    signs and the ranking hardly suffers; ``smooth=0`` is the list-wise loss alone.
+    signs and the ranking hardly suffers, which the run then says; ``smooth=0`` is the list-wise loss alone.
     """
 
     name: ClassVar[str] = "muap"
@@ -97,8 +101,15 @@ class MUAP(UniversalAttack):
             f"learning {self.name}",
             quiet,
         )
-        last = precisions[-2:]
-        return Perturbation(delta, fit_log={"soft_map": sum(last) / len(last), "updates": updates})
+        few = max(2, 2 * (updates // 10))
+        first, last = mean(precisions[:few]), mean(precisions[-few:])
+        log = {"first_soft_map": first, "soft_map": last, "updates": updates}
+        if self.smooth and last > _HARDLY * first:
+            log["warnings"] = [
+                f"{self.name}: the total variation (smooth={self.smooth:g}) outweighs the ranking loss: "
+                f"its soft mAP went from {first:.3f} to {last:.3f}; smooth=0 is the ranking loss alone"
+            ]
+        return Perturbation(delta, fit_log=log)
 
 
 def list_distances(queries: Tensor, listed: Tensor, similarity: str) -> Tensor:

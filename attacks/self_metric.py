@@ -35,11 +35,11 @@ class BouniotAttack(SteppedMetricAttack, MomentumAttack):
 
 @dataclass(frozen=True)
 class SMA(BouniotAttack):
-    """Raise the squared distance to the own clean embedding (Bouniot et al. 2020); needs no other image.
+    """Raise the squared distance to the own clean embedding (Bouniot et al. 2020, algorithm 1).
 
-    It is ``metric_ifgsm`` with its own guide and the same code, on another schedule: it starts from noise of
-    the whole budget instead of half of it, and takes fifteen steps of eps/5 instead of ten of eps/8. ODFA
-    climbs the same hill where embeddings have unit length.
+    It needs no other image. It is ``metric_ifgsm`` with its own guide and the same code, on another schedule:
+    it starts from noise of the whole budget instead of half of it, and takes fifteen steps of eps/5 instead
+    of ten of eps/8. ODFA climbs the same hill where embeddings have unit length.
     """
 
     name: ClassVar[str] = "sma"

@@ -19,7 +19,9 @@ from vbench.victims.base import Victim
 
 @dataclass(frozen=True)
 class SimBA(BlackBoxAttack):
-    """Directions in random order without repetition, each tried with +step and then -step (Algorithm 1).
+    """Directions in random order without repetition, each tried with +step and then -step.
+
+    Guo et al., ICML 2019, algorithm 1.
 
     ``basis`` "dct" takes the lowest ``low`` of the frequencies along each side and each channel (the
     paper's 1/8), "pixel" single values. When every direction was tried, a new order begins. Pixels are kept

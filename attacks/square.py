@@ -25,10 +25,10 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 class Square(BlackBoxAttack):
     """Vertical stripes of +-eps, then squares of +-eps a channel, each kept unless it does harm.
 
-    Algorithms 1 and 2, except that a change that tells nothing is kept too: a ranked list often does not
-    move. ``queries`` is the attacker's allowance rather than a setting of the method; the paper allows
-    10 000, which is hours on a CPU. The area starts at the paper's ``p`` of 0.05 (ImageNet, L_inf) and is
-    halved on its schedule, scaled to the allowance.
+    Andriushchenko et al., ECCV 2020, algorithms 1 and 2, except that a change that tells nothing is kept
+    too: a ranked list often does not move. ``queries`` is the attacker's allowance rather than a setting of
+    the method; the paper allows 10 000, which is hours on a CPU. The area starts at the paper's ``p`` of 0.05
+    (ImageNet, L_inf) and is halved on its schedule, scaled to the allowance.
     """
 
     name: ClassVar[str] = "square"

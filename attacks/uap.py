@@ -27,9 +27,10 @@ class UAP(UpdatedAttack):
     """One perturbation for both modalities that breaks neighbourhoods in embedding space (Li et al. 2019).
 
     Prototypes are the other modality's clean training centroids, because that is what a cross-modality
-    query is ranked against. ``loss``: "pair" raises D(x, nearest) - D(x, farthest); "list" the same over all
-    pairs of the prototype ranking (their list-wise relation, summed in closed form); "cross_entropy" the
-    classifier's loss on its own clean prediction. D is the squared distance the victim ranks by.
+    query is ranked against. ``loss``: "pair" raises D(x, nearest) - D(x, farthest), whose gradient is
+    equation 6 as the authors corrected it; "list" the same over all pairs m < n of the prototype ranking
+    (equation 7, corrected; summed in closed form); "cross_entropy" the classifier's loss on its own clean
+    prediction. D is the squared distance the victim ranks by.
     """
 
     name: ClassVar[str] = "uap"

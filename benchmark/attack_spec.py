@@ -58,6 +58,13 @@ def _preset(cls: type, owner: str, chosen: str) -> Mapping[str, Any]:
     return known[chosen]
 
 
+def preset_threat(spec: str, extra: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """The side and budget that belong to the preset a text names, as fields of the threat model."""
+    name, settings = parse(spec, "attack")
+    chosen = {**settings, **(extra or {})}.get("preset")
+    return getattr(attacks.load(name), "PRESET_THREATS", {}).get(chosen, {})
+
+
 def label(attack: Any) -> str:
     """The shortest text that names an attack and its settings: its preset, and what is not the default."""
     cls = type(attack)

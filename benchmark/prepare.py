@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from vbench.victim_spec import VictimSpec, read_victim
 from vbench.victims.base import Victim
 from vbench.victims.load import load_victim
 from vbench.victims.split import is_regdb
-from vbench.workbench import Workbench
+from vbench.workbench import Workbench, Wrapped
 
 SYNTHETIC = "synthetic"
 
@@ -62,21 +63,34 @@ class Choice:
         loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
         return self._settled(Workbench(dataset, loaded, cache / "images", quiet), cache, quiet)
 
-    def source(self, bench: Workbench, cache: Path, quiet: bool = False) -> Workbench:
-        """The surrogates' workbench for transfer to the victim of ``bench``, over the same images."""
+    def source(
+        self,
+        bench: Workbench,
+        cache: Path,
+        quiet: bool = False,
+        opened: Callable[[VictimSpec], Workbench] | None = None,
+    ) -> Workbench:
+        """The surrogates' workbench for transfer to the victim of ``bench``, over the same images.
+
+        ``opened`` gives the workbench of a thin victim that others use too; a single surrogate for images of
+        its own size then brings its embeddings along.
+        """
         weights = [*self.surrogate_weights] or [None] * len(self.surrogates)
         if len(weights) != len(self.surrogates):
             raise BadInput(
                 f"{len(weights)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
             )
-        members = [
+        shared = [opened(read_victim(name)) for name in self.surrogates] if opened else []
+        members = [one.victim for one in shared] or [
             self._load(read_victim(name), file, "--surrogate-weights", bench.dataset, cache, quiet)
             for name, file in zip(self.surrogates, weights, strict=True)
         ]
         victim = bench.victim
-        stands_in = Surrogate(members, victim.input_size, victim.resize_filter)
         device = next(victim.parameters()).device
-        source = Workbench(bench.dataset, stands_in.to(device).eval(), cache / "images", quiet)
+        stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
+        if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
+            return Wrapped(shared[0], stands_in)
+        source = Workbench(bench.dataset, stands_in, cache / "images", quiet)
         return self._settled(source, cache, quiet)
 
     def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:
@@ -107,6 +121,10 @@ class Choice:
 
     def _size(self, dataset: Dataset) -> tuple[int, int]:
         return self.size or SyntheticSet().size
+
+
+def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:
+    return tuple(victim.input_size), victim.resize_filter
 
 
 def _check_split(victim: Victim, dataset: Dataset, weights: Path, ignore: bool) -> None:

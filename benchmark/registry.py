@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from vbench.attacks.catalogue import ATTACKS, LIBRARIES
+from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
 from vbench.errors import BadInput, unknown_name
 from vbench.victims.catalogue import VICTIMS
 
@@ -186,12 +186,18 @@ def _victims() -> Iterator[Entry]:
         yield Entry(name, facts.target, facts.summary, facts.paper, facts=columns)
 
 
+def _attacks() -> Iterator[Entry]:
+    for name, row in ATTACKS.items():
+        price = PRICES.get(name)
+        columns = {"knowledge": price.knowledge, "cost": price.cost} if price else {}
+        yield Entry(name, *row, facts=columns)
+
+
 def _libraries() -> Iterator[Entry]:
     for name, (target, summary) in LIBRARIES.items():
-        yield Entry(name, target, summary, traits="per-image", origin=name)
+        columns = {"knowledge": "classifier", "cost": "its settings say"}
+        yield Entry(name, target, summary, traits="per-image", origin=name, facts=columns)
 
 
-attacks = Registry(
-    "attack", "vbench.attacks.base:Attack", (Entry(n, *row) for n, row in ATTACKS.items()), _libraries()
-)
+attacks = Registry("attack", "vbench.attacks.base:Attack", _attacks(), _libraries())
 victims = Registry("victim", "vbench.victims.base:Victim", _victims())

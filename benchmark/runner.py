@@ -47,6 +47,12 @@ class Run:
     def _origin(self) -> Workbench:
         return self.source or self.bench
 
+    @property
+    def images(self) -> int:
+        """How many images are attacked."""
+        lists = {Side.QUERY: self.bench.dataset.query, Side.GALLERY: self.bench.dataset.gallery}
+        return sum(len(lists[side]) for side in _sides(self.threat.side))
+
     def config(self) -> dict[str, Any]:
         """The full configuration, JSON-able; its hash names the record."""
         config = {
@@ -134,7 +140,12 @@ class Run:
             fit_log=dict(perturbation.fit_log) if perturbation else {},
             environment={**environment(bench.victim), "precision": str(precision_of(self._origin.victim))},
             surrogate=self.source.victim.name if self.source else "",
-            warnings=[*bench.dataset.notes, *_resize_warnings(perturbation), *tie_warnings(adversarial)],
+            warnings=[
+                *bench.dataset.notes,
+                *_fit_warnings(perturbation),
+                *_resize_warnings(perturbation),
+                *tie_warnings(adversarial),
+            ],
             **paired(bench.clean_trials, adversarial, self.seed),
         )
         if worst:
@@ -222,6 +233,10 @@ def clean_gate(bench: Workbench) -> None:
             f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
             f"{chance:.1%}; are these the right weights? (--ignore-gates runs anyway)"
         )
+
+
+def _fit_warnings(perturbation: Perturbation | None) -> list[str]:
+    return list(perturbation.fit_log.get("warnings", ())) if perturbation else []
 
 
 def _resize_warnings(perturbation: Perturbation | None) -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from vbench import victim_spec
-from vbench.attack_spec import build_attack, expand
+from vbench.attack_spec import build_attack, expand, preset_threat
 from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
+from vbench.data.base import Dataset
 from vbench.errors import BadInput
+from vbench.estimate import announcement
 from vbench.folders import cache_folder
 from vbench.prepare import Choice
 from vbench.progress import say
@@ -18,25 +21,35 @@ from vbench.record import Record, config_id
 from vbench.runner import Run
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
+from vbench.victim_spec import VictimSpec
 from vbench.workbench import Workbench
 
 
 class Series:
     """Runs under one dataset choice and threat model, with records in ``runs``.
 
-    ``force`` runs a configuration again even if its record is there.
+    ``force`` runs a configuration again even if its record is there. ``stated`` are the parts of the threat
+    model that somebody asked for; a preset that comes with a side or a budget decides the others.
     """
 
     def __init__(
-        self, choice: Choice, threat: ThreatModel, runs: Path, force: bool = False, quiet: bool = False
+        self,
+        choice: Choice,
+        threat: ThreatModel,
+        runs: Path,
+        force: bool = False,
+        quiet: bool = False,
+        stated: Collection[str] = ("eps", "side"),
     ) -> None:
         self._choice = choice
         self._threat = threat
         self._store = RunStore(runs)
         self._force = force
         self._quiet = quiet
+        self._stated = stated
         self._learnt: dict[str, Perturbation] = {}
         self._sources: dict[tuple[object, ...], Workbench] = {}
+        self._opened: dict[str, Workbench] = {}
 
     def execute(
         self,
@@ -46,43 +59,81 @@ class Series:
         settings: dict[str, str],
         protocols: Sequence[str] = (),
         perturbation: Path | None = None,
+        surrogates: Sequence[str] = (),
     ) -> list[Record]:
         """Do every run that has no record yet; returns the records of all, in order.
 
-        Protocols of one split share what a universal attack learnt: fitting looks at training identities
-        only. Names, settings and files are checked before any work. A failing run ends the series with its
-        error; what was finished before stays on disk.
+        With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
+        that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
+        of one split share what a universal attack learnt: fitting looks at training identities only. Names,
+        settings and files are checked before any work. A failing run ends the series with its error; what
+        was finished before stays on disk.
         """
         chosen = victim_spec.expand(victim_names)
+        victim_spec.expand([*surrogates, *self._choice.surrogates])
         replay = Perturbation.load(perturbation) if perturbation else None
-        attacks = [build_attack(spec, settings) for spec in expand(list(attack_specs))]
+        specs = expand(list(attack_specs))
+        attacks = [build_attack(spec, settings) for spec in specs]
+        threats = [self._threat_of(spec, settings) for spec in specs]
         if replay is not None:
             attacks = [_as_learnt(attacks, replay)]
         records = []
         for protocol in protocols or [None]:
             choice = dataclasses.replace(self._choice, protocol=protocol)
             dataset = choice.open(cache_folder(), self._quiet)
+            opened = partial(self._open, choice, dataset) if surrogates else None
             for victim in chosen:
-                bench = choice.workbench(victim, dataset, cache_folder(), self._quiet)
-                source = self._source(choice, bench)
+                bench = (opened or partial(self._fresh, choice, dataset))(victim)
+                choices = [dataclasses.replace(choice, surrogates=(one,)) for one in surrogates] or [choice]
                 runs = [
-                    Run(bench, attack, self._threat, seed, replay, source)
-                    for attack in attacks
+                    Run(bench, attack, threat, seed, replay, self._source(from_these, bench, opened))
+                    for from_these in choices
+                    for attack, threat in zip(attacks, threats, strict=True)
                     for seed in seeds
                 ]
                 for run in runs:
                     run.check()
+                self._announce(runs)
                 records += [self._one(run) for run in runs]
+            self._opened.clear()
+            self._sources.clear()
         return records
 
-    def _source(self, choice: Choice, bench: Workbench) -> Workbench | None:
-        """The surrogates' workbench, kept for victims of the same data and size."""
+    def _threat_of(self, spec: str, settings: dict[str, str]) -> ThreatModel:
+        usual = preset_threat(spec, settings)
+        return dataclasses.replace(
+            self._threat, **{name: usual[name] for name in usual if name not in self._stated}
+        )
+
+    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Workbench:
+        return choice.workbench(victim, dataset, cache_folder(), self._quiet)
+
+    def _open(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Workbench:
+        """The workbench of a victim that several runs share."""
+        if repr(victim) not in self._opened:
+            self._opened[repr(victim)] = self._fresh(choice, dataset, victim)
+        return self._opened[repr(victim)]
+
+    def _source(
+        self, choice: Choice, bench: Workbench, opened: Callable[[VictimSpec], Workbench] | None
+    ) -> Workbench | None:
+        """The surrogates' workbench, kept for victims of the same size."""
         if not choice.surrogates:
             return None
-        key = (bench.dataset.protocol, bench.victim.input_size, bench.victim.resize_filter)
+        key = (choice.surrogates, bench.victim.input_size, bench.victim.resize_filter)
         if key not in self._sources:
-            self._sources[key] = choice.source(bench, cache_folder(), self._quiet)
+            self._sources[key] = choice.source(bench, cache_folder(), self._quiet, opened)
         return self._sources[key]
+
+    def _announce(self, runs: Sequence[Run]) -> None:
+        """Say what will take long, once an attack, unless it is recorded already."""
+        lines = [
+            announcement(run.attack, run.images, (run.source or run.bench).victim.name)
+            for run in runs
+            if self._force or self._store.find(config_id(run.config())) is None
+        ]
+        for line in dict.fromkeys(filter(None, lines)):
+            say(f"note: {line}", self._quiet)
 
     def _one(self, run: Run) -> Record:
         known = self._store.find(config_id(run.config()))

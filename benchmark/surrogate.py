@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from vbench.resize import RESIZE_POLICY, resize
 from vbench.types import Modality
+from vbench.victim_spec import label
 from vbench.victims.base import Edits, Victim, VictimOutput
 
 
@@ -29,7 +30,7 @@ class Surrogate(Victim):
     def __init__(self, members: Sequence[Victim], input_size: tuple[int, int], resize_filter: str) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.name = "+".join(member.name for member in members)
+        self.name = "+".join(label(member) for member in members)
         self.input_size = (int(input_size[0]), int(input_size[1]))
         self.resize_filter = resize_filter
         self.embedding_dim = sum(member.embedding_dim for member in members)
@@ -54,8 +55,9 @@ class Surrogate(Victim):
         return VictimOutput(embedding, logits)
 
     def describe(self) -> dict[str, object]:
-        """Size and resizing; the members have cards of their own."""
-        return {"input_size": list(self.input_size), "resize": RESIZE_POLICY}
+        """Size, resizing, and each member's options: two settings of one checkpoint are two surrogates."""
+        members = [{"name": member.name, **member.describe()} for member in self.members]
+        return {"input_size": list(self.input_size), "resize": RESIZE_POLICY, "members": members}
 
 
 def _at_size_of(member: Victim, images: Tensor) -> Tensor:

@@ -179,6 +179,26 @@ class Workbench:
         )
 
 
+class Wrapped(Workbench):
+    """What ``own`` holds, for a victim that wraps its victim and computes the same."""
+
+    def __init__(self, own: Workbench, victim: Victim) -> None:
+        super().__init__(own.dataset, victim, own._cache, own._quiet)
+        self._own = own
+
+    @property
+    def pixels(self) -> Mapping[Side, np.ndarray]:
+        return self._own.pixels
+
+    @property
+    def clean(self) -> Mapping[Side, Embedded]:
+        return self._own.clean
+
+    @property
+    def training(self) -> TrainingView:
+        return self._own.training
+
+
 def _listing_hash(samples: tuple[Sample, ...], marker: str) -> str:
     listing = json.dumps([sample.path for sample in samples]) + marker
     return hashlib.sha256(listing.encode()).hexdigest()[:16]

@@ -24,9 +24,18 @@ def run(
         typer.Option(help="Protocol id, repeatable; see vbench data protocols.", show_default="the layout's"),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint, released or trained here.")] = None,
-    eps: Annotated[str, typer.Option(help="Budget in [0, 1] pixel units.")] = "8/255",
+    eps: Annotated[
+        str | None,
+        typer.Option(help="Budget in [0, 1] pixel units.", show_default="8/255, or the attack preset's"),
+    ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    side: Annotated[str, typer.Option(help="Which images are changed: query, gallery or both.")] = "query",
+    side: Annotated[
+        str | None,
+        typer.Option(
+            help="Which images are changed: query, gallery or both.",
+            show_default="query, or the attack preset's",
+        ),
+    ] = None,
     quantize: Annotated[bool, typer.Option(help="Round adversarial images to 8 bits.")] = True,
     seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
     settings: Annotated[
@@ -72,7 +81,8 @@ def run(
     from vbench.threat import ThreatModel
 
     check_format(style)
-    threat = ThreatModel(eps, norm, side, quantize)
+    threat = ThreatModel("8/255" if eps is None else eps, norm, "query" if side is None else side, quantize)
+    stated = [name for name, value in (("eps", eps), ("side", side)) if value is not None]
     height_width = parse_size(size) if size else None
 
     from vbench.prepare import Choice
@@ -92,7 +102,7 @@ def run(
         precision=precision,
         channels_last=channels_last,
     )
-    series = Series(choice, threat, runs, force=force, quiet=quiet)
+    series = Series(choice, threat, runs, force=force, quiet=quiet, stated=stated)
     records = series.execute(
         victim, attack, seed or [0], read_settings(settings or []), protocol or (), perturbation
     )

@@ -37,8 +37,13 @@ def list_entries(
 
 def _attacks() -> str:
     rows = [*_registry("attacks").entries(), *_registry("attacks").libraries()]
-    lines = [[e.name, e.traits, e.summary, e.paper, e.origin] for e in rows]
-    return tabulate(lines, ["name", "kind", "summary", "paper", "from"], maxcolwidths=[None, 14, 46, 46])
+    columns = ("knowledge", "cost")
+    lines = [
+        [e.name, e.traits, *(e.facts.get(column, "") for column in columns), e.summary, e.paper, e.origin]
+        for e in rows
+    ]
+    headings = ["name", "kind", "knowledge", "default cost", "summary", "paper", "from"]
+    return tabulate(lines, headings, maxcolwidths=[None, None, 11, 15, 38, 38, None])
 
 
 def _victims() -> str:
@@ -84,11 +89,19 @@ def _describe_presets(cls: type) -> None:
 
     found = presets(cls)
     if found:
+        threats = getattr(cls, "PRESET_THREATS", {})
         lines = [
-            [name, ", ".join(f"{key}={value}" for key, value in settings.items())]
+            [
+                name,
+                *(
+                    ", ".join(f"{k}={v}" for k, v in part.items())
+                    for part in (settings, threats.get(name, {}))
+                ),
+            ]
             for name, settings in found.items()
         ]
-        typer.echo("\n" + tabulate(lines, ["preset", "settings"], disable_numparse=True))
+        headings = ["preset", "settings", "unless asked otherwise"]
+        typer.echo("\n" + tabulate(lines, headings, disable_numparse=True))
 
 
 def _describe_members(cls: type) -> None:

@@ -53,9 +53,14 @@ def transfer(
         raise unknown_name("metric", metric, HEADINGS)
     threat = ThreatModel(eps, norm, side)
     height_width = parse_size(size) if size else None
-    records = []
-    for one in names(surrogate or victim):
-        choice = Choice(layout=layout, size=height_width, device=device, surrogates=(one,))
-        series = Series(choice, threat, runs, quiet=quiet)
-        records += series.execute(victim, attack, seed or [0], {}, [protocol] if protocol else ())
+    choice = Choice(layout=layout, size=height_width, device=device)
+    series = Series(choice, threat, runs, quiet=quiet)
+    records = series.execute(
+        victim,
+        attack,
+        seed or [0],
+        {},
+        [protocol] if protocol else (),
+        surrogates=names(surrogate or victim),
+    )
     typer.echo(transfer_matrices(records, metric))

@@ -83,7 +83,11 @@ def test_distances_of_the_gallery_are_not_seen(victim, images, context):
     query, _ = attack.oracle(victim, V, moved_away)
     same, _ = attack.oracle(victim, V, context)
     assert torch.equal(query(images), same(images))
-    with pytest.raises(BadInput, match="needs the query side and a gallery"):
+    says = (
+        "attack 'square' with feedback=ranking needs the embeddings of the other side, "
+        "and the context holds none"
+    )
+    with pytest.raises(BadInput, match=f"^{says}$"):
         attack.perturb(victim, images, V, replace(context, gallery=None))
     assert (first != images).any()
 

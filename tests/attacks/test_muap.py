@@ -120,6 +120,15 @@ def test_lowers_the_average_precision_more_than_noise(victim):
     assert bare.fit_log["soft_map"] < before
 
 
+def test_a_fit_whose_ranking_hardly_suffers_says_so(victim):
+    training = make_training(victim)
+    (warning,) = fit("muap[evaluations=600,batch=12,smooth=1000]", victim, training).fit_log["warnings"]
+    assert warning.startswith(
+        "muap: the total variation (smooth=1000) outweighs the ranking loss: its soft mAP"
+    )
+    assert "warnings" not in fit("muap[evaluations=600,batch=12,smooth=0]", victim, training).fit_log
+
+
 def test_total_variation_smooths_the_perturbed_images(victim):
     training = make_training(victim)
     values = []

@@ -64,7 +64,11 @@ def test_gallery_guides_are_the_mean_of_the_querys_own_identity(victim, images):
     guides = attack._guides(victim, I, known)
     assert torch.allclose(guides[0], (gallery[1] + gallery[2]) / 2)
     assert torch.equal(guides[15], context.clean[15])
-    with pytest.raises(BadInput, match="query side"):
+    says = (
+        "attack 'metric_ifgsm' with guides=gallery needs the embeddings of the other side, "
+        "and the context holds none"
+    )
+    with pytest.raises(BadInput, match=f"^{says}$"):
         attack.perturb(victim, images, I, context)
 
 
@@ -180,6 +184,22 @@ def test_uap_raises_its_objective_on_training_identities(loss, victim):
             total += attack._damage(embedding, view.embeddings, others, victim).item()
         values[name] = total
     assert values["uap"] > max(values["noise"], values["clean"])
+
+
+def test_uap_with_cross_entropy_raises_it_on_training_identities(victim):
+    training = make_training(victim)
+    attack = build_attack("uap[loss=cross_entropy,evaluations=1200,batch=12]")
+    learnt = attack.fit(victim, training, THREAT, torch.Generator().manual_seed(0), quiet=True)
+    noise = (torch.rand(3, 16, 8, generator=torch.Generator().manual_seed(9)) * 2 - 1).sign() * 8 / 255
+
+    def loss(delta):
+        views = [(training[modality], modality) for modality in Modality]
+        with torch.no_grad():
+            logits = [victim((v.images.double() / 255 + delta).clamp(0, 1), m).logits for v, m in views]
+        pairs = zip(logits, views, strict=True)
+        return sum(cross_entropy(found, view.predictions).item() for found, (view, _) in pairs)
+
+    assert loss(learnt.delta) > max(loss(noise), loss(torch.zeros_like(noise)))
 
 
 def test_list_loss_is_the_sum_over_all_ranked_pairs(victim):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 from typer.testing import CliRunner
 
-from vbench.attack_spec import build_attack, label, presets
+from vbench.attack_spec import build_attack, label, preset_threat, presets
 from vbench.attacks.noise import Noise
 from vbench.cli import app
 from vbench.errors import BadInput
@@ -32,6 +32,12 @@ def test_steps_from_eps_are_the_authors_formula(eps, steps):
     assert attack.schedule(ThreatModel(f"{eps}/255")) == (steps, 1 / 255)
 
 
+def test_presets_bring_their_side_and_budget():
+    assert preset_threat("metric_ifgsm[preset=original]") == {"side": "gallery", "eps": "5/255"}
+    assert preset_threat("metric_mifgsm", {"preset": "query"}) == {"side": "query", "eps": "8/255"}
+    assert preset_threat("metric_ifgsm") == preset_threat("pgd") == {}
+
+
 def test_steps_from_eps_never_vanish():
     attack = build_attack("metric_ifgsm[steps=none]")
     assert attack.schedule(ThreatModel("0.001", quantize=False)) == (1, pytest.approx(0.00125))
@@ -46,7 +52,7 @@ def test_given_settings_override_the_preset(extra):
 
 
 def test_unknown_presets_are_refused_with_those_that_are_known():
-    with pytest.raises(BadInput, match=r"did you mean 'original'\? known: original"):
+    with pytest.raises(BadInput, match=r"did you mean 'original'\? known: original, query"):
         build_attack("metric_ifgsm[preset=orignal]")
     with pytest.raises(BadInput, match="attack 'pgd' has no presets"):
         build_attack("pgd[preset=original]")
@@ -68,6 +74,7 @@ def test_every_preset_builds_and_no_parameter_takes_the_reserved_name(name):
         ("metric_ifgsm[guides=gallery,steps=none,step_size=1/255]", "metric_ifgsm[preset=original]"),
         ("metric_ifgsm[preset=original,restarts=2]", "metric_ifgsm[preset=original,restarts=2]"),
         ("metric_ifgsm[guides=gallery]", "metric_ifgsm[guides=gallery]"),
+        ("metric_ifgsm[steps=none,step_size=1/255]", "metric_ifgsm[preset=query]"),
         ("metric_ifgsm[preset=original,steps=6]", "metric_ifgsm[preset=original,steps=6]"),
         ("metric_ifgsm[restarts=2,diversity=0.5]", "metric_ifgsm[restarts=2,diversity=0.5]"),
         ("metric_ifgsm", "metric_ifgsm"),
@@ -97,4 +104,5 @@ def test_an_attack_given_by_path_has_its_presets():
 def test_describe_lists_presets():
     shown = CliRunner().invoke(app, ["describe", "attack", "metric_ifgsm"]).stdout
     assert "original" in shown and "guides=gallery, steps=none, step_size=1/255" in shown
+    assert "side=gallery, eps=5/255" in shown and "side=query, eps=8/255" in shown
     assert "preset" not in CliRunner().invoke(app, ["describe", "attack", "pgd"]).stdout

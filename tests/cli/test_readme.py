@@ -11,13 +11,14 @@ from tiny import make_context
 
 from vbench.attack_spec import build_attack
 from vbench.attacks.distances import squared_distance
+from vbench.registry import attacks
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 from vbench.victims.options import default_options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "docs" / "victims.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "victims.md", ROOT / "docs" / "attacks.md"]
 
 
 def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):
@@ -29,6 +30,12 @@ def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):
     with torch.no_grad():
         moved = squared_distance(victim(shown, Modality.INFRARED).embedding, context.clean, "cosine")
     assert moved.mean() > 0.001
+
+
+def test_the_page_of_attacks_has_a_row_for_each():
+    text = (ROOT / "docs" / "attacks.md").read_text()
+    rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
+    assert [name for name in attacks.names() if f"`{name}`" not in rows] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -62,6 +62,33 @@ def test_run_then_report_in_every_format(small, vbench, tmp_path):
     assert latex.count(r"\toprule") == 2 and r"metric\_fgsm" in latex
 
 
+def test_a_preset_brings_its_side_and_budget_unless_they_are_given(small, vbench, tmp_path):
+    def cards(*more):
+        runs = tmp_path / f"runs{len(more)}"
+        attacks = ["--attack", "noise", "--attack", "metric_ifgsm[preset=original]"]
+        vbench("run", *small.arguments(runs), *attacks, *more)
+        found = RunStore(runs).read_all().records
+        return {r.label: (r.config["threat"]["side"], r.config["threat"]["eps"]) for r in found}
+
+    original = "metric_ifgsm[preset=original]"
+    assert cards() == {"noise": ("query", "8/255"), original: ("gallery", "5/255")}
+    assert cards("--eps", "2/255") == {"noise": ("query", "2/255"), original: ("gallery", "2/255")}
+    both = ("both", "8/255")
+    assert cards("--side", "both", "--eps", "8/255") == {"noise": both, original: both}
+
+
+def test_a_long_run_is_announced_before_it_starts(small, vbench, tmp_path, monkeypatch):
+    monkeypatch.setattr("vbench.estimate._MANY", 3)
+    arguments = [part for part in small.arguments(tmp_path / "runs") if part != "--quiet"]
+    base = ["run", *arguments, "--attack", "noise", "--attack", "square[queries=3]"]
+    images = len(small.bench.dataset.query)
+    line = f"note: square[queries=3] takes 3 queries an image: {3 * images:,} passes through agw"
+    printed = vbench(*base).stderr
+    assert line in printed
+    assert printed.index(line) < printed.index("noise, seed 0")
+    assert line not in vbench(*base).stderr, "it is recorded"
+
+
 def test_a_known_run_is_found_and_not_repeated(small, vbench, tmp_path):
     base = ["run", *small.arguments(tmp_path / "runs"), "--attack", "noise"]
     vbench(*base)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from vbench.attack_spec import build_attack
 from vbench.errors import BadInput, VbenchError
 from vbench.record import Record
 from vbench.runner import Run
 from vbench.threat import ThreatModel
+from vbench.types import Side
 from vbench.workbench import Workbench
 
 UAP = "uap[evaluations=6400,batch=64]"
@@ -124,6 +126,35 @@ def test_only_the_attacked_side_is_changed(small, side):
     assert damage(record) > 0.1
 
 
+def test_universal_attacks_share_one_perturbation_on_both_sides(small):
+    fits = []
+
+    class Watched(type(build_attack(UAP))):
+        def learn(self, *arguments):
+            fits.append(arguments)
+            return super().learn(*arguments)
+
+    attack = Watched(evaluations=640)
+    records, learnt = {}, {}
+    for side in ("query", "gallery", "both"):
+        run = Run(small.bench, attack, ThreatModel("8/255", side=side))
+        records[side], learnt[side] = run.execute(quiet=True, learnt=learnt.get("query"))
+    assert len(fits) == 1
+    assert records["both"].cost["fit_evaluations"] == 640
+    both = Run(small.bench, attack, ThreatModel("8/255", side="both")).execute(quiet=True)
+    assert both[1].digest == learnt["query"].digest
+    assert both[0].adversarial == records["both"].adversarial
+    bench, shown = small.bench, {}
+    for side in Side:
+        if side is not Side.BOTH:
+            pixels = torch.from_numpy(np.array(bench.pixels[side])).permute(0, 3, 1, 2).float() / 255
+            seen = ThreatModel("8/255").enforce(pixels, learnt["query"].apply(pixels))
+            with torch.no_grad():
+                shown[side] = bench.victim(seen, bench.modality(side)).embedding
+    expected = [found.mAP for found in bench.rank(shown)]
+    assert [trial.map for trial in records["both"].adversarial] == pytest.approx(expected, abs=1e-4)
+
+
 def test_feature_level_is_shown_with_its_controls(small):
     spec = "fsam_uap[level=feature,evaluations=4800,batch=48,stages=stem,layer2,hinge=soft]"
     record, learnt = Run(small.bench, build_attack(spec), ThreatModel("8/255")).execute(quiet=True)
@@ -200,3 +231,9 @@ def test_the_original_metric_attack_breaks_the_gallery_it_knows_the_queries_of(s
     rank1 = {spec: record.mean("adversarial", "r1") for spec, record in found.items()}
     assert rank1["metric_ifgsm[preset=original]"] < 0.5 * rank1["noise"]
     assert found["metric_ifgsm[preset=original]"].knowledge == ["gallery"]
+
+
+def test_black_box_queries_are_counted(small):
+    record, _ = Run(small.bench, build_attack("square[queries=3]"), ThreatModel("8/255")).execute(quiet=True)
+    assert record.cost["queries_per_image"] == 3
+    assert record.cost["evaluations_per_image"] == 0

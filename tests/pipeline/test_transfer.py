@@ -9,15 +9,20 @@ import torch
 
 from vbench.attack_spec import build_attack
 from vbench.attacks.perturbation import Perturbation
+from vbench.embed import embed
 from vbench.errors import BadInput
 from vbench.prepare import Choice
+from vbench.record import config_id
 from vbench.reports.rows import tables
 from vbench.runner import Run
+from vbench.series import Series
 from vbench.surrogate import Surrogate
 from vbench.threat import ThreatModel
 from vbench.types import Modality
+from vbench.victim_spec import label
 from vbench.victims.agw import AGW
 from vbench.victims.ddag import DDAG
+from vbench.victims.load import load_victim
 from vbench.workbench import Workbench
 
 EIGHT = ThreatModel("8/255")
@@ -90,7 +95,9 @@ def test_images_are_resized_for_a_surrogate_of_another_size_with_gradients(small
     assert output.features["layer1"].shape[2:] == (48, 24)
     (gradient,) = torch.autograd.grad(output.embedding.square().sum() + output.logits.sum(), image)
     assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
-    assert surrogate.describe() == {"input_size": [64, 32], "resize": "bilinear, antialiased"}
+    card = surrogate.describe()
+    assert (card["input_size"], card["resize"]) == ([64, 32], "bilinear, antialiased")
+    assert card["members"] == [{"name": "agw", **member.describe()}]
 
 
 def test_an_ensemble_is_its_members_side_by_side(small):
@@ -127,8 +134,89 @@ def test_a_perturbation_of_another_size_is_resized_into_the_budget_and_said_so(s
     assert perturbation.resized((96, 48), EIGHT) is perturbation
     record, _ = Run(small.bench, build_attack("uap"), EIGHT, perturbation=perturbation).execute(quiet=True)
     assert any("from 96x48 to 64x32, bilinear" in warning for warning in record.warnings)
+    assert "from 96x48 to 64x32, bilinear" in record.model_dump_json()
     with pytest.raises(BadInput, match="cannot be resized"):
         dataclasses.replace(perturbation, modules={"a": torch.ones(1)}).resized((64, 32), EIGHT)
+
+
+def test_the_policy_of_resizing_is_in_record_and_file(small, tmp_path):
+    """Of a perturbation learnt elsewhere and brought to size, and of one learnt through a surrogate."""
+    file = tmp_path / "large.safetensors"
+    delta = torch.full((3, 96, 48), 8 / 255)
+    settings = build_attack("uap").settings()
+    Perturbation(delta, provenance={"attack": "uap", "settings": settings}).save(file)
+    series = Series(Choice("sysu", small.root, weights=small.weights), EIGHT, tmp_path / "runs", quiet=True)
+    (record,) = series.execute(["agw"], ["uap"], [0], {}, perturbation=file)
+    (written,) = (tmp_path / "runs" / "perturbations").glob("*.safetensors")
+    kept = Perturbation.load(written)
+    assert kept.delta.shape == (3, 64, 32) and record.id in written.name
+    assert kept.provenance["resized"] == "from 96x48 to 64x32, bilinear, antialiased"
+    source = over(small, untrained(AGW, size=(96, 48)))
+    record, learnt = Run(small.bench, build_attack("uap[evaluations=64]"), EIGHT, source=source).execute(
+        quiet=True
+    )
+    assert record.config["surrogate"]["options"]["resize"] == "bilinear, antialiased"
+    learnt.save(file)
+    assert Perturbation.load(file).provenance["victim"]["options"]["resize"] == "bilinear, antialiased"
+
+
+def test_two_settings_of_one_checkpoint_are_two_surrogates(small):
+    runs = []
+    for embedding in ("neck", "pooled"):
+        member = load_victim("agw", small.weights, device="cpu", embedding=embedding)
+        runs.append(Run(small.bench, build_attack("noise"), EIGHT, source=over(small, member)))
+    assert config_id(runs[0].config()) != config_id(runs[1].config())
+    assert [run.execute(quiet=True)[0].surrogate for run in runs] == ["agw", "agw[embedding=pooled]"]
+
+
+def test_a_sweep_opens_and_embeds_every_victim_once(small, tmp_path, monkeypatch):
+    models = ["agw", "agw[embedding=pooled]"]
+    attacks, given = ["metric_ifgsm[steps=2]", "uap[evaluations=64]"], {}
+    apart = [
+        found
+        for one in models
+        for found in Series(
+            Choice(
+                "sysu",
+                small.root,
+                weights=small.weights,
+                surrogates=(one,),
+                surrogate_weights=(small.weights,),
+            ),
+            EIGHT,
+            tmp_path / "apart",
+            quiet=True,
+        ).execute(models, attacks, [0], given)
+    ]
+    opened, embedded = [], []
+
+    def counted(spec, *rest, **options):
+        opened.append(repr(spec))
+        return small.weights
+
+    def watched(victim, pixels, modality, edits=None, what="", **rest):
+        embedded.append((label(victim), what))
+        return embed(victim, pixels, modality, edits, what, **rest)
+
+    monkeypatch.setattr("vbench.prepare.thin_weights", counted)
+    monkeypatch.setattr("vbench.workbench.embed", watched)
+    monkeypatch.setattr(Choice, "open", lambda *_: small.bench.dataset)
+    series = Series(Choice(), EIGHT, tmp_path / "together", quiet=True)
+    together = series.execute(models, attacks, [0], given, surrogates=models)
+    assert len(opened) == len(set(opened)) == 2
+    views = [
+        "clean query images",
+        "clean gallery images",
+        "visible training images",
+        "infrared training images",
+    ]
+    assert sorted(embedded) == sorted((model, view) for model in models for view in views)
+
+    def results(records):
+        return {(r.surrogate, r.victim_label, r.label): (r.id, r.adversarial) for r in records}
+
+    assert len(together) == 8
+    assert results(together) == results(apart)
 
 
 def test_tables_keep_white_box_and_transfer_apart(small):
