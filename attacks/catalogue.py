@@ -153,14 +153,16 @@ class Price:
 
     ``knowledge``: whether it sees inside the victim, and what it knows beyond victim and image.
     ``gradients``: images sent forward and backward through the victim, for each attacked image or for one
-    ``fit``; ``queries``: images sent forward only, for each attacked image. A universal attack costs nothing
-    an image; the clean passes that prepare its fit are not counted.
+    ``fit``; ``queries``: images sent forward only, for each attacked image; ``fits``: gradients of fits that
+    stand beside what an image costs. A universal attack costs nothing an image; forward passes that prepare
+    or steer its fit are not counted.
     """
 
     knowledge: str
     gradients: int = 0
     queries: int = 0
     fit: bool = False
+    fits: int = 0
 
     @property
     def cost(self) -> str:
@@ -173,7 +175,8 @@ class Price:
             )
             if count
         ]
-        return f"{' + '.join(parts) or 'nothing'} {'a fit' if self.fit else 'an image'}"
+        cost = f"{' + '.join(parts) or 'nothing'} {'a fit' if self.fit else 'an image'}"
+        return f"{cost}, {self.fits} gradients a fit" if self.fits else cost
 
 
 _WHITE, _TRAINED = "white box", "white box, training"
@@ -181,9 +184,9 @@ _FIT = Price(_TRAINED, gradients=12800, fit=True)
 
 PRICES: dict[str, Price] = {
     "noise": Price("nothing"),
-    "fgsm": Price(_WHITE, gradients=1, queries=1),
-    "pgd": Price(_WHITE, gradients=10, queries=1),
-    "mifgsm": Price(_WHITE, gradients=10, queries=1),
+    "fgsm": Price(_WHITE, gradients=1),
+    "pgd": Price(_WHITE, gradients=10),
+    "mifgsm": Price(_WHITE, gradients=10),
     "metric_fgsm": Price(_WHITE, gradients=1),
     "metric_ifgsm": Price(_WHITE, gradients=10),
     "metric_mifgsm": Price(_WHITE, gradients=10),
@@ -198,6 +201,7 @@ PRICES: dict[str, Price] = {
     "muap": _FIT,
     "mis_ranking": _FIT,
     "fsam_uap": _FIT,
+    "ensemble": Price("white box, evaluation, training", gradients=40, queries=200, fits=12800),
 }
 
 #: Libraries whose attacks are reached as ``prefix:NAME``: prefix -> (target, summary). The target is called

@@ -23,6 +23,7 @@ from vbench.precision import precision_of
 from vbench.record import Record, config_id
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
+from vbench.types import Side
 from vbench.victims.base import Edits
 from vbench.workbench import Workbench
 from vbench.worst_case import Outcome, worst_case
@@ -51,7 +52,7 @@ class Run:
     def images(self) -> int:
         """How many images are attacked."""
         lists = {Side.QUERY: self.bench.dataset.query, Side.GALLERY: self.bench.dataset.gallery}
-        return sum(len(lists[side]) for side in _sides(self.threat.side))
+        return sum(len(lists[side]) for side in self.threat.sides)
 
     def config(self) -> dict[str, Any]:
         """The full configuration, JSON-able; its hash names the record."""

@@ -85,7 +85,10 @@ def make_context(
 ) -> Context:
     """A context with a seed an image, counted from ``first``."""
     with torch.no_grad():
-        clean = victim(images, modality).embedding
+        output = victim(images, modality)
+    predictions = None if output.logits is None else output.logits.argmax(1)
     prototypes = {m: training.prototypes(m) for m in Modality} if training else {}
     seeds = tuple(range(1000 + first, 1000 + first + len(images)))
-    return Context(threat or ThreatModel("8/255"), seeds, clean, prototypes)
+    return Context(
+        threat or ThreatModel("8/255"), seeds, output.embedding, prototypes, predictions=predictions
+    )

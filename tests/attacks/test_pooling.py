@@ -45,7 +45,9 @@ def test_a_pixel_at_its_bound_remembers_its_votes():
         calls.append(1)
         return delta.sum() * (1 if len(calls) <= 10 else -1)
 
-    assert torch.equal(learn(Pooling(rate=0.5), objective, 14), torch.full(SHAPE, THREAT.epsilon).double())
+    assert torch.equal(
+        learn(Pooling(rate=0.5), objective, 14), torch.full(SHAPE, THREAT.epsilon, dtype=torch.float64)
+    )
 
 
 def test_every_image_has_one_vote_whatever_the_size_of_its_gradient():

@@ -10,6 +10,8 @@ import torch
 from tiny import make_context, make_training
 
 from vbench.attack_spec import build_attack
+from vbench.attacks.base import PerImageAttack
+from vbench.attacks.battery import Battery
 from vbench.attacks.catalogue import PRICES
 from vbench.estimate import announcement
 from vbench.meter import Meter
@@ -17,12 +19,13 @@ from vbench.registry import attacks
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 
-PER_IMAGE = [name for name in attacks.names() if not attacks.load(name).universal]
+BATTERIES = [name for name in attacks.names() if issubclass(attacks.load(name), Battery)]
+PER_IMAGE = [name for name in attacks.names() if issubclass(attacks.load(name), PerImageAttack)]
 UNIVERSAL = [name for name in attacks.names() if attacks.load(name).universal]
 #: Allowances that are a setting: scaled down here, their default held to the listing.
 QUERIES = 30
 SMALL = {
-    "fsam_uap": "hinge=soft,stages=all",
+    "fsam_uap": "hinge=soft,stages=all,starts=1",
     "mis_ranking": "width=4,blocks=1",
 }
 
@@ -30,7 +33,8 @@ SMALL = {
 @pytest.mark.parametrize("name", attacks.names())
 def test_every_attack_says_what_it_knows(name):
     attack = attacks.load(name)()
-    sight = "white box" if "gradients" in attack.needs else "black box" if attack.needs else "nothing"
+    needs = attack.needs.union(*(member.needs for member in getattr(attack, "members", tuple)()))
+    sight = "white box" if "gradients" in needs else "black box" if needs else "nothing"
     assert PRICES[name].knowledge == ", ".join([sight, *sorted(attack.knowledge)])
     assert PRICES[name].fit == attack.universal
 
@@ -48,6 +52,15 @@ def test_an_image_costs_what_the_listing_says(name, victim, images):
         attack.perturb(victim, images, Modality.VISIBLE, context)
     assert meter.evaluations == price.gradients * len(images)
     assert meter.forwards == price.queries * len(images)
+
+
+@pytest.mark.parametrize("name", BATTERIES)
+def test_a_battery_costs_what_its_members_do(name):
+    members = attacks.load(name)().members()
+    own = [PRICES[member.name] for member in members]
+    assert PRICES[name].gradients == sum(price.gradients for price in own if not price.fit)
+    assert PRICES[name].fits == sum(price.gradients for price in own if price.fit)
+    assert PRICES[name].queries == sum(getattr(member, "queries", 0) for member in members)
 
 
 @pytest.mark.parametrize("name", UNIVERSAL)
@@ -74,7 +87,8 @@ def test_the_listing_shows_knowledge_and_cost_without_torch():
     assert "black box" in row and "1000 queries an" in row
     row = next(line for line in lines if line.startswith("uap "))
     assert "white box," in row and "12800 gradients" in row
-    assert PRICES["fgsm"].cost == "1 gradient + 1 query an image"
+    assert PRICES["fgsm"].cost == "1 gradient an image"
+    assert PRICES["ensemble"].cost == "40 gradients + 200 queries an image, 12800 gradients a fit"
     assert PRICES["noise"].cost == "nothing an image"
 
 
