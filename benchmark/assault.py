@@ -52,12 +52,14 @@ def assault(
     size: PerturbationSize,
     source: Workbench | None = None,
     quiet: bool = False,
+    batch: int = BATCH,
 ) -> Assaulted:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
-    one that is shown them. ``size`` collects how large the changes are. Raises :class:`VbenchError` when the
-    attack breaks the budget or yields non-finite pixels, or the victim non-finite embeddings.
+    one that is shown them. ``size`` collects how large the changes are; ``batch`` images are worked on at
+    once, which must change nothing. Raises :class:`VbenchError` when the attack breaks the budget or yields
+    non-finite pixels, or the victim non-finite embeddings.
     """
     source = source or bench
     attack, threat = plan.attack, plan.threat
@@ -67,8 +69,8 @@ def assault(
     prototypes = {}
     if not attack.universal and "training" in attack.knowledge:
         prototypes = {modality: source.training.prototypes(modality) for modality in Modality}
-    for start in track(range(0, len(pixels), BATCH), f"{attack.name} on {side.value} images", quiet=quiet):
-        rows = slice(start, min(start + BATCH, len(pixels)))
+    for start in track(range(0, len(pixels), batch), f"{attack.name} on {side.value} images", quiet=quiet):
+        rows = slice(start, min(start + batch, len(pixels)))
         clean = to_images(pixels[rows], victim)
         with meter:
             adversarial = _craft(source, side, plan, prototypes, clean, rows)

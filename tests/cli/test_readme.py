@@ -17,7 +17,7 @@ from vbench.victims.options import default_options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "docs" / "victims.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "victims.md", ROOT / "docs" / "audit.md"]
 
 
 def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):
