@@ -13,8 +13,8 @@ from vbench.metrics.flips import flip_noise
 
 #: Chance that an honest evaluation is contradicted anywhere in one audit, at most.
 FAMILY = 0.01
-#: One-sided decisions in one audit, at most; Bonferroni's correction shares FAMILY among them.
-DECISIONS = 20
+#: One-sided decisions in one audit; Bonferroni's correction shares FAMILY among them.
+DECISIONS = 21
 #: One-sided level of each.
 TAIL = FAMILY / DECISIONS
 #: With fewer identities not even a change of all of them is beyond chance at that level.

@@ -15,7 +15,7 @@ from vbench.audit import ladder, storage, strength
 from vbench.audit.audit import PROBES, Audit, audit
 from vbench.audit.check import Verdict
 from vbench.audit.evidence import Evidence, Outcome
-from vbench.audit.statistics import DECISIONS, TAIL, chance_bound, compare
+from vbench.audit.statistics import DECISIONS, LEAST_IDENTITIES, TAIL, chance_bound, compare
 from vbench.audit.subset import with_queries
 from vbench.data.base import Dataset, Trial
 from vbench.errors import BadInput
@@ -89,7 +89,7 @@ def test_no_more_decisions_are_made_than_the_level_is_shared_among(dataset):
     evidence = Evidence(workbench(dataset, Honest), FOUR, seed=0)
     for probe in PROBES:
         probe.ask(evidence)
-    assert DECISIONS - 1 <= evidence.decisions <= DECISIONS
+    assert evidence.decisions == DECISIONS
 
 
 def test_without_gradients_every_line_still_answers(dataset):
@@ -151,19 +151,22 @@ def rungs(*shares: float) -> dict[str, float]:
         ("more restarts", {"metric_ifgsm": 0.1, strength.RESTARTS: 0.6}, Verdict.FAIL, "+50.0"),
         ("attack and batch", {"metric_ifgsm": 0.1, "metric_ifgsm in 13": 0.6}, Verdict.FAIL, "+50.0"),
         ("attack and batch", {"metric_ifgsm": 0.6, "metric_ifgsm in 13": 0.1}, Verdict.FAIL, "-50.0"),
-        ("attack beats noise", {strength.NOISE: 0.5, "metric_ifgsm": 0.5}, Verdict.FAIL, "+0.0"),
-        (
-            "attack beats noise",
-            {strength.NOISE: 0.0, "metric_ifgsm": 0.0},
-            Verdict.WARN,
-            "nothing to compare",
-        ),
+        ("attack beats noise", {strength.NOISE: 0.6, "metric_ifgsm": 0.1}, Verdict.FAIL, "0.000 and 0.000"),
     ],
 )
 def test_outcomes_are_read_as_documented(honest, probe, outcomes, verdict, says):
     found = ask(probe, Fabricated(honest.bench, outcomes))
     assert found.verdict is verdict, found.measured
     assert says in found.measured
+
+
+def test_an_attack_that_moves_embeddings_but_not_the_ranking_is_a_warning(honest):
+    class SameRanking(Evidence):
+        def attacked(self, spec, eps=None, batch=64):
+            return dataclasses.replace(honest.attacked(spec, eps, batch), hits=honest.clean)
+
+    found = ask("attack beats noise", SameRanking(honest.bench, FOUR, seed=0))
+    assert found.verdict is Verdict.WARN and "no difference of Rank-1" in found.measured
 
 
 def test_a_black_box_that_does_nothing_is_no_support(honest):
@@ -229,9 +232,11 @@ def test_too_few_identities_are_refused(dataset):
     bench = workbench(with_queries(dataset, 10), Honest)
     with pytest.raises(BadInput, match="10 queries of 10 identities tell nothing from chance"):
         audit(bench, FOUR, 0, masked.IDENTITIES, quiet=True)
-    even_all = compare(np.ones(10), np.zeros(10), np.arange(10), seed=0)
-    enough = compare(np.ones(11), np.zeros(11), np.arange(11), seed=0)
-    assert not even_all.lower and enough.lower
+    few, enough = (
+        compare(np.ones(count), np.zeros(count), np.arange(count), seed=0)
+        for count in (LEAST_IDENTITIES - 1, LEAST_IDENTITIES)
+    )
+    assert not few.lower and enough.lower
 
 
 def test_chance_is_a_binomial_over_queries():

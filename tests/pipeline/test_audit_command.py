@@ -14,7 +14,7 @@ from vbench.victims.agw import AGW
 
 class Masked(AGW):
     def forward(self, images, modality, edits=None):
-        return super().forward(images.sign() * images.detach(), modality, edits)
+        return super().forward(images.detach(), modality, edits)
 """
 
 
