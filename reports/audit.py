@@ -6,8 +6,8 @@ from textwrap import fill
 
 from tabulate import tabulate
 
-from vbench.audit.audit import Audit
 from vbench.audit.check import Check, Verdict
+from vbench.audit.record import Audit
 from vbench.errors import unknown_name
 
 FORMATS = ("plain", "markdown", "json")

@@ -118,7 +118,8 @@ class Evidence:
     def chance_bound(self) -> float:
         """Highest Rank-1 on these queries that is no more than chance; one decision."""
         self.decisions += 1
-        return chance_bound(self.bench.chance_rank1(), len(self.ids))
+        matched = int((~np.isnan(self.clean)).any(axis=0).sum())
+        return chance_bound(self.bench.chance_rank1(), matched)
 
     def moved(self, outcome: Outcome) -> np.ndarray:
         """How far each query is from its clean embedding, N values: the squared distance attacks raise."""

@@ -12,9 +12,10 @@ from masked import Honest, workbench, write_images
 from scipy.stats import binom
 
 from vbench.audit import ladder, storage, strength
-from vbench.audit.audit import PROBES, Audit, audit
+from vbench.audit.audit import PROBES, audit
 from vbench.audit.check import Verdict
 from vbench.audit.evidence import Evidence, Outcome
+from vbench.audit.record import Audit
 from vbench.audit.statistics import DECISIONS, LEAST_IDENTITIES, TAIL, chance_bound, compare
 from vbench.audit.subset import with_queries
 from vbench.data.base import Dataset, Trial

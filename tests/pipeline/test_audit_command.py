@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from vbench.audit.audit import Audit
+from vbench.audit.record import Audit
 from vbench.store import RunStore
 
 MASKED = """
