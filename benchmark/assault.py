@@ -57,13 +57,14 @@ def assault(
     size: PerturbationSize,
     source: Workbench | None = None,
     quiet: bool = False,
+    batch: int = BATCH,
 ) -> Assaulted:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
-    one that is shown them, fewer at a time where memory is short. ``size`` collects how large the changes
-    are. Raises :class:`VbenchError` when the attack breaks the budget or yields non-finite pixels, or the
-    victim non-finite embeddings.
+    one that is shown them, ``batch`` at a time, which must change nothing, and fewer where memory is short.
+    ``size`` collects how large the changes are. Raises :class:`VbenchError` when the attack breaks the budget
+    or yields non-finite pixels, or the victim non-finite embeddings.
     """
     source = source or bench
     attack, threat = plan.attack, plan.threat
@@ -73,7 +74,7 @@ def assault(
     prototypes = {}
     if not attack.universal and "training" in attack.knowledge:
         prototypes = {modality: source.training.prototypes(modality) for modality in Modality}
-    portions = Portions(f"{attack.name} on {side.value} images", BATCH, quiet)
+    portions = Portions(f"{attack.name} on {side.value} images", batch, quiet)
 
     def one(rows: slice) -> Tensor:
         clean = to_images(pixels[rows], victim)
@@ -90,8 +91,8 @@ def assault(
         meters.append(meter)
         return embedding.float()
 
-    for start in track(range(0, len(pixels), BATCH), portions.what, quiet=quiet):
-        embeddings += portions.over(range(start, min(start + BATCH, len(pixels))), one)
+    for start in track(range(0, len(pixels), batch), portions.what, quiet=quiet):
+        embeddings += portions.over(range(start, min(start + batch, len(pixels))), one)
     return Assaulted(
         torch.cat(embeddings),
         sum(meter.evaluations for meter in meters),

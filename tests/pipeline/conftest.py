@@ -1,12 +1,14 @@
-"""One small synthetic set and one quickly trained thin AGW, shared by the tests of the whole pipeline."""
+"""What tests of the whole pipeline share: a small set, a quickly trained thin AGW, the command line."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from vbench.cli import main
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.prepare import Choice
@@ -45,3 +47,29 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
     choice = Choice("sysu", root, weights=weights)
     bench = choice.workbench("agw", dataset, folder / "cache", quiet=True)
     return Fixture(root, weights, folder / "cache", bench)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def vbench(tmp_path, monkeypatch, capsys):
+    """Call the command line in this process: what ``vbench ...`` would do, without its start-up time."""
+    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments: object, expect: int = 0) -> Done:
+        monkeypatch.setattr(sys, "argv", ["vbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+            sys.exit(0)
+        printed = capsys.readouterr()
+        assert (stopped.value.code or 0) == expect, printed.err
+        assert "Traceback" not in printed.err
+        return Done(printed.out, printed.err)
+
+    return call

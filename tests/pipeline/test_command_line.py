@@ -8,39 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import pytest
 
-from vbench.cli import main
 from vbench.record import Record
 from vbench.store import RunStore
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command printed."""
-
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def vbench(tmp_path, monkeypatch, capsys):
-    """Call the command line in this process: what ``vbench ...`` would do, without its start-up time."""
-    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments: object, expect: int = 0) -> Done:
-        monkeypatch.setattr(sys, "argv", ["vbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-            sys.exit(0)
-        printed = capsys.readouterr()
-        assert (stopped.value.code or 0) == expect, printed.err
-        assert "Traceback" not in printed.err
-        return Done(printed.out, printed.err)
-
-    return call
 
 
 def test_run_then_report_in_every_format(small, vbench, tmp_path):

@@ -1,0 +1,167 @@
+"""What the lines of an audit are made of: attacks run as a run would run them, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench.assault import Plan, assault, image_seeds
+from vbench.attack_spec import build_attack
+from vbench.attacks.base import Context
+from vbench.attacks.distances import squared_distance
+from vbench.audit.check import Unmeasured
+from vbench.audit.statistics import Comparison, chance_bound, compare
+from vbench.embed import BATCH, to_images
+from vbench.errors import VbenchError
+from vbench.metrics import RankMetrics
+from vbench.similarity import PerturbationSize
+from vbench.threat import ThreatModel
+from vbench.types import Side
+from vbench.victims.base import Victim
+from vbench.workbench import Workbench
+
+
+class Shown(PerturbationSize):
+    """Keeps what the victim is shown, N x H x W x 3 uint8, instead of measuring it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batches: list[Tensor] = []
+
+    def add(self, clean: Tensor, adversarial: Tensor) -> None:
+        """Take one batch of images on the 8-bit grid."""
+        self._batches.append((adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu())
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Everything so far."""
+        return torch.cat(self._batches).numpy()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One attack's result: ``hits`` trials x queries (1: correct first match, NaN: no match in the gallery);
+    ``embeddings`` N x D and ``shown`` N x H x W x 3 uint8 of the adversarial queries."""
+
+    hits: np.ndarray
+    embeddings: Tensor
+    shown: np.ndarray
+
+    @property
+    def rank1(self) -> float:
+        """Mean over trials of Rank-1, in [0, 1]."""
+        return rank1(self.hits)
+
+
+class Evidence:
+    """A workbench, a budget on its queries, and the attacks measured so far."""
+
+    def __init__(self, bench: Workbench, threat: ThreatModel, seed: int) -> None:
+        self.bench = bench
+        self.threat = threat
+        self.seed = seed
+        self.decisions = 0
+        self._known: dict[tuple[str, Fraction, int], Outcome | Unmeasured] = {}
+
+    @property
+    def victim(self) -> Victim:
+        """The victim under audit."""
+        return self.bench.victim
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Identity of every query."""
+        return self.bench.ids(Side.QUERY).numpy()
+
+    @cached_property
+    def clean(self) -> np.ndarray:
+        """Hits of the clean queries, as in :class:`Outcome`."""
+        return _hits(self.bench, self.bench.clean_trials)
+
+    def attacked(self, spec: str, eps: str | None = None, batch: int = BATCH) -> Outcome:
+        """The outcome of an attack on the queries, measured once.
+
+        Raises :class:`Unmeasured` when it cannot run on this victim.
+        """
+        threat = self.threat if eps is None else replace(self.threat, eps=eps)
+        key = (spec, threat.eps, batch)
+        if key not in self._known:
+            try:
+                self._known[key] = self._measure(spec, threat, batch)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except (VbenchError, RuntimeError) as error:
+                # Autograd says that there is nothing to differentiate with a plain RuntimeError.
+                self._known[key] = Unmeasured(f"{spec} stops with: {_first_line(error)}")
+        found = self._known[key]
+        if isinstance(found, Unmeasured):
+            raise found
+        return found
+
+    def outcomes(self) -> Iterator[tuple[str, ThreatModel, Outcome]]:
+        """Every attack measured so far: its text, the budget it had, what came of it."""
+        for (spec, eps, _), found in self._known.items():
+            if isinstance(found, Outcome):
+                yield spec, replace(self.threat, eps=eps), found
+
+    def compare(self, first: np.ndarray, second: np.ndarray, decisions: int = 1) -> Comparison:
+        """Compare two measurements of the queries; ``decisions`` one-sided questions are asked of it."""
+        self.decisions += decisions
+        return compare(first, second, self.ids, self.seed)
+
+    def chance_bound(self) -> float:
+        """Highest Rank-1 on these queries that is no more than chance; one decision."""
+        self.decisions += 1
+        matched = int((~np.isnan(self.clean)).any(axis=0).sum())
+        return chance_bound(self.bench.chance_rank1(), matched)
+
+    def moved(self, outcome: Outcome) -> np.ndarray:
+        """How far each query is from its clean embedding, N values: the squared distance attacks raise."""
+        clean = self.bench.clean[Side.QUERY].embeddings
+        return squared_distance(outcome.embeddings, clean, self.victim.similarity).double().cpu().numpy()
+
+    def batches(self) -> list[tuple[Tensor, Context]]:
+        """The queries (N x 3 x H x W in [0, 1]) in batches, with what a per-image attack is told of them."""
+        pixels, clean = self.bench.pixels[Side.QUERY], self.bench.clean[Side.QUERY].embeddings
+        found = []
+        for start in range(0, len(pixels), BATCH):
+            rows = slice(start, min(start + BATCH, len(pixels)))
+            images = to_images(pixels[rows], self.victim)
+            seeds = image_seeds(self.seed, Side.QUERY, rows)
+            found.append((images, Context(self.threat, seeds, clean[rows].to(images))))
+        return found
+
+    def _measure(self, spec: str, threat: ThreatModel, batch: int) -> Outcome:
+        attack, shown = build_attack(spec), Shown()
+        attack.check(self.victim, threat)
+        plan = Plan(attack, threat, self.seed)
+        found = assault(self.bench, Side.QUERY, plan, shown, quiet=True, batch=batch)
+        embeddings: Mapping[Side, Tensor] = {
+            Side.QUERY: found.embeddings,
+            Side.GALLERY: self.bench.clean[Side.GALLERY].embeddings,
+        }
+        return Outcome(_hits(self.bench, self.bench.rank(embeddings)), found.embeddings, shown.pixels)
+
+
+def rank1(hits: np.ndarray) -> float:
+    """Mean over trials of the share of valid queries that are hit."""
+    return float(np.nanmean(hits, axis=1).mean())
+
+
+def _hits(bench: Workbench, results: list[RankMetrics]) -> np.ndarray:
+    """Trials x all queries; a trial's queries are put at their place in the dataset's list."""
+    hits = np.full((len(results), len(bench.dataset.query)), np.nan)
+    for row, (trial, found) in enumerate(zip(bench.dataset.trials, results, strict=True)):
+        rank = found.first_match_rank.numpy()
+        hits[row, trial.query] = np.where(rank == 0, np.nan, rank == 1)
+    return hits
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
