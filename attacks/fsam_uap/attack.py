@@ -44,8 +44,8 @@ class FSAMUAP(UpdatedAttack):
     sets its one term that ranks a query against the other candidates of that ranking (see ``ranking``).
     ``update`` "sign" steps as the paper does, "pooled" by dual averaging (see ``pooling``).
 
-    The preset "paper" is the published reading; its alpha, step and length are not stated there and are ours.
-    docs/ablation.md has what each ingredient does, and why the preset "strong" goes without the modules.
+    The preset "paper" is the published reading at the alpha where triples are active; its alpha, step and
+    length are not stated there. "strong" has no modules: docs/ablation.md says what each ingredient does.
     """
 
     name: ClassVar[str] = "fsam_uap"
@@ -57,18 +57,16 @@ class FSAMUAP(UpdatedAttack):
     )
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "logits", "stages"})
     PRESETS: ClassVar[dict[str, dict[str, object]]] = {
-        "paper": {
-            "reading": "quadruple",
-            "anchors": "adversarial",
-            "margin": 2.0,
-            "stages": "all",
-            "identity_weight": 1.0,
-            "update": "sign",
-            "votes": "batch",
-            "starts": 1,
-            "batch": 64,
+        "paper": {"anchors": "adversarial", "stages": "all"},
+        "strong": {
+            "fsam": False,
+            "sfm": False,
+            "reading": "ranking",
+            "margin": 0.5,
+            "identity_weight": 0.3,
+            "update": "pooled",
+            "batch": 16,
         },
-        "strong": {"fsam": False, "sfm": False},
     }
 
     level: Literal["pixel", "feature"] = param("pixel", "pixel: only d is kept; feature: modules stay too")
@@ -85,21 +83,20 @@ class FSAMUAP(UpdatedAttack):
     module_steps: Annotated[int, Field(ge=0)] = param(20, "updates of the modules on clean images first")
     module_rate: Annotated[float, Field(gt=0)] = param(1e-3, "learning rate of the modules (Adam)")
     keep_weight: Weight = param(1.0, "joint modules: weight of keeping identities on clean images")
-    reading: Literal["ranking", "quadruple"] = param(
-        "ranking", "AQAL over the candidates of a ranking, or as published"
+    reading: Literal["quadruple", "ranking"] = param(
+        "quadruple", "AQAL as published, or over the candidates of a ranking"
     )
     anchors: Literal["clean", "adversarial"] = param("clean", "what x1 is; ranking takes clean ones")
-    margin: float = param(0.5, "alpha of the AQAL; for ranking in units of the clean gap")
+    margin: float = param(2.0, "alpha of the AQAL; for ranking in units of the clean gap")
     hinge: Hinge = param("relu", "relu, or soft for a hinge that never goes dead")
     space: Literal["embedding", "features"] = param(
         "embedding", "AQAL on unit-length embeddings, or on the averaged last feature map"
     )
     aqal_weight: float = param(1.0, "weight of the AQAL; negative makes d ascend it")
-    identity_weight: Weight = param(0.3, "weight of the identity loss on the path x2")
+    identity_weight: Weight = param(1.0, "weight of the identity loss on the path x2")
     plain_weight: Weight = param(0.0, "weight of the identity loss on the unmodified victim")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(16, "images an update, half of each modality")
-    update: Literal["sign", "pooled"] = param("pooled", "signed steps with momentum, or dual averaging")
+    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
 
     def __post_init__(self) -> None:
         super().__post_init__()
