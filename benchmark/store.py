@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Contents:
 
 
 class RunStore:
-    """Records under one folder, one JSON file each."""
+    """Records under one folder, one JSON file each; or, read-only, an archive: one file, a record a line."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,23 +45,39 @@ class RunStore:
         return path
 
     def read_all(self) -> Contents:
-        """Every record, oldest first; files that cannot be read are listed, never fatal."""
+        """Every record, oldest first; what cannot be read is listed by file (and line), never fatal."""
         records, broken = [], []
-        for path in sorted(self.root.glob("*.json")):
-            found = _read(path)
+        for path, found in self._found():
             if isinstance(found, Record):
                 records.append(found)
             else:
                 broken.append((path, found))
         return Contents(sorted(records, key=lambda record: record.created), broken)
 
+    def _found(self) -> Iterator[tuple[Path, Record | str]]:
+        if not self.root.is_file():
+            yield from ((path, _read(path)) for path in sorted(self.root.glob("*.json")))
+            return
+        for number, line in enumerate(self.root.read_bytes().splitlines(), start=1):
+            yield Path(f"{self.root}:{number}"), _parsed(line)
+
+
+def to_archive(records: Iterable[Record]) -> str:
+    """One record a line, without what is stored of every query: all tables, no paired statistics."""
+    return "".join(record.model_dump_json(exclude={"per_query"}) + "\n" for record in records)
+
 
 def _read(path: Path) -> Record | str:
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return _parsed(path.read_bytes())
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _parsed(text: bytes) -> Record | str:
+    try:
+        return Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return f"{where + ': ' if where else ''}{first['msg']}"
-    except OSError as error:
-        return error.strerror or str(error)

@@ -1,0 +1,41 @@
+# What makes a universal attack strong: the zoo on every victim, the ingredients of fsam_uap one by one, another
+# image size, and transfer. Every fit has 6,400 gradient evaluations; both directions, three seeds (or those in
+# SEEDS). Records land in runs/ablation; what is there already is not run again. The archives in docs/ablation
+# and the tables of docs/ablation.md are made from them.
+set -eu
+out=runs/ablation
+seeds=""
+for seed in ${SEEDS:-0 1 2}; do
+    seeds="$seeds --seed $seed"
+done
+both="--protocol sysu/all/single/ir2vis/seed10 --protocol sysu/all/single/vis2ir/seed10 --set evaluations=6400"
+strong="fsam_uap[preset=strong"
+
+# shellcheck disable=SC2086
+zoo() {
+    vbench run $both $seeds --runs $out/$1 --attack "$strong]" --attack uap --attack "uap[batch=16]" \
+        --attack "uap[loss=cross_entropy,batch=16]" --attack cmps $2
+}
+
+zoo zoo "--victim all"
+zoo size "--victim agw --size 96x48"
+
+rows=""
+for change in starts=1 votes=batch update=sign identity=false aqal=false reading=quadruple,margin=2 fsam=true \
+    sfm=true fsam=true,sfm=true fsam=true,sfm=true,modules=joint fsam=true,mask_start=0.6 fsam=true,stages=all \
+    fsam=true,attention=se identity=false,aqal_weight=-1; do
+    rows="$rows --attack $strong,$change]"
+done
+# shellcheck disable=SC2086
+vbench run $both $seeds --runs $out/ingredients --victim agw --victim pmt --attack "$strong]" $rows \
+    --attack "fsam_uap[preset=paper]" --attack "uap[batch=16,update=pooled]"
+
+# shellcheck disable=SC2086
+for surrogate in agw pmt; do
+    vbench run --set evaluations=6400 $seeds --runs $out/transfer --surrogate $surrogate --victim all \
+        --attack "uap[batch=16]" --attack "$strong]" --attack "$strong,fsam=true]" --attack "$strong,fsam=true,stages=all]"
+done
+
+for part in zoo size ingredients transfer; do
+    vbench report --runs $out/$part --format jsonl > docs/ablation/$part.jsonl
+done
