@@ -64,7 +64,6 @@ class FSAMUAP(UpdatedAttack):
             "reading": "ranking",
             "margin": 0.5,
             "identity_weight": 0.3,
-            "update": "pooled",
             "batch": 16,
         },
     }
