@@ -10,7 +10,6 @@ from pathlib import Path
 
 from vbench.record import Record
 from vbench.reports.compare import comparison
-from vbench.reports.transfer import transfer_matrices
 from vbench.store import RunStore
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -27,9 +26,7 @@ def filled(text: str) -> str:
 
 def _block(part: str, metric: str) -> str:
     records = [_short(record) for record in RunStore(DOCS / "ablation" / f"{part}.jsonl").read_all().records]
-    make = transfer_matrices if part == "transfer" else comparison
-    table = make(records, metric, "pipe" if part == "transfer" else "markdown")
-    return f"<!-- {part} {metric} -->\n{table}\n<!-- end -->"
+    return f"<!-- {part} {metric} -->\n{comparison(records, metric)}\n<!-- end -->"
 
 
 def _short(record: Record) -> Record:
