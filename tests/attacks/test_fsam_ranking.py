@@ -15,7 +15,10 @@ from vbench.threat import ThreatModel
 from vbench.types import SIMILARITIES, Modality
 
 THREAT = ThreatModel("8/255")
-QUICK = "preset=strong,update=pooled,fsam=true,sfm=true,module_steps=5,evaluations=1440,batch=12,stages=stem,layer1,starts=2"
+QUICK = (
+    "preset=strong,update=pooled,fsam=true,sfm=true,module_steps=5,"
+    "evaluations=1440,batch=12,stages=stem,layer1,starts=2"
+)
 V, I = Modality.VISIBLE, Modality.INFRARED  # noqa: E741
 
 

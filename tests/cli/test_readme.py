@@ -20,9 +20,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 _GUIDES = ("victims", "attacks", "audit", "ablation")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in _GUIDES)]
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("victims", "attacks", "audit", "ablation")),
-]
 
 
 def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):
