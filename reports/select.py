@@ -52,7 +52,9 @@ def parse_where(text: str) -> dict[str, list[str]]:
     for word in text.split():
         key, sign, value = word.partition("=")
         if not sign or not value:
-            raise BadInput(f"--where takes key=value, separated by spaces, for instance victim=agw; got '{word}'")
+            raise BadInput(
+                f"--where takes key=value, separated by spaces, for instance victim=agw; got '{word}'"
+            )
         if key not in _KEYS:
             raise unknown_name("key of --where", key, _KEYS)
         if key == "eps" and _number(value) is None:
