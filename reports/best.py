@@ -26,7 +26,8 @@ def best(entries: Sequence[tuple[Setting, Row]], metric: str) -> set[int]:
 
     Rows are compared on the same setting and victim, with the same knowledge and level, where there are two
     at least. Best is the lowest figure after the attack, of ASR the highest. Ties: rows whose drop interval
-    reaches into the best one's; without intervals, the same figure at one decimal. Controls never compete.
+    holds the best one's drop; without an interval, the same figure at one decimal. Controls never compete.
+    Both attacks met the same queries, so two overlapping intervals would call too much a tie.
     """
     rivals: dict[tuple[object, ...], list[int]] = {}
     for index, (where, row) in enumerate(entries):
@@ -44,11 +45,10 @@ def best(entries: Sequence[tuple[Setting, Row]], metric: str) -> set[int]:
 
 def _winners(rows: Sequence[Row], positions: Sequence[int], metric: str) -> list[int]:
     top = max(rows, key=lambda row: _strength(row, metric))
-    reach = interval(top, metric)
     found = []
     for position, row in zip(positions, rows, strict=True):
         own = interval(row, metric)
-        tied = own[1] >= reach[0] if reach and own else _shown(row, metric) == _shown(top, metric)
+        tied = own[1] >= _drop(top, metric) if own else _shown(row, metric) == _shown(top, metric)
         if row is top or tied:
             found.append(position)
     return found
@@ -56,6 +56,10 @@ def _winners(rows: Sequence[Row], positions: Sequence[int], metric: str) -> list
 
 def _strength(row: Row, metric: str) -> float | None:
     return row.asr if metric == "asr" else -row.after[metric]
+
+
+def _drop(row: Row, metric: str) -> float:
+    return row.before[metric] - row.after[metric]
 
 
 def _shown(row: Row, metric: str) -> str:

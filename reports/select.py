@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from typing import Any, TypeVar
 
 from vbench.errors import BadInput, unknown_name
 from vbench.record import Record
+from vbench.reports.published import Published
 from vbench.reports.rows import HEADINGS
+
+_Item = TypeVar("_Item")
+_Keys = Mapping[str, Callable[[Any], tuple[str, ...]]]
 
 #: Metrics of a full table unless asked otherwise.
 DEFAULT_METRICS = ("r1", "r10", "map", "minp", "asr")
@@ -29,6 +34,13 @@ _KEYS: dict[str, Callable[[Record], tuple[str, ...]]] = {
     "universal": lambda record: ("yes" if record.universal else "no",),
     "weights": lambda record: (record.config["victim"]["weights"],),
 }
+_PRINTED: dict[str, Callable[[Published], tuple[str, ...]]] = {
+    "victim": lambda one: (one.victim,),
+    "attack": lambda one: (one.attack or "none",),
+    "protocol": lambda one: (one.protocol,),
+    "dataset": lambda one: (one.protocol.split("/")[0].split(",")[0],),
+    "eps": lambda one: (one.budget or "not stated",),
+}
 
 
 def pick_metrics(text: str) -> tuple[str, ...]:
@@ -42,58 +54,62 @@ def pick_metrics(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_where(text: str) -> dict[str, list[str]]:
-    """Conditions from "victim=agw eps=8/255": key -> accepted values; a repeated key accepts either value.
+def select(records: Sequence[Record], text: str) -> list[Record]:
+    """The records that meet every condition of "victim=agw eps=8/255"; a repeated key accepts either value.
 
-    Raises BadInput for an unknown key, with the nearest, for a word that is not key=value and for an eps
-    that is not a number.
+    eps is compared as a number: 8/255, 0.031373 and 0.03137254901960784 are one budget. Raises BadInput for
+    an unknown key, with the nearest, for a word that is not key=value, for an eps that is not a number, and,
+    with the values there are, if nothing meets the conditions.
     """
+    return _select(records, text, _KEYS, "record")
+
+
+def select_published(figures: Sequence[Published], text: str) -> list[Published]:
+    """The printed figures that meet every condition, as :func:`select` does for records."""
+    return _select(figures, text, _PRINTED, "published figure")
+
+
+def _select(items: Sequence[_Item], text: str, keys: _Keys, what: str) -> list[_Item]:
+    wanted = _parse(text, keys)
+    found = [
+        item
+        for item in items
+        if all(any(_meets(keys[key](item), key, value) for value in values) for key, values in wanted.items())
+    ]
+    if not found:
+        there = "; ".join(
+            f"{key}: {', '.join(sorted({keys[key](item)[0] for item in items}))}" for key in wanted
+        )
+        raise BadInput(f"no {what} meets --where '{text}'; there are {there}")
+    return found
+
+
+def _parse(text: str, keys: _Keys) -> dict[str, list[str]]:
     wanted: dict[str, list[str]] = {}
     for word in text.split():
         key, sign, value = word.partition("=")
         if not sign or not value:
-            raise BadInput(
-                f"--where takes key=value, separated by spaces, for instance victim=agw; got '{word}'"
-            )
-        if key not in _KEYS:
-            raise unknown_name("key of --where", key, _KEYS)
+            raise BadInput(f"--where takes key=value and spaces between, such as victim=agw; got '{word}'")
+        if key not in keys:
+            raise unknown_name("key of --where", key, keys)
         if key == "eps" and _number(value) is None:
             raise BadInput(f"--where eps={value} is not a number; write it as 8/255 or 0.03")
         wanted.setdefault(key, []).append(value)
+    if not wanted:
+        raise BadInput(f"--where names no condition; known keys: {', '.join(sorted(keys))}")
     return wanted
-
-
-def select(records: Sequence[Record], text: str) -> list[Record]:
-    """The records that meet every condition of ``--where``; BadInput, with the values there are, for none.
-
-    eps is compared as a number: 8/255, 0.0313725 and 0.03137254901960784 are one budget.
-    """
-    wanted = parse_where(text)
-    found = [
-        record
-        for record in records
-        if all(any(_meets(record, key, value) for value in values) for key, values in wanted.items())
-    ]
-    if not found:
-        there = "; ".join(f"{key}: {', '.join(_values(records, key))}" for key in wanted)
-        raise BadInput(f"no record meets --where '{text}'; recorded are {there}")
-    return found
 
 
 def _of(record: Record, part: str) -> str:
     return record.config[part]["name"]
 
 
-def _meets(record: Record, key: str, value: str) -> bool:
+def _meets(names: Sequence[str], key: str, value: str) -> bool:
     if key != "eps":
-        return value in _KEYS[key](record)
-    recorded, asked = _number(_KEYS[key](record)[0]), _number(value)
-    # Six digits of a decimal are enough to mean a budget, and tell any two levels of 8 bits apart.
+        return value in names
+    recorded, asked = _number(names[0]), _number(value)
+    # A decimal is cut somewhere; a millionth is far below the 1/255 between two 8-bit levels.
     return None not in (recorded, asked) and abs(recorded - asked) <= Fraction(1, 10**6)
-
-
-def _values(records: Sequence[Record], key: str) -> list[str]:
-    return sorted({_KEYS[key](record)[0] for record in records})
 
 
 def _number(text: str) -> Fraction | None:
