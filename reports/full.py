@@ -11,7 +11,7 @@ from vbench.record import Record, TrialMetrics
 from vbench.reports.best import best, interval
 from vbench.reports.flat import flat, to_csv, to_json
 from vbench.reports.published import Beside
-from vbench.reports.rows import HEADINGS, Row, Setting, grouped, rows_of
+from vbench.reports.rows import HEADINGS, Row, Setting, grouped, rows_of, victim_key
 from vbench.reports.select import DEFAULT_METRICS
 from vbench.reports.significance import heading, p_values, reference, tested_metric
 from vbench.reports.style import Page, style_of
@@ -80,7 +80,8 @@ def _flat(
 def _split(records: Sequence[Record], group: str | None) -> dict[tuple[object, ...], list[Entry]]:
     found: dict[tuple[object, ...], list[Entry]] = {}
     for where, same in grouped(records).items():
-        for one in same:
+        victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
+        for one in sorted(same, key=lambda one: victims.index(victim_key(one[0]))):
             rows = rows_of(one)
             found.setdefault(_key(where, rows[0], group), []).extend((where, row) for row in rows)
     return found
