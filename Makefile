@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test lint bench study clean
+.PHONY: install demo test lint bench study ablation clean
 
 install: $(STAMP)
 
@@ -37,6 +37,10 @@ bench: install
 # The universal attacks at equal cost: controls, ablation rows, both levels, three seeds, both directions.
 study: install
 	$(ONE_THREAD) PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/study.sh
+
+# What makes a universal attack strong: the tables of docs/ablation.md, made again.
+ablation: install
+	$(ONE_THREAD) PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/ablation.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -36,7 +36,8 @@ def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool 
 def say(message: str, quiet: bool = False) -> None:
     """Print one line about what is going on, on standard error."""
     if not quiet:
-        console.print(message, highlight=False, soft_wrap=True)
+        # An attack's settings stand in brackets, which are no markup.
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def _bar(items: Iterable[T], label: str, total: int) -> Iterator[T]:

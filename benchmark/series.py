@@ -140,8 +140,12 @@ class Series:
         if known is not None and not self._force:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
-        record, _ = run.execute(self._choice.ignore_gates, self._quiet, self._learnt)
-        for learnt in (self._learnt[fit] for fit in run.fits()):
+        record, applied = run.execute(self._choice.ignore_gates, self._quiet, self._learnt)
+        made = [self._learnt[fit] for fit in run.fits()]
+        if run.perturbation is not None and applied is not None and applied is not run.perturbation:
+            # A replay that had to be brought to another size is a file of its own.
+            made = [applied]
+        for learnt in made:
             file = f"{learnt.provenance['attack']}-{record.id}.safetensors"
             learnt.save(self._store.root / "perturbations" / file)
         path = self._store.write(record)

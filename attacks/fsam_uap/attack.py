@@ -64,7 +64,6 @@ class FSAMUAP(UpdatedAttack):
             "reading": "ranking",
             "margin": 0.5,
             "identity_weight": 0.3,
-            "update": "pooled",
             "batch": 16,
         },
     }
@@ -193,6 +192,8 @@ class FSAMUAP(UpdatedAttack):
         return self.modules == "joint" and self._has_modules and self.attention != "identity"
 
     def _modules(self, victim: Victim, generator: torch.Generator) -> FeatureModules:
+        if not self._has_modules:
+            return FeatureModules({}, self.attention, False, False, self.mask_start, generator)
         wanted = victim.stages if self.stages == "all" else self.stages
         wanted = (wanted,) if isinstance(wanted, str) else wanted
         for stage in wanted:

@@ -1,7 +1,7 @@
-# What makes a universal attack strong: the zoo on every victim, the ingredients of fsam_uap one by one, another
-# image size, and transfer. Every fit has 6,400 gradient evaluations; both directions, three seeds (or those in
-# SEEDS). Records land in runs/ablation; what is there already is not run again. The archives in docs/ablation
-# and the tables of docs/ablation.md are made from them.
+# What makes a universal attack strong: the zoo on every victim, and the ingredients of fsam_uap one by one. Every
+# fit has 6,400 gradient evaluations; both directions, three seeds (or those in SEEDS). Records land in
+# runs/ablation; what is there already is not run again. The archives in docs/ablation and the tables of
+# docs/ablation.md are made from them.
 set -eu
 out=runs/ablation
 seeds=""
@@ -12,30 +12,20 @@ both="--protocol sysu/all/single/ir2vis/seed10 --protocol sysu/all/single/vis2ir
 strong="fsam_uap[preset=strong"
 
 # shellcheck disable=SC2086
-zoo() {
-    vbench run $both $seeds --runs $out/$1 --attack "$strong]" --attack uap --attack "uap[batch=16]" \
-        --attack "uap[loss=cross_entropy,batch=16]" --attack cmps $2
-}
-
-zoo zoo "--victim all"
-zoo size "--victim agw --size 96x48"
+vbench run $both $seeds --runs $out/zoo --victim all --attack uap --attack "uap[batch=16]" \
+    --attack "uap[loss=cross_entropy,batch=16]" --attack cmps --attack "$strong]"
 
 rows=""
-for change in starts=1 votes=batch update=sign identity=false aqal=false reading=quadruple,margin=2 fsam=true \
-    sfm=true fsam=true,sfm=true fsam=true,sfm=true,modules=joint fsam=true,mask_start=0.6 fsam=true,stages=all \
-    fsam=true,attention=se identity=false,aqal_weight=-1; do
-    rows="$rows --attack $strong,$change]"
+for change in "" ,starts=1 ,votes=batch ,identity=false ,aqal=false ,reading=quadruple,margin=2 ,fsam=true \
+    ,sfm=true ,fsam=true,sfm=true ,fsam=true,sfm=true,modules=joint ,fsam=true,mask_start=0.6 \
+    ,fsam=true,stages=all ,fsam=true,attention=se ,identity=false,aqal_weight=-1; do
+    rows="$rows --attack $strong,update=pooled$change]"
 done
 # shellcheck disable=SC2086
 vbench run $both $seeds --runs $out/ingredients --victim agw --victim pmt --attack "$strong]" $rows \
     --attack "fsam_uap[preset=paper]" --attack "uap[batch=16,update=pooled]"
 
-# shellcheck disable=SC2086
-for surrogate in agw pmt; do
-    vbench run --set evaluations=6400 $seeds --runs $out/transfer --surrogate $surrogate --victim all \
-        --attack "uap[batch=16]" --attack "$strong]" --attack "$strong,fsam=true]" --attack "$strong,fsam=true,stages=all]"
-done
-
-for part in zoo size ingredients transfer; do
+for part in zoo ingredients; do
     vbench report --runs $out/$part --format jsonl > docs/ablation/$part.jsonl
 done
+python tests/bench/ablation_page.py

@@ -18,7 +18,8 @@ from vbench.victims.options import default_options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("victims", "attacks", "audit"))]
+_GUIDES = ("victims", "attacks", "audit", "ablation")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in _GUIDES)]
 
 
 def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):

@@ -135,10 +135,10 @@ def test_universal_attacks_share_one_perturbation_on_both_sides(small):
             return super().learn(*arguments)
 
     attack = Watched(evaluations=640)
-    records, learnt = {}, {}
+    records, learnt, fits_by_id = {}, {}, {}
     for side in ("query", "gallery", "both"):
         run = Run(small.bench, attack, ThreatModel("8/255", side=side))
-        records[side], learnt[side] = run.execute(quiet=True, learnt=learnt.get("query"))
+        records[side], learnt[side] = run.execute(quiet=True, learnt=fits_by_id)
     assert len(fits) == 1
     assert records["both"].cost["fit_evaluations"] == 640
     both = Run(small.bench, attack, ThreatModel("8/255", side="both")).execute(quiet=True)

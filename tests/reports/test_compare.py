@@ -1,0 +1,75 @@
+"""Attacks against victims in one table, archives of records, and the page made of both."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+
+import pytest
+from bench.ablation_page import PAGE, filled
+from test_tables import record
+
+from vbench.errors import BadInput
+from vbench.reports.compare import cells, comparison
+from vbench.reports.render import report
+from vbench.store import RunStore, to_archive
+
+
+def some():
+    """uap is lowest on agw, cmps on pmt; three seeds a point apart."""
+    return [
+        record(attack, after + seed / 100, seed, victim_label=victim)
+        for victim, values in (("agw", (0.3, 0.4)), ("pmt", (0.5, 0.2)))
+        for attack, after in zip(("uap", "cmps"), values, strict=True)
+        for seed in (0, 1, 2)
+    ]
+
+
+def test_a_cell_is_the_mean_over_seeds_with_its_deviation():
+    found = cells(some(), "r1")[("uap", "pmt")]
+    values = [50.0, 51.0, 52.0]
+    assert (found.value, found.spread) == pytest.approx((mean(values), stdev(values)))
+    assert found.seeds == 3
+
+
+def test_the_lowest_of_a_column_is_bold_and_the_clean_row_comes_first():
+    lines = comparison(some()).splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    assert table == [
+        ["attack", "agw", "pmt"],
+        ["(clean)", "80.0", "80.0"],
+        ["uap", "**31.0 ± 1.0**", "51.0 ± 1.0"],
+        ["cmps", "41.0 ± 1.0", "**21.0 ± 1.0**"],
+    ]
+    assert "L_inf 8/255, query side" in lines[0] and "Rank-1 after the attack" in lines[0]
+
+
+def test_other_budgets_and_protocols_have_tables_of_their_own():
+    other = [record("uap", eps="4/255"), record("uap", protocol="sysu/all/single/vis2ir/seed10")]
+    assert comparison([*some(), *other]).count("(clean)") == 3
+
+
+def test_transfer_attacks_are_left_out():
+    assert "sma" not in comparison([*some(), record("sma", surrogate="ddag")])
+
+
+def test_what_a_comparison_cannot_show_is_refused():
+    with pytest.raises(BadInput, match="unknown metric 'r2'"):
+        comparison(some(), "r2")
+    with pytest.raises(BadInput, match="unknown format of a comparison 'latex'"):
+        comparison(some(), "r1", "latex")
+
+
+def test_an_archive_makes_the_same_tables_and_a_bad_line_is_named(tmp_path):
+    archive = tmp_path / "some.jsonl"
+    archive.write_text(to_archive(some()) + "{broken\n")
+    found = RunStore(archive).read_all()
+    assert comparison(found.records) == comparison(some())
+    assert report(found.records, "plain") == report(some(), "plain")
+    ((path, _),) = found.broken
+    assert str(path) == f"{archive}:13"
+
+
+def test_the_page_of_the_ablation_shows_what_its_archives_hold():
+    text = PAGE.read_text()
+    assert text.count("<!-- end -->") == 3
+    assert filled(text) == text
