@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from vbench.budget import parse_budget
+from vbench.record import Record
+from vbench.reports.rows import HEADINGS
+
+#: What stands for a protocol without being one of ours, and why.
+NOT_IDS = {
+    "regdb/vis2ir": "mean over the ten splits",
+    "regdb/ir2vis": "mean over the ten splits",
+    "regdb, direction not stated": "the source does not say which way it searches",
+    "not stated": "the source does not name the data",
+}
 
 
 @dataclass(frozen=True)
 class Published:
     """One printed figure, in percent.
 
-    ``attack`` and ``budget`` are empty for clean results. ``protocol`` is a protocol id; "regdb/vis2ir" and
-    "regdb/ir2vis" are means over the ten splits. ``note`` says what is doubtful about the figure.
+    ``attack`` is empty for clean results and has the name of ours where the source runs that attack; a longer
+    text is a variant. ``budget`` is empty where the source states none. ``protocol`` is a protocol id or one
+    of :data:`NOT_IDS`. ``note`` says what is doubtful about the figure.
     """
 
     victim: str
@@ -39,12 +53,82 @@ def clean_results(victim: str) -> list[list[str]]:
     """Rows of protocol, Rank-1, mAP, mINP, source and note for a victim's clean results."""
     grouped: dict[tuple[str, str, str], dict[str, float]] = {}
     for one in published():
-        if one.victim == victim and not one.attack:
+        if one.victim == victim and not one.attack and one.metric in ("r1", "map", "minp"):
             grouped.setdefault((one.protocol, one.source, one.note), {})[one.metric] = one.value
     return [
         [protocol, *(_figure(values.get(metric)) for metric in ("r1", "map", "minp")), source, note]
         for (protocol, source, note), values in grouped.items()
     ]
+
+
+class References:
+    """Numbers for sources: the same source with the same note keeps its number through a page or table."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], int] = {}
+
+    def figures(self, found: Sequence[Published]) -> str:
+        """Figures of one cell beside each other: "42.64 [1], 36.02 [2, 3]"."""
+        numbers: dict[float, list[int]] = {}
+        for one in found:
+            number = self._found.setdefault((one.source, one.note), len(self._found) + 1)
+            numbers.setdefault(one.value, []).append(number)
+        return ", ".join(
+            f"{value:.2f} [{', '.join(map(str, sorted(set(refs))))}]" for value, refs in numbers.items()
+        )
+
+    def notes(self) -> list[str]:
+        """A line for each number: the source, and what is doubtful."""
+        return [
+            f"[{number}] {source}{f': {note}' if note else ''}"
+            for (source, note), number in self._found.items()
+        ]
+
+
+class Beside:
+    """What is printed about the same question as a measured row; nothing for synthetic data.
+
+    The same question: protocol and victim are equal, the attack has the same name, and a budget, where the
+    source states one, is the same. Printed attacks are white-box and change queries; other rows get the
+    clean figures alone. RegDB is printed as the mean of ten splits, so nothing stands beside a single split.
+    """
+
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self._metrics = [metric for metric in metrics if metric in HEADINGS]
+        self._references = References()
+
+    def cell(self, record: Record) -> str:
+        """ "Rank-1 47.50 [1] → 42.64 [2], 36.02 [3]; mAP ...", empty if nothing is printed."""
+        if record.synthetic:
+            return ""
+        parts = []
+        for metric in self._metrics:
+            same = [
+                one
+                for one in published()
+                if one.metric == metric
+                and one.protocol == record.protocol
+                and one.victim == record.config["victim"]["name"]
+            ]
+            clean = self._references.figures([one for one in same if not one.attack])
+            after = self._references.figures([one for one in same if one.attack and _is_of(one, record)])
+            if clean or after:
+                parts.append(f"{HEADINGS[metric]} {clean}{f' → {after}' if after else ''}")
+        return "; ".join(parts)
+
+    def notes(self) -> list[str]:
+        """The sources, if any cell had one."""
+        notes = self._references.notes()
+        return ["Published, as printed (settings are the source's own): " + "; ".join(notes)] if notes else []
+
+
+def _is_of(one: Published, record: Record) -> bool:
+    threat = record.config["threat"]
+    if record.surrogate or threat["side"] != "query" or one.attack != record.config["attack"]["name"]:
+        return False
+    if not one.budget:
+        return True
+    return threat["norm"] == "linf" and parse_budget(one.budget) == parse_budget(threat["eps"])
 
 
 def _figure(value: float | None) -> str:

@@ -52,6 +52,10 @@ class Row:
     seconds: float = 0.0
     seeds: int = 1
     control: bool = False
+    #: Trials of each seed, clean and attacked; the records behind the row (none for a control).
+    clean: Sequence[list[TrialMetrics]] = ()
+    attacked: Sequence[list[TrialMetrics]] = ()
+    records: Sequence[Record] = ()
 
 
 def setting(record: Record) -> Setting:
@@ -68,26 +72,34 @@ def setting(record: Record) -> Setting:
 
 def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
     """Group records by setting, average over seeds, and put the controls under their attack."""
-    grouped: dict[Setting, dict[tuple[str, ...], list[Record]]] = {}
+    return {
+        where: [row for same in groups for row in rows_of(same)] for where, groups in grouped(records).items()
+    }
+
+
+def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
+    """Records of each setting, those together that differ in their seed alone."""
+    found: dict[Setting, dict[tuple[str, ...], list[Record]]] = {}
     for record in records:
-        victim = record.config["victim"]
-        options = str(sorted(victim.get("options", {}).items()))
         key = (
-            victim["name"],
-            options,
-            victim["weights"],
-            str(victim.get("precision")),
+            *victim_key(record),
             record.label,
             str(record.config.get("perturbation")),
             str(record.config.get("surrogate")),
         )
-        grouped.setdefault(setting(record), {}).setdefault(key, []).append(record)
-    return {
-        where: [row for same in groups.values() for row in _rows(same)] for where, groups in grouped.items()
-    }
+        found.setdefault(setting(record), {}).setdefault(key, []).append(record)
+    return {where: list(groups.values()) for where, groups in found.items()}
 
 
-def _rows(records: list[Record]) -> list[Row]:
+def victim_key(record: Record) -> tuple[str, ...]:
+    """What makes two records' victims the same: name, options, weights and precision."""
+    victim = record.config["victim"]
+    options = str(sorted(victim.get("options", {}).items()))
+    return victim["name"], options, victim["weights"], str(victim.get("precision"))
+
+
+def rows_of(records: list[Record]) -> list[Row]:
+    """The row of records that differ in their seed alone, and those of its controls and members."""
     first = records[0]
     before = _mean_of([record.clean for record in records])
     rows = [
@@ -102,21 +114,36 @@ def _rows(records: list[Record]) -> list[Row]:
             _evaluations(first.universal, first.cost),
             mean(_seconds(record.cost) for record in records),
             len(records),
+            clean=[record.clean for record in records],
+            attacked=[record.adversarial for record in records],
+            records=records,
         )
     ]
+    clean = rows[0].clean
     for control in first.controls:
         trials = [same.trials for record in records for same in record.controls if same.name == control.name]
         spread = _spread_of(trials)
         rows.append(
-            Row("", control.name, "", before, _mean_of(trials), spread, seeds=len(trials), control=True)
+            Row(
+                "",
+                control.name,
+                "",
+                before,
+                _mean_of(trials),
+                spread,
+                seeds=len(trials),
+                control=True,
+                clean=clean,
+                attacked=trials,
+            )
         )
     for member in first.members:
         same = [one for record in records for one in record.members if one.label == member.label]
-        rows.append(_member(same, before))
+        rows.append(_member(same, rows[0]))
     return rows
 
 
-def _member(found: list[MemberRecord], before: dict[str, float]) -> Row:
+def _member(found: list[MemberRecord], battery: Row) -> Row:
     first, trials = found[0], [member.trials for member in found]
     share = f"wins {100 * mean(member.won for member in found):.1f} %"
     lost = [member.won_lost for member in found if member.won_lost is not None]
@@ -126,7 +153,7 @@ def _member(found: list[MemberRecord], before: dict[str, float]) -> Row:
         "",
         f"{first.label}: {share}",
         ", ".join([_scope(first.universal), *first.knowledge]),
-        before,
+        battery.before,
         _mean_of(trials),
         _spread_of(trials),
         _mean_asr(found),
@@ -134,6 +161,8 @@ def _member(found: list[MemberRecord], before: dict[str, float]) -> Row:
         mean(_seconds(member.cost) for member in found),
         len(found),
         control=True,
+        clean=battery.clean,
+        attacked=trials,
     )
 
 

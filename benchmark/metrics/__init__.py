@@ -1,9 +1,15 @@
-"""Ranking metrics and paired statistics."""
+"""Ranking metrics and paired statistics; what ranks needs torch, and only that is loaded when asked for."""
 
-from vbench.metrics.embeddings import rank_embeddings, ranking_distance
-from vbench.metrics.paired import attack_success_rate, bootstrap_drop
-from vbench.metrics.ranking import rank_metrics
-from vbench.metrics.result import RankMetrics
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vbench.metrics.embeddings import rank_embeddings, ranking_distance
+    from vbench.metrics.paired import attack_success_rate, bootstrap_drop
+    from vbench.metrics.ranking import rank_metrics
+    from vbench.metrics.result import RankMetrics
 
 __all__ = [
     "RankMetrics",
@@ -13,3 +19,19 @@ __all__ = [
     "rank_metrics",
     "ranking_distance",
 ]
+
+_HOMES = {
+    "RankMetrics": "result",
+    "attack_success_rate": "paired",
+    "bootstrap_drop": "paired",
+    "rank_embeddings": "embeddings",
+    "rank_metrics": "ranking",
+    "ranking_distance": "embeddings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name from its module on first use, so that reports read records without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

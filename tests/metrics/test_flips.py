@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest, permutation_test
 
 from vbench.errors import BadInput
-from vbench.metrics.flips import flip_noise
+from vbench.metrics.flips import flip_noise, flip_pvalue
 
 TAIL = 0.01
 
@@ -70,3 +70,41 @@ def test_no_difference_and_bad_input():
     ]:
         with pytest.raises(BadInput):
             flip_noise(differences, groups, tail, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("count", [8, 40])
+def test_two_sided_p_is_scipys(count):
+    generator = np.random.default_rng(count)
+    spread = generator.normal(size=count)
+    for shift in np.linspace(-0.8, 0.8, 7):
+        differences = spread + shift
+        expected = permutation_test(
+            (differences, np.zeros(count)),
+            lambda a, b, axis: (a - b).mean(axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=20_000 if count > 10 else np.inf,
+            rng=np.random.default_rng(1),
+        ).pvalue
+        found = flip_pvalue(differences, np.arange(count), np.random.default_rng(2), 20_000)
+        # Enumerated values agree exactly; drawn ones within four standard errors of either.
+        margin = 1e-12 if count < 10 else 1e-4 + 4 * np.sqrt(2 * expected * (1 - expected) / 20_000)
+        assert abs(found - expected) <= margin, shift
+
+
+@pytest.mark.parametrize("lost", range(8))
+def test_two_sided_p_of_single_outcomes_is_mcnemars(lost):
+    differences = np.concatenate([np.ones(lost), -np.ones(7 - lost), np.zeros(12)])
+    found = flip_pvalue(differences, np.arange(19), np.random.default_rng(0))
+    assert found == pytest.approx(binomtest(lost, 7, 0.5).pvalue)
+
+
+def test_p_is_never_zero_and_one_without_a_difference():
+    assert flip_pvalue(np.ones(500), np.arange(500), np.random.default_rng(0), 1000) == 1 / 1000
+    assert flip_pvalue(np.zeros(5), np.arange(5), np.random.default_rng(0)) == 1.0
+
+
+def test_p_of_groups_counts_groups_not_values():
+    # Twenty equal values of two people are two observations: of four sign patterns two are as extreme.
+    differences, people = np.ones(20), np.repeat([0, 1], 10)
+    assert flip_pvalue(differences, people, np.random.default_rng(0)) == 0.5

@@ -1,0 +1,92 @@
+"""Records as flat rows for other programs: one a record, unrounded, in [0, 1]."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from statistics import stdev
+
+from vbench.record import Record
+from vbench.reports.rows import HEADINGS
+
+
+def flat(
+    records: Sequence[Record], metrics: Sequence[str] | None = None, more: Mapping[str, Mapping] | None = None
+) -> list[dict[str, object]]:
+    """One dictionary a record: configuration, metrics before and after, drops, intervals, shares, cost.
+
+    ``{metric}_drop_relative`` is the drop over the clean figure (None where that is 0), ``_sd`` the standard
+    deviation over trials (None for one trial). ``metrics``: all unless given. ``more``: columns by record id.
+    """
+    wanted = (*HEADINGS, "asr") if metrics is None else metrics
+    return [{**_line(record, wanted), **(more or {}).get(record.id, {})} for record in records]
+
+
+def to_csv(lines: Sequence[Mapping[str, object]]) -> str:
+    """CSV with a column for every key that any row has; absent is empty."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def to_json(lines: Sequence[Mapping[str, object]]) -> str:
+    """JSON, a list of objects with the same keys; absent and not finite is null."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    return json.dumps([{name: _finite(line.get(name)) for name in names} for line in lines], indent=1)
+
+
+def _line(record: Record, metrics: Sequence[str]) -> dict[str, object]:
+    threat, data = record.config["threat"], record.config["dataset"]
+    line: dict[str, object] = {
+        "id": record.id,
+        "victim": record.victim_label or record.config["victim"]["name"],
+        "surrogate": record.surrogate,
+        "weights": record.config["victim"]["weights"],
+        "attack": record.label,
+        "level": record.level,
+        "stealthy": record.stealthy,
+        "universal": record.universal,
+        "knowledge": "+".join(record.knowledge),
+        "dataset": data["name"],
+        "synthetic": record.synthetic,
+        "protocol": record.protocol,
+        **{name: threat[name] for name in ("norm", "eps", "side", "quantize")},
+        "seed": record.config["seed"],
+        "trials": len(record.clean),
+    }
+    for metric in metrics:
+        line |= {"asr": record.asr} if metric == "asr" else _metric(record, metric)
+    for member in record.members:
+        line[f"won {member.label}"] = member.won
+        line[f"won of lost Rank-1 {member.label}"] = member.won_lost
+    return line | {**record.size, **record.cost}
+
+
+def _metric(record: Record, metric: str) -> dict[str, object]:
+    before, after = record.mean("clean", metric), record.mean("adversarial", metric)
+    line: dict[str, object] = {
+        f"{metric}_before": before,
+        f"{metric}_before_sd": _sd(record, "clean", metric),
+        f"{metric}_after": after,
+        f"{metric}_after_sd": _sd(record, "adversarial", metric),
+        f"{metric}_drop": before - after,
+        f"{metric}_drop_relative": (before - after) / before if before else None,
+    }
+    if metric in record.drop_interval:
+        line[f"{metric}_drop_low"], line[f"{metric}_drop_high"] = record.drop_interval[metric]
+    return line
+
+
+def _sd(record: Record, which: str, metric: str) -> float | None:
+    values = [getattr(trial, metric) for trial in getattr(record, which)]
+    return stdev(values) if len(values) > 1 else None
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
