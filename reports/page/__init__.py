@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: data in Python files, markup, styles and scripts in ``templates/``."""
