@@ -68,19 +68,32 @@ def preset_threat(spec: str, extra: Mapping[str, str] | None = None) -> Mapping[
 def label(attack: Any) -> str:
     """The shortest text that names an attack and its settings: its preset, and what is not the default."""
     cls = type(attack)
-    best = _changes(attack, {field.name: field.default for field in dataclasses.fields(cls)})
-    for name, settings in presets(cls).items():
-        named = [f"preset={name}", *_changes(attack, vars(build(cls, attack.name, dict(settings))))]
-        best = min(best, named, key=len)
-    return f"{attack.name}[{','.join(best)}]" if best else attack.name
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    named = {name: vars(build(cls, attack.name, dict(given))) for name, given in presets(cls).items()}
+    return label_of(attack.name, {name: getattr(attack, name) for name in defaults}, defaults, named)
 
 
-def _changes(attack: Any, reference: Mapping[str, Any]) -> list[str]:
-    """Settings of an attack that differ from others, as text."""
+def label_of(
+    name: str,
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    presets: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """What :func:`label` says, from values alone; ``presets`` and ``settings`` give one to every default."""
+    best = _changes(settings, defaults)
+    for preset, values in presets.items():
+        best = min(
+            best, [f"preset={preset}", *_changes(settings, {key: values[key] for key in defaults})], key=len
+        )
+    return f"{name}[{','.join(best)}]" if best else name
+
+
+def _changes(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
+    """Settings that differ from others, as text, in the order of the others."""
     changed = []
-    for field in dataclasses.fields(attack):
-        value = getattr(attack, field.name)
-        if value != reference[field.name]:
-            shown = ",".join(value) if isinstance(value, tuple) else value
-            changed.append(f"{field.name}={str(shown).lower() if isinstance(value, bool) else shown}")
+    for name, usual in reference.items():
+        value = settings[name]
+        if value != usual:
+            shown = ",".join(value) if isinstance(value, (tuple, list)) else value
+            changed.append(f"{name}={str(shown).lower() if isinstance(value, bool) else shown}")
     return changed

@@ -13,14 +13,11 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.embed import embed
 from vbench.measures import mean_rank1, trial_metrics
 from vbench.metrics import RankMetrics
-from vbench.record import ControlRecord
+from vbench.record import STEALTH_LOSS, ControlRecord
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
 from vbench.workbench import Workbench
-
-#: A tampered system that loses at most this much Rank-1 on clean images counts as stealthy.
-STEALTH_LOSS = 0.02
 
 
 def measure_controls(

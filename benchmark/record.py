@@ -12,6 +12,9 @@ from vbench.packed import Packed
 
 SCHEMA = 1
 
+#: A tampered system that loses at most this much Rank-1 on clean images counts as stealthy.
+STEALTH_LOSS = 0.02
+
 
 class TrialMetrics(BaseModel):
     """Ranking metrics of one trial, shares in [0, 1]; means are over queries with a match."""

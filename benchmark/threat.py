@@ -1,17 +1,20 @@
-"""The threat model, and the one place that makes adversarial images obey it."""
+"""The threat model, and the one place that makes adversarial images obey it.
+
+Stating a budget loads no torch, so that the budgets of records can be read without it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from vbench.budget import parse_budget, show_budget
 from vbench.errors import BadInput, VbenchError
 from vbench.types import Side
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEVELS = 255
 
@@ -81,6 +84,8 @@ class ThreatModel:
             raise VbenchError(
                 f"adversarial images have shape {tuple(adversarial.shape)}, not {tuple(clean.shape)}"
             )
+        import torch
+
         bad = (~torch.isfinite(adversarial)).sum().item()
         if bad:
             raise VbenchError(f"adversarial images hold {bad} non-finite pixels")
@@ -103,6 +108,8 @@ class ThreatModel:
         """
         if not bool(((adversarial >= 0) & (adversarial <= 1)).all()):
             raise VbenchError("adversarial images leave [0, 1]")
+        import torch
+
         if self.quantize:
             grid = adversarial * _LEVELS
             if not torch.allclose(grid, grid.round(), atol=1e-3, rtol=0):
