@@ -1,0 +1,73 @@
+"""The shape of a record's configuration: every part that the hash names, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vbench.data.protocols import LAYOUTS
+
+_Name = Annotated[str, Field(min_length=1, max_length=300)]
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Precision(_Strict):
+    dtype: Literal["float32", "bfloat16", "float16"]
+    channels_last: bool
+
+
+class _Victim(_Strict):
+    name: _Name
+    options: dict[str, Any]
+    weights: _Hash
+    precision: _Precision | None = None
+
+
+class _Dataset(_Strict):
+    name: Literal[LAYOUTS]
+    protocol: str
+    split: str
+    synthetic: bool
+    training: _Hash
+    fingerprint: _Hash
+
+
+class _Attack(_Strict):
+    name: _Name
+    settings: dict[str, Any]
+    members: list[_Attack] = Field(default_factory=list)
+
+
+class _Threat(_Strict):
+    norm: Literal["linf", "l2"]
+    eps: str
+    eps_value: Annotated[float, Field(gt=0)]
+    side: Literal["query", "gallery", "both"]
+    quantize: bool
+
+
+class _Config(_Strict):
+    victim: _Victim
+    dataset: _Dataset
+    attack: _Attack
+    threat: _Threat
+    seed: Annotated[int, Field(ge=0)]
+    perturbation: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    surrogate: _Victim | None = None
+
+
+def problems(config: dict[str, Any]) -> list[str]:
+    """What is wrong with the shape of a configuration, one line each."""
+    try:
+        _Config.model_validate(config)
+    except ValidationError as error:
+        return [
+            f"config.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}, found {one['input']!r:.60}"
+            for one in error.errors(include_url=False)[:5]
+        ]
+    return []

@@ -1,0 +1,143 @@
+"""Do attack and victim declare what the record says of them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vbench._version import __version__
+from vbench.record import Record
+from vbench.reports.verify.declared import Declared, declared_attack, declared_victim, of_library
+from vbench.reports.verify.verdict import Mark
+
+_PIXEL, _FEATURE = "pixel", "feature"
+
+
+def marks(record: Record) -> list[Mark]:
+    """Whose attack, victim and version it is, where they are not this vbench's own."""
+    attack, found = record.config["attack"], []
+    declared = declared_attack(attack["name"])
+    if declared is None:
+        found.append(Mark.LIBRARY_ATTACK if of_library(attack["name"]) else Mark.FOREIGN_ATTACK)
+    if any(declared_victim(card["name"]) is None for card in _victims(record)):
+        found.append(Mark.FOREIGN_VICTIM)
+    if not _same_version(record) and declared and declared.problems(attack["settings"]):
+        found.append(Mark.OTHER_VERSION)
+    return found
+
+
+def attack(record: Record) -> Iterator[str]:
+    """Settings, label, knowledge, level and norm of the attack are those that it declares."""
+    card, threat = record.config["attack"], record.config["threat"]
+    declared = declared_attack(card["name"])
+    if record.level not in (_PIXEL, _FEATURE):
+        yield f"level: {record.level!r}, known are {_PIXEL} and {_FEATURE}"
+    if declared is None:
+        yield from _foreign(record)
+        return
+    wrong = declared.problems(card["settings"])
+    if wrong and _same_version(record):
+        yield from (f"config.attack.{problem}" for problem in wrong)
+        return
+    expected = {
+        "universal": declared.universal,
+        "knowledge": declared.knowledge(card["settings"]),
+        "level": _FEATURE if declared.tampers(card["settings"]) else _PIXEL,
+    }
+    if not wrong:
+        expected["label"] = declared.label(card["settings"])
+    for name, value in expected.items():
+        if getattr(record, name) != value:
+            yield f"{name}: {getattr(record, name)!r}, {card['name']} with these settings has {value!r}"
+    if threat["norm"] not in declared.norms:
+        yield f"config.threat.norm: {threat['norm']}, {card['name']} works in {', '.join(declared.norms)}"
+    if record.config["perturbation"] is not None and not declared.universal:
+        yield f"config.perturbation: present, but {card['name']} learns none"
+    yield from _members(declared, record)
+
+
+def victim(record: Record) -> Iterator[str]:
+    """Options and labels of the victim, and of a surrogate's members, are those that they declare."""
+    card = record.config["victim"]
+    yield from _options(card, "config.victim")
+    expected = victim_label(card)
+    if expected is not None and record.victim_label != expected:
+        yield f"victim_label: {record.victim_label!r}, the configuration says {expected!r}"
+    if expected is None and not record.victim_label.startswith(card["name"]):
+        yield f"victim_label: {record.victim_label!r} does not begin with the victim's name, {card['name']!r}"
+    yield from _surrogate(record)
+
+
+def victim_label(card: Mapping[str, Any]) -> str | None:
+    """What a table calls the victim of a configuration; None if it is not built in."""
+    declared = declared_victim(card["name"])
+    if declared is None:
+        return None
+    name, precision = declared.label(card["options"]), card.get("precision")
+    if precision is None:
+        return name
+    layout = ", channels-last" if precision["channels_last"] else ""
+    return f"{name} ({precision['dtype']}{layout})"
+
+
+def _foreign(record: Record) -> Iterator[str]:
+    name = record.config["attack"]["name"]
+    if record.label != name and not (record.label.startswith(f"{name}[") and record.label.endswith("]")):
+        yield f"label: {record.label!r} is not {name!r} with settings in brackets"
+    if of_library(name) and (record.universal or record.knowledge or record.level != _PIXEL):
+        yield f"knowledge: {name} is of a library: per-image, at pixel level, with no more knowledge"
+    if record.knowledge != sorted(set(record.knowledge)) or not all(map(_is_word, record.knowledge)):
+        yield f"knowledge: {record.knowledge} are not words in order, each once"
+
+
+def _is_word(text: str) -> bool:
+    return 0 < len(text) <= 40 and text.replace("_", "").replace("-", "").isalnum() and text.isascii()
+
+
+def _members(declared: Declared, record: Record) -> Iterator[str]:
+    found = record.config["attack"].get("members", [])
+    if _same_version(record) and found != list(declared.members):
+        yield f"config.attack.members: not the {len(declared.members)} that {declared.name} has"
+    if declared.members and record.config["threat"]["side"] != "query":
+        yield f"config.threat.side: {record.config['threat']['side']}, {declared.name} attacks queries"
+
+
+def _options(card: Mapping[str, Any], where: str) -> Iterator[str]:
+    declared = declared_victim(card["name"])
+    if declared is None:
+        return
+    for name in sorted(card["options"].keys() - {"name", *declared.options}):
+        yield f"{where}.options.{name}: {card['name']} has no such option"
+    for name in declared.settings.keys() - card["options"].keys():
+        yield f"{where}.options.{name}: absent; it chooses what is ranked"
+
+
+def _surrogate(record: Record) -> Iterator[str]:
+    card = record.config.get("surrogate")
+    name = card["name"] if card else ""
+    if record.surrogate != name:
+        yield f"surrogate: {record.surrogate!r}, the configuration says {name!r}"
+    if card is None:
+        return
+    members = card["options"].get("members")
+    if not isinstance(members, list) or not all(isinstance(one, dict) and "name" in one for one in members):
+        yield "config.surrogate.options.members: absent; they say what the attack was crafted on"
+        return
+    labels = []
+    for index, one in enumerate(members):
+        given = {"name": str(one["name"]), "options": one}
+        yield from _options(given, f"config.surrogate.options.members[{index}]")
+        labels.append(victim_label(given) or given["name"])
+    if "+".join(labels) != name:
+        yield f"config.surrogate.name: {name!r}, its members are {'+'.join(labels)!r}"
+
+
+def _victims(record: Record) -> list[Mapping[str, Any]]:
+    surrogate = record.config.get("surrogate") or {}
+    members = surrogate.get("options", {}).get("members", [])
+    return [record.config["victim"], *(one for one in members if isinstance(one, dict) and "name" in one)]
+
+
+def _same_version(record: Record) -> bool:
+    versions = record.environment.get("versions")
+    return not isinstance(versions, dict) or versions.get("vbench", __version__) == __version__
