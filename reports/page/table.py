@@ -17,16 +17,28 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Badge:
+    """A word that stands out in a cell; ``hint`` says what it means, ``warn`` that it matters."""
+
+    text: str
+    hint: str = ""
+    warn: bool = False
+
+
+@dataclass(frozen=True)
 class Cell:
     """What a cell shows: ``text``, below it ``small``, and ``strong`` where it is the best of its kind.
 
-    ``value`` is what a numeric column sorts by; None sorts last both ways.
+    ``value`` is what a numeric column sorts by; None sorts last both ways. ``href`` makes the text a link,
+    to a name that the page's maker chose; ``badges`` stand behind it.
     """
 
     text: str
     value: float | None = None
     small: str = ""
     strong: bool = False
+    href: str = ""
+    badges: Sequence[Badge] = ()
 
 
 @dataclass(frozen=True)
