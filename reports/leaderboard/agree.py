@@ -12,8 +12,8 @@ from vbench.reports.leaderboard.merge import TOLERANCE, Entry, Result
 _METRICS = ("r1", "r5", "r10", "r20", "map", "minp")
 
 
-def find_doubts(entries: Sequence[Entry]) -> list[str]:
-    """Note on each result which others it contradicts; returns one line for each contradiction.
+def find_doubts(entries: Sequence[Entry]) -> None:
+    """Note on each result, in its ``doubts``, which others it contradicts.
 
     Both sides are marked and both stay: who is right cannot be seen from records, and nobody shall be able
     to take another's result off a board by handing in a false one.
@@ -39,7 +39,7 @@ def _victim_and_images(record: Record) -> Hashable:
     return json.dumps(record.config["victim"], sort_keys=True), data["fingerprint"], data["protocol"]
 
 
-def _clean(results: Sequence[Result]) -> str:
+def _clean(results: Sequence[Result]) -> None:
     """Clean figures of one victim on the same images are one, but for the rounding of machines."""
     said: dict[tuple[float, ...], list[Result]] = {}
     for result in results:
@@ -48,7 +48,7 @@ def _clean(results: Sequence[Result]) -> str:
         near = next((known for known in said if _near(known, (*figures, *counts))), (*figures, *counts))
         said.setdefault(near, []).append(result)
     if len(said) == 1:
-        return ""
+        return
     record = results[0].record
     told = "; ".join(
         f"Rank-1 {100 * figures[0]:.2f}, mAP {100 * figures[4]:.2f} over {figures[len(_METRICS)]:.0f} "
@@ -59,14 +59,13 @@ def _clean(results: Sequence[Result]) -> str:
     line = f"clean figures of {victim} on {record.protocol} differ: {told}"
     for result in results:
         result.doubts.append(line)
-    return line
 
 
-def _drawn(results: Sequence[Result]) -> str:
+def _drawn(results: Sequence[Result]) -> None:
     """The same images are drawn or photographed, not both."""
     kinds = {result.record.synthetic for result in results}
     if len(kinds) == 1:
-        return ""
+        return
     drawn, real = (
         _some([source for one in results if one.record.synthetic is kind for source in one.sources])
         for kind in (True, False)
@@ -75,7 +74,6 @@ def _drawn(results: Sequence[Result]) -> str:
     line = f"images {fingerprint} are called synthetic in {drawn}, and real in {real}"
     for result in results:
         result.doubts.append(line)
-    return line
 
 
 def _near(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -1,0 +1,119 @@
+"""Tables with a row a run, and a row a standing: where every figure comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vbench.reports.leaderboard.boards import Board, Standing
+from vbench.reports.leaderboard.cells import DISPUTED, after, badges_of, number, results_of
+from vbench.reports.leaderboard.links import Links
+from vbench.reports.leaderboard.merge import Entry, Result
+from vbench.reports.leaderboard.views import victim_facts
+from vbench.reports.page.table import Cell, Column, Group, Table
+
+_MOST_SOURCES = 5
+
+
+def runs(board: Board, links: Links) -> Table:
+    """Every outcome of every configuration of a board, with its provenance."""
+    columns = [
+        Column("Victim"),
+        Column("Attack"),
+        Column("Knowledge"),
+        Column("Seed", True),
+        Column("Rank-1 before", True),
+        Column("Rank-1 after", True),
+        Column("mAP before", True),
+        Column("mAP after", True),
+        Column("ASR", True, "share of correct first matches lost, percent"),
+        Column("Checks"),
+        Column("Source", hint="file that holds the record, below the folder that was handed in"),
+        Column("Record"),
+        Column("Made", hint="date, vbench version and device, as stated"),
+    ]
+    rows = [
+        _run(standing, entry, result, links)
+        for standing in sorted(board.standings, key=lambda one: (one.victim, one.knowledge, one.attack))
+        for entry in standing.entries
+        for result in entry.results
+    ]
+    return Table("runs", "Runs", columns, rows)
+
+
+def _run(standing: Standing, entry: Entry, result: Result, links: Links) -> Group:
+    record = result.record
+    badges = badges_of([result]) + (() if entry.agrees else (DISPUTED,))
+    figures = [
+        number(100 * record.mean(which, metric))
+        for metric in ("r1", "map")
+        for which in ("clean", "adversarial")
+    ]
+    shown, more = result.sources[:_MOST_SOURCES], len(result.sources) - _MOST_SOURCES
+    sources = "; ".join(shown) + (f" and {more} more" if more > 0 else "")
+    return Group(
+        [
+            Cell(standing.row.victim, small=victim_facts(standing), href=links.victim(record)),
+            Cell(standing.attack, href=links.attack(record)),
+            Cell(standing.knowledge),
+            Cell(str(record.config["seed"]), record.config["seed"]),
+            *figures,
+            number(None if record.asr is None else 100 * record.asr),
+            Cell("", badges=badges),
+            Cell(sources),
+            Cell(record.id),
+            Cell(record.created[:10], small=made_with(result)),
+        ],
+        facets={
+            "victim": standing.row.victim,
+            "attack": record.config["attack"]["name"],
+            "knowledge": standing.knowledge,
+            "checks": badges[0].text if badges else "",
+        },
+    )
+
+
+def made_with(result: Result) -> str:
+    """Version and device as the record states them; nobody can check that."""
+    environment = result.record.environment
+    versions = environment.get("versions")
+    version = versions.get("vbench", "") if isinstance(versions, dict) else ""
+    device = environment.get("device_name") or environment.get("device") or ""
+    return ", ".join(str(part)[:60] for part in (f"vbench {version}" if version else "", device) if part)
+
+
+def everywhere(
+    found: Sequence[tuple[Board, Standing]], anchor: str, caption: str, links: Links, badges: Sequence[str]
+) -> Table:
+    """Standings of several boards side by side, for the page of a victim or of an attack."""
+    columns = [
+        Column("Board"),
+        Column("Victim"),
+        Column("Attack"),
+        Column("Knowledge"),
+        Column("Rank-1 before", True),
+        Column("Rank-1 after", True, "mean over seeds"),
+        Column("mAP before", True),
+        Column("mAP after", True),
+        Column("ASR", True, "share of correct first matches lost, percent"),
+        Column("Seeds", True),
+        Column("Checks"),
+    ]
+    rows = []
+    for board, standing in found:
+        row = standing.row
+        cells = [
+            Cell(board.title, small=f"data {board.setting.fingerprint[:8]}", href=links.board(board)),
+            Cell(row.victim, small=victim_facts(standing), href=links.victim(standing.record)),
+            Cell(standing.attack, href=links.attack(standing.record)),
+            Cell(standing.knowledge),
+            number(row.before["r1"]),
+            after(standing, "r1"),
+            number(row.before["map"]),
+            after(standing, "map"),
+            number(row.asr),
+            Cell(str(len(standing.entries)), len(standing.entries)),
+            Cell("", badges=badges_of(results_of(standing))),
+        ]
+        facets = {"board": board.title, "victim": row.victim, "knowledge": standing.knowledge}
+        rows.append(Group(cells, facets=facets))
+    return Table(anchor, caption, columns, rows, badges=badges)

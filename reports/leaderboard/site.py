@@ -1,0 +1,157 @@
+"""The pages of a site, from boards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vbench.reports.leaderboard.boards import Board, Standing
+from vbench.reports.leaderboard.cells import CHECKED, DISPUTED, DOUBTED, badge
+from vbench.reports.leaderboard.collect import Refused
+from vbench.reports.leaderboard.downloads import as_archive, as_csv
+from vbench.reports.leaderboard.links import CSV, INDEX, JSONL, REFUSED, Links
+from vbench.reports.leaderboard.merge import Entry
+from vbench.reports.leaderboard.runs import everywhere, runs
+from vbench.reports.leaderboard.views import by_attack, by_victim
+from vbench.reports.page.document import document
+from vbench.reports.page.table import Cell, Column, Group, Table, facets
+from vbench.reports.verify import Mark
+
+_BADGES = (CHECKED, *(badge(mark) for mark in Mark), DISPUTED, DOUBTED)
+_FACETS = {
+    "board": "Board",
+    "victim": "Victim",
+    "attack": "Attack",
+    "knowledge": "Knowledge",
+    "checks": "Checks",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of what was handed in."""
+
+    read: int
+    results: int
+    configurations: int
+    boards: int
+    refused: Sequence[Refused]
+    doubts: Sequence[str]
+
+    @property
+    def line(self) -> str:
+        """The whole in one line."""
+        return (
+            f"{_many(self.read, 'record')} read, {len(self.refused)} refused; "
+            f"{_many(self.configurations, 'configuration')} with {_many(self.results, 'result')} on "
+            f"{_many(self.boards, 'board')}, {_many(len(self.doubts), 'contradiction')}"
+        )
+
+
+def pages(made: Sequence[Board], entries: Sequence[Entry], summary: Summary, title: str) -> dict[str, str]:
+    """Every file of the site by its name."""
+    links = Links()
+    site = {"site": title, "index": INDEX, "refused": REFUSED, "csv": CSV, "jsonl": JSONL}
+    found = {
+        INDEX: document(
+            "leaderboard_index.html.j2",
+            **site,
+            summary=summary,
+            tables=_index(made, links),
+            badges=_BADGES,
+            victims=_names(made, links, "victim"),
+            attacks=_names(made, links, "attack"),
+        ),
+        REFUSED: document("leaderboard_refused.html.j2", **site, summary=summary),
+    }
+    for board in made:
+        tables = [by_victim(board, links), by_attack(board, links)]
+        here = {**site, "board": board, "other": links.runs(board), "here": links.board(board)}
+        found[links.board(board)] = document("leaderboard_board.html.j2", **here, tables=tables)
+        every = [runs(board, links)]
+        found[links.runs(board)] = document("leaderboard_runs.html.j2", **here, **_filtered(every))
+    for name, heading, tables in _subjects(made, links):
+        found[name] = document("leaderboard_subject.html.j2", **site, heading=heading, **_filtered(tables))
+    return {**found, CSV: as_csv(entries), JSONL: as_archive(entries)}
+
+
+def _filtered(tables: Sequence[Table]) -> dict[str, object]:
+    total = sum(len(table.groups) for table in tables)
+    return {"tables": tables, "facets": facets(tables, _FACETS), "total": total}
+
+
+def _index(made: Sequence[Board], links: Links) -> list[Table]:
+    columns = [
+        Column("Board"),
+        Column("Level"),
+        Column("Victims", True),
+        Column("Attacks", True),
+        Column("Results", True, "outcomes of runs"),
+        Column("Checked", True, "results whose figures were worked out again from single queries"),
+        Column("Newest", hint="date of the newest record, as stated"),
+    ]
+    tables = []
+    for synthetic, caption in ((False, "Real data"), (True, "Drawn data")):
+        rows = [_board_row(board, links) for board in made if board.setting.synthetic is synthetic]
+        if rows:
+            badges = ["SYNTHETIC"] if synthetic else []
+            anchor = "synthetic" if synthetic else "real"
+            tables.append(Table(anchor, caption, columns, rows, badges=badges))
+    return tables
+
+
+def _board_row(board: Board, links: Links) -> Group:
+    results = [result for entry in board.entries for result in entry.results]
+    checked = sum(Mark.TOTALS_ONLY not in result.marks for result in results)
+    where = board.setting
+    small = f"{where.threat}; {_many(where.trials, 'trial')}, data {where.fingerprint[:8]}"
+    return Group(
+        [
+            Cell(where.protocol, small=small, href=links.board(board)),
+            Cell(board.level),
+            *(Cell(str(n), n) for n in (len(board.victims()), len(board.attacks()), len(results), checked)),
+            Cell(max(result.record.created for result in results)[:10]),
+        ]
+    )
+
+
+def _names(made: Sequence[Board], links: Links, kind: str) -> list[tuple[str, str]]:
+    """Name and page of every victim, or of every attack, by name."""
+    found = {}
+    for board in made:
+        for standing in board.standings:
+            record = standing.record
+            found[record.config[kind]["name"]] = getattr(links, kind)(record)
+    return sorted(found.items())
+
+
+def _subjects(made: Sequence[Board], links: Links) -> list[tuple[str, str, list[Table]]]:
+    """Page, heading and tables of every victim and every attack; drawn data in tables of their own."""
+    found: dict[tuple[str, str], dict[bool, list[tuple[Board, Standing]]]] = {}
+    pages_of = {}
+    for board in made:
+        for standing in board.standings:
+            for kind in ("victim", "attack"):
+                name = standing.record.config[kind]["name"]
+                pages_of[kind, name] = getattr(links, kind)(standing.record)
+                by_kind = found.setdefault((kind, name), {})
+                by_kind.setdefault(board.setting.synthetic, []).append((board, standing))
+    subjects = []
+    for (kind, name), by_kind in found.items():
+        tables = [
+            everywhere(
+                by_kind[synthetic],
+                "synthetic" if synthetic else "real",
+                "Drawn data" if synthetic else "Real data",
+                links,
+                ["SYNTHETIC"] if synthetic else [],
+            )
+            for synthetic in (False, True)
+            if synthetic in by_kind
+        ]
+        subjects.append((pages_of[kind, name], f"{kind.capitalize()} {name}", tables))
+    return subjects
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"
