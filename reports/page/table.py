@@ -18,7 +18,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows: ``text``, below it ``small``, and ``strong`` where it is the best of its kind.
+    """What a cell shows: ``lead``, ``text`` (``strong`` where it is the best), and ``small`` below them.
 
     ``value`` is what a numeric column sorts by; None sorts last both ways.
     """
@@ -27,16 +27,18 @@ class Cell:
     value: float | None = None
     small: str = ""
     strong: bool = False
+    lead: str = ""
 
 
 @dataclass(frozen=True)
 class Group:
     """A row and what belongs to it: sorting and filtering keep ``below`` under ``cells``.
 
-    ``facets``: what the row is in each of the page's filters. ``more``: whatever the page shows when the row
-    is opened, None for a row that does not open.
+    ``name`` is what the row is called where its cells are not read. ``facets``: what it is in each of the
+    page's filters. ``more``: whatever the page shows when the row is opened, None for one that does not open.
     """
 
+    name: str
     cells: Sequence[Cell]
     below: Sequence[Sequence[Cell]] = ()
     facets: Mapping[str, str] = field(default_factory=dict)
@@ -45,7 +47,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """``anchor``: its id within the page. ``badges`` stand before the caption, ``notes`` below the table."""
+    """``anchor``: its id within the page. ``badges`` stand before the caption, ``notes`` below the table.
+
+    The filters of the page hold for tables that are ``filtered``.
+    """
 
     anchor: str
     caption: str
@@ -54,6 +59,7 @@ class Table:
     badges: Sequence[str] = ()
     legend: str = ""
     notes: Sequence[str] = ()
+    filtered: bool = True
 
 
 @dataclass(frozen=True)
