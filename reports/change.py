@@ -13,13 +13,16 @@ from vbench.reports.rows import Row
 
 @dataclass(frozen=True)
 class Change:
-    """One metric in percent: "80.0 ± 1.4", "20.0 ± 1.4 / 2.0", "60.0", "[55.0, 64.0]" and "(75 %)".
+    """One metric in percent: "80.0", "± 1.4", "20.0", "± 1.4 / 2.0", "60.0", "[55.0, 64.0]", "(75 %)".
 
-    ``interval`` is empty where records have none, ``relative`` where the clean figure is 0.
+    The spreads are empty for one trial and one seed, ``interval`` where records have none, ``relative`` where
+    the clean figure is 0.
     """
 
     clean: str
+    clean_spread: str
     attacked: str
+    attacked_spread: str
     drop: str
     interval: str
     relative: str
@@ -28,13 +31,15 @@ class Change:
 def change(row: Row, metric: str) -> Change:
     """The change of a metric other than ASR."""
     before, after = row.before[metric], row.after[metric]
-    attacked = f"{after:.1f}{_spread(row.attacked, metric)}"
+    spread = _spread(row.attacked, metric)
     if row.spread:
-        attacked += f" / {row.spread[metric]:.1f}"
+        spread = f"{spread} / {row.spread[metric]:.1f}".strip()
     bounds = interval(row, metric)
     return Change(
-        f"{before:.1f}{_spread(row.clean, metric)}",
-        attacked,
+        f"{before:.1f}",
+        _spread(row.clean, metric),
+        f"{after:.1f}",
+        spread,
         f"{before - after:.1f}",
         f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else "",
         f"({100 * (before - after) / before:.0f} %)" if before else "",
@@ -44,4 +49,4 @@ def change(row: Row, metric: str) -> Change:
 def _spread(runs: Sequence[list[TrialMetrics]], metric: str) -> str:
     """Standard deviation over trials, mean over seeds; nothing for a single trial."""
     found = [stdev(getattr(trial, metric) for trial in trials) for trials in runs if len(trials) > 1]
-    return f" ± {100 * mean(found):.1f}" if found else ""
+    return f"± {100 * mean(found):.1f}" if found else ""

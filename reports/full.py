@@ -89,9 +89,14 @@ def _cells(row: Row, metric: str, page: Page, bold: bool) -> list[str]:
     if metric == "asr":
         return ["" if row.asr is None else page.strong(f"{row.asr:.1f}", bold)]
     found = change(row, metric)
-    drop = " ".join(part for part in (found.drop, found.interval, found.relative) if part)
-    clean = page.escape(f"{found.clean} → ")
-    return [clean + page.strong(page.escape(found.attacked), bold), page.escape(drop)]
+    drop = _joined(found.drop, found.interval, found.relative)
+    clean = page.escape(f"{_joined(found.clean, found.clean_spread)} → ")
+    attacked = page.escape(_joined(found.attacked, found.attacked_spread))
+    return [clean + page.strong(attacked, bold), page.escape(drop)]
+
+
+def _joined(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def _cost(row: Row) -> list[str]:

@@ -93,7 +93,7 @@ class Board:
         """Text that names it and no other board."""
         where = self.setting
         kind = " synthetic" if where.synthetic else ""
-        threat = where.threat.replace("L_inf", "linf").replace(" side", "")
+        threat = where.threat.replace("L_inf", "linf").replace(" sides", "").replace(" side", "")
         return f"{where.protocol} {threat} {self.level}{kind} {where.trials} {where.fingerprint}"
 
     @property

@@ -27,7 +27,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows: ``text``, below it ``small``, and ``strong`` where it is the best of its kind.
+    """What a cell shows: ``lead``, ``text`` (``strong`` where it is the best), and ``small`` below them.
 
     ``value`` is what a numeric column sorts by; None sorts last both ways. ``href`` makes the text a link,
     to a name that the page's maker chose; ``badges`` stand behind it.
@@ -37,6 +37,7 @@ class Cell:
     value: float | None = None
     small: str = ""
     strong: bool = False
+    lead: str = ""
     href: str = ""
     badges: Sequence[Badge] = ()
 
@@ -45,10 +46,11 @@ class Cell:
 class Group:
     """A row and what belongs to it: sorting and filtering keep ``below`` under ``cells``.
 
-    ``facets``: what the row is in each of the page's filters. ``more``: whatever the page shows when the row
-    is opened, None for a row that does not open.
+    ``name`` is what the row is called where its cells are not read. ``facets``: what it is in each of the
+    page's filters. ``more``: whatever the page shows when the row is opened, None for one that does not open.
     """
 
+    name: str
     cells: Sequence[Cell]
     below: Sequence[Sequence[Cell]] = ()
     facets: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +59,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """``anchor``: its id within the page. ``badges`` stand before the caption, ``notes`` below the table."""
+    """``anchor``: its id within the page. ``badges`` stand before the caption, ``notes`` below the table.
+
+    The filters of the page hold for tables that are ``filtered``.
+    """
 
     anchor: str
     caption: str
@@ -66,6 +71,7 @@ class Table:
     badges: Sequence[str] = ()
     legend: str = ""
     notes: Sequence[str] = ()
+    filtered: bool = True
 
 
 @dataclass(frozen=True)

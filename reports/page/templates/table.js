@@ -1,8 +1,11 @@
 // Sorting: every heading of a table[data-sortable] is a button. First ascending, then descending, then as it came.
+// Rows with details open and close.
 "use strict";
 (() => {
   const words = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
   const next = { none: "ascending", ascending: "descending", descending: "none" };
+  const came = new WeakMap();
+  let serial = 0;
 
   function valueOf(body, column, numeric) {
     const cell = body.rows[0].cells[column];
@@ -17,22 +20,35 @@
     return sign * (numeric ? one - other : words.compare(one, other));
   }
 
-  function sort(table, bodies, heading, column) {
+  function sort(table, heading, column) {
     const way = next[heading.getAttribute("aria-sort")];
     for (const other of heading.parentNode.cells) other.setAttribute("aria-sort", "none");
     heading.setAttribute("aria-sort", way);
-    let order = bodies;
+    const bodies = [...table.tBodies];
+    // A table that a script has filled meanwhile is met here for the first time, in the order it came.
+    for (const body of bodies) if (!came.has(body)) came.set(body, serial++);
+    bodies.sort((a, b) => came.get(a) - came.get(b));
     if (way !== "none") {
       const numeric = heading.classList.contains("number"), sign = way === "ascending" ? 1 : -1;
-      const keyed = bodies.map(body => [valueOf(body, column, numeric), body]);
-      order = keyed.sort((a, b) => compare(a[0], b[0], numeric, sign)).map(pair => pair[1]);
+      const values = new Map(bodies.map(body => [body, valueOf(body, column, numeric)]));
+      bodies.sort((a, b) => compare(values.get(a), values.get(b), numeric, sign));
     }
-    table.append(...order);
+    table.append(...bodies);
   }
 
   for (const table of document.querySelectorAll("table[data-sortable]")) {
-    const bodies = [...table.tBodies];
+    for (const body of table.tBodies) came.set(body, serial++);
     [...table.tHead.rows[0].cells].forEach((heading, column) =>
-      heading.querySelector("button")?.addEventListener("click", () => sort(table, bodies, heading, column)));
+      heading.querySelector("button").addEventListener("click", () => sort(table, heading, column)));
+  }
+
+  // Without a script all details are open; they close only where they can be opened again.
+  document.documentElement.classList.add("js");
+  for (const toggle of document.querySelectorAll("[data-toggle]")) {
+    toggle.setAttribute("aria-expanded", "false");
+    toggle.addEventListener("click", () => {
+      const open = toggle.closest("tbody").querySelector(".more").classList.toggle("open");
+      toggle.setAttribute("aria-expanded", String(open));
+    });
   }
 })();

@@ -1,0 +1,183 @@
+"""The ``vbench run`` command that makes a record again, from its configuration alone.
+
+Everything that the configuration depends on is said, also what is a default today. What a record does not
+hold stands in capitals, with a note that tells it by its hash: folders, checkpoints, perturbation files.
+Records come from anywhere, so every word is quoted for the shell.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from vbench.defaults import SyntheticSet
+from vbench.errors import BadInput
+from vbench.record import Record
+from vbench.registry import Registry, attacks, victims
+from vbench.spec import parse
+from vbench.victims.catalogue import VICTIMS
+from vbench.victims.variants import FULL, THIN
+
+
+@dataclass(frozen=True)
+class Command:
+    """The words of a command line, and what must be known to use it."""
+
+    words: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The command on one line, quoted for a POSIX shell; empty where none can be given."""
+        return shlex.join(self.words)
+
+
+def command(records: Sequence[Record]) -> Command:
+    """The command that gives records of the same configuration but for the seed, in the order they come.
+
+    On synthetic data the set is taken to be the built-in one where the number of identities is its own, with
+    images of the victim's size, and its victims to be those trained on it.
+    """
+    config = records[0].config
+    data, victim, threat = (dict(config.get(part) or {}) for part in ("dataset", "victim", "threat"))
+    options = dict(victim.get("options") or {})
+    drawn = records[0].synthetic and options.get("num_classes", SyntheticSet.ids) == SyntheticSet.ids
+    notes: list[str] = []
+    words = ["vbench", "run", *_data(data, options, drawn, notes)]
+    words += _option("victim", _victim(victim.get("name", ""), options, drawn, notes))
+    if not drawn:
+        words += _option("weights", "WEIGHTS")
+        notes.append(
+            f"WEIGHTS: a checkpoint of {victim.get('name')} whose weights have hash {victim.get('weights')}"
+        )
+    words += _option("attack", _attack(records[0], notes))
+    words += _threat(threat)
+    for seed in dict.fromkeys(str(record.config.get("seed", 0)) for record in records):
+        words += _option("seed", seed)
+    words += _surrogates(config.get("surrogate"), drawn, notes)
+    if config.get("perturbation"):
+        words += _option("perturbation", "PERTURBATION")
+        notes.append(f"PERTURBATION: the learnt perturbation with digest {config['perturbation']}")
+    words += _precision(victim.get("precision"))
+    if not all(word.isprintable() for word in words):
+        return Command((), ("no command: the record's names hold control characters",))
+    return Command(tuple(words), tuple(dict.fromkeys(notes)))
+
+
+def _option(name: str, value: object) -> list[str]:
+    text = str(value)
+    # A value that looks like an option is tied to its own.
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
+
+
+def _data(data: Mapping[str, Any], options: Mapping[str, Any], drawn: bool, notes: list[str]) -> list[str]:
+    layout = data.get("name", "")
+    if drawn:
+        words = _option("dataset", "synthetic") + _option("layout", layout)
+        size = options.get("input_size")
+        words += _option("size", _size(size)) if size else []
+    else:
+        words = _option("dataset", layout) + _option("root", "FOLDER")
+        notes.append(f"FOLDER: {layout} data whose image lists have fingerprint {data.get('fingerprint')}")
+    return words + _option("protocol", data.get("protocol", ""))
+
+
+def _victim(name: str, options: Mapping[str, Any], drawn: bool, notes: list[str]) -> str:
+    """The victim with the options that neither the set nor the checkpoint brings."""
+    _check_known(victims, name, notes)
+    usual = [found[name] for found in ((THIN,) if drawn else (FULL, THIN)) if name in found]
+    stated = {key: value for key, value in options.items() if key not in ("num_classes", "input_size")}
+    changed = min(
+        ({key: value for key, value in stated.items() if of.get(key) != value} for of in usual),
+        key=len,
+        default=stated,
+    )
+    size = options.get("input_size")
+    if size and not drawn and not (name in VICTIMS and tuple(size) == VICTIMS[name].input_size):
+        changed = {"input_size": size, **changed}
+    return _spec(name, changed)
+
+
+def _attack(record: Record, notes: list[str]) -> str:
+    """The label, where the configuration bears it out as far as can be seen; else every setting."""
+    card = record.config.get("attack") or {}
+    name, settings = str(card.get("name", "")), dict(card.get("settings") or {})
+    _check_known(attacks, name, notes)
+    try:
+        labelled, given = parse(record.label, "attack")
+    except BadInput:
+        labelled, given = "", {}
+    given.pop("preset", None)
+    if labelled == name and all(
+        key in settings and given[key].lower() == _text(settings[key]).lower() for key in given
+    ):
+        return record.label
+    return _spec(name, settings)
+
+
+def _threat(threat: Mapping[str, Any]) -> list[str]:
+    words = _option("eps", _eps(threat)) + _option("norm", threat.get("norm", "linf"))
+    words += _option("side", threat.get("side", "query"))
+    return [*words, "--quantize" if threat.get("quantize", True) else "--no-quantize"]
+
+
+def _eps(threat: Mapping[str, Any]) -> str:
+    """The budget as shown, or with all its digits where six do not tell it."""
+    shown, value = str(threat.get("eps", "")), threat.get("eps_value")
+    try:
+        exact = value is None or float(Fraction(shown)) == float(value)
+    except (ValueError, ZeroDivisionError):
+        exact = True
+    return shown if exact else repr(float(value))
+
+
+def _surrogates(card: Any, drawn: bool, notes: list[str]) -> list[str]:
+    words: list[str] = []
+    for member in (card or {}).get("options", {}).get("members", []):
+        name = str(member.get("name", ""))
+        options = {key: value for key, value in member.items() if key != "name"}
+        words += _option("surrogate", _victim(name, options, drawn, notes))
+        if not drawn:
+            words += _option("surrogate-weights", f"WEIGHTS_OF_{name.upper()}")
+    if words and not drawn:
+        notes.append(
+            f"WEIGHTS_OF_...: checkpoints of the surrogates; their weights have hash {card.get('weights')}"
+        )
+    return words
+
+
+def _precision(card: Any) -> list[str]:
+    card = card or {}
+    layout = "--channels-last" if card.get("channels_last") else "--no-channels-last"
+    return [*_option("precision", card.get("dtype", "float32")), layout]
+
+
+def _check_known(registry: Registry, name: str, notes: list[str]) -> None:
+    try:
+        by_path = registry.entry(name).origin == "path"
+    except BadInput:
+        by_path = True
+    if by_path:
+        notes.append(
+            f"{registry.kind} {name} is not known here: install its plugin, or write ./file.py:Class"
+        )
+
+
+def _spec(name: str, settings: Mapping[str, Any]) -> str:
+    inside = ",".join(
+        f"{key}={_size(value) if key == 'input_size' else _text(value)}" for key, value in settings.items()
+    )
+    return f"{name}[{inside}]" if inside else name
+
+
+def _size(value: Any) -> str:
+    return "x".join(str(side) for side in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -1,0 +1,62 @@
+"""The report as one HTML page, from stored records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vbench._version import __version__
+from vbench.record import Record
+from vbench.reports.page.document import document
+from vbench.reports.page.environments import environments
+from vbench.reports.page.notices import cautions, warnings
+from vbench.reports.page.queries import TOP, explorer
+from vbench.reports.page.results import FILTERS, Shown, result_tables
+from vbench.reports.page.summary import counts, strongest
+from vbench.reports.page.table import facets
+from vbench.reports.page.threats import cards, glossary
+from vbench.reports.select import DEFAULT_METRICS
+from vbench.reports.sheets import sheets, versus_of
+
+
+def page_of(
+    records: Sequence[Record],
+    metrics: Sequence[str] | None = None,
+    group: str | None = None,
+    versus: str | None = None,
+    broken: Sequence[str] = (),
+) -> str:
+    """The page: summary, tables, worst queries, threat models, warnings, environment and commands.
+
+    One file that needs no network. ``metrics``, ``group`` and ``versus`` as in
+    :func:`vbench.reports.full.report_of`, with the same rules for what may share a table; ``broken``: files
+    that could not be read, each with the reason. Whatever records hold is text on the page, never markup.
+
+    Raises BadInput for an unknown group or attack to compare with.
+    """
+    wanted = DEFAULT_METRICS if metrics is None else metrics
+    against = versus_of(records, versus, wanted)
+    found = sheets(records, wanted, group, against)
+    entries = [entry for sheet in found for entry in sheet.entries]
+    queries = explorer(records)
+    tables = result_tables(found, Shown(wanted, against), queries.names)
+    threats = cards(entries)
+    return document(
+        "report.html.j2",
+        styles=("report.css",),
+        scripts=("explorer.js",),
+        version=__version__,
+        synthetic=sum(record.synthetic for record in records),
+        runs=len(records),
+        counts=counts(records, entries),
+        cautions=cautions(records, entries, broken),
+        strongest=strongest(entries),
+        results=tables,
+        facets=facets(tables, FILTERS),
+        rows=sum(len(table.groups) for table in tables),
+        explorer=queries,
+        top=TOP,
+        cards=threats,
+        glossary=glossary(threats),
+        warnings=warnings(entries),
+        environments=environments(records),
+    )

@@ -1,0 +1,86 @@
+// The query explorer: shows one run at a time from the JSON of the page. Commands can be copied.
+(() => {
+  const data = document.getElementById("query-data");
+  const runs = data ? JSON.parse(data.textContent) : [];
+  const controls = document.querySelector("[data-explorer]");
+
+  function make(name, text, attributes = {}) {
+    const element = document.createElement(name);
+    element.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    return element;
+  }
+
+  function explore() {
+    const select = controls.querySelector("[data-run]");
+    const explored = document.querySelector("[data-explored]");
+    const table = explored.querySelector("table");
+    const headings = [...table.tHead.rows[0].cells];
+    const groups = new Map();
+    for (const run of runs) {
+      if (!groups.has(run.group)) groups.set(run.group, make("optgroup", "", { label: run.group }));
+      groups.get(run.group).append(make("option", run.name, { value: run.key }));
+    }
+    select.append(...groups.values());
+
+    function line([query, before, after, first, last, best, worst, lost, counted]) {
+      const cells = [
+        [query, query], [before.toFixed(3), before], [after.toFixed(3), after],
+        [(before - after).toFixed(3), before - after], [first, first], [last, last],
+        [`${best} to ${worst}`, worst], [`${lost} of ${counted} trials`, lost],
+      ];
+      const row = make("tr", "", { role: "row" });
+      cells.forEach(([text, value], column) => row.append(make("td", text, {
+        role: "cell", class: "number", "data-value": value, "data-label": headings[column].textContent,
+      })));
+      const body = make("tbody", "", { role: "rowgroup" });
+      body.append(row);
+      return body;
+    }
+
+    function show(key) {
+      const run = runs.find(one => one.key === key);
+      if (!run) return;
+      select.value = key;
+      explored.querySelector("h3").textContent = `${run.name} (${run.group})`;
+      explored.querySelector("[data-facts]").textContent =
+        `${run.queries} queries with a match, ${run.trials} trials: ${run.lost} % of query-trial pairs lose ` +
+        `Rank-1, ${run.gained} % gain it; the AP of ${run.fell} % of queries falls.`;
+      for (const body of [...table.tBodies]) body.remove();
+      for (const heading of headings) heading.setAttribute("aria-sort", "none");
+      table.append(...run.rows.map(line));
+    }
+
+    select.addEventListener("change", () => show(select.value));
+    for (const button of controls.querySelectorAll("[data-step]")) {
+      button.addEventListener("click", () => {
+        const order = [...select.options].map(option => option.value);
+        const at = order.indexOf(select.value) + Number(button.dataset.step);
+        show(order[(at + order.length) % order.length]);
+      });
+    }
+    for (const link of document.querySelectorAll("[data-query-run]")) {
+      link.addEventListener("click", () => show(link.dataset.queryRun));
+    }
+    controls.hidden = explored.hidden = false;
+    show(select.value);
+  }
+
+  if (runs.length && controls) explore();
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    if (!navigator.clipboard) break;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const command = button.parentNode.querySelector("[data-command]");
+      try {
+        await navigator.clipboard.writeText(command.textContent);
+        button.textContent = "Copied";
+      } catch {
+        // Not allowed here: select it, so that the usual keys copy it.
+        getSelection().selectAllChildren(command);
+        button.textContent = "Selected";
+      }
+    });
+  }
+})();
