@@ -143,7 +143,9 @@ def boards(entries: Iterable[Entry]) -> list[Board]:
         Board(where, level, tuple(Standing(where, tuple(same)) for same in groups.values()))
         for (where, level), groups in found.items()
     ]
-    return sorted(made, key=lambda board: (board.setting.synthetic, board.key))
+    return sorted(
+        made, key=lambda board: (board.setting.synthetic, board.setting.protocol, -len(board.entries))
+    )
 
 
 def access(record: Record) -> str:

@@ -27,19 +27,25 @@ CHECKED = Badge(
 )
 
 
-def after(standing: Standing, metric: str, small: str = "", strong: bool = False) -> Cell:
+def after(standing: Standing, metric: str, small: str = "", strong: bool = False, lead: str = "") -> Cell:
     """A metric after the attack: mean over seeds, spread, or the range where outcomes differ."""
     value = standing.row.after[metric]
     if not standing.agrees:
         low, high = standing.span(metric)
-        return Cell(f"{low:.1f} to {high:.1f}", value, small, badges=(DISPUTED,))
+        return Cell(f"{low:.1f} to {high:.1f}", value, small, lead=lead, badges=(DISPUTED,))
     spread = f" ± {standing.row.spread[metric]:.1f}" if standing.row.spread else ""
-    return Cell(f"{value:.1f}{spread}", value, small, strong)
+    return Cell(f"{value:.1f}{spread}", value, small, strong, lead)
+
+
+def map_below(standing: Standing) -> str:
+    """mAP after the attack, as it stands below a Rank-1."""
+    return f"mAP {standing.row.after['map']:.1f}"
 
 
 def number(value: float | None, small: str = "") -> Cell:
     """A figure with one decimal; nothing for None."""
-    return Cell("" if value is None else f"{value:.1f}", value, small)
+    # Adding zero turns -0.0 into 0.0.
+    return Cell("" if value is None else f"{round(value, 1) + 0.0:.1f}", value, small)
 
 
 def badge(mark: Mark) -> Badge:
@@ -58,3 +64,8 @@ def badges_of(results: Sequence[Result]) -> tuple[Badge, ...]:
 def results_of(standing: Standing) -> list[Result]:
     """Every outcome behind a standing."""
     return [result for entry in standing.entries for result in entry.results]
+
+
+def spaced(label: str) -> str:
+    """A label that may break after each setting; the command line reads it as well."""
+    return label.replace(",", ", ")

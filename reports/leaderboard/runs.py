@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vbench.reports.leaderboard.boards import Board, Standing
-from vbench.reports.leaderboard.cells import DISPUTED, after, badges_of, number, results_of
+from vbench.reports.leaderboard.cells import DISPUTED, after, badges_of, number, results_of, spaced
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.leaderboard.merge import Entry, Result
-from vbench.reports.leaderboard.views import victim_facts
+from vbench.reports.leaderboard.victims import victim_facts
 from vbench.reports.page.table import Cell, Column, Group, Table
 
 _MOST_SOURCES = 5
+_CHANGE = "before → after, percent, mean over trials; sorts by after"
+_ASR = "share of the queries with a correct first match that lose it, percent"
 
 
 def runs(board: Board, links: Links) -> Table:
@@ -21,14 +23,11 @@ def runs(board: Board, links: Links) -> Table:
         Column("Attack"),
         Column("Knowledge"),
         Column("Seed", True),
-        Column("Rank-1 before", True),
-        Column("Rank-1 after", True),
-        Column("mAP before", True),
-        Column("mAP after", True),
-        Column("ASR", True, "share of correct first matches lost, percent"),
+        Column("Rank-1", True, _CHANGE),
+        Column("mAP", True, _CHANGE),
+        Column("ASR", True, _ASR),
         Column("Checks"),
-        Column("Source", hint="file that holds the record, below the folder that was handed in"),
-        Column("Record"),
+        Column("Record", hint="id, and the files that hold it, below the folders that were handed in"),
         Column("Made", hint="date, vbench version and device, as stated"),
     ]
     rows = [
@@ -43,24 +42,19 @@ def runs(board: Board, links: Links) -> Table:
 def _run(standing: Standing, entry: Entry, result: Result, links: Links) -> Group:
     record = result.record
     badges = badges_of([result]) + (() if entry.agrees else (DISPUTED,))
-    figures = [
-        number(100 * record.mean(which, metric))
-        for metric in ("r1", "map")
-        for which in ("clean", "adversarial")
-    ]
     shown, more = result.sources[:_MOST_SOURCES], len(result.sources) - _MOST_SOURCES
     sources = "; ".join(shown) + (f" and {more} more" if more > 0 else "")
     return Group(
+        record.id,
         [
             Cell(standing.row.victim, small=victim_facts(standing), href=links.victim(record)),
-            Cell(standing.attack, href=links.attack(record)),
+            Cell(spaced(standing.attack), href=links.attack(record)),
             Cell(standing.knowledge),
             Cell(str(record.config["seed"]), record.config["seed"]),
-            *figures,
+            *(_change(record.mean("clean", m), record.mean("adversarial", m)) for m in ("r1", "map")),
             number(None if record.asr is None else 100 * record.asr),
             Cell("", badges=badges),
-            Cell(sources),
-            Cell(record.id),
+            Cell(record.id, small=sources),
             Cell(record.created[:10], small=made_with(result)),
         ],
         facets={
@@ -70,6 +64,10 @@ def _run(standing: Standing, entry: Entry, result: Result, links: Links) -> Grou
             "checks": badges[0].text if badges else "",
         },
     )
+
+
+def _change(before: float, after: float) -> Cell:
+    return Cell(f"{100 * after:.1f}", after, lead=f"{100 * before:.1f} → ")
 
 
 def made_with(result: Result) -> str:
@@ -90,11 +88,9 @@ def everywhere(
         Column("Victim"),
         Column("Attack"),
         Column("Knowledge"),
-        Column("Rank-1 before", True),
-        Column("Rank-1 after", True, "mean over seeds"),
-        Column("mAP before", True),
-        Column("mAP after", True),
-        Column("ASR", True, "share of correct first matches lost, percent"),
+        Column("Rank-1", True, _CHANGE),
+        Column("mAP", True, _CHANGE),
+        Column("ASR", True, _ASR),
         Column("Seeds", True),
         Column("Checks"),
     ]
@@ -104,16 +100,13 @@ def everywhere(
         cells = [
             Cell(board.title, small=f"data {board.setting.fingerprint[:8]}", href=links.board(board)),
             Cell(row.victim, small=victim_facts(standing), href=links.victim(standing.record)),
-            Cell(standing.attack, href=links.attack(standing.record)),
+            Cell(spaced(standing.attack), href=links.attack(standing.record)),
             Cell(standing.knowledge),
-            number(row.before["r1"]),
-            after(standing, "r1"),
-            number(row.before["map"]),
-            after(standing, "map"),
+            *(after(standing, m, lead=f"{row.before[m]:.1f} → ") for m in ("r1", "map")),
             number(row.asr),
             Cell(str(len(standing.entries)), len(standing.entries)),
             Cell("", badges=badges_of(results_of(standing))),
         ]
         facets = {"board": board.title, "victim": row.victim, "knowledge": standing.knowledge}
-        rows.append(Group(cells, facets=facets))
+        rows.append(Group(f"{standing.attack} on {row.victim}", cells, facets=facets))
     return Table(anchor, caption, columns, rows, badges=badges)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vbench.reports.leaderboard.attacks import by_attack
 from vbench.reports.leaderboard.boards import Board, Standing
 from vbench.reports.leaderboard.cells import CHECKED, DISPUTED, DOUBTED, badge
 from vbench.reports.leaderboard.collect import Refused
 from vbench.reports.leaderboard.downloads import as_archive, as_csv
 from vbench.reports.leaderboard.links import CSV, INDEX, JSONL, REFUSED, Links
+from vbench.reports.leaderboard.matrix import each
 from vbench.reports.leaderboard.merge import Entry
 from vbench.reports.leaderboard.runs import everywhere, runs
-from vbench.reports.leaderboard.views import by_attack, by_victim
+from vbench.reports.leaderboard.victims import by_victim
 from vbench.reports.page.document import document
 from vbench.reports.page.table import Cell, Column, Group, Table, facets
 from vbench.reports.verify import Mark
@@ -53,7 +55,7 @@ def pages(made: Sequence[Board], entries: Sequence[Entry], summary: Summary, tit
     links = Links()
     site = {"site": title, "index": INDEX, "refused": REFUSED, "csv": CSV, "jsonl": JSONL}
     found = {
-        INDEX: document(
+        INDEX: _page(
             "leaderboard_index.html.j2",
             **site,
             summary=summary,
@@ -62,17 +64,21 @@ def pages(made: Sequence[Board], entries: Sequence[Entry], summary: Summary, tit
             victims=_names(made, links, "victim"),
             attacks=_names(made, links, "attack"),
         ),
-        REFUSED: document("leaderboard_refused.html.j2", **site, summary=summary),
+        REFUSED: _page("leaderboard_refused.html.j2", **site, summary=summary),
     }
     for board in made:
-        tables = [by_victim(board, links), by_attack(board, links)]
+        tables = [by_victim(board, links), by_attack(board, links), each(board, links)]
         here = {**site, "board": board, "other": links.runs(board), "here": links.board(board)}
-        found[links.board(board)] = document("leaderboard_board.html.j2", **here, tables=tables)
+        found[links.board(board)] = _page("leaderboard_board.html.j2", **here, tables=tables)
         every = [runs(board, links)]
-        found[links.runs(board)] = document("leaderboard_runs.html.j2", **here, **_filtered(every))
+        found[links.runs(board)] = _page("leaderboard_runs.html.j2", **here, **_filtered(every))
     for name, heading, tables in _subjects(made, links):
-        found[name] = document("leaderboard_subject.html.j2", **site, heading=heading, **_filtered(tables))
+        found[name] = _page("leaderboard_subject.html.j2", **site, heading=heading, **_filtered(tables))
     return {**found, CSV: as_csv(entries), JSONL: as_archive(entries)}
+
+
+def _page(template: str, **values: object) -> str:
+    return document(template, styles=("leaderboard.css",), **values)
 
 
 def _filtered(tables: Sequence[Table]) -> dict[str, object]:
@@ -82,7 +88,8 @@ def _filtered(tables: Sequence[Table]) -> dict[str, object]:
 
 def _index(made: Sequence[Board], links: Links) -> list[Table]:
     columns = [
-        Column("Board"),
+        Column("Protocol"),
+        Column("Budget"),
         Column("Level"),
         Column("Victims", True),
         Column("Attacks", True),
@@ -104,14 +111,16 @@ def _board_row(board: Board, links: Links) -> Group:
     results = [result for entry in board.entries for result in entry.results]
     checked = sum(Mark.TOTALS_ONLY not in result.marks for result in results)
     where = board.setting
-    small = f"{where.threat}; {_many(where.trials, 'trial')}, data {where.fingerprint[:8]}"
+    small = f"{_many(where.trials, 'trial')}, data {where.fingerprint[:8]}"
     return Group(
+        board.title,
         [
             Cell(where.protocol, small=small, href=links.board(board)),
+            Cell(where.threat),
             Cell(board.level),
             *(Cell(str(n), n) for n in (len(board.victims()), len(board.attacks()), len(results), checked)),
             Cell(max(result.record.created for result in results)[:10]),
-        ]
+        ],
     )
 
 

@@ -1,49 +1,13 @@
-"""The tables of one board: by victim, by attack, and every run on it."""
+"""A board by attack: what each does on average, and its place among those that can be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from statistics import mean
 
-from vbench.reports.best import best
 from vbench.reports.leaderboard.boards import Board, Standing, same_victims
-from vbench.reports.leaderboard.cells import DISPUTED, DOUBTED, after, number, results_of
+from vbench.reports.leaderboard.cells import DISPUTED, DOUBTED, number, spaced
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.page.table import Cell, Column, Group, Table
-
-_EQUAL = "Strong: the lowest on this victim among attacks of equal knowledge, and what ties with it."
-
-
-def by_victim(board: Board, links: Links) -> Table:
-    """A row a victim: clean, the worst of each kind of knowledge, then every attack."""
-    kinds, attacks = board.knowledge(), list(board.attacks())
-    columns = [
-        Column("Victim"),
-        Column("Clean Rank-1", True, "before any attack; mAP below"),
-        *(
-            Column(f"Worst, {kind}", True, f"lowest Rank-1 after an attack with this knowledge: {kind}")
-            for kind in kinds
-        ),
-        *(Column(name, True, f"Rank-1 after {name} ({kind}); mAP below") for kind, name in attacks),
-    ]
-    strong = _strong(board)
-    rows = []
-    for same in board.victims().values():
-        there = {(one.knowledge, one.attack): one for one in same}
-        cells = [_victim(same, links), _clean(same)]
-        cells += [_worst([one for one in same if one.knowledge == kind]) for kind in kinds]
-        for key in attacks:
-            one = there.get(key)
-            cells.append(after(one, "r1", _map(one), id(one) in strong) if one else Cell(""))
-        rows.append(Group(cells))
-    return Table(
-        "victims",
-        "By victim",
-        columns,
-        rows,
-        legend="Rank-1 in percent, mAP below; mean over trials, and over seeds with their deviation.",
-        notes=[_EQUAL] if strong else [],
-    )
 
 
 def by_attack(board: Board, links: Links) -> Table:
@@ -74,8 +38,9 @@ def by_attack(board: Board, links: Links) -> Table:
         badges = [DISPUTED] * any(not one.agrees for one in same) + [DOUBTED] * any(o.doubted for o in same)
         rows.append(
             Group(
+                same[0].attack,
                 [
-                    Cell(same[0].attack, href=links.attack(same[0].record), badges=badges),
+                    Cell(spaced(same[0].attack), href=links.attack(same[0].record), badges=badges),
                     Cell(key[0]),
                     Cell(f"{len(same)} of {total}", len(same)),
                     Cell(f"{place} of {rivals}" if rivals > 1 else "", place if rivals > 1 else None),
@@ -110,47 +75,6 @@ def _places(found: dict[tuple[str, str], list[Standing]]) -> dict[tuple[str, str
         for key in rivals:
             places[key] = (1 + sum(other > drops[key] for other in drops.values()), len(rivals))
     return places
-
-
-def _strong(board: Board) -> set[int]:
-    """Ids of the standings that are best on their victim; disputed ones do not compete."""
-    compete = [one for one in board.standings if one.agrees]
-    return {id(compete[index]) for index in best([(board.setting, one.row) for one in compete], "r1")}
-
-
-def _worst(same: Sequence[Standing]) -> Cell:
-    if not same:
-        return Cell("")
-    lowest = min(same, key=lambda one: one.row.after["r1"])
-    return after(lowest, "r1", f"{_map(lowest)}, {lowest.attack}")
-
-
-def _victim(same: Sequence[Standing], links: Links) -> Cell:
-    first = same[0]
-    badges = [DOUBTED] * any(one.doubted for one in same)
-    return Cell(first.row.victim, small=victim_facts(first), href=links.victim(first.record), badges=badges)
-
-
-def victim_facts(standing: Standing) -> str:
-    """Weights and input size: what tells two victims of one name apart."""
-    card = standing.record.config["victim"]
-    size = card["options"].get("input_size")
-    shape = f", {size[0]}x{size[1]}" if isinstance(size, list) and len(size) == 2 else ""
-    return f"weights {card['weights'][:8]}{shape}"
-
-
-def _clean(same: Sequence[Standing]) -> Cell:
-    """Clean figures; where records differ by more than rounding, the range."""
-    found = [result.record for one in same for result in results_of(one)]
-    values = [100 * record.mean("clean", "r1") for record in found]
-    precision = 100 * mean(record.mean("clean", "map") for record in found)
-    if any(one.doubted for one in same) and max(values) - min(values) >= 0.05:
-        return Cell(f"{min(values):.1f} to {max(values):.1f}", mean(values), f"mAP {precision:.1f}")
-    return Cell(f"{mean(values):.1f}", mean(values), f"mAP {precision:.1f}")
-
-
-def _map(standing: Standing) -> str:
-    return f"mAP {standing.row.after['map']:.1f}"
 
 
 def _drop(standing: Standing, metric: str) -> float:
