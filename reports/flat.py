@@ -7,7 +7,8 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from statistics import stdev
+
+import numpy as np
 
 from vbench.record import Record
 from vbench.reports.rows import HEADINGS
@@ -85,7 +86,7 @@ def _metric(record: Record, metric: str) -> dict[str, object]:
 
 def _sd(record: Record, which: str, metric: str) -> float | None:
     values = [getattr(trial, metric) for trial in getattr(record, which)]
-    return stdev(values) if len(values) > 1 else None
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _finite(value: object) -> object:

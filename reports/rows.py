@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import mean, stdev
+from statistics import fmean as mean
+from statistics import stdev
 
 from vbench.record import MemberRecord, Record, TrialMetrics
 

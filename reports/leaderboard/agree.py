@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from statistics import mean
+from statistics import fmean as mean
 
 from vbench.record import Record
 from vbench.reports.leaderboard.merge import TOLERANCE, Entry, Result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import mean
+from statistics import fmean as mean
 
 from vbench.reports.leaderboard.boards import Board, Standing, same_victims
 from vbench.reports.leaderboard.cells import DISPUTED, DOUBTED, number, spaced

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import mean, stdev
+from statistics import fmean as mean
+from statistics import stdev
 
 from vbench.record import Record
 from vbench.reports.leaderboard.merge import Entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean
+from statistics import fmean as mean
 
 from vbench.record import Record
 from vbench.reports.leaderboard.collect import Found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean
+from statistics import fmean as mean
 
 from vbench.reports.leaderboard.boards import Board, Standing
 from vbench.reports.leaderboard.cells import DOUBTED, after, map_below, results_of, spaced

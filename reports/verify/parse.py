@@ -33,7 +33,7 @@ def parse(text: bytes) -> Record | list[str]:
             "a record of a newer vbench needs a newer vbench"
         ]
     rest = record.model_dump(exclude={"per_query"})
-    reasons = list(_unfit(rest, ""))[:5]
+    reasons = [] if _fit(rest) else list(_unfit(rest, ""))[:5]
     if not reasons and len(record.model_dump_json(exclude={"per_query"})) > LARGEST_REST:
         reasons = [f"the record holds more than {LARGEST_REST >> 20} MiB beside its per-query values"]
     return reasons or record
@@ -44,6 +44,18 @@ def _said(error: Any) -> str:
     found = repr(error["input"]) if error["type"] not in ("json_invalid", "missing") else ""
     found = f", found {found[:60]}" if found else ""
     return f"{where or 'file'}: {error['msg']}{found}"
+
+
+def _fit(value: Any) -> bool:
+    """Whether :func:`_unfit` has nothing to say; ten times as fast."""
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    if kind is str:
+        return len(value) <= _LONGEST_TEXT and not _UNSEEN.search(value)
+    if kind is dict:
+        return all(map(_fit, value)) and all(map(_fit, value.values()))
+    return all(map(_fit, value)) if kind in (list, tuple) else True
 
 
 def _unfit(value: Any, where: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,38 +88,54 @@ def possible(record: Record, found: Queries) -> Iterator[str]:
 
 def given(record: Record, found: Queries) -> Iterator[str]:
     """Every figure of every trial is what its queries give."""
+    matches = most_matches(record)
     for when in ("clean", "adversarial"):
-        rank, precision = getattr(found, f"{when}_rank"), getattr(found, f"{when}_ap")
-        for index, trial in enumerate(getattr(record, when)):
-            where = f"{when}[{index}]"
-            yield from _trial(where, trial, rank[index], precision[index], most_matches(record))
+        rank, precision = getattr(found, f"{when}_rank"), getattr(found, f"{when}_ap").astype(float)
+        yield from _trials(when, getattr(record, when), rank, precision, matches)
     hits = found.clean_rank == 1
     rate = float((found.adversarial_rank[hits] > 1).mean()) if hits.any() else None
     if _differ(record.asr, rate):
         yield f"asr: {record.asr}, its queries give {rate}"
 
 
-def _trial(
-    where: str, trial: TrialMetrics, rank: np.ndarray, precision: np.ndarray, matches: int | None
+def _trials(
+    when: str,
+    trials: Sequence[TrialMetrics],
+    rank: np.ndarray,
+    precision: np.ndarray,
+    matches: int | None,
 ) -> Iterator[str]:
     valid = rank > 0
-    counts = {"queries": int(valid.sum()), "skipped": int((~valid).sum())}
-    for name, value in counts.items():
-        if getattr(trial, name) != value:
-            yield f"{where}.{name}: {getattr(trial, name)}, its queries give {value}"
-            return
-    first, value = rank[valid], precision[valid].astype(float)
-    shares = {name: float((first <= depth).mean()) for name, depth in DEPTHS.items()}
-    for name, share in {**shares, "map": float(value.mean())}.items():
-        if abs(getattr(trial, name) - share) > _ROUNDING:
-            yield f"{where}.{name}: {getattr(trial, name):.6f}, its queries give {share:.6f}"
+    counted = valid.sum(1)
+    wrong = [
+        f"{when}[{index}].{name}: {getattr(trial, name)}, its queries give {count}"
+        for index, trial in enumerate(trials)
+        for name, count in (("queries", counted[index]), ("skipped", rank.shape[1] - counted[index]))
+        if getattr(trial, name) != count
+    ]
+    if wrong:
+        yield from wrong
+        return
+
+    def per_trial(values: np.ndarray) -> np.ndarray:
+        return np.where(valid, values, 0.0).sum(1) / counted
+
+    expected = {name: per_trial(rank <= depth) for name, depth in DEPTHS.items()}
+    expected["map"] = per_trial(precision)
+    for name, values in expected.items():
+        for index, trial in enumerate(trials):
+            if abs(getattr(trial, name) - values[index]) > _ROUNDING:
+                said = getattr(trial, name)
+                yield f"{when}[{index}].{name}: {said:.6f}, its queries give {values[index]:.6f}"
     if matches is None:
         return
     # Per query m matches end at rank m / INP; m is not stored, the most that there can be gives bounds.
-    low = float(np.maximum(0, 1 - matches * (1 - value)).mean())
-    high = float((matches / (first + matches - 1)).mean())
-    if not low - _ROUNDING <= trial.minp <= high + _ROUNDING:
-        yield f"{where}.minp: {trial.minp:.6f}, its queries leave [{low:.6f}, {high:.6f}]"
+    low = per_trial(np.maximum(0, 1 - matches * (1 - precision)))
+    high = per_trial(matches / np.maximum(1, rank + matches - 1))
+    for index, trial in enumerate(trials):
+        if not low[index] - _ROUNDING <= trial.minp <= high[index] + _ROUNDING:
+            bounds = f"[{low[index]:.6f}, {high[index]:.6f}]"
+            yield f"{when}[{index}].minp: {trial.minp:.6f}, its queries leave {bounds}"
 
 
 def _bounds(first: np.ndarray, matches: int | None, by_image: bool) -> tuple[np.ndarray, np.ndarray]:
