@@ -41,7 +41,7 @@ def report(
     ] = None,
     published: Annotated[bool, typer.Option("--published", help="Published figures alone.")] = False,
 ) -> None:
-    """Tables or a page of stored runs: before, after, drop, interval, best in bold, knowledge, budget, cost."""
+    """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
     from vbench.errors import BadInput
     from vbench.reports.select import pick_metrics, select
 
