@@ -15,10 +15,11 @@ from functools import cache
 from typing import Any
 
 from vbench.attacks.catalogue import ATTACKS
+from vbench.data.protocols import LAYOUTS
 from vbench.defaults import SyntheticSet
 from vbench.errors import BadInput
 from vbench.record import Record
-from vbench.registry import Registry, attacks, victims
+from vbench.registry import Registry, attacks, datasets, victims
 from vbench.spec import parse
 from vbench.victims.catalogue import VICTIMS
 from vbench.victims.variants import FULL, THIN
@@ -83,6 +84,8 @@ def _data(data: Mapping[str, Any], options: Mapping[str, Any], drawn: bool, note
         words += _option("size", _size(size)) if size else []
     else:
         words = _option("dataset", layout) + _option("root", "FOLDER")
+        if layout not in LAYOUTS:
+            _check_known(datasets, layout, notes)
         notes.append(f"FOLDER: {layout} data whose image lists have fingerprint {data.get('fingerprint')}")
     return words + _option("protocol", data.get("protocol", ""))
 
