@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test lint bench study ablation clean
+.PHONY: install demo test lint bench study ablation site clean
 
 install: $(STAMP)
 
@@ -41,6 +41,11 @@ study: install
 # What makes a universal attack strong: the tables of docs/ablation.md, made again.
 ablation: install
 	$(ONE_THREAD) PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/ablation.sh
+
+# The pages of docs/ as a static site, in site/.
+site: install
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/mkdocs build
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
+from vbench.data.protocols import LAYOUTS
+from vbench.data.reader import read_with
 from vbench.defaults import SyntheticSet, thin_weights
-from vbench.errors import BadInput
+from vbench.errors import BadInput, unknown_name
 from vbench.precision_choice import settle
+from vbench.registry import datasets
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
 from vbench.victims.base import Victim
@@ -25,7 +28,8 @@ SYNTHETIC = "synthetic"
 class Choice:
     """What to evaluate on what.
 
-    ``dataset``: "synthetic", or a layout with ``root``. ``layout`` and ``size`` apply to synthetic data.
+    ``dataset``: "synthetic", or a layout, or a reader's name or path, with ``root``. ``layout`` and ``size``
+    apply to synthetic data.
     ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
     ``surrogates`` are the victims attacks are crafted on where they are transferred, with
     ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
@@ -51,9 +55,7 @@ class Choice:
             if self.root is not None:
                 raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
             return open_dataset(self.layout, self._synthetic().write(cache, quiet), self.protocol)
-        if self.root is None:
-            raise BadInput(f"--dataset {self.dataset} needs --root, the folder its owner ships")
-        return open_dataset(self.dataset, self.root, self.protocol)
+        return open_named(self.dataset, self.root, self.protocol)
 
     def workbench(
         self, victim: str | VictimSpec, dataset: Dataset, cache: Path, quiet: bool = False
@@ -121,6 +123,17 @@ class Choice:
 
     def _size(self, dataset: Dataset) -> tuple[int, int]:
         return self.size or SyntheticSet().size
+
+
+def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
+    """Open a layout, an installed reader's set, or that of a reader given by path, under ``root``."""
+    if name not in LAYOUTS and ":" not in name and name not in datasets.names():
+        raise unknown_name("dataset", name, (SYNTHETIC, *LAYOUTS, *datasets.names()))
+    if root is None:
+        raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
+    if name in LAYOUTS:
+        return open_dataset(name, root, protocol)
+    return read_with(datasets.load(name)(), root, protocol)
 
 
 def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:

@@ -201,3 +201,5 @@ def _libraries() -> Iterator[Entry]:
 
 attacks = Registry("attack", "vbench.attacks.base:Attack", _attacks(), _libraries())
 victims = Registry("victim", "vbench.victims.base:Victim", _victims())
+#: vbench's own layouts have readers of their own; only sets from outside stand here.
+datasets = Registry("dataset", "vbench.data.reader:DatasetReader", ())

@@ -11,12 +11,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
+from vbench.attacks.catalogue import ATTACKS
+from vbench.data.protocols import LAYOUTS
 from vbench.defaults import SyntheticSet
 from vbench.errors import BadInput
 from vbench.record import Record
-from vbench.registry import Registry, attacks, victims
+from vbench.registry import Registry, attacks, datasets, victims
 from vbench.spec import parse
 from vbench.victims.catalogue import VICTIMS
 from vbench.victims.variants import FULL, THIN
@@ -81,6 +84,8 @@ def _data(data: Mapping[str, Any], options: Mapping[str, Any], drawn: bool, note
         words += _option("size", _size(size)) if size else []
     else:
         words = _option("dataset", layout) + _option("root", "FOLDER")
+        if layout not in LAYOUTS:
+            _check_known(datasets, layout, notes)
         notes.append(f"FOLDER: {layout} data whose image lists have fingerprint {data.get('fingerprint')}")
     return words + _option("protocol", data.get("protocol", ""))
 
@@ -156,14 +161,19 @@ def _precision(card: Any) -> list[str]:
 
 
 def _check_known(registry: Registry, name: str, notes: list[str]) -> None:
-    try:
-        by_path = registry.entry(name).origin == "path"
-    except BadInput:
-        by_path = True
-    if by_path:
+    if name not in VICTIMS and name not in ATTACKS and not _installed(registry, name):
         notes.append(
             f"{registry.kind} {name} is not known here: install its plugin, or write ./file.py:Class"
         )
+
+
+@cache
+def _installed(registry: Registry, name: str) -> bool:
+    """Whether a plugin or a library has it; looking at all that is installed takes long."""
+    try:
+        return registry.entry(name).origin != "path"
+    except BadInput:
+        return False
 
 
 def _spec(name: str, settings: Mapping[str, Any]) -> str:

@@ -40,24 +40,25 @@ def comparison(records: Sequence[Record], metric: str = "r1", style: str = "mark
     """One table a setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
 
     The first row is the victims' clean figure. Records of different protocols, budgets, sides or data never
-    share a table, and transfer attacks are left out: their rows belong to a surrogate. Raises BadInput for an
-    unknown metric or format (markdown and plain are known).
+    share a table; attacks crafted on a surrogate have one of their own. Raises BadInput for an unknown metric
+    or format (markdown and plain are known).
     """
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
     if style not in _STYLES:
         raise unknown_name("format of a comparison", style, _STYLES)
-    grouped: dict[Setting, list[Record]] = {}
+    grouped: dict[tuple[Setting, str], list[Record]] = {}
     for record in records:
-        if not record.surrogate:
-            grouped.setdefault(setting(record), []).append(record)
+        grouped.setdefault((setting(record), record.surrogate), []).append(record)
     return "\n\n".join(
-        f"{_title(where, metric, style)}\n\n{_table(same, metric, style)}" for where, same in grouped.items()
+        f"{_title(where, surrogate, metric, style)}\n\n{_table(same, metric, style)}"
+        for (where, surrogate), same in grouped.items()
     )
 
 
-def _title(where: Setting, metric: str, style: str) -> str:
-    title = f"{where.title}; {HEADINGS[metric]} after the attack, %"
+def _title(where: Setting, surrogate: str, metric: str, style: str) -> str:
+    crafted = f" crafted on {surrogate}" if surrogate else ""
+    title = f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %"
     return f"**{title}**" if style == "markdown" else title
 
 

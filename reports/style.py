@@ -86,5 +86,5 @@ _PAGES = {"markdown": Markdown, "latex": Latex, "plain": Page}
 def style_of(name: str) -> Page:
     """A fresh page; raises BadInput for an unknown style."""
     if name not in _PAGES:
-        raise unknown_name("format", name, (*_PAGES, "csv", "json", "jsonl"))
+        raise unknown_name("format", name, (*_PAGES, "html", "csv", "json", "jsonl"))
     return _PAGES[name]()

@@ -10,7 +10,10 @@ import typer
 
 def audit(
     victim: Annotated[str, typer.Option(help="Victim; options as in deen[embedding=weighted].")],
-    dataset: Annotated[str, typer.Option(help="synthetic, or sysu, regdb, llcm with --root.")] = "synthetic",
+    dataset: Annotated[
+        str,
+        typer.Option(help="synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."),
+    ] = "synthetic",
     root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
     layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
     size: Annotated[

@@ -1,17 +1,24 @@
-"""``vbench report``: tables from stored records, without a model."""
+"""``vbench report``: tables and pages from stored records, without a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from vbench.store import Contents
 
 
 def report(
     style: Annotated[
-        str, typer.Option("--format", help="markdown, csv, json, latex, plain, or jsonl: an archive.")
+        str, typer.Option("--format", help="markdown, html, csv, json, latex, plain, or jsonl: an archive.")
     ] = "markdown",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write to this file; - is the terminal.", show_default="-, of html report.html"),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records, or an archive.")] = Path("runs"),
     where: Annotated[
         str | None, typer.Option(help='Only these records: "victim=agw eps=8/255"; a repeated key is either.')
@@ -34,7 +41,7 @@ def report(
     ] = None,
     published: Annotated[bool, typer.Option("--published", help="Published figures alone.")] = False,
 ) -> None:
-    """Print before/after tables of stored runs: drop, interval, best in bold, knowledge, budget and cost."""
+    """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
     from vbench.errors import BadInput
     from vbench.reports.select import pick_metrics, select
 
@@ -42,29 +49,51 @@ def report(
     for one, other in ((compare, metrics), (compare, group), (compare, versus)):
         if one and other:
             raise BadInput("--compare is a table of its own: leave --metrics, --group and --versus away")
+    if style == "html" and (published or compare):
+        raise BadInput("--format html is the page of measured runs: leave --published and --compare away")
     if published:
         if compare or group or versus or style == "jsonl":
-            raise BadInput("--published goes with --format, --metrics and --where alone")
-        typer.echo(_published(style, picked, where))
+            raise BadInput("--published goes with --format, --metrics, --where and --out alone")
+        _write(_published(style, picked, where), style, out)
         return
-    records = _read(runs)
-    if where is not None:
-        records = select(records, where)
+    contents = _read(runs)
+    records = contents.records if where is None else select(contents.records, where)
     if style == "jsonl":
         from vbench.store import to_archive
 
-        typer.echo(to_archive(records), nl=False)
+        text = to_archive(records)
     elif compare:
         from vbench.reports.compare import comparison
 
-        typer.echo(comparison(records, compare, style))
+        text = comparison(records, compare, style)
+    elif style == "html":
+        from vbench.reports.page.report import page_of
+
+        # Where a file lies on this machine is nobody's business who is sent the page.
+        broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
+        text = page_of(records, picked, group, versus, broken)
     else:
         from vbench.reports.full import report_of
 
-        typer.echo(report_of(records, style, picked, group, versus))
+        text = report_of(records, style, picked, group, versus)
+    _write(text, style, out)
 
 
-def _read(runs: Path) -> list:
+def _write(text: str, style: str, out: Path | None) -> None:
+    """To a file, or to the terminal, where a page of a megabyte goes only if it is asked to."""
+    from vbench.files import write_atomically
+    from vbench.progress import say
+
+    target = out or Path("report.html" if style == "html" else "-")
+    ended = text if text.endswith("\n") else f"{text}\n"
+    if str(target) == "-":
+        typer.echo(ended, nl=False)
+        return
+    write_atomically(target, ended)
+    say(f"{target}: {len(ended.encode()) / 1000:,.0f} kB")
+
+
+def _read(runs: Path) -> Contents:
     from vbench.errors import BadInput
     from vbench.progress import say
     from vbench.store import RunStore
@@ -76,7 +105,7 @@ def _read(runs: Path) -> list:
         say(f"skipped {path}: {reason}")
     if not contents.records:
         raise BadInput(f"no readable run record in {runs}")
-    return contents.records
+    return contents
 
 
 def _published(style: str, metrics: tuple[str, ...] | None, where: str | None) -> str:

@@ -13,7 +13,10 @@ def run(
     attack: Annotated[
         list[str], typer.Option(help="Attack, repeatable, or all; settings as in pgd[steps=20].")
     ],
-    dataset: Annotated[str, typer.Option(help="synthetic, or sysu, regdb, llcm with --root.")] = "synthetic",
+    dataset: Annotated[
+        str,
+        typer.Option(help="synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."),
+    ] = "synthetic",
     root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
     layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
     size: Annotated[

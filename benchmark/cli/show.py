@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from vbench.registry import Registry, attacks, victims
+from vbench.registry import Registry, attacks, datasets, victims
 
 _RIGHT = ("left", "left", "left", "right", "right", "right", "left")
 
@@ -19,6 +19,7 @@ class Kind(str, Enum):
 
     ATTACKS = "attacks"
     VICTIMS = "victims"
+    DATASETS = "datasets"
 
 
 def _registry(kind: str) -> Registry:
@@ -26,12 +27,15 @@ def _registry(kind: str) -> Registry:
 
 
 def list_entries(
-    kind: Annotated[Kind | None, typer.Argument(help="Attacks or victims; both if left out.")] = None,
+    kind: Annotated[
+        Kind | None, typer.Argument(help="attacks, victims or datasets; all if left out.")
+    ] = None,
 ) -> None:
-    """List the attacks and victims that are known, built-in or installed."""
+    """List the attacks, victims and data sets that are known, built-in or installed."""
+    tables = {Kind.ATTACKS: _attacks, Kind.VICTIMS: _victims, Kind.DATASETS: _datasets}
     for one in [kind] if kind else list(Kind):
         typer.echo(f"{one.value}:")
-        typer.echo(_attacks() if one is Kind.ATTACKS else _victims())
+        typer.echo(tables[one]())
         typer.echo("")
 
 
@@ -54,6 +58,15 @@ def _victims() -> str:
     ]
     headings = ["name", "paper", *columns, "from"]
     return tabulate(lines, headings, maxcolwidths=[None, 52], disable_numparse=True, colalign=_RIGHT)
+
+
+def _datasets() -> str:
+    from vbench.data.protocols import LAYOUTS, default_protocol
+
+    lines = [["synthetic", "drawn people in any of the layouts below", default_protocol("sysu"), "vbench"]]
+    lines += [[name, "the folder its owner ships", default_protocol(name), "vbench"] for name in LAYOUTS]
+    lines += [[e.name, e.summary, "", e.origin] for e in datasets.entries()]
+    return tabulate(lines, ["name", "what", "default protocol", "from"])
 
 
 def describe(

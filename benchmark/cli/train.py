@@ -9,7 +9,7 @@ import typer
 
 
 def train(
-    dataset: Annotated[str, typer.Option(help="Folder layout of the data: sysu, regdb or llcm.")],
+    dataset: Annotated[str, typer.Option(help="sysu, regdb, llcm, or a reader's name or ./file.py:Class.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="Weights file to write; ends in .safetensors.")],
     victim: Annotated[str, typer.Option(help="Victim to train, options as in deen[variant=regdb].")] = "agw",
@@ -56,8 +56,8 @@ def train(
     import torch
 
     from vbench.cli.data import parse_size
-    from vbench.data import open_dataset
     from vbench.errors import BadInput
+    from vbench.prepare import open_named
     from vbench.registry import victims
     from vbench.train import load_train_images, train_victim
     from vbench.train.trainer import recipe_of
@@ -73,7 +73,7 @@ def train(
     options = {**(getattr(victim_class, "THIN", {}) if thin else {}), **spec.options}
     if size is not None:
         options["input_size"] = parse_size(size)
-    opened = open_dataset(dataset, root, protocol)
+    opened = open_named(dataset, root, protocol)
     built = build_victim(
         victim_class,
         num_classes=len(opened.train_labels),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean as mean
 
 from vbench.reports.leaderboard.boards import Board, Standing, same_victims
-from vbench.reports.leaderboard.cells import DISPUTED, DOUBTED, number, spaced
+from vbench.reports.leaderboard.cells import DISPUTED, DOUBTED, number
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.page.table import Cell, Column, Group, Table
 
@@ -40,7 +40,7 @@ def by_attack(board: Board, links: Links) -> Table:
             Group(
                 same[0].attack,
                 [
-                    Cell(spaced(same[0].attack), href=links.attack(same[0].record), badges=badges),
+                    Cell(same[0].attack, href=links.attack(same[0].record), badges=badges),
                     Cell(key[0]),
                     Cell(f"{len(same)} of {total}", len(same)),
                     Cell(f"{place} of {rivals}" if rivals > 1 else "", place if rivals > 1 else None),

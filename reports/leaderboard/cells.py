@@ -64,8 +64,3 @@ def badges_of(results: Sequence[Result]) -> tuple[Badge, ...]:
 def results_of(standing: Standing) -> list[Result]:
     """Every outcome behind a standing."""
     return [result for entry in standing.entries for result in entry.results]
-
-
-def spaced(label: str) -> str:
-    """A label that may break after each setting; the command line reads it as well."""
-    return label.replace(",", ", ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vbench.reports.leaderboard.boards import Board, Standing
-from vbench.reports.leaderboard.cells import DISPUTED, after, badges_of, number, results_of, spaced
+from vbench.reports.leaderboard.cells import DISPUTED, after, badges_of, number, results_of
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.leaderboard.merge import Entry, Result
 from vbench.reports.leaderboard.victims import victim_facts
@@ -48,7 +48,7 @@ def _run(standing: Standing, entry: Entry, result: Result, links: Links) -> Grou
         record.id,
         [
             Cell(standing.row.victim, small=victim_facts(standing), href=links.victim(record)),
-            Cell(spaced(standing.attack), href=links.attack(record)),
+            Cell(standing.attack, href=links.attack(record)),
             Cell(standing.knowledge),
             Cell(str(record.config["seed"]), record.config["seed"]),
             *(_change(record.mean("clean", m), record.mean("adversarial", m)) for m in ("r1", "map")),
@@ -100,7 +100,7 @@ def everywhere(
         cells = [
             Cell(board.title, small=f"data {board.setting.fingerprint[:8]}", href=links.board(board)),
             Cell(row.victim, small=victim_facts(standing), href=links.victim(standing.record)),
-            Cell(spaced(standing.attack), href=links.attack(standing.record)),
+            Cell(standing.attack, href=links.attack(standing.record)),
             Cell(standing.knowledge),
             *(after(standing, m, lead=f"{row.before[m]:.1f} → ") for m in ("r1", "map")),
             number(row.asr),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean as mean
 
 from vbench.reports.leaderboard.boards import Board, Standing
-from vbench.reports.leaderboard.cells import DOUBTED, after, map_below, results_of, spaced
+from vbench.reports.leaderboard.cells import DOUBTED, after, map_below, results_of
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.page.table import Cell, Column, Group, Table
 
@@ -38,7 +38,7 @@ def _worst(same: Sequence[Standing]) -> Cell:
     if not same:
         return Cell("")
     lowest = min(same, key=lambda one: one.row.after["r1"])
-    return after(lowest, "r1", f"{map_below(lowest)}, {spaced(lowest.attack)}")
+    return after(lowest, "r1", f"{map_below(lowest)}, {lowest.attack}")
 
 
 def _victim(same: Sequence[Standing], links: Links) -> Cell:

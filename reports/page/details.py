@@ -51,7 +51,7 @@ def _settings(settings: Mapping[str, object] | None) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "+".join(str(part) for part in value)
-    return "none" if value is None else str(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _victim(record: Record) -> str:
@@ -89,6 +89,9 @@ def _cost(records: Sequence[Record]) -> str:
         "attack_seconds": "{:.1f} s to attack",
         "images_per_second": "{:.0f} images a second",
     }
+    if records[0].universal:
+        # Adding what was learnt takes no time worth a figure.
+        del said["images_per_second"]
     texts = []
     for name, text in said.items():
         found = [record.cost[name] for record in records if name in record.cost]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _FOLDER = "vbench.reports.page"
+_BREAKS = re.compile(r"([,/])(?=\S)")
 #: What every page has, in this order; :func:`document` adds those of one page.
 STYLES = ("base.css", "table.css")
 SCRIPTS = ("table.js", "filter.js")
@@ -54,6 +56,11 @@ def picture(svg: str) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
+def breakable(text: str) -> Markup:
+    """Text in which a line may break at commas and slashes."""
+    return Markup(_BREAKS.sub(r"\1<wbr>", str(escape(text))))
+
+
 def _digest(source: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
 
@@ -72,6 +79,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["breakable"] = breakable
     made.filters["embed_json"] = embed_json
     made.filters["picture"] = picture
     return made

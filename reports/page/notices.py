@@ -12,20 +12,20 @@ from vbench.reports.sheets import Entry
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning, and the rows that it is about."""
+    """A warning, how many rows it is about, and what they are called."""
 
     text: str
+    count: int
     rows: Sequence[str]
 
 
 def warnings(entries: Sequence[Entry]) -> list[Notice]:
     """The warnings that runs recorded, each once, with the rows that have it."""
-    found: dict[str, dict[str, None]] = {}
+    found: dict[str, list[str]] = {}
     for _, row in entries:
-        for record in row.records:
-            for text in record.warnings:
-                found.setdefault(text, {})[f"{row.attack} on {row.victim}"] = None
-    return [Notice(text, list(rows)) for text, rows in found.items()]
+        for text in dict.fromkeys(text for record in row.records for text in record.warnings):
+            found.setdefault(text, []).append(f"{row.attack} on {row.victim}")
+    return [Notice(text, len(rows), list(dict.fromkeys(rows))) for text, rows in found.items()]
 
 
 def cautions(records: Sequence[Record], entries: Sequence[Entry], broken: Sequence[str]) -> list[str]:

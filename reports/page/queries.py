@@ -71,23 +71,18 @@ def _worst(record: Record) -> dict[str, Any]:
     gained = ((first > 1) & (last == 1) & valid).sum(0)
     fall = (np.where(valid, before - after, 0.0).sum(0)[queries]) / counted[queries]
     order = queries[np.argsort(-fall, kind="stable")][:TOP]
-    rows = []
-    for query in order:
-        kept = valid[:, query]
-        ranks, attacked = first[kept, query], last[kept, query]
-        rows.append(
-            [
-                int(query),
-                round(float(before[kept, query].mean()), 4),
-                round(float(after[kept, query].mean()), 4),
-                float(np.median(ranks)),
-                float(np.median(attacked)),
-                int(attacked.min()),
-                int(attacked.max()),
-                int(lost[query]),
-                int(counted[query]),
-            ]
-        )
+    shown = valid[:, order]
+    precisions = [np.nanmean(np.where(shown, array[:, order], np.nan), 0) for array in (before, after)]
+    ranks, attacked = (np.where(shown, array[:, order], np.nan) for array in (first, last))
+    columns = [
+        order,
+        *(np.round(precision, 4) for precision in precisions),
+        *(np.nanmedian(array, 0) for array in (ranks, attacked)),
+        *(reduce(attacked, 0).astype(int) for reduce in (np.nanmin, np.nanmax)),
+        lost[order],
+        counted[order],
+    ]
+    rows = [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
     pairs = max(int(counted.sum()), 1)
     return {
         "rows": rows,

@@ -60,7 +60,7 @@ def _table(anchor: str, sheet: Sheet, shown: Shown, twins: set[str], queries: Ma
 
 
 def _columns(sheet: Sheet, shown: Shown) -> list[Column]:
-    columns = [Column("victim"), Column("attack"), Column("knowledge", hint="What the attacker knows")]
+    columns = [Column("attack"), Column("victim"), Column("knowledge", hint="What the attacker knows")]
     columns += [Column(fact) for fact in sheet.differing]
     for metric in shown.metrics:
         if metric == "asr":
@@ -78,13 +78,14 @@ def _cells(index: int, where: Setting, row: Row, sheet: Sheet, shown: Shown, twi
     weights = f"weights {row.records[0].config['victim']['weights'][:8]}" if row.victim in twins else ""
     attack = f"· {row.attack}" if row.control else row.attack
     seeds = f"{row.seeds} seeds" if row.seeds > 1 and not row.control else ""
-    cells = [Cell(row.victim, small=weights), Cell(attack, small=seeds), Cell(row.knowledge)]
+    cells = [Cell(attack, small=seeds), Cell(row.victim, small=weights), Cell(row.knowledge)]
     cells += [Cell(facts(where)[fact]) for fact in sheet.differing]
     for metric in shown.metrics:
         cells += _figures(row, metric, index in sheet.bold[metric])
     spent = [record.cost.get("fit_evaluations", 0) + _attacking(record.cost) for record in row.records]
     priced = bool(row.evaluations)
-    cells.append(Cell(row.evaluations, mean(spent) if spent else None))
+    first, *more = row.evaluations.split(" + ")
+    cells.append(Cell(first, mean(spent) if spent else None, "+ " + " + ".join(more) if more else ""))
     cells.append(Cell(f"{row.seconds:.1f}", row.seconds) if priced else Cell(""))
     if shown.versus:
         cells.append(Cell(shown_p(sheet.p[index]), sheet.p[index]))

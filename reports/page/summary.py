@@ -12,8 +12,8 @@ from vbench.reports.sheets import Entry, facts
 _METRICS = ("r1", "map")
 _CAPTION = "What the strongest attacks leave"
 _LEGEND = (
-    "Strongest: the lowest Rank-1 after the attack among rows of the same knowledge. Which others tie with it "
-    "stands in bold in the tables of results."
+    "Strongest: the lowest Rank-1 after the attack among rows of the same knowledge. Which others tie with "
+    "it stands in bold in the tables of results."
 )
 
 
@@ -43,10 +43,7 @@ def strongest(entries: Sequence[Entry]) -> Table:
     columns += [Column("strongest attack"), Column("of", True, "Attacks that compete")]
     columns += [Column(HEADINGS[metric], True, "Before → after, percent") for metric in _METRICS]
     groups = [_strongest(rivals) for rivals in found.values()]
-    legend = "Strongest: the lowest Rank-1 after the attack among rows of the same knowledge; ties are in the tables below."
-    return Table(
-        "strongest", "What the strongest attacks leave", columns, groups, legend=legend, filtered=False
-    )
+    return Table("strongest", _CAPTION, columns, groups, legend=_LEGEND, filtered=False)
 
 
 def _strongest(rivals: Sequence[Entry]) -> Group:

@@ -56,9 +56,6 @@ def glossary(found: Sequence[Card]) -> list[tuple[str, str]]:
 def _card(title: str, rows: Sequence[Row]) -> Card:
     records = [record for row in rows for record in row.records]
     threat = records[0].config["threat"]
-    depth = (
-        "rounded to 8 bits, as in any stored image" if threat["quantize"] else "float: no image file holds it"
-    )
     facts = [
         ("may change", _SIDES.get(threat["side"], str(threat["side"]))),
         ("budget", _budget(threat["norm"], threat["eps"])),

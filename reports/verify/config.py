@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vbench.data.protocols import LAYOUTS
-
 _Name = Annotated[str, Field(min_length=1, max_length=300)]
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
@@ -29,8 +27,8 @@ class _Victim(_Strict):
 
 
 class _Dataset(_Strict):
-    name: Literal[LAYOUTS]
-    protocol: str
+    name: _Name
+    protocol: _Name
     split: str
     synthetic: bool
     training: _Hash

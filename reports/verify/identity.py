@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator
 
 from vbench.data.known import KNOWN_COUNTS
-from vbench.data.protocols import DRAWS, Protocol, parse_protocol
+from vbench.data.protocols import DRAWS, LAYOUTS, Protocol, parse_protocol
 from vbench.errors import BadInput
 from vbench.record import Record, config_id
 
@@ -40,16 +40,28 @@ def posed(record: Record) -> Iterator[str]:
         yield f"protocol: {record.protocol}, the configuration says {data['protocol']}"
     if record.synthetic is not data["synthetic"]:
         yield f"synthetic: {record.synthetic}, the configuration says {data['synthetic']}"
+    if not data["protocol"].startswith(f"{data['name']}/"):
+        yield f"config.dataset.name: {data['name']}, the protocol is {data['protocol']}"
+        return
     try:
-        protocol = parse_protocol(data["protocol"])
+        protocol = protocol_of(record)
     except BadInput as error:
         yield f"config.dataset.protocol: {error}"
         return
-    if protocol.layout != data["name"]:
-        yield f"config.dataset.name: {data['name']}, the protocol is one of {protocol.layout}"
+    if protocol is None:
+        return
     split = _SPLITS.get(protocol.layout, f"{protocol.layout}/trial-{protocol.trial}")
     if data["split"] != split:
         yield f"config.dataset.split: {data['split']}, should be {split}"
+
+
+def protocol_of(record: Record) -> Protocol | None:
+    """The protocol of a record; None for a data set that vbench does not read itself.
+
+    Raises :class:`BadInput` for a protocol that a set of vbench's own does not have.
+    """
+    data = record.config["dataset"]
+    return parse_protocol(data["protocol"]) if data["name"] in LAYOUTS else None
 
 
 def trial_names(protocol: Protocol) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vbench.data.protocols import Protocol, parse_protocol
+from vbench.data.protocols import Protocol
 from vbench.record import Record, TrialMetrics
-from vbench.reports.verify.identity import queries_of, trial_names
+from vbench.reports.verify.identity import protocol_of, queries_of, trial_names
 
 DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
 #: More queries than any set has; keeps what is unpacked small.
 _MOST_QUERIES = 100_000
+_MOST_TRIALS = 100
 _ROUNDING = 1e-9
 _CAMERAS = {"sysu": {"all": 4, "indoor": 2}, "llcm": {"ir2vis": 9, "vis2ir": 8}}
 
@@ -27,7 +28,9 @@ def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
 
 def most_matches(record: Record) -> int | None:
     """How many gallery images of one identity there can be; None where the protocol does not say."""
-    protocol = parse_protocol(record.protocol)
+    protocol = protocol_of(record)
+    if protocol is None:
+        return None
     if protocol.layout == "regdb":
         return None if record.synthetic else 10
     if protocol.layout == "llcm":
@@ -38,8 +41,11 @@ def most_matches(record: Record) -> int | None:
 
 def listed(record: Record) -> Iterator[str]:
     """Every list has the trials of the protocol, over the same queries."""
-    protocol = parse_protocol(record.protocol)
-    expected = trial_names(protocol)
+    protocol = protocol_of(record)
+    expected = trial_names(protocol) if protocol else _own_names(record)
+    if not 0 < len(expected) <= _MOST_TRIALS:
+        yield f"clean: {len(expected)} trials"
+        return
     for where, trials in every_list(record):
         found = [trial.trial for trial in trials]
         if found != expected:
@@ -48,11 +54,16 @@ def listed(record: Record) -> Iterator[str]:
         yield from _counted(where, trials, record, protocol)
 
 
-def _counted(where: str, trials: Sequence[TrialMetrics], record: Record, protocol: Protocol) -> Iterator[str]:
-    total = None
-    if record.clean and record.clean[0].trial:
-        total = record.clean[0].queries + record.clean[0].skipped
-    published = None if record.synthetic else queries_of(protocol)
+def _own_names(record: Record) -> list[str]:
+    """The trials of a set that is not ours: those of the clean ranking, each once."""
+    return list(dict.fromkeys(trial.trial for trial in record.clean))
+
+
+def _counted(
+    where: str, trials: Sequence[TrialMetrics], record: Record, protocol: Protocol | None
+) -> Iterator[str]:
+    total = record.clean[0].queries + record.clean[0].skipped
+    published = None if record.synthetic or protocol is None else queries_of(protocol)
     for index, (trial, clean) in enumerate(zip(trials, record.clean, strict=False)):
         here = f"{where}[{index}]"
         if trial.queries < 1 or trial.skipped < 0 or trial.queries + trial.skipped > _MOST_QUERIES:

@@ -11,6 +11,7 @@ class Mark(str, Enum):
     """What could not be checked, or is worth a look: the value is shown as a badge."""
 
     TOTALS_ONLY = "totals only"
+    FOREIGN_DATA = "data not ours"
     FOREIGN_ATTACK = "attack not ours"
     LIBRARY_ATTACK = "library attack"
     FOREIGN_VICTIM = "victim not ours"
@@ -26,6 +27,7 @@ class Mark(str, Enum):
 _MEANINGS = {
     Mark.TOTALS_ONLY: "The record keeps no values of single queries, as archives do not: its figures are "
     "possible and fit each other, but were not worked out again.",
+    Mark.FOREIGN_DATA: "vbench does not read the data set itself; its protocol and trials are as stated.",
     Mark.FOREIGN_ATTACK: "The attack is not one of vbench: what it knows and its settings are as stated.",
     Mark.LIBRARY_ATTACK: "The attack is one of torchattacks or ART; its settings are as stated.",
     Mark.FOREIGN_VICTIM: "The victim is not one of vbench; its options and its name are as stated.",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vbench._version import __version__
+from vbench.data.protocols import LAYOUTS
 from vbench.record import Record
 from vbench.reports.verify.declared import Declared, declared_attack, declared_victim, of_library
 from vbench.reports.verify.verdict import Mark
@@ -16,6 +17,8 @@ _PIXEL, _FEATURE = "pixel", "feature"
 def marks(record: Record) -> list[Mark]:
     """Whose attack, victim and version it is, where they are not this vbench's own."""
     attack, found = record.config["attack"], []
+    if record.config["dataset"]["name"] not in LAYOUTS:
+        found.append(Mark.FOREIGN_DATA)
     declared = declared_attack(attack["name"])
     if declared is None:
         found.append(Mark.LIBRARY_ATTACK if of_library(attack["name"]) else Mark.FOREIGN_ATTACK)

@@ -1,5 +1,6 @@
-# What makes a universal attack strong: the zoo on every victim, and the ingredients of fsam_uap one by one. Every
-# fit has 6,400 gradient evaluations; both directions, three seeds (or those in SEEDS). Records land in
+# What makes a universal attack strong: the zoo on every victim, the ingredients of fsam_uap one by one, larger
+# images, and transfer. Every fit has 6,400 gradient evaluations; both directions, three seeds (or those in SEEDS).
+# Records land in
 # runs/ablation; what is there already is not run again. The archives in docs/ablation and the tables of
 # docs/ablation.md are made from them.
 set -eu
@@ -25,7 +26,20 @@ done
 vbench run $both $seeds --runs $out/ingredients --victim agw --victim pmt --attack "$strong]" $rows \
     --attack "fsam_uap[preset=paper]" --attack "uap[batch=16,update=pooled]"
 
-for part in zoo ingredients; do
+for size in 96x48 128x64; do
+    # shellcheck disable=SC2086
+    vbench run $both $seeds --size $size --runs $out/size_$size --victim agw --victim pmt --attack uap \
+        --attack "uap[batch=16]" --attack "uap[loss=cross_entropy,batch=16]" --attack cmps --attack "$strong]" \
+        --attack "fsam_uap[preset=paper]"
+done
+
+for surrogate in agw pmt; do
+    # shellcheck disable=SC2086
+    vbench run $both $seeds --runs $out/transfer --victim all --surrogate $surrogate --attack "uap[batch=16]" \
+        --attack "$strong]" --attack "$strong,fsam=true]" --attack "$strong,fsam=true,stages=all]"
+done
+
+for part in zoo ingredients size_96x48 size_128x64 transfer; do
     vbench report --runs $out/$part --format jsonl > docs/ablation/$part.jsonl
 done
 python tests/bench/ablation_page.py

@@ -48,8 +48,10 @@ def test_other_budgets_and_protocols_have_tables_of_their_own():
     assert comparison([*some(), *other]).count("(clean)") == 3
 
 
-def test_transfer_attacks_are_left_out():
-    assert "sma" not in comparison([*some(), record("sma", surrogate="ddag")])
+def test_attacks_crafted_on_a_surrogate_have_a_table_of_their_own():
+    white_box, transfer = comparison([*some(), record("sma", surrogate="ddag")]).split("\n\n**")
+    assert white_box == comparison(some())
+    assert "after the attack crafted on ddag, %" in transfer and "| sma " in transfer
 
 
 def test_what_a_comparison_cannot_show_is_refused():
