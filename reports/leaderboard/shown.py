@@ -48,7 +48,7 @@ class Slugs:
         """The name for a text; the same text always gets the same."""
         digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
         name = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")[:_LONGEST_SLUG].strip("-")
-        if name != text:
+        if not name or name != text:
             name = f"{name}-{digest[:8]}" if name else digest[:8]
         if self._texts.setdefault(name, text) != text:
             name = f"{name}-{digest}"

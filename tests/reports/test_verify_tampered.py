@@ -373,7 +373,7 @@ _JUNK = st.recursive(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_no_junk_anywhere_makes_verification_fail(honest, data):  # noqa: F811
     """Hypothesis puts anything anywhere, and often hashes again: there is always a verdict."""
