@@ -279,7 +279,8 @@ def test_on_a_phone_a_row_is_a_card_that_names_its_figures(visit, text):
 
 
 def test_print_shows_every_row_with_its_command_and_no_control(visit, text):
-    page = visit(text)
+    # As wide as what the margins leave of A4 on its side.
+    page = visit(text, width=1032)
     page.get_by_label("Search").fill("odfa")
     assert len(shown(page, "#results")) == 1
     page.emulate_media(media="print")
