@@ -35,14 +35,16 @@ def change(row: Row, metric: str) -> Change:
     if row.spread:
         spread = f"{spread} / {row.spread[metric]:.1f}".strip()
     bounds = interval(row, metric)
+    # Adding 0 makes of a drop that rounds to -0.0 a plain 0.0.
+    drop = round(before - after, 1) + 0.0
     return Change(
         f"{before:.1f}",
         _spread(row.clean, metric),
         f"{after:.1f}",
         spread,
-        f"{before - after:.1f}",
+        f"{drop:.1f}",
         f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else "",
-        f"({100 * (before - after) / before:.0f} %)" if before else "",
+        f"({round(100 * (before - after) / before) + 0:d} %)" if before else "",
     )
 
 

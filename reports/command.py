@@ -35,7 +35,19 @@ class Command:
     @property
     def text(self) -> str:
         """The command on one line, quoted for a POSIX shell; empty where none can be given."""
-        return shlex.join(self.words)
+        return " ".join(self.parts)
+
+    @property
+    def parts(self) -> list[str]:
+        """The text in pieces that a line should not break: an option with its value."""
+        found: list[str] = []
+        for word in self.words:
+            alone = word.startswith("--") or not found or not found[-1].startswith("--")
+            if alone or " " in found[-1] or "=" in found[-1]:
+                found.append(shlex.quote(word))
+            else:
+                found[-1] += f" {shlex.quote(word)}"
+        return found
 
 
 def command(records: Sequence[Record]) -> Command:

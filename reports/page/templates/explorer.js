@@ -25,8 +25,8 @@
 
     function line([query, before, after, first, last, best, worst, lost, counted]) {
       const cells = [
-        [query, query], [before.toFixed(3), before], [after.toFixed(3), after],
-        [(before - after).toFixed(3), before - after], [first, first], [last, last],
+        [query, query], [(before - after).toFixed(3), before - after], [before.toFixed(3), before],
+        [after.toFixed(3), after], [first, first], [last, last],
         [`${best} to ${worst}`, worst], [`${lost} of ${counted} trials`, lost],
       ];
       const row = make("tr", "", { role: "row" });
@@ -63,7 +63,8 @@
       link.addEventListener("click", () => show(link.dataset.queryRun));
     }
     controls.hidden = explored.hidden = false;
-    show(select.value);
+    // The run that does the most harm is what a reader comes for.
+    show(runs.reduce((worst, run) => run.lost > worst.lost ? run : worst).key);
   }
 
   if (runs.length && controls) explore();
