@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean as mean
 
 from vbench.reports.leaderboard.boards import Board, Standing, same_victims
-from vbench.reports.leaderboard.cells import DISPUTED, DOUBTED, number
+from vbench.reports.leaderboard.cells import cautions, number
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.page.table import Cell, Column, Group, Table
 
@@ -35,12 +35,11 @@ def by_attack(board: Board, links: Links) -> Table:
         same, (place, rivals) = found[key], places[key]
         drops = sorted((_drop(one, "r1"), one.row.victim) for one in same)
         rates = [one.row.asr for one in same if one.row.asr is not None]
-        badges = [DISPUTED] * any(not one.agrees for one in same) + [DOUBTED] * any(o.doubted for o in same)
         rows.append(
             Group(
                 same[0].attack,
                 [
-                    Cell(same[0].attack, href=links.attack(same[0].record), badges=badges),
+                    Cell(same[0].attack, href=links.attack(same[0].record), badges=cautions(same)),
                     Cell(key[0]),
                     Cell(f"{len(same)} of {total}", len(same)),
                     Cell(f"{place} of {rivals}" if rivals > 1 else "", place if rivals > 1 else None),

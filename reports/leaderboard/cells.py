@@ -61,6 +61,29 @@ def badges_of(results: Sequence[Result]) -> tuple[Badge, ...]:
     return (*checked, *(badge(mark) for mark in marks), *doubted)
 
 
+def cautions(same: Sequence[Standing]) -> tuple[Badge, ...]:
+    """What to know about some standings as a whole: all badges but that of an ordinary, checked result."""
+    disputed = () if all(one.agrees for one in same) else (DISPUTED,)
+    found = badges_of([result for one in same for result in results_of(one)])
+    return (*disputed, *(one for one in found if one is not CHECKED))
+
+
+def whose_attack(same: Sequence[Standing]) -> tuple[Badge, ...]:
+    """The badge of an attack that is not ours, which may have the name of one that is, or nearly."""
+    return _only(same, Mark.FOREIGN_ATTACK, Mark.LIBRARY_ATTACK)
+
+
+def whose_victim(same: Sequence[Standing]) -> tuple[Badge, ...]:
+    """The badges of a victim that is not ours, or whose clean figures are in doubt."""
+    doubted = (DOUBTED,) if any(one.doubted for one in same) else ()
+    return (*_only(same, Mark.FOREIGN_VICTIM), *doubted)
+
+
+def _only(same: Sequence[Standing], *marks: Mark) -> tuple[Badge, ...]:
+    there = {mark for one in same for result in results_of(one) for mark in result.marks}
+    return tuple(badge(mark) for mark in marks if mark in there)
+
+
 def results_of(standing: Standing) -> list[Result]:
     """Every outcome behind a standing."""
     return [result for entry in standing.entries for result in entry.results]

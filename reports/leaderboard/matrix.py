@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vbench.reports.best import best
 from vbench.reports.leaderboard.boards import Board
-from vbench.reports.leaderboard.cells import after, map_below
+from vbench.reports.leaderboard.cells import after, map_below, whose_attack
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.leaderboard.victims import clean
 from vbench.reports.page.table import Cell, Column, Group, Table
@@ -34,7 +34,8 @@ def each(board: Board, links: Links) -> Table:
     ]
     for (knowledge, attack), same in board.attacks().items():
         there = {one.victim: one for one in same}
-        cells = [Cell(attack, href=links.attack(same[0].record)), Cell(knowledge)]
+        whose = whose_attack(same)
+        cells = [Cell(attack, href=links.attack(same[0].record), badges=whose), Cell(knowledge)]
         for victim in victims:
             one = there.get(victim)
             cells.append(after(one, "r1", map_below(one), id(one) in strong) if one else Cell(""))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean as mean
 
 from vbench.reports.leaderboard.boards import Board, Standing
-from vbench.reports.leaderboard.cells import DOUBTED, after, map_below, results_of
+from vbench.reports.leaderboard.cells import after, map_below, results_of, whose_victim
 from vbench.reports.leaderboard.links import Links
 from vbench.reports.page.table import Cell, Column, Group, Table
 
@@ -43,8 +43,8 @@ def _worst(same: Sequence[Standing]) -> Cell:
 
 def _victim(same: Sequence[Standing], links: Links) -> Cell:
     first = same[0]
-    badges = [DOUBTED] * any(one.doubted for one in same)
-    return Cell(first.row.victim, small=victim_facts(first), href=links.victim(first.record), badges=badges)
+    facts, page = victim_facts(first), links.victim(first.record)
+    return Cell(first.row.victim, small=facts, href=page, badges=whose_victim(same))
 
 
 def victim_facts(standing: Standing) -> str:

@@ -15,6 +15,7 @@ class Mark(str, Enum):
     FOREIGN_ATTACK = "attack not ours"
     LIBRARY_ATTACK = "library attack"
     FOREIGN_VICTIM = "victim not ours"
+    FOREIGN_SURROGATE = "surrogate not ours"
     OTHER_VERSION = "other version"
     TIES = "ties"
 
@@ -31,6 +32,7 @@ _MEANINGS = {
     Mark.FOREIGN_ATTACK: "The attack is not one of vbench: what it knows and its settings are as stated.",
     Mark.LIBRARY_ATTACK: "The attack is one of torchattacks or ART; its settings are as stated.",
     Mark.FOREIGN_VICTIM: "The victim is not one of vbench; its options and its name are as stated.",
+    Mark.FOREIGN_SURROGATE: "The attack was crafted on a model that is not one of vbench.",
     Mark.OTHER_VERSION: "Made with another version of vbench; this one does not know all of its settings.",
     Mark.TIES: "More than 1 % of the queries hang on equal distances: their result is gallery order, "
     "not ranking.",

@@ -22,8 +22,10 @@ def marks(record: Record) -> list[Mark]:
     declared = declared_attack(attack["name"])
     if declared is None:
         found.append(Mark.LIBRARY_ATTACK if of_library(attack["name"]) else Mark.FOREIGN_ATTACK)
-    if any(declared_victim(card["name"]) is None for card in _victims(record)):
+    if declared_victim(record.config["victim"]["name"]) is None:
         found.append(Mark.FOREIGN_VICTIM)
+    if any(declared_victim(str(card["name"])) is None for card in _crafted_on(record)):
+        found.append(Mark.FOREIGN_SURROGATE)
     if not _same_version(record) and declared and declared.problems(attack["settings"]):
         found.append(Mark.OTHER_VERSION)
     return found
@@ -122,12 +124,8 @@ def _surrogate(record: Record) -> Iterator[str]:
         yield f"surrogate: {record.surrogate!r}, the configuration says {name!r}"
     if card is None:
         return
-    members = card["options"].get("members")
-    if not isinstance(members, list) or not all(isinstance(one, dict) and "name" in one for one in members):
-        yield "config.surrogate.options.members: absent; they say what the attack was crafted on"
-        return
     labels = []
-    for index, one in enumerate(members):
+    for index, one in enumerate(_crafted_on(record)):
         given = {"name": str(one["name"]), "options": one}
         yield from _options(given, f"config.surrogate.options.members[{index}]")
         labels.append(victim_label(given) or given["name"])
@@ -135,10 +133,12 @@ def _surrogate(record: Record) -> Iterator[str]:
         yield f"config.surrogate.name: {name!r}, its members are {'+'.join(labels)!r}"
 
 
-def _victims(record: Record) -> list[Mapping[str, Any]]:
-    surrogate = record.config.get("surrogate") or {}
-    members = surrogate.get("options", {}).get("members", [])
-    return [record.config["victim"], *(one for one in members if isinstance(one, dict) and "name" in one)]
+def _crafted_on(record: Record) -> list[Mapping[str, Any]]:
+    """The members of a surrogate, each with its name and options; none where the card lists none."""
+    surrogate = record.config.get("surrogate") or {"options": {}}
+    members = surrogate["options"].get("members")
+    named = isinstance(members, list) and all(isinstance(one, dict) and "name" in one for one in members)
+    return members if named else []
 
 
 def _same_version(record: Record) -> bool:

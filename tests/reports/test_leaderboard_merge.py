@@ -242,3 +242,13 @@ def test_merging_does_not_depend_on_the_order_of_folders(honest):  # noqa: F811
 
     assert outcome(merge(pairs)) == outcome(merge(pairs[::-1]))
     assert json.dumps(honest)
+
+
+def test_a_stranger_with_a_known_name_is_told_apart_on_every_table(honest):  # noqa: F811
+    twin = relabelled(honest, attack={"name": "metric_ifgsm ", "settings": {}})
+    twin["label"] = "metric_ifgsm "
+    entries = merge([found(honest, "a.json"), found(twin, "b.json", Mark.FOREIGN_ATTACK)])
+    (board,) = boards(entries)
+    for table in (by_attack(board, Links()), each(board, Links())):
+        badges = {group.name: [one.text for one in group.cells[0].badges] for group in table.groups}
+        assert badges["metric_ifgsm "] == ["attack not ours"] and badges[honest["label"]] == []

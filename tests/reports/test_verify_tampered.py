@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from vbench.packed import Packed
 from vbench.record import Record
-from vbench.reports.verify import parse, verify
+from vbench.reports.verify import Mark, parse, verify
 
 # What can be changed without contradicting anything else in the record: nobody can check it.
 FREE = (
@@ -396,3 +396,38 @@ def test_no_junk_anywhere_makes_verification_fail(honest, data):  # noqa: F811
         assert isinstance(judged(json.loads(text)).reasons, (list, tuple))
     else:
         assert found and all(isinstance(reason, str) for reason in found)
+
+
+# ------------------------------------------------------------- transfers
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r["config"]["surrogate"].update(name="deen"), "surrogate: 'agw'"),
+        (
+            lambda r: (r["config"]["surrogate"].update(name="deen"), r.update(surrogate="deen")),
+            "its members are",
+        ),
+        (lambda r: r["config"]["surrogate"]["options"].pop("members"), "its members are ''"),
+        (
+            lambda r: r["config"]["surrogate"]["options"]["members"][0].update(depth=3),
+            "members[0].options.depth",
+        ),
+        (lambda r: r["config"]["surrogate"].update(weights=3), "config.surrogate.weights"),
+        (lambda r: r["config"].pop("surrogate"), "surrogate: 'agw', the configuration says ''"),
+    ],
+)
+def test_a_surrogate_is_named_by_its_members(workshop, change, said):  # noqa: F811
+    reasons = judged(changed(workshop.transferred(), change)).reasons
+    assert any(said in reason for reason in reasons), reasons
+
+
+def test_a_surrogate_of_others_is_marked(workshop):  # noqa: F811
+    def rename(record):
+        record["config"]["surrogate"]["options"]["members"][0]["name"] = "mine"
+        record["config"]["surrogate"]["name"] = record["surrogate"] = "mine"
+
+    verdict = judged(changed(workshop.transferred(), rename))
+    assert verdict.reasons == [] and Mark.FOREIGN_SURROGATE in verdict.marks
+    assert Mark.FOREIGN_VICTIM not in verdict.marks
