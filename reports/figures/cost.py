@@ -66,7 +66,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
         for (axes, _), same in zip(page, found, strict=True):
             for kind in used:
                 axes.plot([], [], linestyle="", marker=KINDS[kind][0], color=KINDS[kind][1], label=kind)
-            for name, label in labels.items():
+            for label in labels.values():
                 axes.plot([], [], linestyle="", label=label)
             _panel(axes, same, {name: str(number) for number, name in enumerate(labels, start=1)})
         page.label("gradient evaluations (or queries), whole set", f"{HEADINGS[metric]} drop, points")
@@ -136,7 +136,9 @@ def _panel(axes: Axes, found: Sequence[Point], numbers: dict[str, str]) -> None:
     low, high = min(p.drop - p.spread for p in found), max(p.drop + p.spread for p in found)
     axes.set_ylim(min(0.0, low) - 0.05 * (high - low + 1), high + 0.12 * (high - low + 1))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda cost, _: f"{cost:,.0f}" if cost < 1e6 else f"{cost:.0e}")
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
     beside(axes, [(point.cost, point.drop, numbers[point.attack]) for point in found])
+
+
+def _thousands(cost: float, _: int) -> str:
+    return f"{cost:,.0f}" if cost < 1e6 else f"{cost / 1e6:,.0f} M"

@@ -17,7 +17,7 @@ DEEPEST = 50
 
 @dataclass(frozen=True)
 class Curve:
-    """Percent at ``ranks``: mean over trials and seeds, ``spread`` its standard deviation (None of one value).
+    """Percent at ``ranks``: mean over trials and seeds, and its standard deviation (None of one value).
 
     ``whole``: from the ranks of all queries; else the four depths that an archive keeps.
     """
@@ -28,7 +28,7 @@ class Curve:
     whole: bool
 
     def until(self, last: int) -> Curve:
-        """The curve to rank ``last``: behind its own last rank, where all have their match, it stays level."""
+        """The curve to rank ``last``; behind its own last rank all have their match, and it stays level."""
         more = max(0, last - int(self.ranks[-1])) if self.whole else 0
         mean = np.pad(self.mean, (0, more), mode="edge")
         spread = None if self.spread is None else np.pad(self.spread, (0, more), mode="edge")
@@ -37,7 +37,7 @@ class Curve:
 
 
 def cmc(records: Sequence[Record], which: str) -> Curve:
-    """The CMC of "clean" or "adversarial" queries up to rank 50, over records that differ in their seed alone.
+    """The CMC of "clean" or "adversarial" queries up to rank 50, of records that differ in their seed alone.
 
     Rank-k is the share of the queries with a match whose first match stands at rank k or better, as the
     record's protocol counts ranks. Raises BadInput for a record whose stored ranks are broken.

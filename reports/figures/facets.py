@@ -68,7 +68,7 @@ def common(panels: Sequence[Facet]) -> tuple[dict[str, str], list[dict[str, str]
     """What all panels share, and of each what it does not; raises BadInput for more than :data:`MOST`."""
     if len(panels) > MOST:
         raise BadInput(
-            f"that is {len(panels)} panels, and {MOST} can be read; choose fewer records with --where or --run"
+            f"that is {len(panels)} panels, and {MOST} can be read; choose records with --where or --run"
         )
     names = list(dict.fromkeys(name for panel in panels for name in panel.facts))
     shared = [name for name in names if len({panel.facts.get(name) for panel in panels}) == 1]

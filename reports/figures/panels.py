@@ -19,8 +19,9 @@ _HEIGHT = 1.75
 class Panels:
     """One axes a facet. Iterate over them to draw, then :meth:`finish`.
 
-    What all facets share stands in the title, what they do not over their axes; "{of}" and "{on}" in ``subject``
-    become "of" and "on" the victim that all share. ``labels`` are those of the legend, to leave room for it. A single panel is a column wide unless ``width`` says otherwise.
+    What all facets share stands in the title, what they do not over their axes; "{of}" and "{on}" in
+    ``subject`` become "of" and "on" the victim that all share. ``labels`` are those of the legend, to leave
+    room for it. A single panel is a column wide unless ``width`` says otherwise.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def strongest(records: Sequence[Record], metric: str, most: int = len(PALETTE)) -> tuple[list[Record], str]:
-    """The records of the attacks that leave least of ``metric``, and a line saying so where some are left out."""
+    """The records of the attacks that leave least of ``metric``, and a note where some are left out."""
     found: dict[str, list[float]] = {}
     for record in records:
         found.setdefault(attack_of(record), []).append(record.mean("adversarial", metric))

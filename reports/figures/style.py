@@ -76,7 +76,7 @@ def width_of(name: str) -> float:
 
 
 def new_figure(width: float, height: float, subject: str, facts: Sequence[str]) -> Figure:
-    """A figure under a title: its ``subject``, then one line a fact; ``height`` is what lies below, inches."""
+    """A figure under its title: ``subject``, then a line a fact; ``height`` is what lies below, inches."""
     texts = [fill(subject, int(width * _PER_INCH * 0.82))]
     texts += [fill(fact, int(width * _PER_INCH)) for fact in facts if fact]
     sizes = [TITLE_SIZE, *[TEXT_SIZE] * (len(texts) - 1)]

@@ -23,7 +23,7 @@ _CLEAN = "(clean)"
 
 @dataclass(frozen=True)
 class Matrix:
-    """Percent, surrogates x victims, NaN where nothing was run; ``clean``: what each victim is worth before."""
+    """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's figure before."""
 
     surrogates: list[str]
     victims: list[str]
