@@ -9,12 +9,14 @@ from pathlib import Path
 
 from vbench import victim_spec
 from vbench.attack_spec import build_attack, expand, preset_threat
-from vbench.attacks.base import Attack
+from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.data.base import Dataset
 from vbench.errors import BadInput
 from vbench.estimate import announcement
 from vbench.folders import cache_folder
+from vbench.kept import KEEPABLE, missing
+from vbench.kept.keeper import Keeper
 from vbench.prepare import Choice
 from vbench.progress import say
 from vbench.record import Record, config_id
@@ -28,7 +30,8 @@ from vbench.workbench import Workbench
 class Series:
     """Runs under one dataset choice and threat model, with records in ``runs``.
 
-    ``force`` runs a configuration again even if its record is there. ``stated`` are the parts of the threat
+    ``force`` runs a configuration again even if its record is there. ``keep`` names what runs store beside
+    their records, "embeddings" and "images"; a run that did not is done again. ``stated`` are the parts of the threat
     model that somebody asked for; a preset that comes with a side or a budget decides the others.
     """
 
@@ -40,6 +43,7 @@ class Series:
         force: bool = False,
         quiet: bool = False,
         stated: Collection[str] = ("eps", "side"),
+        keep: Collection[str] = (),
     ) -> None:
         self._choice = choice
         self._threat = threat
@@ -47,6 +51,7 @@ class Series:
         self._force = force
         self._quiet = quiet
         self._stated = stated
+        self._keep = frozenset(keep)
         self._learnt: dict[str, Perturbation] = {}
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
@@ -130,29 +135,55 @@ class Series:
         lines = [
             announcement(run.attack, run.images, (run.source or run.bench).victim.name)
             for run in runs
-            if self._force or self._store.find(config_id(run.config())) is None
+            if not self._done(run)
         ]
         for line in dict.fromkeys(filter(None, lines)):
             say(f"note: {line}", self._quiet)
 
-    def _one(self, run: Run) -> Record:
+    def _done(self, run: Run) -> bool:
         known = self._store.find(config_id(run.config()))
-        if known is not None and not self._force:
+        return known is not None and not self._force and not missing(self._store.root, known, self._keep)
+
+    def _one(self, run: Run) -> Record:
+        root, known = self._store.root, self._store.find(config_id(run.config()))
+        if known is not None and self._done(run):
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
-        record, applied = run.execute(self._choice.ignore_gates, self._quiet, self._learnt)
+        wanted = self._keep
+        if known is not None and not self._force:
+            lacking = " and no ".join(missing(root, known, wanted))
+            say(f"found {self._store.path(known)}, which keeps no {lacking}: running again", self._quiet)
+            # The record is replaced, and what was kept with the old one would be of another run.
+            wanted |= set(KEEPABLE) - set(missing(root, known, KEEPABLE))
+            self._recall(run, known)
+        keeper = Keeper(wanted)
+        record, applied = run.execute(self._choice.ignore_gates, self._quiet, self._learnt, keeper)
         made = [self._learnt[fit] for fit in run.fits()]
         if run.perturbation is not None and applied is not None and applied is not run.perturbation:
             # A replay that had to be brought to another size is a file of its own.
             made = [applied]
         for learnt in made:
-            file = f"{learnt.provenance['attack']}-{record.id}.safetensors"
-            learnt.save(self._store.root / "perturbations" / file)
+            learnt.save(self._learnt_file(learnt.provenance["attack"], record))
+        keeper.write(root, record)
         path = self._store.write(record)
         for warning in record.warnings:
             say(f"note: {warning}", self._quiet)
         say(f"{path}: {_honesty(record)}", self._quiet)
         return record
+
+    def _recall(self, run: Run, known: Record) -> None:
+        """Take what a recorded run learnt from its file, if it is there, instead of learning it again."""
+        if run.perturbation is not None or not isinstance(run.attack, UniversalAttack):
+            return
+        try:
+            learnt = Perturbation.load(self._learnt_file(run.attack.name, known))
+        except BadInput:
+            return
+        if learnt.fit_log == known.fit_log:
+            self._learnt[run.fit_id()] = learnt
+
+    def _learnt_file(self, attack: str, record: Record) -> Path:
+        return self._store.root / "perturbations" / f"{attack}-{record.id}.safetensors"
 
 
 def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vbench.budget import show_budget
 from vbench.errors import BadInput
 from vbench.record import Record
 from vbench.reports.figures.curves import Value, value
@@ -55,7 +56,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
         clean = value(panel.records, "clean", metric).mean
         parts.append(f"{'; '.join(panel.facts.values())}: clean {clean:.1f}")
         for line in lines(panel.records, metric):
-            ends = [f"{line.values[at].mean:.1f} at eps {_text(line.eps[at])}" for at in (0, -1)]
+            ends = [f"{line.values[at].mean:.1f} at eps {show_budget(line.eps[at])}" for at in (0, -1)]
             parts.append(f"{line.attack} {' to '.join(ends)}")
     return f"{HEADINGS[metric]} against the budget, percent. " + "; ".join(parts) + "."
 
@@ -129,9 +130,3 @@ def _panel(axes: Axes, panel: Facet, metric: str, names: Sequence[str]) -> None:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(0, ticks[-1])
     axes.set_ylim(0, 102)
-
-
-def _text(eps: Fraction) -> str:
-    return (
-        f"{eps.numerator * 255 // eps.denominator}/255" if 255 % eps.denominator == 0 else f"{float(eps):g}"
-    )
