@@ -66,16 +66,13 @@ def read_images(runs: Path, record: Record) -> KeptImages:
 def keep_hint(record: Record, what: str) -> str:
     """The command that makes a run keep something, as far as its record tells it; "..." is the rest."""
     config, threat = record.config, record.config["threat"]
-    data = (
-        f"--layout {config['dataset']['name']}"
-        if record.synthetic
-        else f"--dataset {config['dataset']['name']} ..."
-    )
+    name = config["dataset"]["name"]
     words = [
         f"--victim {shlex.quote(record.victim_label or config['victim']['name'])}",
-        *(f"--surrogate {shlex.quote(name)}" for name in [record.surrogate] if name),
+        *(f"--surrogate {shlex.quote(member)}" for member in record.surrogate.split("+") if member),
         f"--attack {shlex.quote(record.label or config['attack']['name'])}",
-        f"{data} --protocol {shlex.quote(record.protocol)}",
+        f"--layout {name}" if record.synthetic else f"--dataset {name} ...",
+        f"--protocol {shlex.quote(record.protocol)}",
         f"--eps {threat['eps']} --side {threat['side']} --seed {config['seed']}",
     ]
     return f"vbench run {' '.join(words)} --keep {what}"

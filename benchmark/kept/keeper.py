@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from vbench.data.base import Sample
 from vbench.kept.container import SIDES
 from vbench.kept.embeddings import FORMAT as EMBEDDINGS
 from vbench.kept.embeddings import EmbeddingsMeta, KeptEmbeddings
 from vbench.kept.folder import kept_file
-from vbench.kept.images import DEPTH, RANDOM, WORST, ImagesMeta, KeptImages
 from vbench.kept.images import FORMAT as IMAGES
-from vbench.metrics import RankMetrics, ranking_distance
-from vbench.metrics.removal import removed
+from vbench.kept.images import ImagesMeta, KeptImages
+from vbench.kept.rankings import cams, choose, heads, ids
+from vbench.metrics import RankMetrics
 from vbench.record import Record
 from vbench.types import Side
 from vbench.workbench import Workbench
@@ -66,8 +64,8 @@ def _embeddings(bench: Workbench, outcome: Outcome, about: Mapping[str, object])
         ),
         {side: _numpy(bench.clean[side].embeddings) for side in SIDES},
         {side: _numpy(outcome.embeddings[side]) for side in SIDES},
-        {side: _ids(bench, side) for side in SIDES},
-        {side: _cams(bench, side) for side in SIDES},
+        {side: ids(bench, side) for side in SIDES},
+        {side: cams(bench, side) for side in SIDES},
         trials,
     )
 
@@ -79,18 +77,11 @@ def _images(
     rows, chosen = choose(before, after, record.config["seed"])
     query, gallery = np.asarray(trial.query)[rows], np.asarray(trial.gallery)
     clean = {side: found.embeddings for side, found in bench.clean.items()}
-    orders = [ranked(bench, embeddings, query, gallery) for embeddings in (clean, outcome.embeddings)]
-    depth = min(DEPTH, *(len(order) for lists in orders for order in lists))
-    tops = [gallery[np.stack([order[:depth] for order in lists])] for lists in orders]
-    ids = {side: _ids(bench, side) for side in SIDES}
-    match = [
-        gallery[order[np.argmax(ids[Side.GALLERY][gallery[order]] == ids[Side.QUERY][image])]]
-        for image, order in zip(query, orders[0], strict=True)
-    ]
-    used = {Side.QUERY: query, Side.GALLERY: np.unique(np.concatenate([*map(np.ravel, tops), match]))}
-    before_row, after_row, match_row = (
-        np.searchsorted(used[Side.GALLERY], found) for found in (*tops, match)
-    )
+    found = heads(bench, (clean, outcome.embeddings), query, gallery)
+    lists = (*found.tops, found.match)
+    used = {Side.QUERY: query, Side.GALLERY: np.unique(np.concatenate([*map(np.ravel, lists)]))}
+    # The union is sorted, so that a position's row in it can be searched for.
+    places = [np.searchsorted(used[Side.GALLERY], positions) for positions in lists]
     pixels = {side: np.asarray(bench.pixels[side][used[side]]) for side in SIDES}
     pair = (before, after)
     return KeptImages(
@@ -102,63 +93,14 @@ def _images(
             **about,
         ),
         pixels,
-        {
-            side: outcome.images[side][used[side]] if side in outcome.images else pixels[side]
-            for side in SIDES
-        },
-        {side: ids[side][used[side]] for side in SIDES},
-        {side: _cams(bench, side)[used[side]] for side in SIDES},
+        pixels | {side: images[used[side]] for side, images in outcome.images.items()},
+        {side: ids(bench, side)[used[side]] for side in SIDES},
+        {side: cams(bench, side)[used[side]] for side in SIDES},
         used,
-        before_row,
-        after_row,
-        match_row,
-        np.stack([_numpy(found.first_match_rank[rows]) for found in pair], axis=1),
-        np.stack([_numpy(found.average_precision[rows]) for found in pair], axis=1),
+        *places,
+        np.stack([_numpy(one.first_match_rank[rows]) for one in pair], axis=1),
+        np.stack([_numpy(one.average_precision[rows]) for one in pair], axis=1),
     )
-
-
-def choose(before: RankMetrics, after: RankMetrics, seed: int) -> tuple[np.ndarray, list[str]]:
-    """Rows of a trial's queries to keep, and of each whether it is among the "worst" or "random".
-
-    First those that lose most average precision, equal ones in the order of the list; then some drawn from
-    the others with a match, by ``seed``.
-    """
-    loss = (before.average_precision - after.average_precision).numpy()
-    valid = np.flatnonzero(before.valid.numpy() & after.valid.numpy())
-    order = valid[np.argsort(-loss[valid], kind="stable")]
-    worst, others = order[:WORST], np.sort(order[WORST:])
-    drawn = np.random.default_rng(seed).permutation(others)[:RANDOM]
-    return np.concatenate([worst, drawn]), ["worst"] * len(worst) + ["random"] * len(drawn)
-
-
-def ranked(
-    bench: Workbench, embeddings: Mapping[Side, Tensor], query: np.ndarray, gallery: np.ndarray
-) -> list[np.ndarray]:
-    """For each query image the columns of ``gallery``, best first, without those that the protocol removes.
-
-    Ties stand in the order of the gallery.
-    """
-    parts = dict(zip(SIDES, (query, gallery), strict=True))
-    found = {side: embeddings[side][torch.as_tensor(part)] for side, part in parts.items()}
-    distance = ranking_distance(found[Side.QUERY], found[Side.GALLERY], bench.victim.similarity).cpu()
-    labels = [torch.from_numpy(of(bench, side)[part]) for of in (_ids, _cams) for side, part in parts.items()]
-    junk = removed(bench.dataset.metric, *labels)
-    if junk is None:
-        junk = torch.zeros_like(distance, dtype=torch.bool)
-    order = distance.masked_fill(junk, torch.inf).sort(dim=1, stable=True).indices.numpy()
-    return [row[:kept] for row, kept in zip(order, (~junk).sum(1).tolist(), strict=True)]
-
-
-def _ids(bench: Workbench, side: Side) -> np.ndarray:
-    return np.array([sample.pid for sample in _samples(bench, side)])
-
-
-def _cams(bench: Workbench, side: Side) -> np.ndarray:
-    return np.array([sample.cam for sample in _samples(bench, side)])
-
-
-def _samples(bench: Workbench, side: Side) -> Sequence[Sample]:
-    return bench.dataset.query if side is Side.QUERY else bench.dataset.gallery
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
