@@ -42,6 +42,13 @@ def kept_file(runs: Path, record_id: str, what: str) -> Path:
     return runs / "kept" / record_id / f"{what}.safetensors"
 
 
+def learnt_file(runs: Path, record: Record) -> Path | None:
+    """The perturbation that a universal attack's run learnt; None if there is none."""
+    name = f"{record.config['attack']['name']}-{record.id}"
+    path = runs / "perturbations" / f"{name}.safetensors"
+    return path if _PLAIN.fullmatch(name) and path.is_file() else None
+
+
 def missing(runs: Path, record: Record, wanted: Iterable[str]) -> list[str]:
     """What of ``wanted`` is not kept by the run that made this record."""
     lacking = []

@@ -29,7 +29,7 @@ class Heads:
 def heads(
     bench: Workbench, rankings: Sequence[Mapping[Side, Tensor]], query: np.ndarray, gallery: np.ndarray
 ) -> Heads:
-    """The best of a trial's ``gallery`` for some queries, by the embeddings of each ranking; clean ones first."""
+    """The best of a trial's ``gallery`` for some queries, by the embeddings of each ranking, clean first."""
     orders = [ranked(bench, embeddings, query, gallery) for embeddings in rankings]
     depth = min(DEPTH, *(len(order) for lists in orders for order in lists))
     tops = tuple(gallery[np.stack([order[:depth] for order in lists])] for lists in orders)
