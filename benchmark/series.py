@@ -9,17 +9,16 @@ from pathlib import Path
 
 from vbench import victim_spec
 from vbench.attack_spec import build_attack, expand, preset_threat
-from vbench.attacks.base import Attack, UniversalAttack
+from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
 from vbench.data.base import Dataset
 from vbench.errors import BadInput
 from vbench.estimate import announcement
 from vbench.folders import cache_folder
-from vbench.kept import KEEPABLE, missing
-from vbench.kept.keeper import Keeper
 from vbench.prepare import Choice
 from vbench.progress import say
-from vbench.record import Record, config_id
+from vbench.record import Record
+from vbench.recorder import Recorder
 from vbench.runner import Run
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
@@ -30,9 +29,8 @@ from vbench.workbench import Workbench
 class Series:
     """Runs under one dataset choice and threat model, with records in ``runs``.
 
-    ``force`` runs a configuration again even if its record is there. ``keep`` names what runs store beside
-    their records, "embeddings" and "images"; a run that did not is done again. ``stated`` are the parts of
-    the threat model that somebody asked for; a preset that comes with a side or a budget decides the others.
+    ``force`` runs a configuration again even if its record is there. ``stated`` are the parts of the threat
+    model that somebody asked for; a preset that comes with a side or a budget decides the others.
     """
 
     def __init__(
@@ -43,16 +41,13 @@ class Series:
         force: bool = False,
         quiet: bool = False,
         stated: Collection[str] = ("eps", "side"),
-        keep: Collection[str] = (),
     ) -> None:
         self._choice = choice
         self._threat = threat
-        self._store = RunStore(runs)
-        self._force = force
         self._quiet = quiet
         self._stated = stated
-        self._keep = frozenset(keep)
-        self._learnt: dict[str, Perturbation] = {}
+        #: Keeps the records, and what was learnt on the way.
+        self.recorder = Recorder(RunStore(runs), force, choice.ignore_gates, quiet)
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
 
@@ -99,7 +94,7 @@ class Series:
                 for run in runs:
                     run.check()
                 self._announce(runs)
-                records += [self._one(run) for run in runs]
+                records += [self.recorder.record(run) for run in runs]
             self._opened.clear()
             self._sources.clear()
         return records
@@ -135,55 +130,10 @@ class Series:
         lines = [
             announcement(run.attack, run.images, (run.source or run.bench).victim.name)
             for run in runs
-            if not self._done(run)
+            if self.recorder.known(run) is None
         ]
         for line in dict.fromkeys(filter(None, lines)):
             say(f"note: {line}", self._quiet)
-
-    def _done(self, run: Run) -> bool:
-        known = self._store.find(config_id(run.config()))
-        return known is not None and not self._force and not missing(self._store.root, known, self._keep)
-
-    def _one(self, run: Run) -> Record:
-        root, known = self._store.root, self._store.find(config_id(run.config()))
-        if known is not None and self._done(run):
-            say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
-            return known
-        wanted = self._keep
-        if known is not None and not self._force:
-            lacking = " and no ".join(missing(root, known, wanted))
-            say(f"found {self._store.path(known)}, which keeps no {lacking}: running again", self._quiet)
-            # The record is replaced, and what was kept with the old one would be of another run.
-            wanted |= set(KEEPABLE) - set(missing(root, known, KEEPABLE))
-            self._recall(run, known)
-        keeper = Keeper(wanted)
-        record, applied = run.execute(self._choice.ignore_gates, self._quiet, self._learnt, keeper)
-        made = [self._learnt[fit] for fit in run.fits()]
-        if run.perturbation is not None and applied is not None and applied is not run.perturbation:
-            # A replay that had to be brought to another size is a file of its own.
-            made = [applied]
-        for learnt in made:
-            learnt.save(self._learnt_file(learnt.provenance["attack"], record))
-        keeper.write(root, record)
-        path = self._store.write(record)
-        for warning in record.warnings:
-            say(f"note: {warning}", self._quiet)
-        say(f"{path}: {_honesty(record)}", self._quiet)
-        return record
-
-    def _recall(self, run: Run, known: Record) -> None:
-        """Take what a recorded run learnt from its file, if it is there, instead of learning it again."""
-        if run.perturbation is not None or not isinstance(run.attack, UniversalAttack):
-            return
-        try:
-            learnt = Perturbation.load(self._learnt_file(run.attack.name, known))
-        except BadInput:
-            return
-        if learnt.fit_log == known.fit_log:
-            self._learnt[run.fit_id()] = learnt
-
-    def _learnt_file(self, attack: str, record: Record) -> Path:
-        return self._store.root / "perturbations" / f"{attack}-{record.id}.safetensors"
 
 
 def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
@@ -193,13 +143,3 @@ def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
     if attacks[0].name != made_by:
         raise BadInput(f"the perturbation was learnt by '{made_by}', not by '{attacks[0].name}'")
     return type(attacks[0])(**replay.provenance["settings"])
-
-
-def _honesty(record: Record) -> str:
-    """What was done to the images and how many queries count, so that a broken attack is seen at once."""
-    size, trial = record.size, record.adversarial[0]
-    return (
-        f"{record.label}, seed {record.config['seed']}: largest change {size['linf_levels']:.0f} levels, "
-        f"{size['changed_share']:.0%} of values changed, PSNR {size['psnr_db']:.1f} dB; "
-        f"{trial.queries} queries a trial, {trial.skipped} without a match"
-    )
