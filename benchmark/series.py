@@ -29,8 +29,9 @@ from vbench.workbench import Workbench
 class Series:
     """Runs under one dataset choice and threat model, with records in ``runs``.
 
-    ``force`` runs a configuration again even if its record is there. ``stated`` are the parts of the threat
-    model that somebody asked for; a preset that comes with a side or a budget decides the others.
+    ``force`` runs a configuration again even if its record is there. ``keep`` names what runs store beside
+    their records, "embeddings" and "images"; a run that did not is done again. ``stated`` are the parts of
+    the threat model that somebody asked for; a preset that comes with a side or a budget decides the others.
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class Series:
         force: bool = False,
         quiet: bool = False,
         stated: Collection[str] = ("eps", "side"),
+        keep: Collection[str] = (),
     ) -> None:
         self._choice = choice
         self._threat = threat
         self._quiet = quiet
         self._stated = stated
         #: Keeps the records, and what was learnt on the way.
-        self.recorder = Recorder(RunStore(runs), force, choice.ignore_gates, quiet)
+        self.recorder = Recorder(RunStore(runs), force, choice.ignore_gates, quiet, keep)
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
 

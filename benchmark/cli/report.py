@@ -47,7 +47,7 @@ def report(
             raise BadInput("--published goes with --format, --metrics and --where alone")
         typer.echo(_published(style, picked, where))
         return
-    records = _read(runs)
+    records = read_records(runs)
     if where is not None:
         records = select(records, where)
     if style == "jsonl":
@@ -64,7 +64,8 @@ def report(
         typer.echo(report_of(records, style, picked, group, versus))
 
 
-def _read(runs: Path) -> list:
+def read_records(runs: Path) -> list:
+    """The records of a folder or an archive; what cannot be read is named on standard error."""
     from vbench.errors import BadInput
     from vbench.progress import say
     from vbench.store import RunStore

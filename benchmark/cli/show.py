@@ -19,6 +19,7 @@ class Kind(str, Enum):
 
     ATTACKS = "attacks"
     VICTIMS = "victims"
+    FIGURES = "figures"
 
 
 def _registry(kind: str) -> Registry:
@@ -26,12 +27,13 @@ def _registry(kind: str) -> Registry:
 
 
 def list_entries(
-    kind: Annotated[Kind | None, typer.Argument(help="Attacks or victims; both if left out.")] = None,
+    kind: Annotated[Kind | None, typer.Argument(help="Attacks, victims or figures; all if left out.")] = None,
 ) -> None:
-    """List the attacks and victims that are known, built-in or installed."""
+    """List the attacks and victims that are known, built-in or installed, and the figures."""
+    tables = {Kind.ATTACKS: _attacks, Kind.VICTIMS: _victims, Kind.FIGURES: _figures}
     for one in [kind] if kind else list(Kind):
         typer.echo(f"{one.value}:")
-        typer.echo(_attacks() if one is Kind.ATTACKS else _victims())
+        typer.echo(tables[one]())
         typer.echo("")
 
 
@@ -54,6 +56,19 @@ def _victims() -> str:
     ]
     headings = ["name", "paper", *columns, "from"]
     return tabulate(lines, headings, maxcolwidths=[None, 52], disable_numparse=True, colalign=_RIGHT)
+
+
+def _figures() -> str:
+    from vbench.reports.figures.catalogue import FIGURES
+
+    needs = {
+        "records": "records",
+        "embeddings": "one run with --keep embeddings",
+        "images": "one run with --keep images",
+        "perturbation": "one run: what it learnt, or --keep images",
+    }
+    lines = [[entry.name, entry.summary, needs[entry.needs]] for entry in FIGURES.values()]
+    return tabulate(lines, ["name", "summary", "needs"])
 
 
 def describe(

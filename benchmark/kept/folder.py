@@ -14,6 +14,7 @@ from vbench.kept.embeddings import EmbeddingsMeta, KeptEmbeddings
 from vbench.kept.images import FORMAT as IMAGES
 from vbench.kept.images import ImagesMeta, KeptImages
 from vbench.record import Record
+from vbench.store import RunStore
 
 _KINDS: dict[str, tuple[type[Meta], str]] = {
     "embeddings": (EmbeddingsMeta, EMBEDDINGS),
@@ -44,9 +45,9 @@ def kept_file(runs: Path, record_id: str, what: str) -> Path:
 
 def learnt_file(runs: Path, record: Record) -> Path | None:
     """The perturbation that a universal attack's run learnt; None if there is none."""
-    name = f"{record.config['attack']['name']}-{record.id}"
-    path = runs / "perturbations" / f"{name}.safetensors"
-    return path if _PLAIN.fullmatch(name) and path.is_file() else None
+    attack = record.config["attack"]["name"]
+    path = RunStore(runs).perturbation_path(record, attack)
+    return path if _PLAIN.fullmatch(f"{attack}-{record.id}") and path.is_file() else None
 
 
 def missing(runs: Path, record: Record, wanted: Iterable[str]) -> list[str]:

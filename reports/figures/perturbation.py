@@ -21,7 +21,7 @@ _BINS = 24
 
 @dataclass(frozen=True)
 class Change:
-    """H x W x 3 float64 in [-1, 1] and where it comes from; with the image it was added to, if one was kept."""
+    """H x W x 3 float64 in [-1, 1], where it comes from; and a kept image without and with it."""
 
     values: np.ndarray
     source: str
@@ -80,8 +80,8 @@ def alt(record: Record, change: Change) -> str:
     low = mean[frequency < 0.125].sum() / max(mean.sum(), 1e-12)
     return (
         f"Perturbation of {attack_of(record)} on {victim_of(record)}, {change.source}: at most "
-        f"{255 * np.abs(change.values).max():.0f} levels; {low:.0%} of its mean amplitude by frequency lies below "
-        f"an eighth of a cycle a pixel."
+        f"{255 * np.abs(change.values).max():.0f} levels; {low:.0%} of its mean amplitude by frequency lies "
+        "below an eighth of a cycle per pixel."
     )
 
 
@@ -123,7 +123,7 @@ def _example(kept: KeptImages, query: int | None) -> tuple[np.ndarray, np.ndarra
 
 
 def _learnt(record: Record, runs: Path) -> np.ndarray | None:
-    """The learnt pixels, H x W x 3; None where there is no file, or a network makes an own change an image."""
+    """The learnt pixels, H x W x 3; None without a file, or where a network makes each image its own."""
     # Brings torch along, which no other figure needs.
     from vbench.attacks.perturbation import GENERATOR, Perturbation
 
@@ -149,7 +149,7 @@ def _spectrum(axes: Axes, spectrum: np.ndarray, tall: float) -> None:
     axes.set_xticks([-0.5, 0, 0.5], ["-.5", "0", ".5"])
     axes.set_yticks([-0.5, 0, 0.5], ["-.5", "0", ".5"])
     axes.grid(False)
-    axes.set_xlabel("cycles a pixel")
+    axes.set_xlabel("cycles/pixel")
 
 
 def _profile(axes: Axes, spectrum: np.ndarray) -> None:
@@ -159,5 +159,5 @@ def _profile(axes: Axes, spectrum: np.ndarray) -> None:
     axes.text(0.5, 1, "white noise", color=MUTED, size=6, ha="right", va="bottom")
     axes.set_xlim(0, 0.5)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("frequency, cycles a pixel")
+    axes.set_xlabel("frequency, cycles/pixel")
     axes.set_ylabel("amplitude / mean")

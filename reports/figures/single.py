@@ -41,6 +41,17 @@ def row_of(kept: KeptImages, query: int | None) -> int:
     return found
 
 
+def representative(kept: KeptImages, most: int) -> list[int]:
+    """Some kept queries: first of those that lose most, then, less than half, of those drawn at random.
+
+    The worst alone would show an attack that is stronger than it is.
+    """
+    reasons = np.array(kept.meta.chosen)
+    worst, others = (np.flatnonzero((reasons == "worst") == so).tolist() for so in (True, False))
+    few = min(len(others), max(most // 2, most - len(worst)))
+    return [*worst[: most - few], *others[:few]]
+
+
 def small(pixels: np.ndarray) -> np.ndarray:
     """uint8 H x W x 3, no more than 192 rows."""
     height, width = pixels.shape[:2]

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from vbench.kept import KeptImages
 from vbench.record import Record
 from vbench.reports.figures.facets import attack_of, victim_of
-from vbench.reports.figures.single import facts, row_of, small
+from vbench.reports.figures.single import facts, representative, row_of, small
 from vbench.reports.figures.style import RIGHT, SMALL_SIZE, WRONG, new_figure, styled, width_of
 from vbench.types import Side
 
@@ -20,25 +20,14 @@ _GAP, _QUERY_GAP, _LABEL, _HEAD = 0.14, 0.35, 1.1, 0.75
 _WHY = {"worst": "loses most", "random": "drawn at random"}
 
 
-def shown(kept: KeptImages, query: int | None, most: int) -> list[int]:
-    """The kept queries to draw: the one asked for, or some that lose most, then some drawn at random."""
-    if query is not None:
-        return [row_of(kept, query)]
-    reasons = np.array(kept.meta.chosen)
-    worst, others = (np.flatnonzero((reasons == "worst") == so).tolist() for so in (True, False))
-    # A figure of the worst alone would show an attack that is better than it is.
-    few = min(len(others), most // 2)
-    return [*worst[: most - few], *others[:few]]
-
-
-def draw(record: Record, kept: KeptImages, width: str | None = None, query: int | None = None) -> Figure:
+def draw(record: Record, kept: KeptImages, query: int | None = None, width: str | None = None) -> Figure:
     """Of each query two rows, before and after: the image shown to the victim, then its gallery, best first.
 
     Solid green frames are the query's identity, dashed red ones are others. What the protocol removes is
     not in a row. Raises BadInput for a query that was not kept.
     """
     inches = width_of(width or "column")
-    rows = shown(kept, query, 3 if inches < 5 else 4)
+    rows = representative(kept, 3) if query is None else [row_of(kept, query)]
     height, wide = kept.clean[Side.QUERY].shape[1:3]
     tall = height / wide
     depth = kept.before.shape[1]
@@ -62,19 +51,16 @@ def draw(record: Record, kept: KeptImages, width: str | None = None, query: int 
 def alt(record: Record, kept: KeptImages, query: int | None = None) -> str:
     """How many of the best gallery images are right before and after, in words."""
     parts = []
-    for row in shown(kept, query, 3):
+    for row in representative(kept, 3) if query is None else [row_of(kept, query)]:
         before, after = (int(kept.right(lists)[row].sum()) for lists in (kept.before, kept.after))
         first = " to ".join(str(rank) for rank in kept.rank[row])
         parts.append(
-            f"query {row} ({_WHY.get(kept.meta.chosen[row], '')}): {before} right before, {after} after, first "
-            f"match from rank {first}"
+            f"query {row} ({_WHY.get(kept.meta.chosen[row], '')}): {before} right before, {after} after, "
+            f"first match from rank {first}"
         )
     depth = kept.before.shape[1]
-    return (
-        f"Rankings of {victim_of(record)} before and after {attack_of(record)}, the best {depth} of the gallery. "
-        + "; ".join(parts)
-        + "."
-    )
+    about = f"Rankings of {victim_of(record)} before and after {attack_of(record)}"
+    return f"{about}, the best {depth} of the gallery. {'; '.join(parts)}."
 
 
 def _block(axes: Axes, kept: KeptImages, row: int, top: float, tall: float) -> None:

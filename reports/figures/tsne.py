@@ -75,7 +75,7 @@ def placed(found: Points, seed: int = 0) -> np.ndarray:
     # Loading scikit-learn takes a while, and only this figure needs it.
     from sklearn.manifold import TSNE
 
-    perplexity = min(_PERPLEXITY, (len(found.vectors) - 1) / 3)
+    perplexity = _perplexity(found)
     method = "exact" if len(found.vectors) <= 500 else "barnes_hut"
     return TSNE(perplexity=perplexity, init="pca", random_state=seed, method=method).fit_transform(
         found.vectors
@@ -88,7 +88,7 @@ def draw(record: Record, kept: KeptEmbeddings, width: str | None = None) -> Figu
     places = placed(found)
     pids = np.unique(found.ids)
     inches = width_of(width or "column")
-    note = f"{len(pids)} identities, {len(places)} points, one t-SNE for both panels"
+    note = f"{len(pids)} identities; one t-SNE of {len(places)} points, perplexity {_perplexity(found):.0f}"
     handles = [
         *((_handle(mark, MUTED), modality.value) for modality, mark in _MARKS.items()),
         *((_handle("s", colour), f"identity {pid}") for pid, colour in zip(pids, PALETTE, strict=False)),
@@ -104,14 +104,18 @@ def draw(record: Record, kept: KeptEmbeddings, width: str | None = None) -> Figu
         return figure
 
 
+def _perplexity(found: Points) -> float:
+    return min(_PERPLEXITY, (len(found.vectors) - 1) / 3)
+
+
 def alt(record: Record, kept: KeptEmbeddings) -> str:
     """How near an image lies to the other modality's images of its identity, before and after, in words."""
     found = points(kept)
     shares = [_mixed(found, here) for here in (found.before, found.after)]
     return (
-        f"t-SNE of embeddings of {victim_of(record)} before and after {attack_of(record)}. The nearest image of "
-        f"the other modality shows the same identity for {shares[0]:.0%} of the images drawn before, "
-        f"{shares[1]:.0%} after."
+        f"t-SNE of embeddings of {victim_of(record)} before and after {attack_of(record)}. Of the images drawn, "
+        f"{shares[0]:.0%} have their own identity as the nearest of the other modality before, {shares[1]:.0%} "
+        "after."
     )
 
 
