@@ -113,9 +113,9 @@ def alt(record: Record, kept: KeptEmbeddings) -> str:
     found = points(kept)
     shares = [_mixed(found, here) for here in (found.before, found.after)]
     return (
-        f"t-SNE of embeddings of {victim_of(record)} before and after {attack_of(record)}. Of the images drawn, "
-        f"{shares[0]:.0%} have their own identity as the nearest of the other modality before, {shares[1]:.0%} "
-        "after."
+        f"t-SNE of embeddings of {victim_of(record)} before and after {attack_of(record)}. Of the images "
+        f"drawn, {shares[0]:.0%} have their own identity as the nearest of the other modality before, "
+        f"{shares[1]:.0%} after."
     )
 
 
