@@ -25,27 +25,30 @@ def draw(records: Sequence[Record], width: str | None = None) -> Figure:
     their queries, from an archive, give four points and a thin line. Of many attacks the strongest are
     drawn, and the title says so. Raises BadInput for more panels than can be read.
     """
-    chosen, note = strongest(records, "r1")
-    names = list(dict.fromkeys(attack_of(record) for record in chosen))
+    panels = facets(records)
+    names, note = strongest(panels, "r1")
+    archived = "" if all(record.per_query for record in records) else _ARCHIVED
+    found = [_curves(panel, names) for panel in panels]
+    last = max(int(curve.ranks[-1]) for curves in found for curve in curves.values())
     with styled():
-        archived = "" if all(record.per_query for record in chosen) else _ARCHIVED
-        labels = ["clean", *map(_label, names)]
-        panels = Panels(facets(chosen), SUBJECT, [note, archived], labels, width)
-        for axes, panel in panels:
-            _panel(axes, panel, names)
-        panels.label("rank k", "matched by rank k, %")
-        return panels.finish()
+        page = Panels(panels, SUBJECT, [note, archived], ["clean", *map(_label, names)], width)
+        for (axes, _), curves in zip(page, found, strict=True):
+            _panel(axes, curves, names, last)
+        page.label("rank k", "matched by rank k, %")
+        return page.finish()
 
 
 def alt(records: Sequence[Record]) -> str:
     """Rank-1 and Rank-10 of every curve in words."""
     parts = []
-    for panel in facets(strongest(records, "r1")[0]):
+    panels = facets(records)
+    names, _ = strongest(panels, "r1")
+    for panel in panels:
         clean = [value(panel.records, "clean", metric).mean for metric in ("r1", "r10")]
         parts.append(
             f"{'; '.join(panel.facts.values())}: clean Rank-1 {clean[0]:.1f}, Rank-10 {clean[1]:.1f}"
         )
-        for name, same in seeds_of(panel.records).items():
+        for name, same in _drawn(panel, names).items():
             after = [value(same, "adversarial", metric).mean for metric in ("r1", "r10")]
             parts.append(f"{name} {after[0]:.1f}, {after[1]:.1f}")
     return f"{SUBJECT.format(of='')}, percent. " + "; ".join(parts) + "."
@@ -56,14 +59,21 @@ def drawable(records: Sequence[Record]) -> list[list[Record]]:
     return [panel.records for panel in facets(records)]
 
 
-def _panel(axes: Axes, panel: Facet, names: Sequence[str]) -> None:
-    groups = seeds_of(panel.records)
-    curves = {name: cmc(same, "adversarial") for name, same in groups.items()}
-    # Seeds share their clean queries: one record says it all.
+def _drawn(panel: Facet, names: Sequence[str]) -> dict[str, list[Record]]:
+    return {name: same for name, same in seeds_of(panel.records).items() if attack_of(same[0]) in names}
+
+
+def _curves(panel: Facet, names: Sequence[str]) -> dict[str, Curve]:
+    # Seeds share their clean queries: one record says it all, if it keeps them.
     clean = cmc([min(panel.records, key=lambda record: not record.per_query)], "clean")
-    last = max(int(curve.ranks[-1]) for curve in (clean, *curves.values()))
-    _plot(axes, clean.until(last), "clean", CLEAN, "-", None)
+    return {"clean": clean} | {name: cmc(same, "adversarial") for name, same in _drawn(panel, names).items()}
+
+
+def _panel(axes: Axes, curves: dict[str, Curve], names: Sequence[str], last: int) -> None:
     for name, curve in curves.items():
+        if name == "clean":
+            _plot(axes, curve.until(last), name, CLEAN, "-", None)
+            continue
         place = names.index(name) % len(PALETTE)
         _plot(axes, curve.until(last), _label(name), PALETTE[place], DASHES[place], MARKERS[place])
     axes.set_xlim(1, max(2, last))

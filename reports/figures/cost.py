@@ -9,7 +9,6 @@ from statistics import mean, stdev
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from vbench.record import Record
 from vbench.reports.figures.facets import facets
@@ -26,6 +25,7 @@ KINDS = {
     "battery": ("P", PALETTE[3]),
 }
 _SUBJECT = "Attacks{on}: damage against cost"
+_NOTE = "cost of attacking the whole set, a fit included"
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,23 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     found = [points(panel.records, metric) for panel in panels]
     kinds = {point.attack: point.kind for same in found for point in same}
     # Where attacks come again in every panel, they are numbered by the first.
-    labels = {name: f"{number} {in_lines(name, 36)}" for number, name in enumerate(kinds, start=1)}
+    labels = {name: f"{number} {in_lines(name, 34)}" for number, name in enumerate(kinds, start=1)}
     used = [kind for kind in KINDS if kind in kinds.values()]
     with styled():
-        page = Panels(panels, _SUBJECT, [], [*used, *labels.values()], width)
+        page = Panels(panels, _SUBJECT, [_NOTE], [*used, *labels.values()], width, handle=1.0)
         for (axes, _), same in zip(page, found, strict=True):
-            for kind in used:
-                axes.plot([], [], linestyle="", marker=KINDS[kind][0], color=KINDS[kind][1], label=kind)
-            for label in labels.values():
-                axes.plot([], [], linestyle="", label=label)
-            _panel(axes, same, {name: str(number) for number, name in enumerate(labels, start=1)})
-        page.label("gradient evaluations (or queries), whole set", f"{HEADINGS[metric]} drop, points")
-        return page.finish()
+            for label, kind in (*((kind, kind) for kind in used), *((labels[n], kinds[n]) for n in labels)):
+                axes.plot([], [], linestyle="", marker=KINDS[kind][0], color=KINDS[kind][1], label=label)
+            _panel(axes, same)
+        page.limits(*_limits(found))
+        page.label("gradient evaluations or queries", f"{HEADINGS[metric]} drop, points")
+        figure = page.finish()
+        # Where labels have room is known once the axes have their place.
+        figure.draw_without_rendering()
+        numbers = {name: str(number) for number, name in enumerate(labels, start=1)}
+        for (axes, _), same in zip(page, found, strict=True):
+            beside(axes, [(point.cost, point.drop, numbers[point.attack]) for point in same])
+        return figure
 
 
 def alt(records: Sequence[Record], metric: str = "r1") -> str:
@@ -116,7 +121,7 @@ def _kind(record: Record) -> str:
     return "universal" if record.universal else "per-image"
 
 
-def _panel(axes: Axes, found: Sequence[Point], numbers: dict[str, str]) -> None:
+def _panel(axes: Axes, found: Sequence[Point]) -> None:
     for point in found:
         marker, colour = KINDS[point.kind]
         axes.errorbar(
@@ -128,17 +133,13 @@ def _panel(axes: Axes, found: Sequence[Point], numbers: dict[str, str]) -> None:
             elinewidth=0.6,
             capsize=1.5,
         )
-    positive = [point.cost for point in found if point.cost > 0]
-    # An attack without any evaluation, such as noise, stands at 0, which a logarithm does not have.
+
+
+def _limits(found: Sequence[Sequence[Point]]) -> tuple[float, tuple[float, float], tuple[float, float]]:
+    """Where the logarithm begins, and the limits of both axes, the same for all panels."""
+    every = [point for same in found for point in same]
+    positive = [point.cost for point in every if point.cost > 0]
     least = 10 ** math.floor(math.log10(min(positive))) if positive else 1
-    axes.set_xscale("symlog", linthresh=least, linscale=0.5)
-    axes.set_xlim(-0.3 * least, max(positive, default=1) * 3)
-    low, high = min(p.drop - p.spread for p in found), max(p.drop + p.spread for p in found)
-    axes.set_ylim(min(0.0, low) - 0.05 * (high - low + 1), high + 0.12 * (high - low + 1))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    beside(axes, [(point.cost, point.drop, numbers[point.attack]) for point in found])
-
-
-def _thousands(cost: float, _: int) -> str:
-    return f"{cost:,.0f}" if cost < 1e6 else f"{cost / 1e6:,.0f} M"
+    low, high = min(p.drop - p.spread for p in every), max(p.drop + p.spread for p in every)
+    room = 0.06 * (high - low + 1)
+    return least, (-0.4 * least, max(positive, default=1) * 3), (min(0.0, low) - room, high + 2 * room)

@@ -37,14 +37,13 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     single budget are left out; raises BadInput if none has two.
     """
     panels = _panels(records)
-    chosen, note = strongest([record for panel in panels for record in panel.records], metric)
-    names = list(dict.fromkeys(attack_of(record) for record in chosen))
+    names, note = strongest(panels, metric)
     subject = f"{HEADINGS[metric]}{{of}} against the budget"
     with styled():
         page = Panels(panels, subject, [note], [in_lines(name, 40) for name in names], width)
         for axes, panel in page:
             _panel(axes, panel, metric, names)
-        linf = chosen[0].config["threat"]["norm"] == "linf"
+        linf = panels[0].records[0].config["threat"]["norm"] == "linf"
         page.label("eps, 8-bit levels" if linf else "eps", f"{HEADINGS[metric]}, %")
         return page.finish()
 
@@ -98,7 +97,13 @@ def _candidates(records: Sequence[Record]) -> list[Facet]:
         threat = panel.records[0].config["threat"]
         # The budget varies along the axis; what else a setting says of the threat does not.
         panel.facts["threat"] = setting(panel.records[0]).threat.replace(f" {threat['eps']},", ",", 1)
-    return [panel for panel in panels if lines(panel.records, "r1")]
+    found = []
+    for panel in panels:
+        several = {line.attack for line in lines(panel.records, "r1")}
+        if several:
+            kept = [record for record in panel.records if attack_of(record) in several]
+            found.append(Facet(panel.facts, kept))
+    return found
 
 
 def _apart(record: Record) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from vbench.errors import BadInput
 from vbench.record import Record
@@ -50,11 +51,14 @@ def facets(
     apart: Callable[[Record], Hashable] = lambda record: (setting(record), victim_key(record)),
     without: Sequence[str] = (),
 ) -> list[Facet]:
-    """Records in panels, those together for which ``apart`` is equal; ``without``: facts that vary in one."""
+    """Records in panels, those together for which ``apart`` is equal, in the order of victims and budgets.
+
+    ``without``: facts that vary within a panel.
+    """
     found: dict[Hashable, list[Record]] = {}
     for record in records:
         found.setdefault(apart(record), []).append(record)
-    panels = [Facet(_facts(same, without), same) for same in found.values()]
+    panels = sorted((Facet(_facts(same, without), same) for same in found.values()), key=_order(records))
     said = [tuple(panel.facts.values()) for panel in panels]
     for panel, facts in zip(panels, said, strict=True):
         if said.count(facts) > 1:
@@ -74,6 +78,19 @@ def common(panels: Sequence[Facet]) -> tuple[dict[str, str], list[dict[str, str]
     shared = [name for name in names if len({panel.facts.get(name) for panel in panels}) == 1]
     own = [{name: text for name, text in panel.facts.items() if name not in shared} for panel in panels]
     return {name: panels[0].facts[name] for name in shared}, own
+
+
+def _order(records: Sequence[Record]) -> Callable[[Facet], tuple[object, ...]]:
+    """Victims and protocols in the order they come, budgets from the smallest on."""
+    victims, protocols = ([of(record) for record in records] for of in (victim_of, lambda one: one.protocol))
+
+    def key(panel: Facet) -> tuple[object, ...]:
+        first = panel.records[0]
+        threat = first.config["threat"]
+        place = victims.index(victim_of(first)), protocols.index(first.protocol)
+        return (*place, threat["norm"], threat["side"], float(Fraction(str(threat["eps"]))))
+
+    return key
 
 
 def _facts(records: Sequence[Record], without: Sequence[str]) -> dict[str, str]:

@@ -18,14 +18,10 @@ _HALF = np.array([4.5, 3.5])
 
 
 def beside(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
-    """Write a short label beside each (x, y, label), limits and scales being final."""
+    """Write a short label beside each (x, y, label), once the axes have their place on the page."""
     if not places:
         return
-    box = axes.get_position()
-    # The layout may still move the axes a little; their size in points is what matters here.
-    inches = axes.figure.get_size_inches() * [box.width, box.height]
-    transform = axes.transScale + axes.transLimits
-    marks = transform.transform([(x, y) for x, y, _ in places]) * inches * 72
+    marks = axes.transData.transform([(x, y) for x, y, _ in places]) * 72 / axes.figure.dpi
     taken: list[np.ndarray] = []
     for (x, y, label), mark in zip(places, marks, strict=True):
         crowds = [_crowd(mark + side, marks, taken) for side in _SIDES]

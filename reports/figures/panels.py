@@ -8,10 +8,11 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from vbench.record import Record
 from vbench.reports.figures.facets import Facet, attack_of, common
-from vbench.reports.figures.style import PALETTE, below, in_lines, legend_height, new_figure, width_of
+from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
 
 _HEIGHT = 1.75
 
@@ -20,8 +21,8 @@ class Panels:
     """One axes a facet. Iterate over them to draw, then :meth:`finish`.
 
     What all facets share stands in the title, what they do not over their axes; "{of}" and "{on}" in
-    ``subject`` become "of" and "on" the victim that all share. ``labels`` are those of the legend, to leave
-    room for it. A single panel is a column wide unless ``width`` says otherwise.
+    ``subject`` become "of" and "on" the victim that all share. ``labels`` are those of the legend; what
+    is drawn must bear them. A single panel is a column wide unless ``width`` says otherwise.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Panels:
         notes: Sequence[str],
         labels: Sequence[str],
         width: str | None,
+        handle: float = 2.6,
     ) -> None:
         shared, own = common(panels)
         inches = width_of(width or ("column" if len(panels) == 1 else "full"))
@@ -40,12 +42,13 @@ class Panels:
         above = 0.12 * max(title.count("\n") + 1 for title in titles) if any(titles) else 0
         named = {word: f" {word} {shared['victim']}" if "victim" in shared else "" for word in ("of", "on")}
         shared.pop("victim", None)
-        height = rows * (_HEIGHT + above) + (legend_height(labels, inches) if labels else 0)
+        self._legend = Legend(labels, inches, handle)
+        height = rows * (_HEIGHT + above) + self._legend.height
         self.figure = new_figure(inches, height, subject.format(**named), [*shared.values(), *notes])
         grid = self.figure.subplots(rows, columns, squeeze=False, sharex=False, sharey=True)
         self._axes = list(grid.flat)
         self._first = [row[0] for row in grid]
-        self._panels, self._titles, self._width, self._columns = panels, titles, inches, columns
+        self._panels, self._titles = panels, titles
 
     def __iter__(self) -> Iterator[tuple[Axes, Facet]]:
         for axes, panel, title in zip(self._axes, self._panels, self._titles, strict=False):
@@ -59,17 +62,29 @@ class Panels:
         for axes in self._first:
             axes.set_ylabel(y)
 
+    def limits(self, least: float, x: tuple[float, float], y: tuple[float, float]) -> None:
+        """The same limits everywhere; the horizontal axis is logarithmic from ``least`` on, and has a 0."""
+        for axes in self._axes[: len(self._panels)]:
+            axes.set_xscale("symlog", linthresh=least, linscale=0.5)
+            axes.set_xlim(*x)
+            axes.set_ylim(*y)
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+
     def finish(self) -> Figure:
-        """Take away unused axes and write the legend: each label once, in the order of drawing."""
+        """Take away unused axes and write the legend."""
         for axes in self._axes[len(self._panels) :]:
             axes.remove()
         entries: dict[str, object] = {}
         for axes in self._axes[: len(self._panels)]:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
-        if entries:
-            below(self.figure, [(handle, label) for label, handle in entries.items()], self._width)
+        self._legend.write(self.figure, [entries[label] for label in self._legend.labels])
         return self.figure
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.0f} M"
 
 
 def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -84,13 +99,21 @@ def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
     return named
 
 
-def strongest(records: Sequence[Record], metric: str, most: int = len(PALETTE)) -> tuple[list[Record], str]:
-    """The records of the attacks that leave least of ``metric``, and a note where some are left out."""
-    found: dict[str, list[float]] = {}
-    for record in records:
-        found.setdefault(attack_of(record), []).append(record.mean("adversarial", metric))
-    if len(found) <= most:
-        return list(records), ""
-    best = sorted(found, key=lambda name: mean(found[name]))[:most]
-    note = f"the {most} strongest of {len(found)} attacks"
-    return [record for record in records if attack_of(record) in best], note
+def strongest(panels: Sequence[Facet], metric: str, most: int = len(PALETTE)) -> tuple[list[str], str]:
+    """Names of the attacks to draw, in the order they come, and a note where not all are.
+
+    Drawn are those that leave least of ``metric``: by their place in each panel, mean over panels, since
+    figures of different settings do not compare.
+    """
+    places: dict[str, list[float]] = {}
+    for panel in panels:
+        left: dict[str, list[float]] = {}
+        for record in panel.records:
+            left.setdefault(attack_of(record), []).append(record.mean("adversarial", metric))
+        order = sorted(left, key=lambda name: mean(left[name]))
+        for name in left:
+            places.setdefault(name, []).append((order.index(name) + 1) / len(order))
+    if len(places) <= most:
+        return list(places), ""
+    best = sorted(places, key=lambda name: mean(places[name]))[:most]
+    return [name for name in places if name in best], f"the {most} strongest of {len(places)} attacks"

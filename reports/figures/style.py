@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from textwrap import fill
 
 import matplotlib
@@ -102,20 +103,40 @@ def in_lines(label: str, width: int) -> str:
     return fill(spaced, width, break_long_words=True, break_on_hyphens=False)
 
 
-def below(figure: Figure, entries: Sequence[tuple[object, str]], width: float) -> None:
-    """A legend under the axes, in as many columns as its longest line leaves room for."""
-    longest = max(max(map(len, label.split("\n"))) for _, label in entries)
-    # A handle and the gaps take about half an inch beside the text.
-    columns = max(1, min(len(entries), int(width / (0.45 + longest * 0.053))))
-    handles, labels = zip(*entries, strict=True)
-    figure.legend(
-        handles, labels, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.0
-    )
+@dataclass(frozen=True)
+class Legend:
+    """Room for a legend under the axes of a figure ``width`` inches wide: as many columns as labels leave.
 
+    ``handle``: length of a sample beside its label, in letters.
+    """
 
-def legend_height(labels: Sequence[str], width: float) -> float:
-    """Inches that :func:`below` needs for these labels."""
-    longest = max(max(map(len, label.split("\n"))) for label in labels)
-    columns = max(1, min(len(labels), int(width / (0.45 + longest * 0.053))))
-    rows = [labels[start : start + columns] for start in range(0, len(labels), columns)]
-    return 0.08 + sum(0.125 * max(label.count("\n") + 1 for label in row) for row in rows)
+    labels: Sequence[str]
+    width: float
+    handle: float = 2.6
+
+    @property
+    def columns(self) -> int:
+        """How many columns fit."""
+        longest = max(max(map(len, label.split("\n"))) for label in self.labels)
+        inches = 0.17 + SMALL_SIZE / 72 * self.handle + longest * 0.049
+        return max(1, min(len(self.labels), int(self.width / inches)))
+
+    @property
+    def height(self) -> float:
+        """Inches that the legend needs."""
+        rows = -(-len(self.labels) // self.columns)
+        # Columns are filled one after the other, and the highest decides.
+        columns = [self.labels[start : start + rows] for start in range(0, len(self.labels), rows)]
+        lines = max(sum(label.count("\n") + 1 for label in column) for column in columns)
+        return 0.1 + 0.122 * lines + 0.01 * rows
+
+    def write(self, figure: Figure, handles: Sequence[object]) -> None:
+        """Write it, a handle a label."""
+        figure.legend(
+            handles,
+            self.labels,
+            loc="outside lower left",
+            ncols=self.columns,
+            handlelength=self.handle,
+            columnspacing=1.0,
+        )

@@ -14,7 +14,7 @@ from vbench.kept import KeptEmbeddings
 from vbench.record import Record
 from vbench.reports.figures.facets import attack_of, victim_of
 from vbench.reports.figures.single import facts
-from vbench.reports.figures.style import MUTED, PALETTE, below, legend_height, new_figure, styled, width_of
+from vbench.reports.figures.style import MUTED, PALETTE, Legend, new_figure, styled, width_of
 from vbench.types import Modality, Side
 
 #: Identities drawn, and at most so many images of each on a side.
@@ -89,18 +89,19 @@ def draw(record: Record, kept: KeptEmbeddings, width: str | None = None) -> Figu
     pids = np.unique(found.ids)
     inches = width_of(width or "column")
     note = f"{len(pids)} identities; one t-SNE of {len(places)} points, perplexity {_perplexity(found):.0f}"
-    handles = [
-        *((_handle(mark, MUTED), modality.value) for modality, mark in _MARKS.items()),
-        *((_handle("s", colour), f"identity {pid}") for pid, colour in zip(pids, PALETTE, strict=False)),
+    colours = dict(zip(pids.tolist(), PALETTE, strict=False))
+    legend = Legend([*(m.value for m in _MARKS), *(f"identity {pid}" for pid in colours)], inches, handle=1.0)
+    handles = [_handle(mark, MUTED) for mark in _MARKS.values()] + [
+        _handle("s", colour) for colour in colours.values()
     ]
     with styled():
-        height = inches / 2 + 0.1 + legend_height([label for _, label in handles], inches)
+        height = inches / 2 + 0.1 + legend.height
         subject = f"Embeddings of {victim_of(record)} before and after {attack_of(record)}"
         figure = new_figure(inches, height, subject, facts(record, note))
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for axes, title, here in zip(panels, ("before", "after"), (found.before, found.after), strict=True):
             _panel(axes, title, places, found, here, pids)
-        below(figure, handles, inches)
+        legend.write(figure, handles)
         return figure
 
 
