@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -66,9 +67,15 @@ def inline(figure: Figure, prefix: str, title: str, alt: str) -> str:
             # A style sheet inside an inlined SVG is one of the whole page.
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
                 parent.remove(child)
+    met: Counter[str] = Counter()
     for element in root.iter():
         for name, value in element.attrib.items():
             element.set(name, _renamed(name, value, prefix))
+        own = element.get("id")
+        if own is not None:
+            # A picture that is shown twice has the same id twice, which nothing refers to.
+            met[own] += 1
+            element.set("id", own if met[own] == 1 else f"{own}-{met[own]}")
     root.set("style", "stroke-linejoin:round;stroke-linecap:butt;max-width:100%;height:auto")
     root.set("role", "img")
     root.set("aria-labelledby", f"{prefix}-title {prefix}-desc")

@@ -102,18 +102,22 @@ def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
 def strongest(panels: Sequence[Facet], metric: str, most: int = len(PALETTE)) -> tuple[list[str], str]:
     """Names of the attacks to draw, in the order they come, and a note where not all are.
 
-    Drawn are those that leave least of ``metric``: by their place in each panel, mean over panels, since
-    figures of different settings do not compare.
+    Drawn are those that leave least of ``metric``, then of mAP: by their place in each panel, mean over
+    panels, since figures of different settings do not compare.
     """
     places: dict[str, list[float]] = {}
     for panel in panels:
-        left: dict[str, list[float]] = {}
+        left: dict[str, list[Record]] = {}
         for record in panel.records:
-            left.setdefault(attack_of(record), []).append(record.mean("adversarial", metric))
-        order = sorted(left, key=lambda name: mean(left[name]))
+            left.setdefault(attack_of(record), []).append(record)
+        order = sorted(left, key=lambda name: _left(left[name], metric))
         for name in left:
             places.setdefault(name, []).append((order.index(name) + 1) / len(order))
     if len(places) <= most:
         return list(places), ""
     best = sorted(places, key=lambda name: mean(places[name]))[:most]
     return [name for name in places if name in best], f"the {most} strongest of {len(places)} attacks"
+
+
+def _left(records: Sequence[Record], metric: str) -> tuple[float, ...]:
+    return tuple(mean(record.mean("adversarial", which) for record in records) for which in (metric, "map"))
