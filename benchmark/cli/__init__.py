@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from vbench.cli import audit, data, report, run, show, sweep, train, victims
+from vbench.cli import audit, data, figure, report, run, show, sweep, train, victims
 from vbench.errors import VbenchError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(sweep.app, name="sweep")
 app.command("run")(run.run)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
+app.command("figure")(figure.figure)
 app.command("train")(train.train)
 app.command("list")(show.list_entries)
 app.command("describe")(show.describe)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from vbench.record import Record
     from vbench.store import Contents
 
 
@@ -56,7 +57,7 @@ def report(
             raise BadInput("--published goes with --format, --metrics, --where and --out alone")
         _write(_published(style, picked, where), style, out)
         return
-    contents = _read(runs)
+    contents = read_contents(runs)
     records = contents.records if where is None else select(contents.records, where)
     if style == "jsonl":
         from vbench.store import to_archive
@@ -93,7 +94,13 @@ def _write(text: str, style: str, out: Path | None) -> None:
     say(f"{target}: {len(ended.encode()) / 1000:,.0f} kB")
 
 
-def _read(runs: Path) -> Contents:
+def read_records(runs: Path) -> list[Record]:
+    """The records of a folder or an archive; what cannot be read is named on standard error."""
+    return read_contents(runs).records
+
+
+def read_contents(runs: Path) -> Contents:
+    """What :func:`read_records` reads, with the files that it cannot."""
     from vbench.errors import BadInput
     from vbench.progress import say
     from vbench.store import RunStore
