@@ -40,6 +40,13 @@ def report(
     compare: Annotated[
         str | None, typer.Option(help="A row an attack, a column a victim: r1, r10, map, minp ...")
     ] = None,
+    figures: Annotated[bool, typer.Option(help="Figures on the html page.")] = True,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images", help="Kept images of queries on the html page; mind the licence of the data set."
+        ),
+    ] = False,
     published: Annotated[bool, typer.Option("--published", help="Published figures alone.")] = False,
 ) -> None:
     """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
@@ -50,6 +57,8 @@ def report(
     for one, other in ((compare, metrics), (compare, group), (compare, versus)):
         if one and other:
             raise BadInput("--compare is a table of its own: leave --metrics, --group and --versus away")
+    if images and style != "html":
+        raise BadInput("--images is for --format html alone")
     if style == "html" and (published or compare):
         raise BadInput("--format html is the page of measured runs: leave --published and --compare away")
     if published:
@@ -72,7 +81,7 @@ def report(
 
         # Where a file lies on this machine is nobody's business who is sent the page.
         broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
-        text = page_of(records, picked, group, versus, broken)
+        text = page_of(records, picked, group, versus, broken, figures, runs, images)
     else:
         from vbench.reports.full import report_of
 

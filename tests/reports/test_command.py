@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from fabricated import IR2VIS, run
+from page_records import IR2VIS, run
 
 from vbench.reports.command import command
 

@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 import pytest
-from fabricated import run, study, with_queries
 from markup import text, tree
+from page_records import run, study, with_queries
 
 from vbench.errors import BadInput
 from vbench.packed import Packed
@@ -232,7 +232,7 @@ def test_records_without_queries_and_with_broken_ones_are_counted():
     broken.per_query["clean_ap"] = Packed(dtype="<f4", shape=(4, 60), data="!!!")
     bent.per_query["clean_ap"] = Packed.pack(np.zeros((3, 60), "<f4"))
     found = explorer([run(), broken, bent, with_queries(run(seed=3))])
-    assert (len(found.runs), found.without, found.broken) == (1, 1, 2)
+    assert (len(found.runs), found.without, found.broken) == (1, 1, {broken.id, bent.id})
     said = text(tree(page_of([run(), broken, bent, with_queries(run(seed=3))])))
     assert "1 of 4 runs keep no values" in said and "2 of 4 runs hold values" in said
     assert "Worst queries" not in page_of([run()])

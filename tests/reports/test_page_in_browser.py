@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from fabricated import run, study
+from page_records import run, study
 from test_page import hostile
 
 from vbench.reports.page.queries import explorer
