@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vbench.budget import parse_budget
 from vbench.errors import BadInput
 from vbench.kept import missing
 from vbench.record import Record
@@ -41,7 +42,7 @@ def drawings(records: Sequence[Record], runs: Path | None, images: bool) -> Draw
     # Loads matplotlib, which a page without figures does not need.
     from vbench.reports.figures.catalogue import FIGURES, drawable
 
-    folder = runs or Path()
+    folder, records = runs or Path(), [record for record in records if _has_budget(record)]
     try:
         found = drawable(records, folder)
         if images and runs is not None:
@@ -51,3 +52,11 @@ def drawings(records: Sequence[Record], runs: Path | None, images: bool) -> Draw
         return Drawings(problem=str(error))
     wanted = [Shown(one.title, one.alt, one.svg) for one in found if one.name not in _ELSEWHERE]
     return Drawings(wanted[:MOST], max(0, len(wanted) - MOST))
+
+
+def _has_budget(record: Record) -> bool:
+    """Whether the budget is a number; a record from elsewhere may say anything."""
+    try:
+        return bool(parse_budget(record.config["threat"]["eps"], str(record.config["threat"]["norm"])))
+    except BadInput:
+        return False
