@@ -18,7 +18,7 @@ def report(
     ] = "markdown",
     out: Annotated[
         Path | None,
-        typer.Option(help="Write to this file; - is the terminal.", show_default="-, of html report.html"),
+        typer.Option(help="Write to this file; - is the terminal.", show_default="-; html: report.html"),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records, or an archive.")] = Path("runs"),
     where: Annotated[
