@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
 from vbench.attacks.perturbation import Perturbation
-from vbench.embed import BATCH, refuse_non_finite, to_images
+from vbench.embed import BATCH, refuse_non_finite, to_images, to_pixels
 from vbench.errors import VbenchError
 from vbench.meter import Meter
 from vbench.portions import Portions
@@ -26,7 +27,8 @@ from vbench.workbench import Workbench
 class Assaulted:
     """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost.
 
-    ``queries``: forward passes of an attack that sees nothing but embeddings, 0 for any other.
+    ``queries``: forward passes of an attack that sees nothing but embeddings, 0 for any other. ``images``:
+    uint8 N x H x W x 3, as the victim was shown them, where they were asked for.
     """
 
     embeddings: Tensor
@@ -34,6 +36,7 @@ class Assaulted:
     queries: int
     seconds: float
     peak_memory: int
+    images: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,21 @@ def assault(
     source: Workbench | None = None,
     quiet: bool = False,
     batch: int = BATCH,
+    keep: bool = False,
 ) -> Assaulted:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
     one that is shown them, ``batch`` at a time, which must change nothing, and fewer where memory is short.
-    ``size`` collects how large the changes are. Raises :class:`VbenchError` when the attack breaks the budget
-    or yields non-finite pixels, or the victim non-finite embeddings.
+    ``size`` collects how large the changes are; ``keep`` holds all changed images in memory. Raises
+    :class:`VbenchError` when the attack breaks the budget or yields non-finite pixels, or the victim
+    non-finite embeddings.
     """
     source = source or bench
     attack, threat = plan.attack, plan.threat
     victim, modality, pixels = bench.victim, bench.modality(side), bench.pixels[side]
     embeddings: list[Tensor] = []
+    images: list[np.ndarray] = []
     meters: list[Meter] = []
     prototypes = {}
     if not attack.universal and "training" in attack.knowledge:
@@ -89,6 +95,8 @@ def assault(
         # Only now that nothing can fail any more and be done again.
         size.add(clean, shown)
         meters.append(meter)
+        if keep:
+            images.append(to_pixels(shown))
         return embedding.float()
 
     for start in track(range(0, len(pixels), batch), portions.what, quiet=quiet):
@@ -99,6 +107,7 @@ def assault(
         sum(meter.forwards for meter in meters) if attack.needs == {"embeddings"} else 0,
         sum(meter.seconds for meter in meters),
         max((meter.peak_memory for meter in meters), default=0),
+        np.concatenate(images) if keep else None,
     )
 
 

@@ -31,6 +31,11 @@ def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
     return chunk.to(parameter.device).permute(0, 3, 1, 2).contiguous().to(parameter.dtype) / 255
 
 
+def to_pixels(images: Tensor) -> np.ndarray:
+    """N x 3 x H x W images in [0, 1] as uint8 N x H x W x 3 pixels, rounded: undoes :func:`to_images`."""
+    return (images.detach() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
 def embed(
     victim: Victim,
     pixels: np.ndarray | Tensor,

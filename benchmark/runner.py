@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,9 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.controls import measure_controls, stealthy
 from vbench.environment import environment
 from vbench.errors import BadInput
-from vbench.measures import mean_rank1, paired, tie_warnings, trial_metrics
+from vbench.gates import clean_gate
+from vbench.kept.keeper import Keeper
+from vbench.measures import paired, tie_warnings, trial_metrics
 from vbench.meter import Meter
 from vbench.precision import precision_of
 from vbench.record import Record, config_id
@@ -98,12 +99,16 @@ class Run:
             )
 
     def execute(
-        self, ignore_gates: bool = False, quiet: bool = False, learnt: dict[str, Perturbation] | None = None
+        self,
+        ignore_gates: bool = False,
+        quiet: bool = False,
+        learnt: dict[str, Perturbation] | None = None,
+        keeper: Keeper | None = None,
     ) -> tuple[Record, Perturbation | None]:
         """Do the run. Returns its record and, for a universal attack, the perturbation.
 
         ``learnt`` holds the results of earlier fits by their :meth:`fit_id`, to save doing them again; what
-        this run learns is added.
+        this run learns is added. ``keeper`` takes what it wants of embeddings and images.
 
         Raises :class:`BadInput` when victim and attack do not fit, or when the clean Rank-1 is at chance
         level and ``ignore_gates`` is not given; :class:`VbenchError` when attack or victim misbehave.
@@ -114,7 +119,8 @@ class Run:
             clean_gate(bench)
         config = self.config()
         found = {} if learnt is None else learnt
-        outcomes = ((run.attack, run._assault(quiet, found)) for run in self._runs())
+        pictures = keeper is not None and "images" in keeper.wanted
+        outcomes = ((run.attack, run._assault(quiet, found, pictures)) for run in self._runs())
         worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None
         outcome = worst.outcome if worst else next(outcomes)[1]
         perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
@@ -152,6 +158,8 @@ class Run:
         if worst:
             record.per_query["member"] = worst.per_trial(bench)
             record.warnings += [f"{name} is left out: {reason}" for name, reason in record.left_out.items()]
+        if keeper is not None:
+            keeper.take(bench, outcome, adversarial, record)
         return record, perturbation
 
     def _left_out(self) -> dict[str, str]:
@@ -160,7 +168,7 @@ class Run:
         _, others = self.attack.applicable(self._origin.victim, self.threat)
         return {label(member): reason for member, reason in others}
 
-    def _assault(self, quiet: bool, learnt: dict[str, Perturbation]) -> Outcome:
+    def _assault(self, quiet: bool, learnt: dict[str, Perturbation], pictures: bool = False) -> Outcome:
         """Learn what the attack learns, if ``learnt`` does not hold it already, and attack every image."""
         bench, attack = self.bench, self.attack
         perturbation, cost = self._fit(quiet, learnt)
@@ -168,10 +176,12 @@ class Run:
         sides = self.threat.sides
         size = PerturbationSize()
         embeddings = {side: found.embeddings for side, found in bench.clean.items()}
-        queries = 0
+        images, queries = {}, 0
         for side in sides:
             plan = Plan(attack, self.threat, self.seed, perturbation, edits)
-            found = assault(bench, side, plan, size, self.source, quiet)
+            found = assault(bench, side, plan, size, self.source, quiet, keep=pictures)
+            if found.images is not None:
+                images[side] = found.images
             embeddings[side] = found.embeddings
             queries += found.queries
             cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
@@ -183,7 +193,7 @@ class Run:
         if queries:
             cost["queries_per_image"] = queries / attacked
         cost = {name: float(value) for name, value in cost.items()}
-        return Outcome(embeddings, size, cost, perturbation, edits)
+        return Outcome(embeddings, size, cost, perturbation, edits, images)
 
     def _fit(
         self, quiet: bool, found: dict[str, Perturbation]
@@ -218,22 +228,6 @@ class Run:
         if perturbation is None or not isinstance(self.attack, UniversalAttack):
             return {}
         return self.attack.edits(perturbation, self.bench.victim)
-
-
-def clean_gate(bench: Workbench) -> None:
-    """Refuse a victim whose clean Rank-1 is no better than chance: its checkpoint did not load, most likely.
-
-    The bound is three binomial standard deviations above a random ranking.
-    """
-    chance = bench.chance_rank1()
-    queries = sum(int(trial.valid.sum()) for trial in bench.clean_trials) / len(bench.clean_trials)
-    bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
-    rank1 = mean_rank1(bench.clean_trials)
-    if rank1 <= bound:
-        raise BadInput(
-            f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
-            f"{chance:.1%}; are these the right weights? (--ignore-gates runs anyway)"
-        )
 
 
 def _fit_warnings(perturbation: Perturbation | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,13 +24,17 @@ from vbench.workbench import Workbench
 
 @dataclass
 class Outcome:
-    """What an attack did, before it is ranked: embeddings of both sides as the victim was shown them."""
+    """What an attack did, before it is ranked: embeddings of both sides as the victim was shown them.
+
+    ``images``: uint8 N x H x W x 3 of attacked sides, where the run is asked to keep some.
+    """
 
     embeddings: dict[Side, Tensor]
     size: PerturbationSize
     cost: dict[str, float]
     perturbation: Perturbation | None = None
     edits: Edits = field(default_factory=dict)
+    images: dict[Side, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,22 +67,26 @@ def worst_case(bench: Workbench, outcomes: Iterable[tuple[Attack, Outcome]]) -> 
     """
     measured: list[_Measured] = []
     kept: dict[Side, Tensor] = {}
+    images: dict[Side, np.ndarray] = {}
     lowest = torch.full((len(bench.dataset.query),), torch.inf, dtype=torch.float64)
     rows, winner = torch.zeros(0), torch.zeros(len(lowest), dtype=torch.int64)
     for position, (attack, outcome) in enumerate(outcomes):
         results = bench.rank(outcome.embeddings)
         measured.append(_Measured(attack, outcome.cost, results))
         if not kept:
-            kept, rows = dict(outcome.embeddings), outcome.size.rows
+            kept, images, rows = dict(outcome.embeddings), outcome.images, outcome.size.rows
         share = map_shares(bench, results)
         worse = share < lowest
         there = worse.to(kept[Side.QUERY].device)[:, None]
         kept[Side.QUERY] = torch.where(there, outcome.embeddings[Side.QUERY], kept[Side.QUERY])
         rows = torch.where(worse[:, None], outcome.size.rows, rows)
+        for side, shown in images.items():
+            shown[worse.numpy()] = outcome.images[side][worse.numpy()]
         lowest, winner = torch.where(worse, share, lowest), torch.where(worse, position, winner)
     cost = _total([found.cost for found in measured], len(winner))
     members = _members(bench, measured, bench.rank(kept), winner)
-    return WorstCase(Outcome(kept, PerturbationSize(rows), cost), members, winner)
+    outcome = Outcome(kept, PerturbationSize(rows), cost, images=images)
+    return WorstCase(outcome, members, winner)
 
 
 def map_shares(bench: Workbench, results: Sequence[RankMetrics]) -> Tensor:

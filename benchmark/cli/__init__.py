@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from vbench.cli import audit, data, leaderboard, report, run, show, sweep, train, victims
+from vbench.cli import audit, data, figure, leaderboard, report, run, show, sweep, train, victims
 from vbench.errors import VbenchError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("run")(run.run)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("figure")(figure.figure)
 app.command("train")(train.train)
 app.command("list")(show.list_entries)
 app.command("describe")(show.describe)

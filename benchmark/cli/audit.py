@@ -47,9 +47,9 @@ def audit(
     from vbench.audit.audit import audit as examine
     from vbench.audit.subset import with_queries
     from vbench.folders import cache_folder
+    from vbench.gates import clean_gate
     from vbench.prepare import Choice
     from vbench.progress import say
-    from vbench.runner import clean_gate
     from vbench.victim_spec import read_victim
 
     spec = read_victim(victim)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from vbench.record import Record
     from vbench.store import Contents
 
 
@@ -17,7 +18,7 @@ def report(
     ] = "markdown",
     out: Annotated[
         Path | None,
-        typer.Option(help="Write to this file; - is the terminal.", show_default="-, of html report.html"),
+        typer.Option(help="Write to this file; - is the terminal.", show_default="-; html: report.html"),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records, or an archive.")] = Path("runs"),
     where: Annotated[
@@ -39,6 +40,13 @@ def report(
     compare: Annotated[
         str | None, typer.Option(help="A row an attack, a column a victim: r1, r10, map, minp ...")
     ] = None,
+    figures: Annotated[bool, typer.Option(help="Figures on the html page.")] = True,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images", help="Kept images of queries on the html page; mind the licence of the data set."
+        ),
+    ] = False,
     published: Annotated[bool, typer.Option("--published", help="Published figures alone.")] = False,
 ) -> None:
     """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
@@ -49,6 +57,8 @@ def report(
     for one, other in ((compare, metrics), (compare, group), (compare, versus)):
         if one and other:
             raise BadInput("--compare is a table of its own: leave --metrics, --group and --versus away")
+    if images and style != "html":
+        raise BadInput("--images is for --format html alone")
     if style == "html" and (published or compare):
         raise BadInput("--format html is the page of measured runs: leave --published and --compare away")
     if published:
@@ -56,7 +66,7 @@ def report(
             raise BadInput("--published goes with --format, --metrics, --where and --out alone")
         _write(_published(style, picked, where), style, out)
         return
-    contents = _read(runs)
+    contents = read_contents(runs)
     records = contents.records if where is None else select(contents.records, where)
     if style == "jsonl":
         from vbench.store import to_archive
@@ -71,7 +81,7 @@ def report(
 
         # Where a file lies on this machine is nobody's business who is sent the page.
         broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
-        text = page_of(records, picked, group, versus, broken)
+        text = page_of(records, picked, group, versus, broken, figures, runs, images)
     else:
         from vbench.reports.full import report_of
 
@@ -93,7 +103,13 @@ def _write(text: str, style: str, out: Path | None) -> None:
     say(f"{target}: {len(ended.encode()) / 1000:,.0f} kB")
 
 
-def _read(runs: Path) -> Contents:
+def read_records(runs: Path) -> list[Record]:
+    """The records of a folder or an archive; what cannot be read is named on standard error."""
+    return read_contents(runs).records
+
+
+def read_contents(runs: Path) -> Contents:
+    """What :func:`read_records` reads, with the files that it cannot."""
     from vbench.errors import BadInput
     from vbench.progress import say
     from vbench.store import RunStore

@@ -55,6 +55,10 @@ def run(
         list[Path] | None, typer.Option(help="Checkpoint of a surrogate, in the same order.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
+    keep: Annotated[
+        str | None,
+        typer.Option(help="For figures, store beside the records: embeddings, images, or both with a comma."),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Run again even if the record exists.")] = False,
     ignore_gates: Annotated[
         bool, typer.Option("--ignore-gates", help="Run despite chance-level weights or a foreign split.")
@@ -79,11 +83,13 @@ def run(
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
     from vbench.cli.data import parse_size
+    from vbench.kept import read_keep
     from vbench.parameters import read_settings
     from vbench.reports.render import check_format, report
     from vbench.threat import ThreatModel
 
     check_format(style)
+    kept = read_keep(keep) if keep is not None else ()
     threat = ThreatModel("8/255" if eps is None else eps, norm, "query" if side is None else side, quantize)
     stated = [name for name, value in (("eps", eps), ("side", side)) if value is not None]
     height_width = parse_size(size) if size else None
@@ -105,7 +111,7 @@ def run(
         precision=precision,
         channels_last=channels_last,
     )
-    series = Series(choice, threat, runs, force=force, quiet=quiet, stated=stated)
+    series = Series(choice, threat, runs, force=force, quiet=quiet, stated=stated, keep=kept)
     records = series.execute(
         victim, attack, seed or [0], read_settings(settings or []), protocol or (), perturbation
     )

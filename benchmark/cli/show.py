@@ -20,6 +20,7 @@ class Kind(str, Enum):
     ATTACKS = "attacks"
     VICTIMS = "victims"
     DATASETS = "datasets"
+    FIGURES = "figures"
 
 
 def _registry(kind: str) -> Registry:
@@ -28,11 +29,16 @@ def _registry(kind: str) -> Registry:
 
 def list_entries(
     kind: Annotated[
-        Kind | None, typer.Argument(help="attacks, victims or datasets; all if left out.")
+        Kind | None, typer.Argument(help="attacks, victims, datasets or figures; all if left out.")
     ] = None,
 ) -> None:
-    """List the attacks, victims and data sets that are known, built-in or installed."""
-    tables = {Kind.ATTACKS: _attacks, Kind.VICTIMS: _victims, Kind.DATASETS: _datasets}
+    """List the attacks, victims and data sets that are known, built-in or installed, and the figures."""
+    tables = {
+        Kind.ATTACKS: _attacks,
+        Kind.VICTIMS: _victims,
+        Kind.DATASETS: _datasets,
+        Kind.FIGURES: _figures,
+    }
     for one in [kind] if kind else list(Kind):
         typer.echo(f"{one.value}:")
         typer.echo(tables[one]())
@@ -67,6 +73,19 @@ def _datasets() -> str:
     lines += [[name, "the folder its owner ships", default_protocol(name), "vbench"] for name in LAYOUTS]
     lines += [[e.name, e.summary, "", e.origin] for e in datasets.entries()]
     return tabulate(lines, ["name", "what", "default protocol", "from"])
+
+
+def _figures() -> str:
+    from vbench.reports.figures.catalogue import FIGURES
+
+    needs = {
+        "records": "records",
+        "embeddings": "one run with --keep embeddings",
+        "images": "one run with --keep images",
+        "perturbation": "one run: what it learnt, or --keep images",
+    }
+    lines = [[entry.name, entry.summary, needs[entry.needs]] for entry in FIGURES.values()]
+    return tabulate(lines, ["name", "summary", "needs"])
 
 
 def describe(

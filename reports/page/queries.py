@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +21,19 @@ _ARRAYS = ("clean_ap", "adversarial_ap", "clean_rank", "adversarial_rank")
 class Explorer:
     """``runs``: what the page's script reads, one a run. ``names``: record id -> key of its run.
 
-    ``without``: runs whose record keeps no values of single queries; ``broken``: whose values cannot be read.
+    ``without``: runs whose record keeps no values of single queries; ``broken``: ids of those whose values
+    cannot be read.
     """
 
     runs: Sequence[dict[str, Any]]
     names: dict[str, str]
     without: int
-    broken: int
+    broken: set[str]
 
 
-def explorer(records: Sequence[Record]) -> Explorer:
-    """The worst queries of every record that keeps them."""
-    runs, names, without, broken = [], {}, 0, 0
+def explorer(records: Sequence[Record], images: Mapping[str, dict[str, Any]] | None = None) -> Explorer:
+    """The worst queries of every record that keeps them; ``images``: record id -> those that are shown."""
+    runs, names, without, broken = [], {}, 0, set()
     for record in records:
         if not all(name in record.per_query for name in _ARRAYS):
             without += 1
@@ -40,10 +41,12 @@ def explorer(records: Sequence[Record]) -> Explorer:
         try:
             worst = _worst(record)
         except BadInput:
-            broken += 1
+            broken.add(record.id)
             continue
         names[record.id] = key = str(len(runs))
-        runs.append({"key": key, "group": setting(record).title, "name": _name(record), **worst})
+        found = {"key": key, "group": setting(record).title, "name": _name(record), **worst}
+        kept = (images or {}).get(record.id)
+        runs.append({**found, "images": kept} if kept else found)
     return Explorer(runs, names, without, broken)
 
 

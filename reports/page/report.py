@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from vbench._version import __version__
 from vbench.record import Record
 from vbench.reports.page.document import document
+from vbench.reports.page.drawings import Drawings, drawings
 from vbench.reports.page.environments import environments
 from vbench.reports.page.notices import cautions, warnings
+from vbench.reports.page.pictures import Album, album
 from vbench.reports.page.queries import TOP, explorer
 from vbench.reports.page.results import FILTERS, Shown, result_tables
 from vbench.reports.page.summary import counts, strongest
@@ -24,12 +27,16 @@ def page_of(
     group: str | None = None,
     versus: str | None = None,
     broken: Sequence[str] = (),
+    figures: bool = True,
+    runs: Path | None = None,
+    images: bool = False,
 ) -> str:
-    """The page: summary, tables, worst queries, threat models, warnings, environment and commands.
+    """The page: summary, tables, figures, worst queries, threat models, warnings, environment and commands.
 
     One file that needs no network. ``metrics``, ``group`` and ``versus`` as in
     :func:`vbench.reports.full.report_of`, with the same rules for what may share a table; ``broken``: files
-    that could not be read, each with the reason. Whatever records hold is text on the page, never markup.
+    that could not be read, each with the reason. ``images``: show what runs kept of single queries under the
+    folder ``runs``. Whatever records hold is text on the page, never markup.
 
     Raises BadInput for an unknown group or attack to compare with.
     """
@@ -37,7 +44,9 @@ def page_of(
     against = versus_of(records, versus, wanted)
     found = sheets(records, wanted, group, against)
     entries = [entry for sheet in found for entry in sheet.entries]
-    queries = explorer(records)
+    kept = album(records, runs) if images and runs is not None else Album()
+    queries = explorer(records, kept.shown)
+    readable = [record for record in records if record.id not in queries.broken]
     tables = result_tables(found, Shown(wanted, against), queries.names)
     threats = cards(entries)
     return document(
@@ -48,7 +57,9 @@ def page_of(
         synthetic=sum(record.synthetic for record in records),
         runs=len(records),
         counts=counts(records, entries),
-        cautions=cautions(records, entries, broken),
+        cautions=cautions(records, entries, [*broken, *kept.broken]),
+        drawings=drawings(readable, runs, images) if figures else Drawings(),
+        album=kept,
         strongest=strongest(entries),
         results=tables,
         facets=facets(tables, FILTERS),

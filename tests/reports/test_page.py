@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import run, study, with_queries
 from markup import text, tree
+from page_records import run, study, with_images, with_queries
+from PIL import Image
 
 from vbench.errors import BadInput
+from vbench.kept.folder import kept_file
 from vbench.packed import Packed
 from vbench.record import Record
+from vbench.reports.figures.catalogue import drawable
 from vbench.reports.page.document import embed_json
 from vbench.reports.page.queries import TOP, explorer
 from vbench.reports.page.report import page_of
@@ -24,9 +29,14 @@ from vbench.reports.rows import tables
 from vbench.store import RunStore
 
 
+def page_text(records, figures=False, **more):
+    """The page, without figures unless a test is about them: drawing takes its time."""
+    return page_of(records, figures=figures, **more)
+
+
 @pytest.fixture(scope="module")
 def page():
-    return tree(page_of(study()))
+    return tree(page_text(study()))
 
 
 def results(page):
@@ -76,7 +86,7 @@ def test_protocols_budgets_and_kinds_of_data_never_share_a_table(page):
     assert len(titles) == 3
     assert sum("SYNTHETIC" in title for title in titles) == 2
     assert sum("4/255" in title for title in titles) == 1
-    grouped = tree(page_of(study(), group="attack"))
+    grouped = tree(page_text(study(), group="attack"))
     for title, (heads, _) in results(grouped).items():
         assert ("budget" in heads) == (title.startswith("SYNTHETIC attack pgd")), title
         assert title.startswith("SYNTHETIC ") or "attack odfa" in title or "attack pgd" in title
@@ -99,7 +109,7 @@ def test_numbers_sort_by_value_and_not_by_what_is_shown(page):
 
 
 def test_metrics_group_and_versus_are_those_of_the_text_tables():
-    found = results(tree(page_of(study(), metrics=("map", "asr"), group="victim", versus="noise")))
+    found = results(tree(page_text(study(), metrics=("map", "asr"), group="victim", versus="noise")))
     assert any(title.startswith("SYNTHETIC victim agw") for title in found)
     heads, rows = found[next(title for title in found if "victim agw" in title and "SYNTHETIC" in title)]
     assert "mAP" in heads and "ASR" in heads and "Rank-1" not in heads
@@ -108,7 +118,7 @@ def test_metrics_group_and_versus_are_those_of_the_text_tables():
     assert values["noise", "8/255"] == values["pgd", "4/255"] == "", "nothing to compare with"
     assert 0 < float(values["pgd", "8/255"].lstrip("<")) <= 1
     with pytest.raises(BadInput, match="did you mean 'victim'"):
-        page_of(study(), group="victm")
+        page_text(study(), group="victm")
 
 
 def test_published_figures_stand_beside_real_rows_alone(page):
@@ -136,12 +146,12 @@ def test_threat_cards_say_what_the_attacker_may_and_knows(page):
     assert "universal, training, feature level" in wide and "per-image, training, from ddag" in wide
     floats = run()
     floats.config["threat"] |= {"quantize": False, "norm": "l2", "eps": "1.5", "side": "both"}
-    (card,) = [text(card) for card in tree(page_of([floats])).iter("article")]
+    (card,) = [text(card) for card in tree(page_text([floats])).iter("article")]
     assert "query and gallery images" in card and "Euclidean norm" in card and "no image file" in card
 
 
 def test_cautions_come_before_the_figures():
-    said = page_of(study(), broken=["a.json: Invalid JSON"])
+    said = page_text(study(), broken=["a.json: Invalid JSON"])
     for part in (
         "The data of 8 of 10 runs are SYNTHETIC",
         "1 row of a universal attack has one seed",
@@ -150,7 +160,7 @@ def test_cautions_come_before_the_figures():
     ):
         assert part in said
     assert said.index("Before quoting a figure") < said.index("Results</h2>")
-    assert "Before quoting a figure" not in page_of([run(synthetic=False)])
+    assert "Before quoting a figure" not in page_text([run(synthetic=False)])
 
 
 def test_warnings_are_said_once_with_their_rows(page):
@@ -163,11 +173,11 @@ def test_what_environments_do_not_share_is_a_table():
     def environment(page):
         return next(s for s in page.iter("section") if s.get("id") == "environment")
 
-    alike = environment(tree(page_of(study())))
+    alike = environment(tree(page_text(study())))
     assert "2.4.0" in text(alike) and not list(alike.iter("table"))
     mixed = study()
     mixed[0].environment = {**mixed[0].environment, "device": "cuda"}
-    section = environment(tree(page_of(mixed)))
+    section = environment(tree(page_text(mixed)))
     rows = [[text(td) for td in tr] for body in section.iter("tbody") for tr in body]
     assert rows == [["cpu", "9"], ["cuda", "1"]]
 
@@ -179,6 +189,26 @@ def test_every_row_has_its_command_and_its_records(page):
     assert "--seed 0 --seed 1" in both
     shown = text(page)
     assert all(record.id in shown for record in study())
+
+
+def test_every_figure_has_a_caption_and_is_an_image_of_its_own():
+    page = tree(page_text(study(), figures=True))
+    shown = list(page.iter("figure"))
+    drawn = drawable(study(), Path())
+    assert [next(figure.iter("img")).get("alt") for figure in shown] == [one.title for one in drawn]
+    for figure, one in zip(shown, drawn, strict=True):
+        kind, _, content = next(figure.iter("img")).get("src").partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert base64.b64decode(content).decode() == one.svg
+        assert one.alt in text(figure)
+    assert "#figures" in {link.get("href") for link in page.iter("a")}
+
+
+def test_a_broken_record_costs_no_other_its_figure():
+    broken = with_queries(run("uap", seed=7))
+    broken.per_query["adversarial_rank"] = Packed(dtype="<i4", shape=(4, 60), data="!!!")
+    page = tree(page_text([*study(), broken], figures=True))
+    assert len(list(page.iter("figure"))) == len(drawable(study(), Path()))
 
 
 # ------------------------------------------------------------------ the query explorer
@@ -232,10 +262,42 @@ def test_records_without_queries_and_with_broken_ones_are_counted():
     broken.per_query["clean_ap"] = Packed(dtype="<f4", shape=(4, 60), data="!!!")
     bent.per_query["clean_ap"] = Packed.pack(np.zeros((3, 60), "<f4"))
     found = explorer([run(), broken, bent, with_queries(run(seed=3))])
-    assert (len(found.runs), found.without, found.broken) == (1, 1, 2)
-    said = text(tree(page_of([run(), broken, bent, with_queries(run(seed=3))])))
+    assert (len(found.runs), found.without, found.broken) == (1, 1, {broken.id, bent.id})
+    said = text(tree(page_text([run(), broken, bent, with_queries(run(seed=3))])))
     assert "1 of 4 runs keep no values" in said and "2 of 4 runs hold values" in said
-    assert "Worst queries" not in page_of([run()])
+    assert "Worst queries" not in page_text([run()])
+
+
+def data_of(written):
+    return json.loads(next(s for s in tree(written).iter("script") if s.get("id") == "query-data").text)
+
+
+def test_kept_images_are_shown_on_request_alone(tmp_path):
+    records, runs = with_images(tmp_path), tmp_path
+    assert "data:image/jpeg" not in page_text(records, runs=runs)
+    plain, shown = data_of(page_text(records, runs=runs, images=True))
+    assert "images" not in plain
+    album = shown["images"]
+    assert [one["query"] for one in album["queries"]] == [3, 11]
+    assert [right for _, right in album["queries"][0]["before"]] == [1, 0, 0]
+    assert [right for _, right in album["queries"][0]["after"]] == [0, 0, 1]
+    assert len(album["pictures"]) == 2 + 2 + 3, "the gallery was not attacked"
+    assert {picture for picture, _ in album["queries"][1]["after"]} == {4, 5, 6}
+    opened = [Image.open(io.BytesIO(base64.b64decode(p.split(",")[1]))) for p in album["pictures"]]
+    assert {image.size for image in opened} == {(43, 128)}
+    first, second = (np.asarray(opened[album["queries"][0][name]], float) for name in ("clean", "shown"))
+    assert np.abs(first + second - 255).mean() < 12, "before and after are not the same picture"
+
+
+def test_broken_images_are_told_and_their_number_is_bounded(tmp_path, monkeypatch):
+    records, runs = with_images(tmp_path), tmp_path
+    monkeypatch.setattr("vbench.reports.page.pictures.MOST_RUNS", 0)
+    assert "The images of 1 more runs are left out" in page_text(records, runs=runs, images=True)
+    monkeypatch.undo()
+    file = kept_file(runs, records[1].id, "images")
+    file.write_bytes(file.read_bytes()[:-9])
+    written = page_text(records, runs=runs, images=True)
+    assert "data:image/jpeg" not in written and "Before quoting" in written
 
 
 # ------------------------------------------------------------------ safety
@@ -267,10 +329,13 @@ def hostile(record: Record) -> Record:
 
 def test_hostile_text_stays_text():
     made = [hostile(record) for record in study()]
-    made[1].id = "other"
-    page = tree(page_of(made, broken=[HOSTILE]))
+    for number, record in enumerate(made[1:]):
+        # A budget that is no number is drawn in no figure.
+        record.id, record.config["threat"]["eps"] = f"id{number}", "8/255"
+    page = tree(page_text(made, broken=[HOSTILE], figures=True))
     assert [script.get("type") for script in page.iter("script")] == ["application/json", None]
-    assert not list(page.iter("img")) and not list(page.iter("textarea"))
+    assert {image.get("src").split(",")[0] for image in page.iter("img")} == {"data:image/svg+xml;base64"}
+    assert not list(page.iter("textarea")) and not list(page.iter("svg"))
     assert len(list(page.iter("style"))) == 1
     for element in page.iter():
         assert not [name for name in element.attrib if name.startswith("on")]
@@ -284,7 +349,7 @@ def test_data_cannot_end_its_element():
 
 
 def test_only_the_style_and_the_script_of_the_page_may_run(page):
-    written = page_of(study())
+    written = page_text(study())
     (policy,) = [
         m.get("content") for m in page.iter("meta") if m.get("http-equiv") == "Content-Security-Policy"
     ]
@@ -301,7 +366,7 @@ def test_nothing_points_outside_the_file(page):
         for name in ("href", "src", "srcset", "action"):
             if name in element.attrib:
                 assert element.get(name).startswith(("#", "data:")), element.attrib
-    assert not re.search(r"url\(|@import", page_of(study()))
+    assert not re.search(r"url\(|@import", page_text(study()))
     ids = [element.get("id") for element in page.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
     targets = {element.get("href")[1:] for element in page.iter("a")}
@@ -321,11 +386,11 @@ def many(count):
 
 
 def test_two_hundred_runs_weigh_less_than_two_megabytes():
-    assert len(page_of(many(200)).encode()) < 2_000_000
+    assert len(page_text(many(200)).encode()) < 2_000_000
 
 
 def test_the_same_records_give_the_same_page():
-    assert page_of(study()) == page_of(study())
+    assert page_text(study()) == page_text(study())
 
 
 def test_reports_as_html_go_to_a_file_and_load_no_torch(tmp_path):
@@ -334,7 +399,8 @@ def test_reports_as_html_go_to_a_file_and_load_no_torch(tmp_path):
     (tmp_path / "runs" / "broken.json").write_text("{")
     code = (
         "import sys; from vbench.cli import app; app(standalone_mode=False)\n"
-        "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules), 'slow imports'"
+        "assert not {'torch', 'pandas'} & set(sys.modules), 'slow imports'\n"
+        "assert ('matplotlib' in sys.modules) != ('--no-figures' in sys.argv)"
     )
 
     def report(*more):
@@ -349,6 +415,6 @@ def test_reports_as_html_go_to_a_file_and_load_no_torch(tmp_path):
     written = (tmp_path / "report.html").read_text()
     assert "10 runs" in written and "broken.json: " in written
     assert str(tmp_path) not in written
-    report("--where", "attack=uap", "--out", "some/uap.html")
+    report("--where", "attack=uap", "--no-figures", "--out", "some/uap.html")
     assert "2 runs" in (tmp_path / "some" / "uap.html").read_text()
     assert report("--out", "-").stdout == written

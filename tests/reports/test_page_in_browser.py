@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from fabricated import run, study
-from test_page import hostile
+from page_records import run, study, with_images
+from test_page import hostile, page_text
 
 from vbench.reports.page.queries import explorer
 from vbench.reports.page.report import page_of
@@ -71,7 +71,7 @@ def test_text_sorts_as_words_and_one_heading_at_a_time(visit, text):
 def test_what_has_no_value_stays_last(visit):
     without = run("silent", 0.5)
     without.asr = None
-    page = visit(page_of([without, run("weak", 0.7, asr=0.1), run("strong", 0.1, asr=0.9)]))
+    page = visit(page_text([without, run("weak", 0.7, asr=0.1), run("strong", 0.1, asr=0.9)]))
     for expected in (["weak", "strong", "silent"], ["strong", "weak", "silent"]):
         heading(page, "ASR").click()
         assert shown(page) == expected
@@ -196,16 +196,48 @@ def test_the_explorer_sorts_and_starts_anew_with_each_run(visit, text):
     assert column(1) == sorted(column(1), reverse=True)
 
 
+def test_figures_load_and_say_what_they_show(visit, text):
+    page = visit(text)
+    loaded = page.eval_on_selector_all(
+        "figure img", "images => images.map(i => i.complete && i.naturalWidth > 100)"
+    )
+    assert loaded and all(loaded)
+    page.locator("figure summary").first.click()
+    assert "clean Rank-1 80.0" in page.locator("figure details").first.text_content()
+
+
+def test_kept_images_have_signs_beside_their_colours(visit, tmp_path):
+    records, runs = with_images(tmp_path), tmp_path
+    page = visit(page_text(records, runs=runs, images=True))
+    page.locator("[data-run]").select_option(label="noise on agw, seed 0")
+    assert not page.locator("[data-images]").is_visible()
+    page.locator("[data-run]").select_option(label="pgd on agw, seed 0")
+    rows = page.locator("[data-kept] .row")
+    assert rows.count() == 4
+    alts = rows.nth(1).locator("img").evaluate_all("images => images.map(i => i.alt)")
+    assert alts[0] == "query, as the victim saw it"
+    assert alts[1:] == ["rank 1: wrong person", "rank 2: wrong person", "rank 3: right person"]
+    assert "✗ wrong" in rows.nth(1).text_content() and "✓ right" in rows.nth(1).text_content()
+    frames = rows.nth(1).locator(".frame").evaluate_all("f => f.map(e => getComputedStyle(e).borderTopStyle)")
+    assert frames[1:] == ["dashed", "dashed", "solid"]
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 # ------------------------------------------------------------------ strangers
 
 
 def test_hostile_records_run_nothing(visit):
-    page = visit(page_of([hostile(record) for record in study()], broken=["<img src=x onerror=alert(1)>"]))
+    made = [hostile(record) for record in study()]
+    for number, record in enumerate(made[1:]):
+        record.id, record.config["threat"]["eps"] = f"id{number}", "8/255"
+    page = visit(page_of(made, broken=["<img src=x onerror=alert(1)>"]))
+    assert page.locator("figure").count() > 0
     page.locator("[data-toggle]").first.click()
     page.get_by_label("Search").fill("alert")
     page.locator("[data-run]").dispatch_event("change")
     assert page.locator("[data-explored] tbody").count() == 20
-    assert page.locator("img, iframe, object").count() == 0
+    assert page.locator("img:not([src^='data:image/svg+xml;base64,']), iframe, object, svg").count() == 0
     assert page.evaluate("document.scripts.length") == 2
 
 

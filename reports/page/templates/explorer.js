@@ -38,6 +38,38 @@
       return body;
     }
 
+    // A thumbnail says by its frame and by a sign in words whose person it shows.
+    function thumbnail(source, alt, right) {
+      const frame = make("span", "", { class: right === undefined ? "frame" : right ? "frame right" : "frame wrong" });
+      frame.append(make("img", "", { src: source, alt, loading: "lazy" }));
+      if (right !== undefined) frame.append(make("span", right ? "\u2713 right" : "\u2717 wrong", { "aria-hidden": "true" }));
+      return frame;
+    }
+
+    function strip(title, image, alt, gallery, pictures) {
+      const line = make("div", "", { class: "strip" });
+      const row = make("div", "", { class: "row", role: "group", "aria-label": `${title}: query and its gallery`, tabindex: "0" });
+      row.append(thumbnail(pictures[image], alt));
+      gallery.forEach(([picture, right], at) =>
+        row.append(thumbnail(pictures[picture], `rank ${at + 1}: ${right ? "right" : "wrong"} person`, Boolean(right))));
+      line.append(make("span", title, { class: "when" }), row);
+      return line;
+    }
+
+    function kept({ pictures, queries, trial }) {
+      explored.querySelector("[data-trial]").textContent = trial;
+      explored.querySelector("[data-kept]").replaceChildren(...queries.map(one => {
+        const card = make("article", "", { class: "card" });
+        const why = one.why === "worst" ? "loses most" : "drawn at random";
+        card.append(
+          make("h4", `Query ${one.query} (${why}): first match at rank ${one.rank[0]} \u2192 ${one.rank[1]}, ` +
+            `AP ${one.ap[0].toFixed(3)} \u2192 ${one.ap[1].toFixed(3)}`),
+          strip("before", one.clean, "query, clean", one.before, pictures),
+          strip("after", one.shown, "query, as the victim saw it", one.after, pictures));
+        return card;
+      }));
+    }
+
     function show(key) {
       const run = runs.find(one => one.key === key);
       if (!run) return;
@@ -49,6 +81,8 @@
       for (const body of [...table.tBodies]) body.remove();
       for (const heading of headings) heading.setAttribute("aria-sort", "none");
       table.append(...run.rows.map(line));
+      explored.querySelector("[data-images]").hidden = !run.images;
+      if (run.images) kept(run.images);
     }
 
     select.addEventListener("change", () => show(select.value));

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from test_tables import trials
 
+from vbench.kept.folder import kept_file
+from vbench.kept.images import FORMAT, ImagesMeta, KeptImages
 from vbench.packed import Packed
 from vbench.record import ControlRecord, Record, config_id
+from vbench.types import Modality, Side
 from vbench.victims.variants import FULL, THIN
 
 IR2VIS = "sysu/all/single/ir2vis/seed10"
@@ -105,3 +110,36 @@ def study() -> list[Record]:
         run("pgd", 0.4, synthetic=False, warnings=["10.0% of queries hang on a tie"]),
     ]
     return [with_queries(record, seed=index) for index, record in enumerate(found)]
+
+
+def with_images(folder: Path) -> list[Record]:
+    """Two runs, the second with images kept under ``folder``: two queries, and a gallery of three."""
+    plain, record = with_queries(run("noise", 0.7)), with_queries(run("pgd", 0.1))
+    meta = ImagesMeta(
+        format=FORMAT,
+        record=record.id,
+        created=record.created,
+        trial="seed-0",
+        modality={Side.QUERY: Modality.INFRARED, Side.GALLERY: Modality.VISIBLE},
+        attacked=[Side.QUERY],
+        chosen=["worst", "random"],
+        rounded=False,
+    )
+    # Smooth, so that JPEG leaves them nearly as they are.
+    ramp = np.linspace(40, 210, 300)[:, None, None] * np.ones((1, 100, 3))
+    clean = {Side.QUERY: np.stack([ramp, ramp[::-1]]), Side.GALLERY: np.stack([ramp] * 3)}
+    clean = {side: images.astype(np.uint8) for side, images in clean.items()}
+    KeptImages(
+        meta,
+        clean,
+        clean | {Side.QUERY: 255 - clean[Side.QUERY]},
+        ids={Side.QUERY: np.array([7, 8]), Side.GALLERY: np.array([7, 8, 9])},
+        cams={side: np.zeros(len(images), int) for side, images in clean.items()},
+        position={Side.QUERY: np.array([3, 11]), Side.GALLERY: np.arange(3)},
+        before=np.array([[0, 1, 2], [1, 0, 2]]),
+        after=np.array([[2, 1, 0], [0, 1, 2]]),
+        match=np.array([0, 1]),
+        rank=np.array([[1, 3], [1, 2]]),
+        precision=np.array([[1.0, 0.333], [1.0, 0.5]]),
+    ).write(kept_file(folder, record.id, "images"))
+    return [plain, record]

@@ -1,0 +1,1 @@
+"""Figures from stored records and what runs kept beside them: one file a figure, no model, no display."""

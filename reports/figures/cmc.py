@@ -1,0 +1,102 @@
+"""CMC curves before and after attacks: one panel a victim and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vbench.record import Record
+from vbench.reports.figures.curves import Curve, cmc, value
+from vbench.reports.figures.facets import Facet, attack_of, facets
+from vbench.reports.figures.panels import Panels, seeds_of, strongest
+from vbench.reports.figures.style import CLEAN, DASHES, MARKERS, PALETTE, in_lines, styled
+
+SUBJECT = "CMC{of} before and after attacks"
+_ARCHIVED = "thin lines: of an archive, which keeps ranks 1, 5, 10 and 20 alone"
+_MARKED = (1, 5, 10, 20, 30, 40, 50)
+
+
+def draw(records: Sequence[Record], width: str | None = None) -> Figure:
+    """Rank-k in percent against k, clean in black; bands are ± a standard deviation over trials and seeds.
+
+    Curves reach rank 50, or the last rank at which any query finds its match; records without the ranks of
+    their queries, from an archive, give four points and a thin line. Of many attacks the strongest are
+    drawn, and the title says so. Raises BadInput for more panels than can be read.
+    """
+    panels = facets(records)
+    names, note = strongest(panels, "r1")
+    archived = "" if all(record.per_query for record in records) else _ARCHIVED
+    found = [_curves(panel, names) for panel in panels]
+    last = max(int(curve.ranks[-1]) for curves in found for curve in curves.values())
+    with styled():
+        page = Panels(panels, SUBJECT, [note, archived], ["clean", *map(_label, names)], width)
+        for (axes, _), curves in zip(page, found, strict=True):
+            _panel(axes, curves, names, last)
+        page.label("rank k", "matched by rank k, %")
+        return page.finish()
+
+
+def alt(records: Sequence[Record]) -> str:
+    """Rank-1 and Rank-10 of every curve in words."""
+    parts = []
+    panels = facets(records)
+    names, _ = strongest(panels, "r1")
+    for panel in panels:
+        clean = [value(panel.records, "clean", metric).mean for metric in ("r1", "r10")]
+        parts.append(
+            f"{'; '.join(panel.facts.values())}: clean Rank-1 {clean[0]:.1f}, Rank-10 {clean[1]:.1f}"
+        )
+        for name, same in _drawn(panel, names).items():
+            after = [value(same, "adversarial", metric).mean for metric in ("r1", "r10")]
+            parts.append(f"{name} {after[0]:.1f}, {after[1]:.1f}")
+    return f"{SUBJECT.format(of='')}, percent. " + "; ".join(parts) + "."
+
+
+def drawable(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of each panel."""
+    return [panel.records for panel in facets(records)]
+
+
+def _drawn(panel: Facet, names: Sequence[str]) -> dict[str, list[Record]]:
+    return {name: same for name, same in seeds_of(panel.records).items() if attack_of(same[0]) in names}
+
+
+def _curves(panel: Facet, names: Sequence[str]) -> dict[str, Curve]:
+    # Seeds share their clean queries: one record says it all, if it keeps them.
+    clean = cmc([min(panel.records, key=lambda record: not record.per_query)], "clean")
+    return {"clean": clean} | {name: cmc(same, "adversarial") for name, same in _drawn(panel, names).items()}
+
+
+def _panel(axes: Axes, curves: dict[str, Curve], names: Sequence[str], last: int) -> None:
+    for name, curve in curves.items():
+        if name == "clean":
+            _plot(axes, curve.until(last), name, CLEAN, "-", None)
+            continue
+        place = names.index(name) % len(PALETTE)
+        _plot(axes, curve.until(last), _label(name), PALETTE[place], DASHES[place], MARKERS[place])
+    axes.set_xlim(1, max(2, last))
+    axes.set_xticks([tick for tick in _MARKED if tick <= last])
+    axes.set_ylim(0, 102)
+
+
+def _plot(axes: Axes, curve: Curve, label: str, colour: str, dash: object, marker: str | None) -> None:
+    axes.plot(
+        curve.ranks,
+        curve.mean,
+        color=colour,
+        linestyle=dash,
+        linewidth=1.2 if curve.whole else 0.6,
+        marker=marker or ("o" if not curve.whole else None),
+        markevery=[at for at, rank in enumerate(curve.ranks) if rank in _MARKED],
+        clip_on=False,
+        label=label,
+    )
+    if curve.spread is not None and curve.whole:
+        low, high = curve.mean - curve.spread, curve.mean + curve.spread
+        axes.fill_between(curve.ranks, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _label(name: str) -> str:
+    return in_lines(name, 40)

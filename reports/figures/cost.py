@@ -1,0 +1,145 @@
+"""Cost against damage: what each attack spent on the whole test set, and what it took from the ranking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vbench.record import Record
+from vbench.reports.figures.facets import facets
+from vbench.reports.figures.labels import beside
+from vbench.reports.figures.panels import Panels, seeds_of
+from vbench.reports.figures.style import PALETTE, in_lines, styled
+from vbench.reports.rows import HEADINGS
+
+#: How an attack is paid for: marker, colour.
+KINDS = {
+    "universal": ("o", PALETTE[0]),
+    "per-image": ("^", PALETTE[1]),
+    "query-limited": ("D", PALETTE[2]),
+    "battery": ("P", PALETTE[3]),
+}
+_SUBJECT = "Attacks{on}: damage against cost"
+_NOTE = "cost of attacking the whole set, a fit included"
+
+
+@dataclass(frozen=True)
+class Point:
+    """An attack: its kind, what it spent on the whole test set, the drop in points and its spread."""
+
+    attack: str
+    kind: str
+    cost: float
+    drop: float
+    spread: float
+
+
+def points(records: Sequence[Record], metric: str) -> list[Point]:
+    """One point an attack, mean over seeds, the most damaging first.
+
+    Cost: gradient evaluations, one an image and step, of fitting and of attacking every image; of an attack
+    that sees embeddings alone its queries. A replayed perturbation costs nothing here: its fit is elsewhere.
+    """
+    found = [_point(name, same, metric) for name, same in seeds_of(records).items()]
+    return sorted(found, key=lambda point: -point.drop)
+
+
+def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
+    """Drop of ``metric`` in points against cost; the numbers say in the legend which point is which attack.
+
+    Marks tell universal, per-image and query-limited attacks and batteries apart; bars are ± a standard
+    deviation of the drop over trials and seeds.
+    """
+    panels = facets(records)
+    found = [points(panel.records, metric) for panel in panels]
+    kinds = {point.attack: point.kind for same in found for point in same}
+    # Where attacks come again in every panel, they are numbered by the first.
+    labels = {name: f"{number} {in_lines(name, 34)}" for number, name in enumerate(kinds, start=1)}
+    used = [kind for kind in KINDS if kind in kinds.values()]
+    with styled():
+        page = Panels(panels, _SUBJECT, [_NOTE], [*used, *labels.values()], width, handle=1.0)
+        for (axes, _), same in zip(page, found, strict=True):
+            for label, kind in (*((kind, kind) for kind in used), *((labels[n], kinds[n]) for n in labels)):
+                axes.plot([], [], linestyle="", marker=KINDS[kind][0], color=KINDS[kind][1], label=label)
+            _panel(axes, same)
+        page.limits(*_limits(found))
+        page.label("gradient evaluations or queries", f"{HEADINGS[metric]} drop, points")
+        figure = page.finish()
+        # Where labels have room is known once the axes have their place.
+        figure.draw_without_rendering()
+        numbers = {name: str(number) for number, name in enumerate(labels, start=1)}
+        for (axes, _), same in zip(page, found, strict=True):
+            beside(axes, [(point.cost, point.drop, numbers[point.attack]) for point in same])
+        return figure
+
+
+def alt(records: Sequence[Record], metric: str = "r1") -> str:
+    """Every point in words."""
+    parts = []
+    for panel in facets(records):
+        shown = [
+            f"{point.attack} ({point.kind}) {point.drop:.1f} points for {point.cost:,.0f}"
+            for point in points(panel.records, metric)
+        ]
+        parts.append(f"{'; '.join(panel.facts.values())}: {', '.join(shown)}")
+    return f"Drop of {HEADINGS[metric]} against gradient evaluations or queries. " + "; ".join(parts) + "."
+
+
+def drawable(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of each panel with two attacks at least, of which one costs something."""
+    panels = [panel.records for panel in facets(records)]
+    return [same for same in panels if len(seeds_of(same)) > 1 and any(map(_spent, same))]
+
+
+def _point(name: str, records: Sequence[Record], metric: str) -> Point:
+    drops = [
+        100 * (getattr(before, metric) - getattr(after, metric))
+        for record in records
+        for before, after in zip(record.clean, record.adversarial, strict=True)
+    ]
+    spread = stdev(drops) if len(drops) > 1 else 0.0
+    return Point(name, _kind(records[0]), mean(map(_spent, records)), mean(drops), spread)
+
+
+def _spent(record: Record) -> float:
+    cost = record.cost
+    images = round(cost.get("attack_seconds", 0.0) * cost.get("images_per_second", 0.0))
+    queries = cost.get("queries_per_image", 0.0) * images
+    return cost.get("fit_evaluations", 0.0) + cost.get("attack_evaluations", 0.0) + queries
+
+
+def _kind(record: Record) -> str:
+    if record.members:
+        return "battery"
+    if record.cost.get("queries_per_image"):
+        return "query-limited"
+    return "universal" if record.universal else "per-image"
+
+
+def _panel(axes: Axes, found: Sequence[Point]) -> None:
+    for point in found:
+        marker, colour = KINDS[point.kind]
+        axes.errorbar(
+            point.cost,
+            point.drop,
+            yerr=point.spread,
+            marker=marker,
+            color=colour,
+            elinewidth=0.6,
+            capsize=1.5,
+        )
+
+
+def _limits(found: Sequence[Sequence[Point]]) -> tuple[float, tuple[float, float], tuple[float, float]]:
+    """Where the logarithm begins, and the limits of both axes, the same for all panels."""
+    every = [point for same in found for point in same]
+    positive = [point.cost for point in every if point.cost > 0]
+    least = 10 ** math.floor(math.log10(min(positive))) if positive else 1
+    low, high = min(p.drop - p.spread for p in every), max(p.drop + p.spread for p in every)
+    room = 0.06 * (high - low + 1)
+    return least, (-0.4 * least, max(positive, default=1) * 3), (min(0.0, low) - room, high + 2 * room)

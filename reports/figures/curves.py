@@ -1,0 +1,86 @@
+"""Figures of records as arrays: CMC curves, and a metric with its spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vbench.errors import BadInput
+from vbench.record import Record
+
+#: Depths that a record's metrics hold when it keeps no single queries.
+DEPTHS = (1, 5, 10, 20)
+DEEPEST = 50
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Percent at ``ranks``: mean over trials and seeds, and its standard deviation (None of one value).
+
+    ``whole``: from the ranks of all queries; else the four depths that an archive keeps.
+    """
+
+    ranks: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray | None
+    whole: bool
+
+    def until(self, last: int) -> Curve:
+        """The curve to rank ``last``; behind its own last rank all have their match, and it stays level."""
+        more = max(0, last - int(self.ranks[-1])) if self.whole else 0
+        mean = np.pad(self.mean, (0, more), mode="edge")
+        spread = None if self.spread is None else np.pad(self.spread, (0, more), mode="edge")
+        ranks = np.concatenate([self.ranks, self.ranks[-1] + np.arange(1, more + 1)])
+        return Curve(ranks, mean, spread, self.whole)
+
+
+def cmc(records: Sequence[Record], which: str) -> Curve:
+    """The CMC of "clean" or "adversarial" queries up to rank 50, of records that differ in their seed alone.
+
+    Rank-k is the share of the queries with a match whose first match stands at rank k or better, as the
+    record's protocol counts ranks. Raises BadInput for a record whose stored ranks are broken.
+    """
+    stored = [_ranks(record, which) for record in records]
+    if any(ranks is None for ranks in stored):
+        trials = [trial for record in records for trial in getattr(record, which)]
+        values = np.array([[getattr(trial, f"r{k}") for k in DEPTHS] for trial in trials])
+        return _curve(np.array(DEPTHS), values, whole=False)
+    deepest = min(DEEPEST, max(int(ranks.max()) for ranks in stored))
+    depth = np.arange(1, deepest + 1)
+    values = [
+        (((trial[:, None] <= depth) & (trial[:, None] > 0)).sum(0) / max(1, (trial > 0).sum()))
+        for ranks in stored
+        for trial in ranks
+    ]
+    return _curve(depth, np.array(values), whole=True)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric in percent: mean over trials and seeds, and its standard deviation (0 of a single value)."""
+
+    mean: float
+    spread: float
+
+
+def value(records: Sequence[Record], which: str, metric: str) -> Value:
+    """A metric of "clean" or "adversarial" over records that differ in their seed alone."""
+    found = [100 * getattr(trial, metric) for record in records for trial in getattr(record, which)]
+    return Value(float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0)
+
+
+def _ranks(record: Record, which: str) -> np.ndarray | None:
+    packed = record.per_query.get(f"{which}_rank")
+    if packed is None:
+        return None
+    ranks = packed.unpack()
+    if ranks.ndim != 2 or not ranks.size or ranks.min() < 0:
+        raise BadInput(f"record {record.id}: its {which} ranks are not trials x queries of ranks")
+    return ranks
+
+
+def _curve(depth: np.ndarray, values: np.ndarray, whole: bool) -> Curve:
+    spread = 100 * values.std(0, ddof=1) if len(values) > 1 else None
+    return Curve(depth, 100 * values.mean(0), spread, whole)

@@ -1,0 +1,137 @@
+"""A metric against the budget: one line an attack, one panel a victim and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vbench.budget import show_budget
+from vbench.errors import BadInput
+from vbench.record import Record
+from vbench.reports.figures.curves import Value, value
+from vbench.reports.figures.facets import Facet, attack_of, facets
+from vbench.reports.figures.panels import Panels, strongest
+from vbench.reports.figures.style import DASHES, MARKERS, PALETTE, in_lines, styled
+from vbench.reports.rows import HEADINGS, setting, victim_key
+
+_SHARED = ("norm", "side", "quantize")
+
+
+@dataclass(frozen=True)
+class Line:
+    """An attack at several budgets: ``eps`` as recorded, ascending, and the metric there, percent."""
+
+    attack: str
+    eps: tuple[Fraction, ...]
+    values: tuple[Value, ...]
+
+
+def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
+    """``metric`` after the attack in percent against eps, from the clean figure at 0 on.
+
+    Bars are ± a standard deviation over trials and seeds. L_inf budgets are in 8-bit levels. Attacks with a
+    single budget are left out; raises BadInput if none has two.
+    """
+    panels = _panels(records)
+    names, note = strongest(panels, metric)
+    subject = f"{HEADINGS[metric]}{{of}} against the budget"
+    with styled():
+        page = Panels(panels, subject, [note], [in_lines(name, 40) for name in names], width)
+        for axes, panel in page:
+            _panel(axes, panel, metric, names)
+        linf = panels[0].records[0].config["threat"]["norm"] == "linf"
+        page.label("eps, 8-bit levels" if linf else "eps", f"{HEADINGS[metric]}, %")
+        return page.finish()
+
+
+def alt(records: Sequence[Record], metric: str = "r1") -> str:
+    """Every line's first and last budget in words."""
+    parts = []
+    for panel in _panels(records):
+        clean = value(panel.records, "clean", metric).mean
+        parts.append(f"{'; '.join(panel.facts.values())}: clean {clean:.1f}")
+        for line in lines(panel.records, metric):
+            ends = [f"{line.values[at].mean:.1f} at eps {show_budget(line.eps[at])}" for at in (0, -1)]
+            parts.append(f"{line.attack} {' to '.join(ends)}")
+    return f"{HEADINGS[metric]} against the budget, percent. " + "; ".join(parts) + "."
+
+
+def lines(records: Sequence[Record], metric: str) -> list[Line]:
+    """The lines of one panel: attacks with two budgets at least, in the order they come."""
+    found: dict[str, dict[Fraction, list[Record]]] = {}
+    for record in records:
+        budgets = found.setdefault(attack_of(record), {})
+        budgets.setdefault(Fraction(str(record.config["threat"]["eps"])), []).append(record)
+    return [
+        Line(
+            attack,
+            tuple(sorted(budgets)),
+            tuple(value(budgets[eps], "adversarial", metric) for eps in sorted(budgets)),
+        )
+        for attack, budgets in found.items()
+        if len(budgets) > 1
+    ]
+
+
+def drawable(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of each panel that has a line; none where no attack has two budgets."""
+    return [panel.records for panel in _candidates(records)]
+
+
+def _panels(records: Sequence[Record]) -> list[Facet]:
+    found = _candidates(records)
+    if not found:
+        raise BadInput("no attack has runs at two budgets on one victim; run it again with another --eps")
+    if len({panel.records[0].config["threat"]["norm"] for panel in found}) > 1:
+        raise BadInput('L_inf and L2 budgets have no common axis; choose one: --where "norm=linf"')
+    return found
+
+
+def _candidates(records: Sequence[Record]) -> list[Facet]:
+    panels = facets(records, _apart, without=("budget",))
+    for panel in panels:
+        threat = panel.records[0].config["threat"]
+        # The budget varies along the axis; what else a setting says of the threat does not.
+        panel.facts["threat"] = setting(panel.records[0]).threat.replace(f" {threat['eps']},", ",", 1)
+    found = []
+    for panel in panels:
+        several = {line.attack for line in lines(panel.records, "r1")}
+        if several:
+            kept = [record for record in panel.records if attack_of(record) in several]
+            found.append(Facet(panel.facts, kept))
+    return found
+
+
+def _apart(record: Record) -> tuple[object, ...]:
+    where, threat = setting(record), record.config["threat"]
+    data = (where.data, where.synthetic, where.protocol, where.fingerprint, where.trials)
+    return (*data, *(threat[name] for name in _SHARED), victim_key(record))
+
+
+def _panel(axes: Axes, panel: Facet, metric: str, names: Sequence[str]) -> None:
+    clean = value(panel.records, "clean", metric)
+    scale = 255 if panel.records[0].config["threat"]["norm"] == "linf" else 1
+    for line in lines(panel.records, metric):
+        if line.attack not in names:
+            continue
+        place = names.index(line.attack) % len(PALETTE)
+        axes.errorbar(
+            [0, *(float(eps * scale) for eps in line.eps)],
+            [clean.mean, *(one.mean for one in line.values)],
+            yerr=[clean.spread, *(one.spread for one in line.values)],
+            color=PALETTE[place],
+            linestyle=DASHES[place],
+            marker=MARKERS[place],
+            elinewidth=0.6,
+            capsize=1.5,
+            label=in_lines(line.attack, 40),
+            clip_on=False,
+        )
+    ticks = sorted({0.0, *(float(eps * scale) for line in lines(panel.records, metric) for eps in line.eps)})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlim(0, ticks[-1])
+    axes.set_ylim(0, 102)

@@ -1,0 +1,142 @@
+"""How every figure looks: widths, fonts that can be read at that width, colours that all eyes tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from textwrap import fill
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from vbench.errors import unknown_name
+
+#: Widths in inches: a column of a two-column paper, and the whole page.
+WIDTHS = {"column": 3.4, "full": 7.0}
+
+#: Okabe and Ito, Color Universal Design (2008), without the yellow, which a white page swallows.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+#: Dashes and markers go with the colours, so that a grey print says the same.
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+RIGHT, WRONG, CLEAN, MUTED = "#009E73", "#D55E00", "#000000", "#666666"
+
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 8.0, 7.0, 6.0
+
+#: Characters that fit in an inch of text of TEXT_SIZE, and inches that a line of it is high.
+_PER_INCH, LINE = 17, 0.14
+
+_RC = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+    "font.size": TEXT_SIZE,
+    "figure.titlesize": TITLE_SIZE,
+    "axes.titlesize": TEXT_SIZE,
+    "axes.labelsize": TEXT_SIZE,
+    "xtick.labelsize": SMALL_SIZE,
+    "ytick.labelsize": SMALL_SIZE,
+    "legend.fontsize": SMALL_SIZE,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    # Names come from anywhere, and a dollar sign in one is no formula.
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vbench",
+    # Publishers refuse Type 3 fonts.
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib in this style, whatever the user's own settings are; they are restored afterwards."""
+    with matplotlib.rc_context():
+        kept = ("backend", "backend_fallback", "interactive")
+        plain = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in kept}
+        matplotlib.rcParams.update({**plain, **_RC})
+        yield
+
+
+def width_of(name: str) -> float:
+    """Inches of a named width; raises BadInput for another."""
+    if name not in WIDTHS:
+        raise unknown_name("width", name, WIDTHS)
+    return WIDTHS[name]
+
+
+def new_figure(width: float, height: float, subject: str, facts: Sequence[str]) -> Figure:
+    """A figure under its title: ``subject``, then a line a fact; ``height`` is what lies below, inches."""
+    texts = [fill(subject, int(width * _PER_INCH * 0.82))]
+    texts += [fill(fact, int(width * _PER_INCH)) for fact in facts if fact]
+    sizes = [TITLE_SIZE, *[TEXT_SIZE] * (len(texts) - 1)]
+    above = [
+        LINE * size / TEXT_SIZE * (text.count("\n") + 1) for text, size in zip(texts, sizes, strict=True)
+    ]
+    total = height + sum(above) + 0.08
+    figure = Figure((width, total))
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, height / total), w_pad=0.03, h_pad=0.03)
+    top = total - 0.04
+    for text, size, part in zip(texts, sizes, above, strict=True):
+        weight = "bold" if text is texts[0] else "normal"
+        figure.text(0.05 / width, top / total, text, size=size, weight=weight, ha="left", va="top")
+        top -= part
+    return figure
+
+
+def in_lines(label: str, width: int) -> str:
+    """A long name in several lines, broken behind commas where it has some."""
+    spaced = label.replace(",", ", ").replace("[", " [")
+    if len(label) <= width:
+        return label
+    return fill(spaced, width, break_long_words=True, break_on_hyphens=False)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Room for a legend under the axes of a figure ``width`` inches wide: as many columns as labels leave.
+
+    ``handle``: length of a sample beside its label, in letters.
+    """
+
+    labels: Sequence[str]
+    width: float
+    handle: float = 2.6
+
+    @property
+    def columns(self) -> int:
+        """How many columns fit."""
+        longest = max(max(map(len, label.split("\n"))) for label in self.labels)
+        inches = 0.17 + SMALL_SIZE / 72 * self.handle + longest * 0.049
+        return max(1, min(len(self.labels), int(self.width / inches)))
+
+    @property
+    def height(self) -> float:
+        """Inches that the legend needs."""
+        rows = -(-len(self.labels) // self.columns)
+        # Columns are filled one after the other, and the highest decides.
+        columns = [self.labels[start : start + rows] for start in range(0, len(self.labels), rows)]
+        lines = max(sum(label.count("\n") + 1 for label in column) for column in columns)
+        return 0.1 + 0.122 * lines + 0.01 * rows
+
+    def write(self, figure: Figure, handles: Sequence[object]) -> None:
+        """Write it, a handle a label."""
+        figure.legend(
+            handles,
+            self.labels,
+            loc="outside lower left",
+            ncols=self.columns,
+            handlelength=self.handle,
+            columnspacing=1.0,
+        )

@@ -1,0 +1,164 @@
+"""The transfer matrix as a heat map: crafted on the row's model, shown to the column's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from vbench.errors import BadInput
+from vbench.record import Record
+from vbench.reports.figures.facets import Facet, attack_of, common, facets, victim_of
+from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
+from vbench.reports.rows import HEADINGS, setting
+
+_CLEAN = "(clean)"
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's figure before."""
+
+    surrogates: list[str]
+    victims: list[str]
+    values: np.ndarray
+    clean: np.ndarray
+
+
+def matrix(records: Sequence[Record], metric: str) -> Matrix:
+    """The cells of one attack and setting, mean over trials and seeds."""
+    surrogates = list(dict.fromkeys(record.surrogate for record in records))
+    victims = list(dict.fromkeys(victim_of(record) for record in records))
+    cells: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        cells.setdefault((record.surrogate, victim_of(record)), []).append(record)
+    values = np.full((len(surrogates), len(victims)), np.nan)
+    for (surrogate, victim), same in cells.items():
+        place = surrogates.index(surrogate), victims.index(victim)
+        values[place] = 100 * mean(record.mean("adversarial", metric) for record in same)
+    clean = [
+        100 * mean(record.mean("clean", metric) for record in records if victim_of(record) == victim)
+        for victim in victims
+    ]
+    return Matrix(surrogates, victims, values, np.array(clean))
+
+
+def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
+    """One panel an attack and setting: ``metric`` after the attack in percent, darker is lower.
+
+    The row above is the victims' clean figure; a frame marks where surrogate and victim are the same model;
+    what was not run is hatched. Raises BadInput without a transfer run.
+    """
+    panels = _panels(records)
+    shared, own = common(panels)
+    found = [matrix(panel.records, metric) for panel in panels]
+    with styled():
+        inches = width_of(width or ("column" if len(panels) == 1 else "full"))
+        columns = min(len(panels), 1 if inches < 5 else 2)
+        rows = -(-len(panels) // columns)
+        longest = max(len(line) for one in found for name in one.victims for line in _short(name).split("\n"))
+        high = max(0.24 * (len(one.surrogates) + 1.3) + 0.3 + 0.045 * longest for one in found)
+        titles = [in_lines("\n".join(facts.values()), int(17 * inches / columns)) for facts in own]
+        high += 0.12 * max(title.count("\n") + 1 for title in titles) + 0.25
+        subject = f"{HEADINGS[metric]} after transfer, %"
+        figure = new_figure(inches, rows * high, subject, list(shared.values()))
+        grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+        top = max(np.nanmax(np.append(one.values, one.clean)) for one in found)
+        for axes, one, title in zip(grid, found, titles, strict=False):
+            axes.set_title(title, loc="left")
+            _heat(axes, one, max(top, 1.0))
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        return figure
+
+
+def alt(records: Sequence[Record], metric: str = "r1") -> str:
+    """Every row in words."""
+    parts = []
+    for panel in _panels(records):
+        one = matrix(panel.records, metric)
+        parts.append("; ".join(panel.facts.values()))
+        clean = ", ".join(
+            f"{victim} {value:.1f}" for victim, value in zip(one.victims, one.clean, strict=True)
+        )
+        parts.append(f"clean: {clean}")
+        for surrogate, row in zip(one.surrogates, one.values, strict=True):
+            cells = zip(one.victims, row, strict=True)
+            shown = ", ".join(f"{victim} {value:.1f}" for victim, value in cells if not np.isnan(value))
+            parts.append(f"crafted on {surrogate}: {shown}")
+    return f"{HEADINGS[metric]} after transfer, percent. " + "; ".join(parts) + "."
+
+
+def drawable(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of each panel; none where nothing was transferred."""
+    moved = [record for record in records if record.surrogate]
+    return [panel.records for panel in facets(moved, _apart, without=("victim",))]
+
+
+def _panels(records: Sequence[Record]) -> list[Facet]:
+    moved = [record for record in records if record.surrogate]
+    if not moved:
+        raise BadInput("no record is of a transfer; make some with vbench sweep transfer or --surrogate")
+    panels = facets(moved, _apart, without=("victim",))
+    for panel in panels:
+        panel.facts["attack"] = attack_of(panel.records[0]).replace(f" from {panel.records[0].surrogate}", "")
+    return panels
+
+
+def _apart(record: Record) -> tuple[object, ...]:
+    return setting(record), record.label, bool(record.config.get("perturbation"))
+
+
+def _heat(axes: Axes, one: Matrix, top: float) -> None:
+    # The clean row stands half a cell apart, for it is no result of the attack.
+    places = [0, *(row + 1.3 for row in range(len(one.surrogates)))]
+    colours = colormaps["cividis"]
+    for place, row in zip(places, [one.clean, *one.values], strict=True):
+        for column, value in enumerate(row):
+            _cell(axes, place, column, value, colours, top)
+    for row, surrogate in enumerate(one.surrogates):
+        if surrogate in one.victims:
+            corner = (one.victims.index(surrogate) + 0.04, places[row + 1] + 0.04)
+            axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=1.2))
+    axes.set_xlim(0, len(one.victims))
+    axes.set_ylim(places[-1] + 1, 0)
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    crowded = max(map(len, one.victims)) > 6
+    names = [_short(name) for name in one.victims]
+    axes.set_xticks(np.arange(len(names)) + 0.5, names, **(turned if crowded else {}))
+    axes.set_yticks([place + 0.5 for place in places], [_CLEAN, *map(_short, one.surrogates)])
+    axes.set_xlabel("shown to")
+    axes.set_ylabel("crafted on")
+    axes.grid(False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _cell(axes: Axes, place: float, column: int, value: float, colours: object, top: float) -> None:
+    if np.isnan(value):
+        axes.add_patch(
+            Rectangle((column, place), 1, 1, facecolor="#f4f4f4", edgecolor="#bbbbbb", hatch="////", lw=0)
+        )
+        return
+    axes.add_patch(Rectangle((column, place), 1, 1, facecolor=colours(value / top), edgecolor="w", lw=0.8))
+    dark = value / top < 0.55
+    axes.text(
+        column + 0.5,
+        place + 0.5,
+        f"{value:.1f}",
+        ha="center",
+        va="center",
+        size=6,
+        color="white" if dark else "black",
+    )
+
+
+def _short(name: str) -> str:
+    return in_lines(name, 16)

@@ -1,0 +1,145 @@
+"""t-SNE of embeddings before and after: colours are identities, marks are modalities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from vbench.errors import BadInput
+from vbench.kept import KeptEmbeddings
+from vbench.record import Record
+from vbench.reports.figures.facets import attack_of, victim_of
+from vbench.reports.figures.single import facts
+from vbench.reports.figures.style import MUTED, PALETTE, Legend, new_figure, styled, width_of
+from vbench.types import Modality, Side
+
+#: Identities drawn, and at most so many images of each on a side.
+IDENTITIES, IMAGES = len(PALETTE), 10
+_MARKS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}
+_PERPLEXITY = 20
+
+
+@dataclass(frozen=True)
+class Points:
+    """N embeddings that one t-SNE places: whose, of which modality, and in which panels they are drawn."""
+
+    vectors: np.ndarray
+    ids: np.ndarray
+    modality: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+
+def points(kept: KeptEmbeddings, seed: int = 0) -> Points:
+    """The embeddings of some identities of the first trial, drawn by ``seed`` among those on both sides.
+
+    Attacked images are there twice, clean and changed; images of the other side once, in both panels. Where
+    the victim compares by anything but Euclidean distance, vectors have unit length.
+    """
+    query, gallery = next(iter(kept.trials.values()))
+    rows = {Side.QUERY: query, Side.GALLERY: gallery}
+    on_both = np.intersect1d(kept.ids[Side.QUERY][query], kept.ids[Side.GALLERY][gallery])
+    if len(on_both) < 2:
+        raise BadInput("t-SNE needs two identities with images on both sides; the first trial has fewer")
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(on_both)[:IDENTITIES])
+    parts = []
+    for side, listed in rows.items():
+        drawn = np.concatenate(
+            [generator.permutation(listed[kept.ids[side][listed] == pid])[:IMAGES] for pid in chosen]
+        )
+        drawn = np.sort(drawn)
+        attacked = side in kept.meta.attacked
+        parts.append((side, drawn, kept.clean[side], True, not attacked))
+        if attacked:
+            parts.append((side, drawn, kept.shown[side], False, True))
+    vectors = np.concatenate([vectors[drawn] for _, drawn, vectors, *_ in parts]).astype(np.float64)
+    if kept.meta.similarity != "euclidean":
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    sizes = [len(drawn) for _, drawn, *_ in parts]
+    return Points(
+        vectors,
+        np.concatenate([kept.ids[side][drawn] for side, drawn, *_ in parts]),
+        np.repeat([kept.modality(side).value for side, *_ in parts], sizes),
+        np.repeat([before for *_, before, _ in parts], sizes),
+        np.repeat([after for *_, after in parts], sizes),
+    )
+
+
+def placed(found: Points, seed: int = 0) -> np.ndarray:
+    """N x 2 places of all points, from one t-SNE, so that both panels have the same map."""
+    # Loading scikit-learn takes a while, and only this figure needs it.
+    from sklearn.manifold import TSNE
+
+    perplexity = _perplexity(found)
+    method = "exact" if len(found.vectors) <= 500 else "barnes_hut"
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed, method=method).fit_transform(
+        found.vectors
+    )
+
+
+def draw(record: Record, kept: KeptEmbeddings, width: str | None = None) -> Figure:
+    """Two panels on one map, before and after the attack. Distances between far clusters mean nothing."""
+    found = points(kept)
+    places = placed(found)
+    pids = np.unique(found.ids)
+    inches = width_of(width or "column")
+    note = f"{len(pids)} identities; one t-SNE of {len(places)} points, perplexity {_perplexity(found):.0f}"
+    colours = dict(zip(pids.tolist(), PALETTE, strict=False))
+    legend = Legend([*(m.value for m in _MARKS), *(f"identity {pid}" for pid in colours)], inches, handle=1.0)
+    handles = [_handle(mark, MUTED) for mark in _MARKS.values()] + [
+        _handle("s", colour) for colour in colours.values()
+    ]
+    with styled():
+        height = inches / 2 + 0.1 + legend.height
+        subject = f"Embeddings of {victim_of(record)} before and after {attack_of(record)}"
+        figure = new_figure(inches, height, subject, facts(record, note))
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axes, title, here in zip(panels, ("before", "after"), (found.before, found.after), strict=True):
+            _panel(axes, title, places, found, here, pids)
+        legend.write(figure, handles)
+        return figure
+
+
+def _perplexity(found: Points) -> float:
+    return min(_PERPLEXITY, (len(found.vectors) - 1) / 3)
+
+
+def alt(record: Record, kept: KeptEmbeddings) -> str:
+    """How near an image lies to the other modality's images of its identity, before and after, in words."""
+    found = points(kept)
+    shares = [_mixed(found, here) for here in (found.before, found.after)]
+    return (
+        f"t-SNE of embeddings of {victim_of(record)} before and after {attack_of(record)}. Of the images "
+        f"drawn, {shares[0]:.0%} have their own identity as the nearest of the other modality before, "
+        f"{shares[1]:.0%} after."
+    )
+
+
+def _mixed(found: Points, here: np.ndarray) -> float:
+    vectors, ids, modality = found.vectors[here], found.ids[here], found.modality[here]
+    distance = ((vectors[:, None] - vectors[None]) ** 2).sum(2)
+    distance[modality[:, None] == modality[None]] = np.inf
+    return float((ids[distance.argmin(1)] == ids).mean())
+
+
+def _panel(
+    axes: Axes, title: str, places: np.ndarray, found: Points, here: np.ndarray, pids: np.ndarray
+) -> None:
+    for pid, colour in zip(pids, PALETTE, strict=False):
+        for modality, mark in _MARKS.items():
+            part = here & (found.ids == pid) & (found.modality == modality.value)
+            axes.scatter(*places[part].T, s=9, marker=mark, color=colour, edgecolor="white", linewidth=0.3)
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
+
+
+def _handle(mark: str, colour: str) -> Line2D:
+    return Line2D([], [], linestyle="", marker=mark, color=colour)

@@ -1,0 +1,47 @@
+"""Runs of a tiny victim that keep embeddings and images, for tests of what is kept and of its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiny import SIZE, TinyVictim
+
+from vbench.attack_spec import build_attack
+from vbench.attacks.base import Attack
+from vbench.data import open_dataset
+from vbench.data.base import Dataset
+from vbench.data.synthetic import write_dataset
+from vbench.kept import KEEPABLE
+from vbench.kept.keeper import Keeper
+from vbench.record import Record
+from vbench.runner import Run
+from vbench.store import RunStore
+from vbench.threat import ThreatModel
+from vbench.workbench import Workbench
+
+
+def tiny_dataset(root: Path, layout: str = "sysu") -> Dataset:
+    """A synthetic set of 8 training and 8 test identities."""
+    write_dataset(layout, root, ids=8, seed=3, size=SIZE, test_ids=8, quiet=True)
+    return open_dataset(layout, root)
+
+
+def tiny_bench(dataset: Dataset, seed: int = 0) -> Workbench:
+    """An untrained tiny victim on it."""
+    return Workbench(dataset, TinyVictim(seed).eval(), None, quiet=True)
+
+
+def kept_run(
+    bench: Workbench, attack: Attack | str, runs: Path, side: str = "query", eps: str = "16/255", **more
+) -> Record:
+    """Do a run that keeps all there is, and store record and files as ``vbench run --keep`` does."""
+    built = build_attack(attack) if isinstance(attack, str) else attack
+    keeper = Keeper(frozenset(KEEPABLE))
+    run = Run(bench, built, ThreatModel(eps, side=side), **more)
+    record, learnt = run.execute(ignore_gates=True, quiet=True, keeper=keeper)
+    store = RunStore(runs)
+    if learnt is not None:
+        learnt.save(store.perturbation_path(record, built.name))
+    keeper.write(runs, record)
+    store.write(record)
+    return record
