@@ -48,9 +48,8 @@ def draw(record: Record, kept: KeptImages, query: int | None = None, width: str 
     columns = [column for row in rows for column in pair(kept, row)]
     height, wide = columns[0][1].shape[:2]
     cell = min((inches - 0.25) / len(columns) - 0.04, 0.62)
-    which = (
-        f"queries {', '.join(map(str, rows))}, each with its" if len(rows) > 1 else f"query {rows[0]} and its"
-    )
+    one = f"query {rows[0]} and its"
+    which = one if len(rows) == 1 else f"queries {', '.join(map(str, rows))}, each with its"
     with styled():
         subject = f"Amplitude and phase under {attack_of(record)}"
         note = f"{victim_of(record)}; {which} nearest right gallery image; contrast stretched"
