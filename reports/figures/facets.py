@@ -49,19 +49,19 @@ def facts_of(record: Record) -> dict[str, str]:
 def facets(
     records: Sequence[Record],
     apart: Callable[[Record], Hashable] = lambda record: (setting(record), victim_key(record)),
-    without: Sequence[str] = (),
+    facts: Callable[[Record], dict[str, str]] = facts_of,
 ) -> list[Facet]:
     """Records in panels, those together for which ``apart`` is equal, in the order of victims and budgets.
 
-    ``without``: facts that vary within a panel.
+    ``facts``: what must be said of a record and does not vary within a panel.
     """
     found: dict[Hashable, list[Record]] = {}
     for record in records:
         found.setdefault(apart(record), []).append(record)
-    panels = sorted((Facet(_facts(same, without), same) for same in found.values()), key=_order(records))
+    panels = sorted((Facet(facts(same[0]), same) for same in found.values()), key=_order(records))
     said = [tuple(panel.facts.values()) for panel in panels]
-    for panel, facts in zip(panels, said, strict=True):
-        if said.count(facts) > 1:
+    for panel, words in zip(panels, said, strict=True):
+        if said.count(words) > 1:
             # Two sets of images under one protocol, or two sets of weights under one name.
             panel.facts["data"] = f"data {setting(panel.records[0]).fingerprint[:8]}"
             panel.facts["weights"] = f"weights {panel.records[0].config['victim']['weights'][:8]}"
@@ -91,7 +91,3 @@ def _order(records: Sequence[Record]) -> Callable[[Facet], tuple[object, ...]]:
         return (*place, threat["norm"], threat["side"], float(Fraction(str(threat["eps"]))))
 
     return key
-
-
-def _facts(records: Sequence[Record], without: Sequence[str]) -> dict[str, str]:
-    return {name: text for name, text in facts_of(records[0]).items() if name not in without}

@@ -204,3 +204,10 @@ def test_alternatives_tell_the_figures():
     assert f"crafted on ddag: agw {shown}" in transfer.alt(runs)
     drop = f"{100 * (runs[0].mean('clean', 'r1') - runs[0].mean('adversarial', 'r1')):.1f}"
     assert f"uap (per-image) {drop} points for 400" in cost.alt(runs)
+
+
+def test_models_of_one_name_and_other_weights_are_never_averaged():
+    other = record(first=9, surrogate="ddag", seed=1)
+    other.config["victim"]["weights"] = "ffff1234"
+    found = transfer.matrix([record(surrogate="ddag"), other], "r1")
+    assert found.victims == ["agw weight", "agw ffff12"] and not np.isnan(found.values).any()
