@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vbench import victim_spec
 from vbench.attack_spec import build_attack, expand, preset_threat
@@ -17,16 +18,18 @@ from vbench.estimate import announcement
 from vbench.folders import cache_folder
 from vbench.prepare import Choice
 from vbench.progress import say
-from vbench.record import Record, config_id
+from vbench.record import Record
+from vbench.recorder import Recorder
 from vbench.runner import Run
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
 from vbench.victim_spec import VictimSpec
+from vbench.victims.base import Victim
 from vbench.workbench import Workbench
 
 
 class Series:
-    """Runs under one dataset choice and threat model, with records in ``runs``.
+    """Runs under one dataset choice and threat model, with records in ``runs`` (None: kept nowhere).
 
     ``force`` runs a configuration again even if its record is there. ``stated`` are the parts of the threat
     model that somebody asked for; a preset that comes with a side or a budget decides the others.
@@ -36,33 +39,33 @@ class Series:
         self,
         choice: Choice,
         threat: ThreatModel,
-        runs: Path,
+        runs: Path | None,
         force: bool = False,
         quiet: bool = False,
         stated: Collection[str] = ("eps", "side"),
     ) -> None:
         self._choice = choice
         self._threat = threat
-        self._store = RunStore(runs)
-        self._force = force
         self._quiet = quiet
         self._stated = stated
-        self._learnt: dict[str, Perturbation] = {}
+        #: Keeps the records, and what was learnt on the way.
+        self.recorder = Recorder(RunStore(runs) if runs else None, force, choice.ignore_gates, quiet)
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
 
     def execute(
         self,
-        victim_names: Sequence[str],
-        attack_specs: Sequence[str],
+        victim_names: Sequence[str | Victim],
+        attack_specs: Sequence[str | Attack],
         seeds: Sequence[int],
-        settings: dict[str, str],
+        settings: dict[str, Any],
         protocols: Sequence[str] = (),
         perturbation: Path | None = None,
         surrogates: Sequence[str] = (),
     ) -> list[Record]:
         """Do every run that has no record yet; returns the records of all, in order.
 
+        Victims and attacks are texts, or objects that are taken as they are.
         With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
         that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
         of one split share what a universal attack learnt: fitting looks at training identities only. Names,
@@ -94,18 +97,18 @@ class Series:
                 for run in runs:
                     run.check()
                 self._announce(runs)
-                records += [self._one(run) for run in runs]
+                records += [self.recorder.record(run) for run in runs]
             self._opened.clear()
             self._sources.clear()
         return records
 
-    def _threat_of(self, spec: str, settings: dict[str, str]) -> ThreatModel:
+    def _threat_of(self, spec: str | Attack, settings: dict[str, Any]) -> ThreatModel:
         usual = preset_threat(spec, settings)
         return dataclasses.replace(
             self._threat, **{name: usual[name] for name in usual if name not in self._stated}
         )
 
-    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Workbench:
+    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec | Victim) -> Workbench:
         return choice.workbench(victim, dataset, cache_folder(), self._quiet)
 
     def _open(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Workbench:
@@ -130,29 +133,10 @@ class Series:
         lines = [
             announcement(run.attack, run.images, (run.source or run.bench).victim.name)
             for run in runs
-            if self._force or self._store.find(config_id(run.config())) is None
+            if self.recorder.known(run) is None
         ]
         for line in dict.fromkeys(filter(None, lines)):
             say(f"note: {line}", self._quiet)
-
-    def _one(self, run: Run) -> Record:
-        known = self._store.find(config_id(run.config()))
-        if known is not None and not self._force:
-            say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
-            return known
-        record, applied = run.execute(self._choice.ignore_gates, self._quiet, self._learnt)
-        made = [self._learnt[fit] for fit in run.fits()]
-        if run.perturbation is not None and applied is not None and applied is not run.perturbation:
-            # A replay that had to be brought to another size is a file of its own.
-            made = [applied]
-        for learnt in made:
-            file = f"{learnt.provenance['attack']}-{record.id}.safetensors"
-            learnt.save(self._store.root / "perturbations" / file)
-        path = self._store.write(record)
-        for warning in record.warnings:
-            say(f"note: {warning}", self._quiet)
-        say(f"{path}: {_honesty(record)}", self._quiet)
-        return record
 
 
 def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
@@ -162,13 +146,3 @@ def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
     if attacks[0].name != made_by:
         raise BadInput(f"the perturbation was learnt by '{made_by}', not by '{attacks[0].name}'")
     return type(attacks[0])(**replay.provenance["settings"])
-
-
-def _honesty(record: Record) -> str:
-    """What was done to the images and how many queries count, so that a broken attack is seen at once."""
-    size, trial = record.size, record.adversarial[0]
-    return (
-        f"{record.label}, seed {record.config['seed']}: largest change {size['linf_levels']:.0f} levels, "
-        f"{size['changed_share']:.0%} of values changed, PSNR {size['psnr_db']:.1f} dB; "
-        f"{trial.queries} queries a trial, {trial.skipped} without a match"
-    )
