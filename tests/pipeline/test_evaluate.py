@@ -24,14 +24,18 @@ from vbench.types import Modality
 from vbench.victims.base import Victim, VictimOutput
 from vbench.victims.load import load_victim
 
-UAP = "uap[evaluations=960,batch=48]"
+UAP = "uap[evaluations=24,batch=12]"
+
+
+@pytest.fixture(autouse=True)
+def _cache(quick, monkeypatch):
+    monkeypatch.setenv("VBENCH_CACHE", str(quick.cache))
 
 
 @pytest.fixture
-def where(small, tmp_path, monkeypatch):
+def where(quick):
     """Keywords that name the fixture's data and weights."""
-    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "cache"))
-    return {"dataset": "sysu", "root": small.root, "weights": small.weights}
+    return {"dataset": "sysu", "root": quick.root, "weights": quick.weights(), "ignore_gates": True}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Means(Victim):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_size, self.embedding_dim, self.num_classes = (64, 32), 32, 0
+        self.input_size, self.embedding_dim, self.num_classes = (32, 16), 8, 0
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, images, modality, edits=None):
@@ -74,10 +78,12 @@ def test_import_is_light_and_every_name_is_there():
         _ = package.no_such_name
 
 
-def test_a_figure_is_the_command_lines(small, where, vbench, tmp_path):
+def test_a_figure_is_the_command_lines(quick, where, vbench, tmp_path):
     runs = tmp_path / "runs"
     attacks = ["metric_fgsm", UAP]
-    vbench("run", *small.arguments(runs), *(part for one in attacks for part in ("--attack", one)))
+    named = [part for one in attacks for part in ("--attack", one)]
+    base = ("run", "--victim", "agw", "--dataset", "sysu", "--root", quick.root, "--runs", runs, "--quiet")
+    vbench(*base, "--weights", quick.weights(), *named, "--ignore-gates")
     told = {record.label: record for record in RunStore(runs).read_all().records}
     found = evaluate("agw", attacks, **where)
     assert [record.label for record in found] == attacks
@@ -120,18 +126,19 @@ def test_a_saved_result_is_a_folder_of_runs(where, tmp_path):
     assert len(read.where("attack=noise seed=1")) == 1
 
 
-def test_objects_of_the_caller_give_the_figures_of_their_names(small, where):
+def test_objects_of_the_caller_give_the_figures_of_their_names(quick, where):
     named = evaluate("agw", "pgd[steps=2]", threat="4/255", **where).record
-    victim, dataset = load_victim("agw", small.weights), open_dataset("sysu", small.root)
+    victim, dataset = load_victim("agw", quick.weights()), open_dataset("sysu", quick.root)
     attack, threat = build_attack("pgd[steps=2]"), ThreatModel("4/255")
-    own = evaluate(victim, attack, dataset, threat).record
+    own = evaluate(victim, attack, dataset, threat, ignore_gates=True).record
     assert own.id == named.id and own.adversarial == named.adversarial
-    assert evaluate(victim, attack, dataset, threat, settings={"steps": 3}).record.label == "pgd[steps=3]"
+    longer = evaluate(victim, attack, dataset, threat, settings={"steps": 3}, ignore_gates=True)
+    assert longer.record.label == "pgd[steps=3]"
 
 
-def test_a_victim_and_an_attack_from_the_notebook_itself(small):
+def test_a_victim_and_an_attack_from_the_notebook_itself(quick):
     victim = Means().train()
-    dataset = open_dataset("sysu", small.root)
+    dataset = open_dataset("sysu", quick.root)
     found = evaluate(victim, ["metric_fgsm", Far()], dataset, ignore_gates=True)
     assert victim.training and victim.scale.requires_grad and victim.scale.grad is None
     assert [record.config["victim"]["name"] for record in found] == ["means", "means"]
@@ -141,22 +148,22 @@ def test_a_victim_and_an_attack_from_the_notebook_itself(small):
         evaluate(victim, "fgsm", dataset)
 
 
-def test_the_precision_of_an_own_victim_comes_back(small):
-    victim, dataset = load_victim("agw", small.weights), open_dataset("sysu", small.root)
+def test_the_precision_of_an_own_victim_comes_back(quick):
+    victim, dataset = load_victim("agw", quick.weights()), open_dataset("sysu", quick.root)
     compute_in(victim, Precision("bfloat16"))
-    evaluate(victim, "noise", dataset, precision="float32")
+    evaluate(victim, "noise", dataset, precision="float32", ignore_gates=True)
     assert precision_of(victim) == Precision("bfloat16")
     compute_in(victim, PLAIN)
-    record = evaluate(victim, "noise", dataset, precision="bfloat16").record
+    record = evaluate(victim, "noise", dataset, precision="bfloat16", ignore_gates=True).record
     assert record.environment["precision"] == "bfloat16" and precision_of(victim) == PLAIN
 
 
-def test_an_own_victim_meets_the_split_gate(small, tmp_path):
+def test_an_own_victim_meets_the_split_gate(quick, tmp_path):
     from vbench.data.synthetic import write_dataset
 
-    root = write_dataset("sysu", tmp_path / "other", ids=6, seed=9, size=(64, 32), test_ids=4, quiet=True)
-    victim = load_victim("agw", small.weights)
-    with pytest.raises(BadInput, match="victim 'agw': its classifier knows 150 identities"):
+    root = write_dataset("sysu", tmp_path / "other", ids=3, seed=9, size=(32, 16), test_ids=2, quiet=True)
+    victim = load_victim("agw", quick.weights())
+    with pytest.raises(BadInput, match="victim 'agw': its classifier knows 6 identities"):
         evaluate(victim, "noise", open_dataset("sysu", root))
 
 
@@ -193,23 +200,23 @@ def test_bad_input_is_said_in_one_line(where, given, message):
     assert "\n" not in str(refused.value)
 
 
-def test_a_named_victim_brings_weights_and_an_own_one_has_them(small, where):
+def test_a_named_victim_brings_weights_and_an_own_one_has_them(quick, where):
     with pytest.raises(BadInput, match="is loaded already"):
-        evaluate(load_victim("agw", small.weights), "noise", **where)
+        evaluate(load_victim("agw", quick.weights()), "noise", **where)
     with pytest.raises(BadInput, match="the dataset is open already"):
-        evaluate("agw", "noise", open_dataset("sysu", small.root), root=small.root, weights=small.weights)
+        evaluate("agw", "noise", open_dataset("sysu", quick.root), root=quick.root)
 
 
-def test_an_attack_that_fails_is_one_line(small):
+def test_an_attack_that_fails_is_one_line(quick):
     class Broken(Far):
         def craft(self, victim, images, modality, context):
             return images * float("nan")
 
     with pytest.raises(VbenchError, match="non-finite pixels"):
-        evaluate(load_victim("agw", small.weights), Broken(), open_dataset("sysu", small.root))
+        evaluate(Means(), Broken(), open_dataset("sysu", quick.root), ignore_gates=True)
 
 
-def test_transfer_is_a_keyword(small, where):
-    found = evaluate("agw", "metric_fgsm", surrogate="agw", surrogate_weights=small.weights, **where)
+def test_transfer_is_a_keyword(quick, where):
+    found = evaluate("agw", "metric_fgsm", surrogate="agw", surrogate_weights=quick.weights(), **where)
     assert found.record.surrogate == "agw"
     assert Modality.VISIBLE in Modality
