@@ -49,6 +49,16 @@ def published() -> tuple[Published, ...]:
     )
 
 
+def printed_by(source: str, victim: str, attack: str, protocol: str) -> dict[str, Published]:
+    """Metric -> what one source prints about an attack ("" for clean); ``source`` is how its name begins."""
+    return {
+        one.metric: one
+        for one in published()
+        if one.source.startswith(source)
+        and (one.victim, one.attack, one.protocol) == (victim, attack, protocol)
+    }
+
+
 def clean_results(victim: str) -> list[list[str]]:
     """Rows of protocol, Rank-1, mAP, mINP, source and note for a victim's clean results."""
     grouped: dict[tuple[str, str, str], dict[str, float]] = {}
