@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from vbench.budget import parse_budget
 from vbench.record import Record
+from vbench.reports.printed_name import printed_name
 from vbench.reports.rows import HEADINGS
 
 #: What stands for a protocol without being one of ours, and why.
@@ -98,7 +99,8 @@ class References:
 class Beside:
     """What is printed about the same question as a measured row; nothing for synthetic data.
 
-    The same question: protocol and victim are equal, the attack has the same name, and a budget, where the
+    The same question: protocol and victim are equal, the attack has the same name (of ``fsam_uap`` the same
+    row of the paper, see :mod:`vbench.reports.printed_name`), and a budget, where the
     source states one, is the same. Printed attacks are white-box and change queries; other rows get the
     clean figures alone. RegDB is printed as the mean of ten splits, so nothing stands beside a single split.
     """
@@ -134,7 +136,7 @@ class Beside:
 
 def _is_of(one: Published, record: Record) -> bool:
     threat = record.config["threat"]
-    if record.surrogate or threat["side"] != "query" or one.attack != record.config["attack"]["name"]:
+    if record.surrogate or threat["side"] != "query" or one.attack != printed_name(record):
         return False
     if not one.budget:
         return True
