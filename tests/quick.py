@@ -25,13 +25,16 @@ class Quick:
     layout: str
     cache: Path
 
-    def weights(self, victim: str = "agw", protocol: str | None = None, seed: int = 0) -> Path:
+    def weights(
+        self, victim: str = "agw", protocol: str | None = None, seed: int = 0, **more: object
+    ) -> Path:
         """Weights of an untrained thin victim that fits the set, written on first use."""
         dataset = open_dataset(self.layout, self.root, protocol)
-        path = self.cache / f"{victim}-{dataset.split.replace('/', '-')}-{seed}.safetensors"
+        marks = [victim, dataset.split.replace("/", "-"), str(seed), *map(str, more.values())]
+        path = self.cache / f"{'-'.join(marks)}.safetensors"
         if not path.exists():
             cls = victims.load(victim)
-            options = {**cls.THIN, "input_size": SIZE, "width": 0.125}
+            options = {**cls.THIN, "input_size": SIZE, "width": 0.125, **more}
             generator = torch.Generator().manual_seed(seed)
             built = cls(num_classes=len(dataset.train_labels), generator=generator, **options).eval()
             _spread(built, generator)
