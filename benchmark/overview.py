@@ -30,10 +30,12 @@ class Overview:
         if self._total and not self._quiet and sys.stderr.isatty():
             # The bar keeps its place on a narrow terminal; a long name is cut instead.
             text = TextColumn(
-                "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
             )
             columns = (BarColumn(bar_width=20), MofNCompleteColumn(), text)
-            self._bars = Progress(*columns, console=console, transient=True)
+            self._bars = Progress(*columns, console=console, transient=True, expand=True)
             self._open.enter_context(self._bars)
             self._open.enter_context(shared(self._bars))
             self._task = self._bars.add_task(self._label, total=self._total)

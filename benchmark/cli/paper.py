@@ -40,7 +40,7 @@ def paper(
     level: Annotated[str, typer.Option(help="Where the attack acts: pixel, feature or both.")] = "both",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Setting of every attack that has it, as in evaluations=1280."),
+        typer.Option("--set", help="Setting of every attack that has it, as in evaluations=2560."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[bool, typer.Option(help="Run again even if the record exists.")] = False,

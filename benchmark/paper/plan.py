@@ -161,8 +161,9 @@ def _wanted(
                     continue
                 name = label(attack)
                 slot = dataclasses.replace(slot, id=config_id(run.config()), label=name)
-                kind = kind_of(bench.victim.name, bench.victim.describe(), attack.name, name)
-                title = f"{bench.victim_label()} {bench.dataset.protocol}: {name}, seed {seed}"
+                spent = getattr(attack, "evaluations", 0)
+                kind = kind_of(bench.victim.name, bench.victim.describe(), attack.name, name, spent)
+                title = f"{bench.victim_label()} {name}, seed {seed}, {bench.dataset.protocol}"
                 yield slot, Job(slot.id, protocol, victim, attack, seed, title, kind)
 
 

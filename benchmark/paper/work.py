@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vbench.errors import VbenchError
 from vbench.overview import Overview
-from vbench.paper.durations import Durations
+from vbench.paper.durations import Durations, Kind
 from vbench.paper.plan import Job, Opener, Plan
 from vbench.paper.slot import Filled
 from vbench.paper.twins import without_modules
@@ -49,12 +49,13 @@ class Work:
         for note in self.plan.notes:
             say(f"note: {note}", self.quiet)
         found = f", {len(self.records)} recorded already" if self.records else ""
-        estimate = f"; {durations.left([job.kind for job in todo])}" if todo else ""
+        kinds = [self._kind(job) for job in todo]
+        estimate = f"; {durations.left(kinds)}" if todo else ""
         say(f"{name}: {len(self.plan.jobs)} runs{found}{estimate}", self.quiet)
         try:
             with Overview(name, len(todo), self.quiet) as overview:
                 for number, job in enumerate(todo):
-                    overview.begin(job.name, durations.left([one.kind for one in todo[number:]]))
+                    overview.begin(job.name, durations.left(kinds[number:]))
                     self._one(job, durations)
                     overview.end()
         except KeyboardInterrupt:
@@ -84,7 +85,13 @@ class Work:
             self.failures[job.id] = reason(error)
             say(f"failed: {job.name}: {self.failures[job.id]}", self.quiet)
         else:
-            durations.add(job.kind, time.monotonic() - started)
+            durations.add(self._kind(job), time.monotonic() - started)
+
+    def _kind(self, job: Job) -> Kind:
+        """What says how long a job takes: without its fit where a twin does that."""
+        if self.plan.twin(job) is None:
+            return job.kind
+        return job.kind._replace(attack=f"{job.kind.attack}, learnt", label="", evaluations=0)
 
     def _share(self, job: Job, run: Run) -> None:
         """Spare a run at pixel level the fit that its twin did."""

@@ -18,7 +18,7 @@ from vbench.victims.options import default_options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-_GUIDES = ("victims", "attacks", "audit", "ablation")
+_GUIDES = ("victims", "attacks", "audit", "ablation", "paper")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in _GUIDES)]
 
 

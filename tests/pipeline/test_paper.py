@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import quick as quickly
@@ -47,6 +49,13 @@ def test_alone_it_lists_the_suites(vbench):
     out = vbench("paper").stdout
     assert [line.split()[0] for line in out.strip().splitlines()] == [*SUITES, "all"]
     assert "noise + FSAM + AQAL" in out
+
+
+def test_listing_imports_no_torch():
+    code = "import sys; from vbench.cli import app; app(['paper'], standalone_mode=False)"
+    code += "; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("set()")
 
 
 @pytest.mark.parametrize(

@@ -120,34 +120,29 @@ def test_regdb_without_a_split_is_all_ten():
     assert {question(one) for one in expand(["regdb/ir2vis"])} == {"regdb/ir2vis"}
 
 
-def record(seconds, victim="agw", label_="uap", device="cpu"):
-    config = {"victim": {"name": victim, "options": {"width": 1}}, "attack": {"name": "uap"}}
-    return Record(
-        id="x",
-        config=config,
-        label=label_,
-        protocol="p",
-        synthetic=True,
-        clean=[],
-        adversarial=[],
-        cost={"fit_seconds": seconds, "attack_seconds": 1.0},
-        environment={"device_name": device},
-    )
+def record(seconds, label_="uap", device="cpu", evaluations=100):
+    config = {"victim": {"name": "agw", "options": {"width": 1}}, "attack": {"name": "uap"}}
+    cost = {"fit_seconds": seconds, "fit_evaluations": evaluations, "attack_seconds": 1.0}
+    facts = {"protocol": "p", "synthetic": True, "clean": [], "adversarial": [], "cost": cost}
+    return Record(id="x", config=config, label=label_, environment={"device_name": device}, **facts)
+
+
+def kind(victim="agw", attack="uap", label_="uap", evaluations=100):
+    return kind_of(victim, {"width": 1}, attack, label_, evaluations)
 
 
 def test_durations_come_from_the_nearest_kind_and_watched_runs_are_believed():
-    def of(victim="agw", attack="uap", label_="uap"):
-        return kind_of(victim, {"width": 1}, attack, label_)
-
-    known = Durations([record(9), record(19, label_="uap[batch=2]"), record(99, device="gpu")], "cpu")
-    assert known.of(of()) == 10
-    assert known.of(of(label_="uap[batch=4]")) == 15, "the victim with the attack in other settings"
-    assert known.of(of("mrcn")) == 15 and known.of(of(attack="pgd", label_="pgd")) is None
-    known.add(of(), 30)
-    assert known.of(of()) == 30
-    pgd = of(attack="pgd", label_="pgd")
-    assert known.left([of(), of()]) == "about 1 min 0 s left"
-    assert known.left([of(), pgd]) == "more than 30 s left (1 of unknown length)"
+    known = Durations([record(9), record(99, device="gpu")], "cpu")
+    assert known.of(kind()) == 10
+    assert known.of(kind(label_="uap[evaluations=300]", evaluations=300)) == 30, "by gradient evaluations"
+    assert known.of(kind(attack="fsam_uap", label_="fsam_uap", evaluations=200)) == 20, "of any fit"
+    assert known.of(kind("mrcn")) == 10, "the attack on another victim"
+    pgd = kind(attack="pgd", label_="pgd", evaluations=0)
+    assert known.of(pgd) is None
+    known.add(kind(), 30)
+    assert known.of(kind()) == 30
+    assert known.left([kind(), kind()]) == "about 1 min 0 s left"
+    assert known.left([kind(), pgd]) == "more than 30 s left (1 of unknown length)"
     assert known.left([pgd]) == "time unknown until a run is done" and known.left([]) == "nothing left"
 
 
