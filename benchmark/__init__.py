@@ -1,5 +1,79 @@
-"""vbench: how far an unseen perturbation breaks visible-infrared person re-identification."""
+"""vbench: how far an unseen perturbation breaks visible-infrared person re-identification.
+
+Everything named in ``__all__`` is loaded on first use, so that ``import vbench`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from vbench._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from vbench.attack_spec import build_attack
+    from vbench.attacks.base import Attack, PerImageAttack, UniversalAttack
+    from vbench.attacks.perturbation import Perturbation
+    from vbench.data import Dataset, open_dataset
+    from vbench.errors import BadInput, VbenchError
+    from vbench.library.evaluate import evaluate
+    from vbench.library.result import Result
+    from vbench.record import Record
+    from vbench.threat import ThreatModel
+    from vbench.types import Modality
+    from vbench.victims.base import Victim, VictimOutput
+    from vbench.victims.load import load_victim
+
+#: Name -> module. No name may be that of a module of this package: importing the module would replace it.
+_HOMES = {
+    "Attack": "attacks.base",
+    "BadInput": "errors",
+    "Dataset": "data",
+    "Modality": "types",
+    "PerImageAttack": "attacks.base",
+    "Perturbation": "attacks.perturbation",
+    "Record": "record",
+    "Result": "library.result",
+    "ThreatModel": "threat",
+    "UniversalAttack": "attacks.base",
+    "VbenchError": "errors",
+    "Victim": "victims.base",
+    "VictimOutput": "victims.base",
+    "build_attack": "attack_spec",
+    "evaluate": "library.evaluate",
+    "load_victim": "victims.load",
+    "open_dataset": "data",
+}
+
+__all__ = [
+    "Attack",
+    "BadInput",
+    "Dataset",
+    "Modality",
+    "PerImageAttack",
+    "Perturbation",
+    "Record",
+    "Result",
+    "ThreatModel",
+    "UniversalAttack",
+    "VbenchError",
+    "Victim",
+    "VictimOutput",
+    "__version__",
+    "build_attack",
+    "evaluate",
+    "load_victim",
+    "open_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vbench' has no attribute {name!r}")
+    found = getattr(import_module(f"vbench.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vbench.errors import BadInput, unknown_name
@@ -15,25 +15,27 @@ from vbench.spec import parse
 _ALSO = ("fsam_uap[level=feature]",)
 
 
-def expand(specs: list[str]) -> list[str]:
+def expand(specs: Sequence[Any]) -> list[Any]:
     """Replace ``all`` by every known attack, at every level it has; keeps order, drops repeats.
 
-    A battery is not in it: it repeats attacks that are, and is for one side only.
+    A battery is not in it: it repeats attacks that are, and is for one side only. What is no text stays.
     """
     single = [entry.name for entry in attacks.entries() if entry.traits != "battery"]
-    expanded: list[str] = []
+    expanded: list[Any] = []
     for spec in specs:
         expanded += [*single, *_ALSO] if spec == "all" else [spec]
     return list(dict.fromkeys(expanded))
 
 
-def build_attack(spec: str, extra: dict[str, str] | None = None) -> Any:
-    """Build the attack a text names, with ``extra`` settings on top.
+def build_attack(spec: Any, extra: Mapping[str, Any] | None = None) -> Any:
+    """Build the attack a text names, with ``extra`` settings on top; an attack is taken as it is.
 
     The setting ``preset`` is reserved: it stands for the settings of that name in the class's ``PRESETS``,
     and settings given beside it override them. Raises :class:`BadInput` for unknown names, parameters and
     presets (nearest name) and for values that do not fit.
     """
+    if not isinstance(spec, str):
+        return _taken(spec, extra)
     name, settings = parse(spec, "attack")
     cls = attacks.load(name)
     owner = getattr(cls, "name", name)
@@ -42,6 +44,18 @@ def build_attack(spec: str, extra: dict[str, str] | None = None) -> Any:
     if chosen is not None:
         values = {**_preset(cls, owner, chosen), **values}
     return build(cls, owner, values)
+
+
+def _taken(attack: Any, extra: Mapping[str, Any] | None) -> Any:
+    from vbench.attacks.base import Attack
+
+    if not isinstance(attack, Attack):
+        raise BadInput(f"an attack is a text such as pgd[steps=20] or an Attack, not {_kind(attack)}")
+    return build(type(attack), attack.name, {**vars(attack), **extra}) if extra else attack
+
+
+def _kind(thing: Any) -> str:
+    return f"the class {thing.__name__}; call it" if isinstance(thing, type) else type(thing).__name__
 
 
 def presets(cls: type) -> Mapping[str, Mapping[str, Any]]:
@@ -58,8 +72,10 @@ def _preset(cls: type, owner: str, chosen: str) -> Mapping[str, Any]:
     return known[chosen]
 
 
-def preset_threat(spec: str, extra: Mapping[str, str] | None = None) -> Mapping[str, str]:
+def preset_threat(spec: Any, extra: Mapping[str, Any] | None = None) -> Mapping[str, str]:
     """The side and budget that belong to the preset a text names, as fields of the threat model."""
+    if not isinstance(spec, str):
+        return {}
     name, settings = parse(spec, "attack")
     chosen = {**settings, **(extra or {})}.get("preset")
     return getattr(attacks.load(name), "PRESET_THREATS", {}).get(chosen, {})

@@ -28,15 +28,15 @@ SYNTHETIC = "synthetic"
 class Choice:
     """What to evaluate on what.
 
-    ``dataset``: "synthetic", or a layout, or a reader's name or path, with ``root``. ``layout`` and ``size``
-    apply to synthetic data.
+    ``dataset``: "synthetic"; a layout, or a reader's name or path, with ``root``; or one that is open
+    already. ``layout`` and ``size`` apply to synthetic data.
     ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
     ``surrogates`` are the victims attacks are crafted on where they are transferred, with
     ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
     of :func:`vbench.precision_choice.settle`.
     """
 
-    dataset: str = SYNTHETIC
+    dataset: str | Dataset = SYNTHETIC
     root: Path | None = None
     protocol: str | None = None
     layout: str = "sysu"
@@ -51,18 +51,34 @@ class Choice:
 
     def open(self, cache: Path, quiet: bool = False) -> Dataset:
         """Open the dataset, writing the synthetic one on first use."""
+        if isinstance(self.dataset, Dataset):
+            return self._opened(self.dataset)
         if self.dataset == SYNTHETIC:
             if self.root is not None:
                 raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
             return open_dataset(self.layout, self._synthetic().write(cache, quiet), self.protocol)
         return open_named(self.dataset, self.root, self.protocol)
 
+    def _opened(self, dataset: Dataset) -> Dataset:
+        if self.root is not None or self.protocol not in (None, dataset.protocol):
+            raise BadInput(f"the dataset is open already, in {dataset.root} under {dataset.protocol}")
+        return dataset
+
     def workbench(
-        self, victim: str | VictimSpec, dataset: Dataset, cache: Path, quiet: bool = False
+        self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
     ) -> Workbench:
-        """Load a victim for an opened dataset; on synthetic data a thin one is trained on first use."""
-        spec = read_victim(victim) if isinstance(victim, str) else victim
-        loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
+        """Load a victim for an opened dataset; on synthetic data a thin one is trained on first use.
+
+        A victim that is loaded already is taken as it is, on its own device.
+        """
+        if isinstance(victim, Victim):
+            if self.weights is not None:
+                raise BadInput(f"victim '{victim.name}' is loaded already; weights are for victims by name")
+            _check_split(victim, dataset, f"victim '{victim.name}'", self.ignore_gates)
+            loaded = victim
+        else:
+            spec = read_victim(victim) if isinstance(victim, str) else victim
+            loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
         return self._settled(Workbench(dataset, loaded, cache / "images", quiet), cache, quiet)
 
     def source(
@@ -140,7 +156,7 @@ def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:
     return tuple(victim.input_size), victim.resize_filter
 
 
-def _check_split(victim: Victim, dataset: Dataset, weights: Path, ignore: bool) -> None:
+def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: bool) -> None:
     if ignore:
         return
     split = victim.weights_metadata.get("split")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 
@@ -16,6 +17,8 @@ _PLAIN_INTERVAL_SECONDS = 10.0
 
 #: Everything that is not a result goes to standard error, so that ``--format json`` can be piped.
 console = Console(stderr=True)
+
+_shared: Progress | None = None
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:
@@ -40,13 +43,35 @@ def say(message: str, quiet: bool = False) -> None:
         console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
+@contextmanager
+def shared(bars: Progress) -> Iterator[None]:
+    """Let every bar of :func:`track` inside the block be a line of ``bars``: a terminal shows one display."""
+    global _shared
+    before, _shared = _shared, bars
+    try:
+        yield
+    finally:
+        _shared = before
+
+
 def _bar(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    if _shared is not None:
+        task = _shared.add_task(label, total=total)
+        try:
+            yield from _counted(items, _shared, task)
+        finally:
+            _shared.remove_task(task)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(label, total=total)
-        for item in items:
-            yield item
-            progress.advance(task)
+        yield from _counted(items, progress, task)
+
+
+def _counted(items: Iterable[T], bars: Progress, task: TaskID) -> Iterator[T]:
+    for item in items:
+        yield item
+        bars.advance(task)
 
 
 def _lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:

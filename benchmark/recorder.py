@@ -94,6 +94,10 @@ class Recorder:
         if learnt.fit_log == known.fit_log:
             self._learnt[run.fit_id()] = learnt
 
+    def adopt(self, fit_id: str, learnt: Perturbation) -> None:
+        """Let a run whose fit has this id use what was learnt already."""
+        self._learnt.setdefault(fit_id, learnt)
+
     def perturbations(self, record: Record) -> tuple[Perturbation, ...]:
         """What was learnt for a record: now, or as stored with it; empty if nothing was."""
         if record.id in self._made or self._store is None:

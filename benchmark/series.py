@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vbench import victim_spec
 from vbench.attack_spec import build_attack, expand, preset_threat
@@ -23,11 +24,12 @@ from vbench.runner import Run
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
 from vbench.victim_spec import VictimSpec
+from vbench.victims.base import Victim
 from vbench.workbench import Workbench
 
 
 class Series:
-    """Runs under one dataset choice and threat model, with records in ``runs``.
+    """Runs under one dataset choice and threat model, with records in ``runs`` (None: kept nowhere).
 
     ``force`` runs a configuration again even if its record is there. ``keep`` names what runs store beside
     their records, "embeddings" and "images"; a run that did not is done again. ``stated`` are the parts of
@@ -38,7 +40,7 @@ class Series:
         self,
         choice: Choice,
         threat: ThreatModel,
-        runs: Path,
+        runs: Path | None,
         force: bool = False,
         quiet: bool = False,
         stated: Collection[str] = ("eps", "side"),
@@ -49,22 +51,23 @@ class Series:
         self._quiet = quiet
         self._stated = stated
         #: Keeps the records, and what was learnt on the way.
-        self.recorder = Recorder(RunStore(runs), force, choice.ignore_gates, quiet, keep)
+        self.recorder = Recorder(RunStore(runs) if runs else None, force, choice.ignore_gates, quiet, keep)
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
 
     def execute(
         self,
-        victim_names: Sequence[str],
-        attack_specs: Sequence[str],
+        victim_names: Sequence[str | Victim],
+        attack_specs: Sequence[str | Attack],
         seeds: Sequence[int],
-        settings: dict[str, str],
+        settings: dict[str, Any],
         protocols: Sequence[str] = (),
         perturbation: Path | None = None,
         surrogates: Sequence[str] = (),
     ) -> list[Record]:
         """Do every run that has no record yet; returns the records of all, in order.
 
+        Victims and attacks are texts, or objects that are taken as they are.
         With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
         that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
         of one split share what a universal attack learnt: fitting looks at training identities only. Names,
@@ -101,13 +104,13 @@ class Series:
             self._sources.clear()
         return records
 
-    def _threat_of(self, spec: str, settings: dict[str, str]) -> ThreatModel:
+    def _threat_of(self, spec: str | Attack, settings: dict[str, Any]) -> ThreatModel:
         usual = preset_threat(spec, settings)
         return dataclasses.replace(
             self._threat, **{name: usual[name] for name in usual if name not in self._stated}
         )
 
-    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Workbench:
+    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec | Victim) -> Workbench:
         return choice.workbench(victim, dataset, cache_folder(), self._quiet)
 
     def _open(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Workbench:

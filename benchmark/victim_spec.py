@@ -31,18 +31,25 @@ class VictimSpec:
         return {name: value for name, value in self.options.items() if name in known}
 
 
-def expand(specs: Sequence[str]) -> list[VictimSpec]:
-    """Read texts, replacing ``all`` by every known victim; keeps order, drops repeats.
+def expand(specs: Sequence[str | Victim]) -> list[VictimSpec | Victim]:
+    """Read texts, replacing ``all`` by every known victim; keeps order, drops repeats, takes victims as is.
 
     Raises :class:`BadInput` for unknown names and options (nearest name) and for values that do not fit.
     """
-    return [read_victim(text) for text in names(specs)]
+    return [read_victim(one) if isinstance(one, str) else _taken(one) for one in names(specs)]
 
 
-def names(specs: Sequence[str]) -> list[str]:
+def names(specs: Sequence[str | Victim]) -> list[str | Victim]:
     """The texts with ``all`` replaced by every known victim, in order, without repeats."""
     texts = [text for spec in specs for text in (victims.names() if spec == "all" else [spec])]
     return list(dict.fromkeys(texts))
+
+
+def _taken(victim: object) -> Victim:
+    if isinstance(victim, Victim):
+        return victim
+    kind = f"the class {victim.__name__}; call it" if isinstance(victim, type) else type(victim).__name__
+    raise BadInput(f"a victim is a name such as agw or a Victim (docs/victims.md), not {kind}")
 
 
 def read_victim(text: str) -> VictimSpec:

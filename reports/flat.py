@@ -42,9 +42,10 @@ def to_json(lines: Sequence[Mapping[str, object]]) -> str:
     return json.dumps([{name: _finite(line.get(name)) for name in names} for line in lines], indent=1)
 
 
-def _line(record: Record, metrics: Sequence[str]) -> dict[str, object]:
+def identity(record: Record) -> dict[str, object]:
+    """What tells one run from another: configuration, and what kind of attack it is."""
     threat, data = record.config["threat"], record.config["dataset"]
-    line: dict[str, object] = {
+    return {
         "id": record.id,
         "victim": record.victim_label or record.config["victim"]["name"],
         "surrogate": record.surrogate,
@@ -59,8 +60,11 @@ def _line(record: Record, metrics: Sequence[str]) -> dict[str, object]:
         "protocol": record.protocol,
         **{name: threat[name] for name in ("norm", "eps", "side", "quantize")},
         "seed": record.config["seed"],
-        "trials": len(record.clean),
     }
+
+
+def _line(record: Record, metrics: Sequence[str]) -> dict[str, object]:
+    line = {**identity(record), "trials": len(record.clean)}
     for metric in metrics:
         line |= {"asr": record.asr} if metric == "asr" else _metric(record, metric)
     for member in record.members:

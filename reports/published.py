@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from vbench.budget import parse_budget
 from vbench.record import Record
+from vbench.reports.printed_name import printed_name
 from vbench.reports.rows import HEADINGS
 
 #: What stands for a protocol without being one of ours, and why.
@@ -47,6 +48,16 @@ def published() -> tuple[Published, ...]:
     return tuple(
         Published(**{**row, "value": float(row["value"])}) for row in csv.DictReader(text.splitlines())
     )
+
+
+def printed_by(source: str, victim: str, attack: str, protocol: str) -> dict[str, Published]:
+    """Metric -> what one source prints about an attack ("" for clean); ``source`` is how its name begins."""
+    return {
+        one.metric: one
+        for one in published()
+        if one.source.startswith(source)
+        and (one.victim, one.attack, one.protocol) == (victim, attack, protocol)
+    }
 
 
 def clean_results(victim: str) -> list[list[str]]:
@@ -88,7 +99,8 @@ class References:
 class Beside:
     """What is printed about the same question as a measured row; nothing for synthetic data.
 
-    The same question: protocol and victim are equal, the attack has the same name, and a budget, where the
+    The same question: protocol and victim are equal, the attack has the same name (of ``fsam_uap`` the same
+    row of the paper, see :mod:`vbench.reports.printed_name`), and a budget, where the
     source states one, is the same. Printed attacks are white-box and change queries; other rows get the
     clean figures alone. RegDB is printed as the mean of ten splits, so nothing stands beside a single split.
     """
@@ -124,7 +136,7 @@ class Beside:
 
 def _is_of(one: Published, record: Record) -> bool:
     threat = record.config["threat"]
-    if record.surrogate or threat["side"] != "query" or one.attack != record.config["attack"]["name"]:
+    if record.surrogate or threat["side"] != "query" or one.attack != printed_name(record):
         return False
     if not one.budget:
         return True

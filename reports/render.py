@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tabulate import tabulate
 
@@ -13,12 +13,10 @@ from vbench.reports import latex
 from vbench.reports.flat import flat, to_csv, to_json
 from vbench.reports.rows import HEADINGS, METRICS, Row, Setting, tables
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Format = Literal["markdown", "csv", "json", "latex", "plain"]
 FORMATS = ("markdown", "csv", "json", "latex", "plain")
 _ARROW = " -> "
+_TEXTS = ("victim", "attack", "knowledge")
 
 
 def report(records: Sequence[Record], style: str = "markdown") -> str:
@@ -39,31 +37,37 @@ def check_format(style: str) -> None:
         raise unknown_name("format", style, FORMATS)
 
 
-def to_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """The rows of :func:`vbench.reports.flat.flat` as a pandas table."""
-    # Slow to load, and tables as text do without it.
-    import pandas as pd
+def title(where: Setting, rows: Sequence[Row]) -> str:
+    """The line above a table of these rows."""
+    seeds = max(row.seeds for row in rows)
+    spread = f", mean ± sd of up to {seeds} seeds" if seeds > 1 else ""
+    return f"{where.title}; before -> after, %{spread}"
 
-    return pd.DataFrame(flat(records))
+
+def header() -> list[str]:
+    """Headings of the columns."""
+    return [*_TEXTS, *(HEADINGS[metric] for metric in METRICS), "ASR", "gradient evaluations", "s"]
+
+
+def cells(row: Row) -> list[str]:
+    """One line of a table, as text."""
+    return [*_labels(row), *_figures(row), *_cost(row)]
+
+
+def alignment() -> list[str]:
+    """The side each column stands on; given, so that tabulate leaves figures as they were written."""
+    return ["left"] * len(_TEXTS) + ["right"] * (len(header()) - len(_TEXTS))
 
 
 def _table(where: Setting, rows: Sequence[Row], style: str) -> str:
-    seeds = max(row.seeds for row in rows)
-    header = ["victim", "attack", "knowledge"]
-    header += [f"{HEADINGS[metric]}" for metric in METRICS]
-    header += ["ASR", "gradient evaluations", "s"]
-    lines = [[*_labels(row), *_figures(row), *_cost(row)] for row in rows]
-    # Alignment is given, so that tabulate leaves figures as they were written.
-    align = ["left"] * 3 + ["right"] * (len(header) - 3)
-    title = f"{where.title}; before -> after, %" + (
-        f", mean ± sd of up to {seeds} seeds" if seeds > 1 else ""
-    )
+    names, align, above = header(), alignment(), title(where, rows)
+    lines = [cells(row) for row in rows]
     if style == "latex":
-        cells = [[latex.escape(cell) for cell in line] for line in lines]
-        return latex.environment(header, cells, align, title, latex.label(where.protocol, where.threat))
-    names = {"markdown": "pipe", "plain": "simple"}
-    body = tabulate(lines, header, tablefmt=names[style], colalign=align, disable_numparse=True)
-    return f"**{title}**\n\n{body}" if style == "markdown" else f"{title}\n\n{body}"
+        escaped = [[latex.escape(cell) for cell in line] for line in lines]
+        return latex.environment(names, escaped, align, above, latex.label(where.protocol, where.threat))
+    formats = {"markdown": "pipe", "plain": "simple"}
+    body = tabulate(lines, names, tablefmt=formats[style], colalign=align, disable_numparse=True)
+    return f"**{above}**\n\n{body}" if style == "markdown" else f"{above}\n\n{body}"
 
 
 def _labels(row: Row) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean as mean
 from statistics import stdev
+from typing import Any
 
 from vbench.record import MemberRecord, Record, TrialMetrics
 
@@ -61,14 +62,17 @@ class Row:
 
 def setting(record: Record) -> Setting:
     """The setting of a record."""
-    data, threat = record.config["dataset"], record.config["threat"]
+    data, threat = record.config["dataset"], budget(record.config["threat"])
+    trials = len(record.clean)
+    return Setting(data["name"], record.synthetic, record.protocol, data["fingerprint"], threat, trials)
+
+
+def budget(threat: Mapping[str, Any]) -> str:
+    """The card of a threat model in a few words."""
     norm = {"linf": "L_inf", "l2": "L2"}.get(threat["norm"], threat["norm"])
     side = "both sides" if threat["side"] == "both" else f"{threat['side']} side"
     depth = "8-bit" if threat["quantize"] else "float"
-    budget = f"{norm} {threat['eps']}, {side}, {depth}"
-    fingerprint = data["fingerprint"]
-    trials = len(record.clean)
-    return Setting(data["name"], record.synthetic, record.protocol, fingerprint, budget, trials)
+    return f"{norm} {threat['eps']}, {side}, {depth}"
 
 
 def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from vbench.cli import audit, data, figure, leaderboard, report, run, show, sweep, train, victims
+from vbench.cli import audit, data, figure, leaderboard, paper, report, run, show, sweep, train, victims
 from vbench.errors import VbenchError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.add_typer(victims.app, name="victims")
 app.add_typer(sweep.app, name="sweep")
 app.command("run")(run.run)
 app.command("audit")(audit.audit)
+app.command("paper")(paper.paper)
 app.command("report")(report.report)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("figure")(figure.figure)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import quick as quickly
 
 from vbench.cli import main
 from vbench.data import open_dataset
@@ -47,6 +48,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
     choice = Choice("sysu", root, weights=weights)
     bench = choice.workbench("agw", dataset, folder / "cache", quiet=True)
     return Fixture(root, weights, folder / "cache", bench)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> quickly.Quick:
+    """A dozen drawn people in the layout of SYSU-MM01; its victims are not trained."""
+    return quickly.make(tmp_path_factory.mktemp("quick"))
 
 
 @dataclass(frozen=True)

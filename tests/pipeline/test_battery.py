@@ -22,7 +22,8 @@ from vbench.data.synthetic import write_dataset
 from vbench.embed import to_images
 from vbench.errors import BadInput, VbenchError
 from vbench.record import Record
-from vbench.reports.render import report, to_frame
+from vbench.reports.frames import frame
+from vbench.reports.render import report
 from vbench.reports.rows import tables
 from vbench.runner import Run
 from vbench.threat import ThreatModel
@@ -287,9 +288,9 @@ def test_the_table_shows_members_under_their_battery(bench):
     assert square.seeds == 2 and rows[2].knowledge == "universal, training"
     lines = report(records, "plain").splitlines()
     assert sum("  · " in line for line in lines) == 5
-    frame = to_frame(records)
-    shares = [name for name in frame.columns if name.startswith("won ") and "lost" not in name]
-    assert frame[shares].sum(axis=1).tolist() == pytest.approx([1, 1])
+    table = frame(records)
+    shares = [name for name in table.columns if name.startswith("won ") and "lost" not in name]
+    assert table[shares].sum(axis=1).tolist() == pytest.approx([1, 1])
 
 
 def test_the_ensemble_is_the_fixed_list_it_is_described_as(bench):

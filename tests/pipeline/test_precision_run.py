@@ -10,7 +10,8 @@ from vbench.attack_spec import build_attack
 from vbench.precision import PLAIN, Precision, precision_of
 from vbench.precision_choice import Trial, measure, settle
 from vbench.prepare import Choice
-from vbench.reports.render import report, to_frame
+from vbench.reports.frames import frame
+from vbench.reports.render import report
 from vbench.runner import Run
 from vbench.threat import ThreatModel
 
@@ -37,7 +38,7 @@ def test_bfloat16_is_another_record_with_the_same_ranking(small):
     assert mixed.mean("clean", "r1") == pytest.approx(plain.mean("clean", "r1"), abs=0.03)
     table = report([plain, mixed], "plain")
     assert "agw (bfloat16, channels-last)" in table and "mean ± sd" not in table
-    assert (to_frame([plain, mixed])["peak_memory"] > 0).all()
+    assert (frame([plain, mixed])["peak_memory"] > 0).all()
 
 
 def test_default_on_a_cpu_is_the_plain_victim(small):

@@ -1,0 +1,122 @@
+"""``vbench.evaluate``: what ``vbench run`` does, as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vbench.attacks.base import Attack
+from vbench.data.base import Dataset
+from vbench.data.protocols import LAYOUTS
+from vbench.errors import BadInput, unknown_name
+from vbench.library.result import Result
+from vbench.precision import compute_in, precision_of
+from vbench.prepare import SYNTHETIC, Choice
+from vbench.series import Series
+from vbench.threat import ThreatModel
+from vbench.victims.base import Victim
+
+T = TypeVar("T")
+
+_DEFAULT_BUDGET = "8/255"
+
+
+def evaluate(
+    victim: str | Victim | Sequence[str | Victim],
+    attack: str | Attack | Sequence[str | Attack],
+    dataset: str | Dataset = SYNTHETIC,
+    threat: ThreatModel | str | float | None = None,
+    *,
+    protocol: str | Sequence[str] | None = None,
+    seed: int | Sequence[int] = 0,
+    settings: Mapping[str, Any] | None = None,
+    root: str | Path | None = None,
+    weights: str | Path | None = None,
+    layout: str = "sysu",
+    size: tuple[int, int] | None = None,
+    surrogate: str | Sequence[str] | None = None,
+    surrogate_weights: str | Path | Sequence[str | Path] | None = None,
+    perturbation: str | Path | None = None,
+    runs: str | Path | None = None,
+    force: bool = False,
+    ignore_gates: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    quiet: bool = True,
+) -> Result:
+    """Attack victims on a data set; the same runs, records and figures as ``vbench run``.
+
+    ``victim`` and ``attack`` are names or texts as on the command line ("agw", "pgd[steps=20]", "all"), or
+    a :class:`Victim` or an :class:`Attack` of your own, or lists of these. ``dataset`` is "synthetic" (of
+    ``layout`` and ``size``, H x W), "sysu", "regdb" or "llcm" with its folder ``root``, or an open
+    :class:`Dataset`. ``threat`` is a :class:`ThreatModel` or a budget in [0, 1] pixel units, 8/255 unless
+    given; a preset that comes with a side or a budget decides what is not given. The runner enforces it,
+    whatever the attack does. ``settings`` are settings of every attack; several surrogates are an ensemble.
+
+    With ``runs``, a folder, records and perturbations are stored there as each run ends, and what is there
+    already is not run again unless ``force``. A victim of your own is left as it was found. ``quiet=False``
+    shows progress on standard error: the first call on synthetic data draws people and trains the victim.
+
+    Raises :class:`BadInput`, mostly before any work, for what cannot be done, and :class:`VbenchError` when
+    an attack or a victim misbehaves; runs that were stored before stay stored.
+    """
+    victims, attacks, seeds = _several(victim), _several(attack), _several(seed)
+    if not (victims and attacks and seeds):
+        raise BadInput("evaluate takes at least one victim, one attack and one seed")
+    if not all(isinstance(one, int) for one in seeds):
+        raise BadInput(f"seeds are whole numbers, not {seed!r}")
+    surrogates = _several(surrogate)
+    for name in surrogates:
+        if not isinstance(name, str):
+            raise BadInput(f"a surrogate is named, as in surrogate='ddag', not {type(name).__name__}")
+    if isinstance(dataset, str) and dataset not in (SYNTHETIC, *LAYOUTS):
+        raise unknown_name("dataset", dataset, (SYNTHETIC, *LAYOUTS))
+    if not isinstance(dataset, str | Dataset):
+        raise BadInput(f"a dataset is a name or an open Dataset, not {type(dataset).__name__}")
+    stated = ("eps", "side") if isinstance(threat, ThreatModel) else ("eps",) if threat is not None else ()
+    if not isinstance(threat, ThreatModel):
+        threat = ThreatModel(_DEFAULT_BUDGET if threat is None else threat)
+    choice = Choice(
+        dataset,
+        _path(root),
+        None,
+        layout,
+        size,
+        _path(weights),
+        device,
+        ignore_gates,
+        tuple(surrogates),
+        tuple(Path(file) for file in _several(surrogate_weights)),
+        precision,
+    )
+    series = Series(choice, threat, _path(runs), force, quiet, stated)
+    with _as_found(victims):
+        records = series.execute(
+            victims, attacks, seeds, dict(settings or {}), _several(protocol), _path(perturbation)
+        )
+    learnt = {record.id: series.recorder.perturbations(record) for record in records}
+    return Result(tuple(records), learnt)
+
+
+def _several(given: T | Sequence[T] | None) -> list[T]:
+    """A list as it is, one thing as a list of it, None as an empty one."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple | range) else [given]
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+@contextmanager
+def _as_found(victims: Sequence[str | Victim]) -> Iterator[None]:
+    """Bring the precision that a caller's own victims compute in back to what it was."""
+    before = [(victim, precision_of(victim)) for victim in victims if isinstance(victim, Victim)]
+    try:
+        yield
+    finally:
+        for victim, precision in before:
+            compute_in(victim, precision)

@@ -1,0 +1,229 @@
+"""``vbench paper`` as a user meets it: tables, resuming, failing rows, Ctrl-C, published figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import quick as quickly
+
+from vbench.paper.catalogue import SUITES
+from vbench.recorder import Recorder, stored_perturbations
+from vbench.store import RunStore
+
+#: A fit of a few images; three updates of the modules.
+SHORT = ("--set", "evaluations=120", "--set", "batch=12", "--set", "module_steps=2")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The same people, in a folder that nothing marks as drawn."""
+    return quickly.make(tmp_path_factory.mktemp("real"), real=True)
+
+
+@pytest.fixture
+def paper(vbench, quick, monkeypatch):
+    """Call ``vbench paper`` on a quick set; returns what was printed."""
+    monkeypatch.setenv("VBENCH_CACHE", str(quick.cache))
+
+    def call(suite, runs, *more, data=quick, victims=("agw",), short=SHORT, expect=0):
+        weights = [part for name in victims for part in ("--weights", f"{name}={data.weights(name)}")]
+        where = ("--dataset", data.layout, "--root", data.root, "--runs", runs, "--ignore-gates")
+        return vbench("paper", suite, *where, *weights, *short, *more, expect=expect)
+
+    return call
+
+
+def stamps(runs):
+    return {path.name: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
+
+
+def rows(done):
+    """Flat rows by suite, table's level and name."""
+    return {(one["suite"], one["table_level"], one["row"]): one for one in json.loads(done.stdout)}
+
+
+def test_alone_it_lists_the_suites(vbench):
+    out = vbench("paper").stdout
+    assert [line.split()[0] for line in out.strip().splitlines()] == [*SUITES, "all"]
+    assert "noise + FSAM + AQAL" in out
+
+
+def test_listing_imports_no_torch():
+    code = "import sys; from vbench.cli import app; app(['paper'], standalone_mode=False)"
+    code += "; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("set()")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ablaton"], "did you mean 'ablation'"),
+        (["ablation", "--level", "pixle"], "did you mean 'pixel'"),
+        (["ablation", "--preset", "papre"], "did you mean 'paper'"),
+        (["ablation", "--set", "evalutions=3"], "did you mean 'evaluations'"),
+        (["ablation", "--set", "sfm=false"], "rows of 'ablation' set it themselves"),
+        (["ablation", "--eps", "8"], "did you mean 8/255"),
+        (["ablation", "--format", "markdwon"], "did you mean 'markdown'"),
+        (["ablation", "--victim", "agv"], "did you mean 'agw'"),
+        (["systems", "--weights", "x.t"], "say whose"),
+        (["ablation", "--dataset", "sysu"], "needs --root"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(vbench, tmp_path, arguments, message):
+    done = vbench("paper", *arguments, "--quiet", "--runs", tmp_path / "runs", expect=2)
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_suite_prints_its_rows_in_order_with_the_records_figures(paper, tmp_path):
+    runs = tmp_path / "runs"
+    done = paper("comparison", runs, "--format", "json")
+    found = rows(done)
+    names = [row for _, level, row in found if level == "pixel"]
+    assert names == ["noise", "FGSM", "PGD", "UAP", "FSAM-UAP"]
+    assert [row for _, level, row in found if level == "feature"] == ["FSAM-UAP"]
+    records = {record.id: record for record in RunStore(runs).read_all().records}
+    assert len(records) == 6 == len(found)
+    for line in found.values():
+        assert line["r1_after"] == pytest.approx(records[line["id"]].mean("adversarial", "r1"))
+        assert not any("published" in key for key in line)
+    text = paper("comparison", runs).stdout
+    assert text.count("SYNTHETIC") == 3 and "published" not in text
+    order = [text.index(f"\n{name} ") for name in ("clean", *names)]
+    assert order == sorted(order)
+
+
+def test_what_is_recorded_is_not_run_again_in_any_suite(paper, tmp_path):
+    runs = tmp_path / "runs"
+    first = paper("attention", runs)
+    assert "paper attention: 6 runs; time unknown until a run is done" in first.stderr
+    assert "[2/6]" in first.stderr and "left" in first.stderr.split("[2/6]")[1].splitlines()[0]
+    before = stamps(runs)
+    again = paper("attention", runs)
+    assert "paper attention: 6 runs, 6 recorded already" in again.stderr
+    assert stamps(runs) == before and again.stdout == first.stdout
+    shared = paper("systems", runs, "--victim", "agw")
+    assert "paper systems: 2 runs, 2 recorded already" in shared.stderr, "the whole method is one run"
+    more = paper("attention", runs, "--seed", "0", "--seed", "1", "--level", "pixel")
+    assert "6 runs, 3 recorded already; about" in more.stderr, "records tell how long the others take"
+
+
+def test_a_failing_row_is_named_and_the_others_go_on(paper, tmp_path):
+    runs = tmp_path / "runs"
+    done = paper("ablation", runs, "--level", "pixel", "--set", "margin=-100", expect=1)
+    named = " ".join(done.stdout.split())
+    assert "noise + AQAL failed: fsam_uap: the AQAL hinge is dead" in named
+    assert "4 of 8 runs failed" in done.stderr
+    assert len(RunStore(runs).read_all().records) == 4
+    flat = rows(
+        paper("ablation", runs, "--level", "pixel", "--set", "margin=-100", "--format", "json", expect=1)
+    )
+    for (_, _, name), line in flat.items():
+        assert line["state"] == ("failed" if "AQAL" in name else "done"), name
+
+
+def test_an_error_that_nobody_foresaw_costs_one_row(paper, tmp_path, monkeypatch):
+    def explode(self, run):
+        raise ZeroDivisionError("division by zero") if run.attack.name == "pgd" else KeyError("other")
+
+    monkeypatch.setattr(Recorder, "record", explode)
+    done = paper("comparison", tmp_path / "runs", "--level", "pixel", expect=1)
+    assert "PGD failed: ZeroDivisionError: division by zero" in done.stdout
+    assert "5 of 5 runs failed" in done.stderr
+
+
+def test_ctrl_c_loses_only_the_run_in_progress(paper, tmp_path, monkeypatch):
+    runs, record = tmp_path / "runs", Recorder.record
+
+    def interrupted(self, run):
+        if len(list(runs.glob("*.json"))) == 2:
+            raise KeyboardInterrupt
+        return record(self, run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "record", interrupted)
+        done = paper("comparison", runs, "--level", "pixel", expect=1)
+    assert "finished runs are kept" in done.stderr
+    assert done.stdout.count("not run") == 3 and "FGSM" in done.stdout
+    rest = paper("comparison", runs, "--level", "pixel")
+    assert "5 runs, 2 recorded already" in rest.stderr and "not run" not in rest.stdout
+
+
+def test_one_fit_for_both_levels_gives_what_two_would(paper, tmp_path):
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    paper("systems", together, "--victim", "agw")
+    paper("systems", alone, "--victim", "agw", "--level", "pixel")
+    (one,) = RunStore(alone).read_all().records
+    both = {record.level: record for record in RunStore(together).read_all().records}
+    assert both["pixel"].id == one.id and both["pixel"].adversarial == one.adversarial
+    (own,), (taken,) = (stored_perturbations(RunStore(runs), one) for runs in (alone, together))
+    assert own.digest == taken.digest and own.provenance == taken.provenance and not taken.modules
+    control = next(c for c in both["feature"].controls if c.name == "d alone (pixel level)")
+    assert control.trials == one.adversarial
+
+
+def test_on_real_data_each_row_has_its_published_figure(paper, real, tmp_path):
+    runs = tmp_path / "runs"
+    done = paper("all", runs, "--level", "pixel", "--format", "json", data=real)
+    found = {(suite, row): line for (suite, _, row), line in rows(done).items()}
+    assert {suite for suite, _ in found} == set(SUITES)
+    shown = {key: line.get("r1_published") for key, line in found.items()}
+    expected = {
+        ("comparison", "noise"): None,
+        ("comparison", "FGSM"): 36.02,
+        ("comparison", "UAP"): 17.59,
+        ("comparison", "FSAM-UAP"): 0.79,
+        ("systems", "FSAM-UAP"): 0.79,
+        ("ablation", "noise + SFM"): 11.04,
+        ("ablation", "noise + FSAM + SFM"): 5.10,
+        ("blocks", "block3"): None,
+        ("blocks", "all blocks"): 0.79,
+        ("attention", "ECA"): 1.60,
+    }
+    for key, value in expected.items():
+        assert shown[key] == (None if value is None else pytest.approx(value / 100)), key
+    clean = {suite: found[suite, row]["r1_published_before"] for suite, row in found}
+    assert clean["comparison"] == pytest.approx(0.4750) and clean["ablation"] == pytest.approx(0.4673)
+    text = paper("ablation", runs, "--level", "pixel", data=real).stdout
+    assert "SYNTHETIC" not in text and "another victim" in text
+
+
+def test_on_real_data_systems_takes_those_there_are_weights_for(paper, real, tmp_path, vbench):
+    done = paper("systems", tmp_path / "runs", "--level", "pixel", data=real, victims=("agw", "ddag"))
+    assert "systems leaves out mrcn" in done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if " → " in line}
+    assert "47.50 [1] → 0.79 [2]" in lines["agw"] and "54.75 [1] → 1.65 [2]" in lines["ddag"]
+    refused = vbench("paper", "ablation", "--dataset", "sysu", "--root", real.root, expect=2)
+    assert "needs --weights agw=FILE" in refused.stderr
+
+
+def test_regdb_is_the_mean_over_the_splits_with_the_weights_of_each(vbench, tmp_path, monkeypatch):
+    data = quickly.make(tmp_path / "data", "regdb", real=True, test_ids=3)
+    monkeypatch.setenv("VBENCH_CACHE", str(data.cache))
+    for trial in range(1, 11):
+        data.weights(protocol=f"regdb/vis2ir/trial-{trial}", seed=trial)
+    pattern = f"agw={data.cache}/agw-regdb-trial-{{trial}}-{{trial}}.safetensors"
+    where = ("--dataset", "regdb", "--root", data.root, "--runs", tmp_path / "runs", "--weights", pattern)
+    base = ("paper", "systems", *where, "--victim", "agw", "--level", "pixel", "--ignore-gates", *SHORT)
+    done = vbench(*base, "--protocol", "regdb/vis2ir")
+    records = RunStore(tmp_path / "runs").read_all().records
+    assert len({record.protocol for record in records}) == 10
+    assert len({record.config["victim"]["weights"] for record in records}) == 10
+    mean = sum(100 * record.mean("adversarial", "r1") for record in records) / 10
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("agw ")]
+    assert f"→ {mean:.1f} ± " in line and "70.05 [1] → 0.49 [2]" in line
+    one = vbench(*base).stdout
+    assert "regdb/vis2ir (split 1)" in one and "not all are here" in one
+
+
+def test_a_victim_with_fewer_stages_says_which_blocks_it_has(paper, quick, vbench, tmp_path):
+    weights = quick.weights("deen", variant="regdb")
+    base = ("paper", "blocks", "--dataset", "sysu", "--root", quick.root, "--runs", tmp_path / "runs", *SHORT)
+    done = vbench(*base, "--victim", "deen", "--weights", weights, "--level", "pixel", "--ignore-gates")
+    said = " ".join(done.stdout.split())
+    assert "block4 does not apply: there is no block4: its stages are stem, layer1, layer2, layer3" in said
+    assert len(RunStore(tmp_path / "runs").read_all().records) == 5

@@ -1,0 +1,59 @@
+"""A data set and weights for runs that take no time: a dozen drawn people, a thin victim nobody trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vbench.data import open_dataset
+from vbench.data.open import SYNTHETIC_MARK
+from vbench.data.synthetic import write_dataset
+from vbench.registry import victims
+from vbench.victims.checkpoint import write_checkpoint
+
+SIZE = (32, 16)
+IDS = 6
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A set in the layout of a real one, and a folder for decoded images."""
+
+    root: Path
+    layout: str
+    cache: Path
+
+    def weights(
+        self, victim: str = "agw", protocol: str | None = None, seed: int = 0, **more: object
+    ) -> Path:
+        """Weights of an untrained thin victim that fits the set, written on first use."""
+        dataset = open_dataset(self.layout, self.root, protocol)
+        marks = [victim, dataset.split.replace("/", "-"), str(seed), *map(str, more.values())]
+        path = self.cache / f"{'-'.join(marks)}.safetensors"
+        if not path.exists():
+            cls = victims.load(victim)
+            options = {**cls.THIN, "input_size": SIZE, "width": 0.125, **more}
+            generator = torch.Generator().manual_seed(seed)
+            built = cls(num_classes=len(dataset.train_labels), generator=generator, **options).eval()
+            _spread(built, generator)
+            facts = {"victim": victim, "options": built.describe(), "split": dataset.split}
+            write_checkpoint(path, built.state_dict(), facts)
+        return path
+
+
+def make(folder: Path, layout: str = "sysu", real: bool = False, test_ids: int = 6) -> Quick:
+    """Draw the set; a ``real`` one loses the mark by which drawn people are told from photographs."""
+    root = write_dataset(layout, folder / layout, IDS, 3, SIZE, test_ids=test_ids, quiet=True)
+    if real:
+        (root / SYNTHETIC_MARK).unlink()
+    return Quick(root, layout, folder / "cache")
+
+
+def _spread(victim: torch.nn.Module, generator: torch.Generator) -> None:
+    # Classifiers start near zero: nothing would have a gradient worth its name.
+    with torch.no_grad():
+        for name, parameter in victim.named_parameters():
+            if "classifier" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))

@@ -1,0 +1,167 @@
+"""Parts of ``vbench paper``: rows to attacks, whose weights, how long it will take, splits of RegDB."""
+
+from __future__ import annotations
+
+import pytest
+from rich.progress import Progress
+
+from vbench import progress
+from vbench.attack_spec import label
+from vbench.errors import BadInput
+from vbench.overview import Overview
+from vbench.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
+from vbench.paper.checkpoints import Checkpoints
+from vbench.paper.durations import Durations, kind_of
+from vbench.paper.protocols import expand, question
+from vbench.paper.settings import Settings
+from vbench.paper.suite import Line
+from vbench.paper.victims import victims_of
+from vbench.prepare import Choice
+from vbench.progress import shared, track
+from vbench.record import Record
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+
+def test_the_ablation_is_every_combination_of_three_switches_once():
+    attacks = [Settings().attack(line, "pixel", STAGES) for line in ABLATION.lines]
+    assert len({(one.fsam, one.sfm, one.aqal) for one in attacks}) == 8
+    for line, attack in zip(ABLATION.lines, attacks, strict=True):
+        named = [part for part in ("FSAM", "SFM", "AQAL") if part in line.name]
+        on = [name for name in ("fsam", "sfm", "aqal") if getattr(attack, name)]
+        assert [part.lower() for part in named] == on and attack.identity
+        assert (attack.anchors, attack.stages) == ("adversarial", "all"), "the published reading"
+
+
+def test_the_whole_method_is_one_run_in_every_suite():
+    rows = {"comparison": -1, "systems": 0, "ablation": -1, "blocks": -1, "attention": -1}
+    attacks = {Settings().attack(SUITES[name].lines[row], "pixel", STAGES) for name, row in rows.items()}
+    assert {label(one) for one in attacks} == {"fsam_uap[preset=paper]"}
+
+
+def test_blocks_are_the_stages_of_the_victim_in_forward_order():
+    found = [Settings().attack(line, "pixel", STAGES).stages for line in BLOCKS.lines]
+    assert found == [*STAGES, "all"]
+    other = Settings().attack(BLOCKS.lines[1], "pixel", ("patches", "quarter1"))
+    assert other.stages == "quarter1"
+    with pytest.raises(BadInput, match="there is no block2: its stages are patches, quarter1"):
+        Settings().attack(BLOCKS.lines[2], "pixel", ("patches", "quarter1"))
+
+
+def test_presets_and_levels():
+    full, plain = ABLATION.lines[-1], ABLATION.lines[0]
+    assert Settings().attack(full, "feature", STAGES).level == "feature"
+    assert Settings().attack(plain, "feature", STAGES).level == "pixel", "it has no modules to keep"
+    assert Settings("default").attack(full, "pixel", STAGES).stages == "layer2"
+    strong = Settings("strong")
+    assert not strong.attack(SUITES["systems"].lines[0], "feature", STAGES).tampers
+    assert strong.attack(ATTENTION.lines[0], "feature", STAGES).tampers, "attention needs its modules"
+
+
+@pytest.mark.parametrize(
+    ("settings", "suite", "message"),
+    [
+        (Settings("papre"), "ablation", "did you mean 'paper'"),
+        (Settings(common={"evalutions": "9"}), "ablation", "did you mean 'evaluations'"),
+        (Settings(common={"evaluations": "few"}), "ablation", "evaluations='few'"),
+        (Settings(common={"fsam": "false"}), "ablation", "the rows of 'ablation' set it themselves"),
+        (Settings(common={"stages": "layer1"}), "all", "the rows of 'blocks' set it themselves"),
+        (Settings(common={"level": "feature"}), "comparison", "use --level"),
+    ],
+)
+def test_settings_are_checked_before_any_work(settings, suite, message):
+    with pytest.raises(BadInput, match=message):
+        settings.check(suites_called(suite))
+
+
+def test_common_settings_reach_the_attacks_that_have_them():
+    settings = Settings(common={"steps": "3", "evaluations": "640"})
+    settings.check(suites_called("comparison"))
+    built = {one.name: settings.attack(one, "pixel", STAGES) for one in SUITES["comparison"].lines}
+    assert (built["PGD"].steps, built["UAP"].evaluations, built["FSAM-UAP"].evaluations) == (3, 640, 640)
+
+
+def test_weights_are_named_or_alone(tmp_path):
+    sysu = "sysu/all/single/ir2vis/seed10"
+    alone = Checkpoints(["a=b.t"])
+    alone.check(["agw"])
+    assert str(alone.of("agw", sysu)) == "a=b.t"
+    both = Checkpoints(["agw=a.t", "deen[embedding=weighted]=d{trial}.t"])
+    both.check(["agw", "deen[embedding=weighted]"])
+    assert str(both.of("deen[embedding=weighted]", "regdb/vis2ir/trial-7")) == "d7.t"
+    assert both.of("mrcn", sysu) is None
+    with pytest.raises(BadInput, match="has no trial"):
+        both.of("deen[embedding=weighted]", sysu)
+    with pytest.raises(BadInput, match=r"say whose, as in --weights agw=x\.t"):
+        Checkpoints(["x.t"]).check(["agw", "ddag"])
+    with pytest.raises(BadInput, match="'ddag' is not among the victims"):
+        Checkpoints(["ddag=x.t"]).check(["agw"])
+
+
+def test_victims_are_the_asked_the_papers_or_those_with_weights(capsys):
+    systems, ablation = SUITES["systems"], ABLATION
+    drawn, real = Choice(), Choice("sysu")
+    assert victims_of([systems], (), Checkpoints([]), drawn) == {"systems": ["agw", "ddag", "mrcn"]}
+    assert victims_of([systems], ["pmt"], Checkpoints([]), real) == {"systems": ["pmt"]}
+    named = Checkpoints(["mrcn=a", "agw=b"])
+    assert victims_of([systems, ablation], (), named, real) == {
+        "systems": ["agw", "mrcn"],
+        "ablation": ["agw"],
+    }
+    assert "systems leaves out ddag" in capsys.readouterr().err
+    assert victims_of([ablation], (), Checkpoints(["pmt=a"]), real) == {"ablation": ["pmt"]}
+
+
+def test_regdb_without_a_split_is_all_ten():
+    assert len(expand(["regdb/vis2ir"])) == 10
+    assert expand(["regdb/vis2ir/trial-2", "regdb/vis2ir"])[0] == "regdb/vis2ir/trial-2"
+    assert len(expand(["regdb/vis2ir/trial-2", "regdb/vis2ir"])) == 10
+    assert expand(["llcm/ir2vis/seed10"]) == ["llcm/ir2vis/seed10"]
+    assert {question(one) for one in expand(["regdb/ir2vis"])} == {"regdb/ir2vis"}
+
+
+def record(seconds, label_="uap", device="cpu", evaluations=100):
+    config = {"victim": {"name": "agw", "options": {"width": 1}}, "attack": {"name": "uap"}}
+    cost = {"fit_seconds": seconds, "fit_evaluations": evaluations, "attack_seconds": 1.0}
+    facts = {"protocol": "p", "synthetic": True, "clean": [], "adversarial": [], "cost": cost}
+    return Record(id="x", config=config, label=label_, environment={"device_name": device}, **facts)
+
+
+def kind(victim="agw", attack="uap", label_="uap", evaluations=100):
+    return kind_of(victim, {"width": 1}, attack, label_, evaluations)
+
+
+def test_durations_come_from_the_nearest_kind_and_watched_runs_are_believed():
+    known = Durations([record(9), record(99, device="gpu")], "cpu")
+    assert known.of(kind()) == 10
+    assert known.of(kind(label_="uap[evaluations=300]", evaluations=300)) == 30, "by gradient evaluations"
+    assert known.of(kind(attack="fsam_uap", label_="fsam_uap", evaluations=200)) == 20, "of any fit"
+    assert known.of(kind("mrcn")) == 10, "the attack on another victim"
+    pgd = kind(attack="pgd", label_="pgd", evaluations=0)
+    assert known.of(pgd) is None
+    known.add(kind(), 30)
+    assert known.of(kind()) == 30
+    assert known.left([kind(), kind()]) == "about 1 min 0 s left"
+    assert known.left([kind(), pgd]) == "more than 30 s left (1 of unknown length)"
+    assert known.left([pgd]) == "time unknown until a run is done" and known.left([]) == "nothing left"
+
+
+def test_bars_of_a_run_appear_in_the_display_of_the_runs(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress(console=progress.console) as bars, shared(bars):
+        steps = track(range(3), "learning", total=3)
+        next(steps)
+        assert [task.description for task in bars.tasks] == ["learning"]
+        assert list(steps) == [1, 2] and not bars.tasks
+    with Overview("paper all", 2) as overview:
+        overview.begin("first [with brackets]", "about 3 s left")
+        assert list(track(range(2), "inside")) == [0, 1]
+        overview.end()
+    assert list(track(range(2), "alone again")) == [0, 1]
+
+
+def test_every_line_is_an_attack_that_exists():
+    for suite in SUITES.values():
+        Settings().check([suite])
+        assert len({line.name for line in suite.lines}) == len(suite.lines)
+        assert all(isinstance(line, Line) for line in suite.lines)
