@@ -13,6 +13,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.embed import BATCH, refuse_non_finite, to_images
 from vbench.errors import VbenchError
 from vbench.meter import Meter
+from vbench.parallel.group import processes
 from vbench.portions import Portions
 from vbench.progress import track
 from vbench.similarity import PerturbationSize
@@ -62,7 +63,8 @@ def assault(
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
-    one that is shown them, ``batch`` at a time, which must change nothing, and fewer where memory is short.
+    one that is shown them, ``batch`` at a time for each process of the run, which must change nothing, and
+    fewer where memory is short.
     ``size`` collects how large the changes are. Raises :class:`VbenchError` when the attack breaks the budget
     or yields non-finite pixels, or the victim non-finite embeddings.
     """
@@ -74,6 +76,7 @@ def assault(
     prototypes = {}
     if not attack.universal and "training" in attack.knowledge:
         prototypes = {modality: source.training.prototypes(modality) for modality in Modality}
+    batch *= processes()
     portions = Portions(f"{attack.name} on {side.value} images", batch, quiet)
 
     def one(rows: slice) -> Tensor:

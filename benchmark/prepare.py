@@ -10,6 +10,10 @@ from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.defaults import SyntheticSet, thin_weights
 from vbench.errors import BadInput
+from vbench.parallel.devices import own_device
+from vbench.parallel.exchange import refuse_differences
+from vbench.parallel.group import one_first
+from vbench.parallel.shards import share
 from vbench.precision_choice import settle
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
@@ -50,7 +54,9 @@ class Choice:
         if self.dataset == SYNTHETIC:
             if self.root is not None:
                 raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
-            return open_dataset(self.layout, self._synthetic().write(cache, quiet), self.protocol)
+            with one_first():
+                written = self._synthetic().write(cache, quiet)
+            return open_dataset(self.layout, written, self.protocol)
         if self.root is None:
             raise BadInput(f"--dataset {self.dataset} needs --root, the folder its owner ships")
         return open_dataset(self.dataset, self.root, self.protocol)
@@ -95,6 +101,8 @@ class Choice:
 
     def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:
         settle(bench, self.precision, self.channels_last, cache / "precision", quiet)
+        refuse_differences(f"the weights of {bench.victim.name}", bench.weights_hash)
+        refuse_differences(f"the data of {bench.dataset.protocol}", str(bench.data_card))
         return bench
 
     def _load(
@@ -106,14 +114,19 @@ class Choice:
         cache: Path,
         quiet: bool,
     ) -> Victim:
+        device = own_device(self.device)
         if weights is not None:
-            loaded = load_victim(spec.name, weights, device=self.device, **spec.options)
+            loaded = load_victim(spec.name, weights, device=device, **spec.options)
             _check_split(loaded, dataset, weights, self.ignore_gates)
+            share(loaded)
             return loaded
         if not dataset.synthetic:
             raise BadInput(f"victim '{spec.name}' on {dataset.name} needs {option}, its released checkpoint")
-        thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
-        return load_victim(spec.name, thin, device=self.device, **spec.settings)
+        with one_first():
+            thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
+        loaded = load_victim(spec.name, thin, device=device, **spec.settings)
+        share(loaded)
+        return loaded
 
     def _synthetic(self) -> SyntheticSet:
         chosen = SyntheticSet(layout=self.layout)

@@ -15,6 +15,8 @@ from vbench.data.base import Dataset
 from vbench.errors import BadInput
 from vbench.estimate import announcement
 from vbench.folders import cache_folder
+from vbench.parallel.exchange import told
+from vbench.parallel.group import leads
 from vbench.prepare import Choice
 from vbench.progress import say
 from vbench.record import Record, config_id
@@ -136,11 +138,14 @@ class Series:
             say(f"note: {line}", self._quiet)
 
     def _one(self, run: Run) -> Record:
-        known = self._store.find(config_id(run.config()))
+        # Process 0 decides: another may look after the record of an equal run was written.
+        known = told(lambda: self._store.find(config_id(run.config())))
         if known is not None and not self._force:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
         record, applied = run.execute(self._choice.ignore_gates, self._quiet, self._learnt)
+        if not leads():
+            return record
         made = [self._learnt[fit] for fit in run.fits()]
         if run.perturbation is not None and applied is not None and applied is not run.perturbation:
             # A replay that had to be brought to another size is a file of its own.
