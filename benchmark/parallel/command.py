@@ -24,16 +24,19 @@ def on_all(place: Place, command: Callable[[], None], explain: Explain) -> int:
     printed, since the first that does makes torchrun end the others.
     """
     group.start(place)
-    with contextlib.nullcontext(io.StringIO()) if group.leads() else _hushed() as heard:
-        code, line, peer = _outcome(command, explain)
-    if code:
-        speaks = _first_to_fail(code) if peer is None else group.leads() and not peer.explained
-        if speaks:
-            line = line if group.leads() else f"process {place.rank}: {heard.getvalue()}{line}"
-            print(line, end="\n" * bool(line), file=sys.stderr, flush=True)
-        with contextlib.suppress(group.PeerFailed):
-            group.part(code)
-    return code
+    try:
+        with contextlib.nullcontext(io.StringIO()) if group.leads() else _hushed() as heard:
+            code, line, peer = _outcome(command, explain)
+        if code:
+            speaks = _first_to_fail(code) if peer is None else group.leads() and not peer.explained
+            if speaks:
+                line = line if group.leads() else f"process {place.rank}: {heard.getvalue()}{line}"
+                print(line, end="\n" * bool(line), file=sys.stderr, flush=True)
+            with contextlib.suppress(group.PeerFailed):
+                group.part(code)
+        return code
+    finally:
+        group.stop()
 
 
 def _outcome(command: Callable[[], None], explain: Explain) -> tuple[int, str, group.PeerFailed | None]:
