@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import torch
@@ -43,11 +44,12 @@ class MemoryShort(torch.cuda.OutOfMemoryError):
 
 _place = Place(0, 1, 0, 1)
 _group: Any = None
+_serials: Iterator[int] = count()
 
 
 def start(place: Place) -> None:
     """Join the other processes of the run; raises :class:`VbenchError` when they cannot be found."""
-    global _place, _group
+    global _place, _group, _serials
     # Tensors on GPUs travel over NCCL, meetings and everything on CPUs over gloo.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
@@ -57,7 +59,7 @@ def start(place: Place) -> None:
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise VbenchError(f"the processes of this run did not find each other: {reason}") from error
-    _place = place
+    _place, _serials = place, count()
 
 
 def stop() -> None:
@@ -86,6 +88,11 @@ def processes() -> int:
 def leads() -> bool:
     """Whether this process is the one that writes records and speaks."""
     return _place.rank == 0
+
+
+def serial() -> int:
+    """A new number at every call, the same on all processes that call it as often."""
+    return next(_serials)
 
 
 def meet(where: str) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from vbench.parallel.exchange import everyone
-from vbench.parallel.group import place, processes
+from vbench.parallel.group import place, processes, serial
 from vbench.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
 
@@ -50,7 +49,6 @@ class _Shard:
         return slice(start, start + max(self.owned, 1))
 
 
-_serials = count()
 _current: list[_Shard] = []
 
 
@@ -73,7 +71,7 @@ def _forward(
 ) -> VictimOutput:
     if not len(images):
         return plain(images, modality, edits)
-    shard = _Shard(len(images), next(_serials))
+    shard = _Shard(len(images), serial())
     with _inside(shard):
         own = plain(_Part.apply(images, shard), modality, edits)
     if own.logits is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -167,45 +167,54 @@ def _flags(victim: Victim) -> list[object]:
     return [*parameters, *(module.training for module in victim.modules())]
 
 
-def _shared(build: Callable[[], Victim]) -> Victim:
-    victim = build()
-    share(victim)
-    return victim
+class _Found(dict):
+    """Measurements by name."""
+
+    def add(self, name: str, measured: Iterable[tuple[str, Tensor]]) -> None:
+        self.update({f"{name}: {part}": value.detach().clone() for part, value in measured})
+
+
+def outputs(victims: dict[str, Victim], counts: Sequence[int]) -> dict[str, Tensor]:
+    """What comes out of victims, alone and inside a surrogate, and that nothing else changes about them."""
+    found = _Found()
+    for name, victim in victims.items():
+        before, flags = {key: value.clone() for key, value in victim.state_dict().items()}, _flags(victim)
+        for count in counts:
+            found.add(f"{name}, {count} images", passes(victim, count))
+        stored = nn.functional.interpolate(pixels(13, seed=8).float(), victim.input_size).to(torch.uint8)
+        embedded = embed(victim, stored.permute(0, 2, 3, 1), Modality.VISIBLE, batch=3, quiet=True)
+        found.add(name, vars(embedded).items())
+        assert _flags(victim) == flags
+        assert all(torch.equal(before[key], value) for key, value in victim.state_dict().items())
+    for count in counts:
+        found.add(f"forked, {count} images", forked(victims["agw"], count))
+    stands_in = Surrogate(list(victims.values()), (24, 12), "lanczos")
+    output = stands_in(images_for(stands_in, 5), Modality.VISIBLE)
+    found.add("surrogates", {"embedding": output.embedding, "logits": output.logits}.items())
+    return found
+
+
+def attacks(victims: dict[str, Victim]) -> dict[str, Tensor]:
+    """What attacks learn and craft, and work where memory is short."""
+    found = _Found()
+    for spec in UNIVERSAL:
+        found.add(spec, fits(victims["tiny"], spec))
+    for spec in PER_IMAGE:
+        found.add(spec, crafts(victims["tiny"], spec))
+    found.add(FORKING, fits(Surrogate([victims["agw"]], victims["tiny"].input_size, "lanczos"), FORKING))
+    for backward in (False, True):
+        found.add(f"little memory, backward {backward}", short_of_memory(tiny(), backward))
+    return found
 
 
 def everything() -> dict[str, Tensor]:
-    """All measurements by name."""
-    found = {}
-
-    def add(name: str, measured: Iterator[tuple[str, Tensor]]) -> None:
-        found.update({f"{name}: {part}": value.detach().clone() for part, value in measured})
-
-    victims = {"tiny": _shared(tiny), "agw": _shared(thin_agw)}
-    stands_in = Surrogate([victims["tiny"], _shared(thin_agw)], (24, 12), "lanczos")
-    for name, victim in victims.items():
-        before, flags = {key: value.clone() for key, value in victim.state_dict().items()}, _flags(victim)
-        for count in (7, 2, 1):
-            add(f"{name}, {count} images", passes(victim, count))
-        stored = pixels(13, seed=8)
-        stored = nn.functional.interpolate(stored.float(), victim.input_size).to(torch.uint8)
-        embedded = embed(victim, stored.permute(0, 2, 3, 1), Modality.VISIBLE, batch=3, quiet=True)
-        add(name, iter({"embed": embedded.embeddings, "predictions": embedded.predictions}.items()))
-        assert _flags(victim) == flags
-        assert all(torch.equal(before[key], value) for key, value in victim.state_dict().items())
-    for count in (5, 1):
-        add(f"forked, {count} images", forked(victims["agw"], count))
-    output = stands_in(images_for(stands_in, 5), Modality.VISIBLE)
-    add("surrogates", iter({"embedding": output.embedding, "logits": output.logits}.items()))
+    """All measurements; of three processes, which parts of a batch must not be even for, outputs alone."""
+    victims = {"tiny": tiny(), "agw": thin_agw()}
+    for victim in victims.values():
+        share(victim)
     if group.processes() == 3:
-        return found
-    for spec in UNIVERSAL:
-        add(spec, fits(victims["tiny"], spec))
-    for spec in PER_IMAGE:
-        add(spec, crafts(victims["tiny"], spec))
-    add(FORKING, fits(Surrogate([victims["agw"]], victims["tiny"].input_size, "lanczos"), FORKING))
-    for backward in (False, True):
-        add(f"little memory, backward {backward}", short_of_memory(tiny(), backward))
-    return found
+        return outputs(victims, (4, 2))
+    return {**outputs(victims, (4, 2)), **outputs(victims, (7, 1)), **attacks(victims)}
 
 
 def main(folder: Path) -> None:
