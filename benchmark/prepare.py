@@ -11,7 +11,6 @@ from vbench.data.base import Dataset
 from vbench.defaults import SyntheticSet, thin_weights
 from vbench.errors import BadInput
 from vbench.parallel.devices import own_device
-from vbench.parallel.exchange import refuse_differences
 from vbench.parallel.group import one_first
 from vbench.parallel.shards import share
 from vbench.precision_choice import settle
@@ -101,8 +100,6 @@ class Choice:
 
     def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:
         settle(bench, self.precision, self.channels_last, cache / "precision", quiet)
-        refuse_differences(f"the weights of {bench.victim.name}", bench.weights_hash)
-        refuse_differences(f"the data of {bench.dataset.protocol}", str(bench.data_card))
         return bench
 
     def _load(

@@ -19,6 +19,7 @@ from vbench.environment import environment
 from vbench.errors import BadInput
 from vbench.measures import mean_rank1, paired, tie_warnings, trial_metrics
 from vbench.meter import Meter
+from vbench.parallel.exchange import refuse_differences
 from vbench.precision import precision_of
 from vbench.record import Record, config_id
 from vbench.similarity import PerturbationSize
@@ -113,6 +114,7 @@ class Run:
         if not ignore_gates:
             clean_gate(bench)
         config = self.config()
+        refuse_differences(f"weights, data or settings of {label(attack)}", config_id(config))
         found = {} if learnt is None else learnt
         outcomes = ((run.attack, run._assault(quiet, found)) for run in self._runs())
         worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from vbench.cli import audit, data, report, run, show, sweep, train, victims
-from vbench.errors import BadInput, VbenchError
+from vbench.errors import INTERRUPTED, BadInput, VbenchError
 from vbench.parallel.launch import Place, launched
 
 app = typer.Typer(
@@ -33,28 +33,32 @@ app.command("doctor")(show.doctor)
 def main() -> None:
     """Entry point of ``vbench``: one line and an exit code instead of a traceback.
 
-    Exit codes: 0 done, 1 the work failed, 2 bad input. Started by torchrun, it is one of several processes.
+    Exit codes: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Started by torchrun, it is one of
+    several processes.
     """
+    code = 0
     try:
         place = launched()
         if place is None:
             app()
         else:
-            sys.exit(_one_of_several(place))
+            code = _one_of_several(place)
     except BaseException as error:
         found = _explained(error)
         if found is None:
             raise
-        print(found[1], file=sys.stderr)
-        sys.exit(found[0])
+        code, line = found
+        print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 def _explained(error: BaseException) -> tuple[int, str] | None:
     """Exit code and line of an error; None for one that is shown as it is."""
     if isinstance(error, VbenchError):
         return error.exit_code, f"vbench: {error}"
-    if isinstance(error, KeyboardInterrupt):
-        return 1, "vbench: interrupted; finished runs are kept"
+    # Typer makes an exit of a key press while a command runs.
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == INTERRUPTED):
+        return INTERRUPTED, "vbench: interrupted; finished runs are kept"
     if isinstance(error, OSError):
         return 1, f"vbench: {error.strerror or error}: {error.filename or ''}"
     return None

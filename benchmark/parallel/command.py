@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 
+from vbench.errors import INTERRUPTED
 from vbench.parallel import group
 from vbench.parallel.launch import Place
 from vbench.progress import console
@@ -24,19 +26,22 @@ def on_all(place: Place, command: Callable[[], None], explain: Explain) -> int:
     printed, since the first that does makes torchrun end the others.
     """
     group.start(place)
+    before = signal.signal(signal.SIGINT, _interrupted)
     try:
         with contextlib.nullcontext(io.StringIO()) if group.leads() else _hushed() as heard:
             code, line, peer = _outcome(command, explain)
-        if code:
+        if code == INTERRUPTED:
+            _say(line if group.leads() else "")
+        elif code:
             speaks = _first_to_fail(code) if peer is None else group.leads() and not peer.explained
             if speaks:
-                line = line if group.leads() else f"process {place.rank}: {heard.getvalue()}{line}"
-                print(line, end="\n" * bool(line), file=sys.stderr, flush=True)
+                _say(line if group.leads() else f"process {place.rank}: {heard.getvalue()}{line}")
             with contextlib.suppress(group.PeerFailed):
                 group.part(code)
         return code
     finally:
         group.stop()
+        signal.signal(signal.SIGINT, before)
 
 
 def _outcome(command: Callable[[], None], explain: Explain) -> tuple[int, str, group.PeerFailed | None]:
@@ -45,14 +50,24 @@ def _outcome(command: Callable[[], None], explain: Explain) -> tuple[int, str, g
         try:
             command()
         except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(bool(end.code))
-            if code:
-                return code, "", None
+            if end.code:
+                return *(explain(end) or (end.code if isinstance(end.code, int) else 1, "")), None
         group.meet("the end")
         return 0, "", None
     except BaseException as error:
         code, line = explain(error) or (1, traceback.format_exc().rstrip())
         return code, line, error if isinstance(error, group.PeerFailed) else None
+
+
+def _interrupted(*_: object) -> None:
+    # The keyboard reaches a process twice, the second time through torchrun.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    if line:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _first_to_fail(code: int) -> bool:

@@ -77,4 +77,4 @@ def refuse_differences(what: str, text: str) -> None:
     dist.all_gather_object(found, text, group=group())
     if len(set(found)) > 1:
         others = ", ".join(str(rank) for rank, one in enumerate(found) if one != found[0])
-        raise VbenchError(f"{what} differs between the {len(found)} processes: 0 and {others} do not agree")
+        raise VbenchError(f"{what}: processes 0 and {others} of {len(found)} do not hold the same")

@@ -171,7 +171,7 @@ def test_a_bug_of_one_shows_its_traceback_once(done):
 
 def test_what_differs_between_processes_is_refused(done):
     code, _, error = done.said("unlike", 0)
-    expected = "vbench: what 'learns' learnt differs between the 2 processes: 0 and 1 do not agree\n"
+    expected = "vbench: what 'learns' learnt: processes 0 and 1 of 2 do not hold the same\n"
     assert (code, error) == (1, expected)
     assert done.said("unlike", 1) == (1, "", "")
 
