@@ -13,6 +13,7 @@ from torch import Tensor
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training_view import TrainingView
 from vbench.errors import BadInput, VbenchError
+from vbench.parallel.exchange import refuse_differences
 from vbench.parameters import as_dict, validate
 from vbench.threat import ThreatModel
 from vbench.types import Modality
@@ -161,8 +162,8 @@ class UniversalAttack(Attack):
         """Learn one perturbation on training identities; the same generator state gives the same bits.
 
         The victim is restored exactly, also after an exception. Raises :class:`VbenchError` when the
-        learnt perturbation is non-finite, the attack finds that its own terms do nothing, or the device runs
-        out of memory.
+        learnt perturbation is non-finite or not the same on all processes of the run, the attack finds that
+        its own terms do nothing, or the device runs out of memory.
         """
         self.check(victim, threat)
         try:
@@ -170,6 +171,7 @@ class UniversalAttack(Attack):
                 perturbation = self.learn(victim, train, threat, generator, quiet)
         except torch.cuda.OutOfMemoryError as error:
             raise VbenchError(self._too_large(victim)) from error
+        refuse_differences(f"what '{self.name}' learnt", perturbation.digest)
         if not bool(torch.isfinite(perturbation.delta).all()):
             raise VbenchError(f"attack '{self.name}' learnt a non-finite perturbation on {victim.name}")
         return perturbation.with_provenance(attack=self.name, settings=self.settings(), threat=threat.card())

@@ -16,6 +16,7 @@ from vbench.attacks.perturbation import GENERATOR, Perturbation
 from vbench.attacks.training_view import TrainingView
 from vbench.attacks.universal import updates_for
 from vbench.errors import BadInput, VbenchError
+from vbench.parallel.exchange import agreed
 from vbench.parameters import param
 from vbench.progress import track
 from vbench.threat import ThreatModel
@@ -81,7 +82,9 @@ class MisRanking(UniversalAttack):
             optimizer.zero_grad()
             loss.backward()
             losses.append(float(loss.detach()))
-            gradients = [parameter.grad for parameter in network.parameters()]
+            gradients = agreed([parameter.grad for parameter in network.parameters()])
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter.grad = gradient
             if not all(bool(torch.isfinite(value).all()) for value in (loss, *gradients)):
                 raise VbenchError(f"learning {self.name}: the loss or its gradient is not finite")
             moved = moved or any(bool(gradient.any()) for gradient in gradients)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vbench.attacks.steps import accumulate, all_finite
 from vbench.errors import BadInput, VbenchError
+from vbench.parallel.exchange import agreed
 from vbench.progress import track
 from vbench.threat import ThreatModel
 
@@ -44,7 +45,7 @@ def gradient_of(objective: UniversalObjective, delta: Tensor, label: str) -> tup
     variable = delta.clone().requires_grad_(True)
     with torch.enable_grad():
         value = objective(variable)
-        (gradient,) = torch.autograd.grad(value, variable)
+        (gradient,) = agreed(torch.autograd.grad(value, variable))
     if not all_finite(value, gradient):
         raise VbenchError(f"{label}: the objective or its gradient is not finite")
     return value.detach(), gradient

@@ -14,6 +14,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.embed import BATCH, refuse_non_finite, to_images, to_pixels
 from vbench.errors import VbenchError
 from vbench.meter import Meter
+from vbench.parallel.group import processes
 from vbench.portions import Portions
 from vbench.progress import track
 from vbench.similarity import PerturbationSize
@@ -66,10 +67,10 @@ def assault(
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
-    one that is shown them, ``batch`` at a time, which must change nothing, and fewer where memory is short.
-    ``size`` collects how large the changes are; ``keep`` holds all changed images in memory. Raises
-    :class:`VbenchError` when the attack breaks the budget or yields non-finite pixels, or the victim
-    non-finite embeddings.
+    one that is shown them, ``batch`` at a time for each process of the run, which must change nothing, and
+    fewer where memory is short. ``size`` collects how large the changes are; ``keep`` holds all changed
+    images in memory. Raises :class:`VbenchError` when the attack breaks the budget or yields non-finite
+    pixels, or the victim non-finite embeddings.
     """
     source = source or bench
     attack, threat = plan.attack, plan.threat
@@ -80,6 +81,7 @@ def assault(
     prototypes = {}
     if not attack.universal and "training" in attack.knowledge:
         prototypes = {modality: source.training.prototypes(modality) for modality in Modality}
+    batch *= processes()
     portions = Portions(f"{attack.name} on {side.value} images", batch, quiet)
 
     def one(rows: slice) -> Tensor:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from vbench.errors import VbenchError
+from vbench.parallel.group import processes
 from vbench.portions import Portions
 from vbench.types import Modality
 from vbench.victims.base import Edits, Victim, frozen
 
+#: Images a process takes at a time.
 BATCH = 64
 
 
@@ -45,7 +47,9 @@ def embed(
     batch: int = BATCH,
     quiet: bool = False,
 ) -> Embedded:
-    """Embed N images (uint8 N x H x W x 3) of one modality, fewer at a time where memory is short.
+    """Embed N images (uint8 N x H x W x 3) of one modality, ``batch`` at a time for each process of the run.
+
+    Fewer where memory is short.
 
     Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
     """
@@ -56,7 +60,7 @@ def embed(
         return Embedded(output.embedding.float(), None if output.logits is None else output.logits.argmax(1))
 
     with frozen(victim), torch.no_grad():
-        found = Portions(f"embedding {what}", batch, quiet).over(range(len(pixels)), one)
+        found = Portions(f"embedding {what}", batch * processes(), quiet).over(range(len(pixels)), one)
     predictions = [part.predictions for part in found if part.predictions is not None]
     embeddings = torch.cat([part.embeddings for part in found])
     return Embedded(embeddings, torch.cat(predictions) if predictions else None)

@@ -31,8 +31,10 @@ def versions() -> dict[str, str]:
 
 
 def environment(module: Any) -> dict[str, Any]:
-    """Versions, and the device and thread count that a torch module runs on."""
+    """Versions, device and thread count that a torch module runs on, and how many processes share the run."""
     import torch
+
+    from vbench.parallel.group import processes
 
     device = next(module.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -41,5 +43,6 @@ def environment(module: Any) -> dict[str, Any]:
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
+        "processes": processes(),
         "platform": platform.system(),
     }

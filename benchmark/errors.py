@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Exit code of a command that was stopped from the keyboard.
+INTERRUPTED = 130
+
 
 class VbenchError(Exception):
     """A failure that is explained in one line; the command line prints it without a traceback.

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from vbench.errors import VbenchError
+from vbench.parallel.group import together
 from vbench.progress import say
 
 T = TypeVar("T")
@@ -29,14 +30,17 @@ class Portions:
         """What ``work`` returns for consecutive slices that cover ``rows``.
 
         Work that runs out of memory is done again on half as many images, so it must leave nothing behind
-        when it fails. Raises :class:`VbenchError` when one image alone is too many.
+        when it fails, on all processes if it does on one. Raises :class:`VbenchError` when one image alone is
+        too many.
         """
         found: list[T] = []
         start = rows.start
         while start < rows.stop:
             part = slice(start, min(start + self.size, rows.stop))
             try:
-                found.append(work(part))
+                with together():
+                    done = work(part)
+                found.append(done)
                 start = part.stop
                 continue
             except torch.cuda.OutOfMemoryError:

@@ -40,8 +40,8 @@ PLAIN = Precision()
 
 def precision_of(victim: Victim) -> Precision:
     """The precision that a victim was told to compute in."""
-    forward = vars(victim).get("forward")
-    return forward.keywords["precision"] if forward is not None else PLAIN
+    layer = _layer(victim)
+    return layer.keywords["precision"] if layer else PLAIN
 
 
 def compute_in(victim: Victim, precision: Precision) -> None:
@@ -49,13 +49,22 @@ def compute_in(victim: Victim, precision: Precision) -> None:
 
     Weights keep their type and values. Edits see and return maps in the images' type.
     """
-    before = precision_of(victim)
-    vars(victim).pop("forward", None)
+    before, layer = precision_of(victim), _layer(victim)
+    if layer:
+        del victim.forward
+        if layer.args[0] != victim.forward:
+            victim.forward = layer.args[0]
     if precision.channels_last != before.channels_last:
         layout = torch.channels_last if precision.channels_last else torch.contiguous_format
         victim.to(memory_format=layout)
     if precision != PLAIN:
         victim.forward = partial(_forward, victim.forward, precision=precision)
+
+
+def _layer(victim: Victim) -> partial[VictimOutput] | None:
+    """What :func:`compute_in` put around the forward pass, which others may have wrapped before."""
+    forward = vars(victim).get("forward")
+    return forward if getattr(forward, "func", None) is _forward else None
 
 
 def _forward(

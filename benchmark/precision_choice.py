@@ -16,6 +16,8 @@ from vbench.embed import BATCH, embed, to_images
 from vbench.environment import environment
 from vbench.errors import BadInput, unknown_name
 from vbench.files import write_atomically
+from vbench.parallel.exchange import told
+from vbench.parallel.group import leads, together
 from vbench.precision import DTYPES, Precision, compute_in
 from vbench.progress import say
 from vbench.record import config_id
@@ -107,18 +109,19 @@ def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, qui
     known = [option.card() for option in options]
     key = {"victim": bench.weights_hash, "data": bench.data_card, "place": place, "options": known}
     path = cache / f"{config_id(key)}.json"
-    if path.is_file():
-        kept = Precision(**json.loads(path.read_text()))
-        if kept in options:
-            return kept
+    kept = told(lambda: json.loads(path.read_text()) if path.is_file() else None)
+    if kept is not None and Precision(**kept) in options:
+        return Precision(**kept)
     try:
-        trials = [measure(bench, option) for option in options]
+        with together():
+            trials = [measure(bench, option) for option in options]
     except torch.cuda.OutOfMemoryError:
         say(f"{bench.victim.name}: no memory to try precisions in; {options[0]}", quiet)
         return options[0]
-    best = choose(trials)
+    best = told(lambda: choose(trials))
     gain, first = trials[0].seconds / best.seconds, trials[0].rank1
-    told = f"{gain:.2f} times as fast as {options[0]}, clean Rank-1 {first:.1f} -> {best.rank1:.1f}"
-    say(f"{bench.victim.name} computes in {best.precision}: {told}", quiet)
-    write_atomically(path, json.dumps(best.precision.card()))
+    gained = f"{gain:.2f} times as fast as {options[0]}, clean Rank-1 {first:.1f} -> {best.rank1:.1f}"
+    say(f"{bench.victim.name} computes in {best.precision}: {gained}", quiet)
+    if leads():
+        write_atomically(path, json.dumps(best.precision.card()))
     return best.precision

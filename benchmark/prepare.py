@@ -12,6 +12,9 @@ from vbench.data.protocols import LAYOUTS
 from vbench.data.reader import read_with
 from vbench.defaults import SyntheticSet, thin_weights
 from vbench.errors import BadInput, unknown_name
+from vbench.parallel.devices import own_device
+from vbench.parallel.group import one_first
+from vbench.parallel.shards import share
 from vbench.precision_choice import settle
 from vbench.registry import datasets
 from vbench.surrogate import Surrogate
@@ -56,7 +59,9 @@ class Choice:
         if self.dataset == SYNTHETIC:
             if self.root is not None:
                 raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
-            return open_dataset(self.layout, self._synthetic().write(cache, quiet), self.protocol)
+            with one_first():
+                written = self._synthetic().write(cache, quiet)
+            return open_dataset(self.layout, written, self.protocol)
         return open_named(self.dataset, self.root, self.protocol)
 
     def _opened(self, dataset: Dataset) -> Dataset:
@@ -124,14 +129,19 @@ class Choice:
         cache: Path,
         quiet: bool,
     ) -> Victim:
+        device = own_device(self.device)
         if weights is not None:
-            loaded = load_victim(spec.name, weights, device=self.device, **spec.options)
+            loaded = load_victim(spec.name, weights, device=device, **spec.options)
             _check_split(loaded, dataset, weights, self.ignore_gates)
+            share(loaded)
             return loaded
         if not dataset.synthetic:
             raise BadInput(f"victim '{spec.name}' on {dataset.name} needs {option}, its released checkpoint")
-        thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
-        return load_victim(spec.name, thin, device=self.device, **spec.settings)
+        with one_first():
+            thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
+        loaded = load_victim(spec.name, thin, device=device, **spec.settings)
+        share(loaded)
+        return loaded
 
     def _synthetic(self) -> SyntheticSet:
         chosen = SyntheticSet(layout=self.layout)

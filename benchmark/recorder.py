@@ -10,6 +10,8 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.errors import BadInput
 from vbench.kept import KEEPABLE, missing
 from vbench.kept.keeper import Keeper
+from vbench.parallel.exchange import told
+from vbench.parallel.group import leads
 from vbench.progress import say
 from vbench.record import Record, config_id
 from vbench.runner import Run
@@ -42,6 +44,10 @@ class Recorder:
 
     def known(self, run: Run) -> Record | None:
         """The record of a run that will not be done again, None for one that will."""
+        # Process 0 decides: another may look after the record of an equal run was written.
+        return told(lambda: self._known(run))
+
+    def _known(self, run: Run) -> Record | None:
         found = self._found(run)
         return found if found is not None and not self._lacking(found) else None
 
@@ -51,13 +57,18 @@ class Recorder:
         if known is not None and self._store:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
-        keeper = Keeper(self._again(run))
+        wanted, learnt = told(lambda: self._again(run))
+        if learnt is not None:
+            self._learnt[run.fit_id()] = learnt
+        keeper = Keeper(wanted)
         record, applied = run.execute(self._ignore_gates, self._quiet, self._learnt, keeper)
         made = [self._learnt[fit] for fit in run.fits()]
         if run.perturbation is not None and applied is not None and applied is not run.perturbation:
             # A replay that had to be brought to another size is a file of its own.
             made = [applied]
         self._made[record.id] = tuple(made)
+        if not leads():
+            return record
         if self._store:
             keeper.write(self._store.root, record)
         where = f"{keep(self._store, record, made)}: " if self._store else ""
@@ -72,27 +83,26 @@ class Recorder:
     def _lacking(self, record: Record) -> list[str]:
         return missing(self._store.root, record, self._wanted) if self._store and self._wanted else []
 
-    def _again(self, run: Run) -> frozenset[str]:
-        """What a run is to keep; where a record has files but not all, what it has and what it lacks."""
+    def _again(self, run: Run) -> tuple[frozenset[str], Perturbation | None]:
+        """What a run is to keep, and what it learnt before; a record that lacks files is made again."""
         found = self._found(run)
         if found is None or self._store is None:
-            return self._wanted
+            return self._wanted, None
         lacking = " and no ".join(self._lacking(found))
         say(f"found {self._store.path(found)}, which keeps no {lacking}: running again", self._quiet)
-        self._recall(run, found)
         # The record is replaced, and files that stayed would be of another run than their record.
-        return self._wanted | (set(KEEPABLE) - set(missing(self._store.root, found, KEEPABLE)))
+        kept = set(KEEPABLE) - set(missing(self._store.root, found, KEEPABLE))
+        return self._wanted | kept, self._recalled(run, found)
 
-    def _recall(self, run: Run, known: Record) -> None:
-        """Take what a recorded run learnt from its file, if it is there, instead of learning it again."""
+    def _recalled(self, run: Run, known: Record) -> Perturbation | None:
+        """What a recorded run learnt, from its file, if it is there."""
         if self._store is None or run.perturbation is not None or not isinstance(run.attack, UniversalAttack):
-            return
+            return None
         try:
             learnt = Perturbation.load(self._store.perturbation_path(known, run.attack.name))
         except BadInput:
-            return
-        if learnt.fit_log == known.fit_log:
-            self._learnt[run.fit_id()] = learnt
+            return None
+        return learnt if learnt.fit_log == known.fit_log else None
 
     def adopt(self, fit_id: str, learnt: Perturbation) -> None:
         """Let a run whose fit has this id use what was learnt already."""

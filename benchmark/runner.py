@@ -20,6 +20,7 @@ from vbench.gates import clean_gate
 from vbench.kept.keeper import Keeper
 from vbench.measures import paired, tie_warnings, trial_metrics
 from vbench.meter import Meter
+from vbench.parallel.exchange import refuse_differences
 from vbench.precision import precision_of
 from vbench.record import Record, config_id
 from vbench.similarity import PerturbationSize
@@ -118,6 +119,7 @@ class Run:
         if not ignore_gates:
             clean_gate(bench)
         config = self.config()
+        refuse_differences(f"weights, data or settings of {label(attack)}", config_id(config))
         found = {} if learnt is None else learnt
         pictures = keeper is not None and "images" in keeper.wanted
         outcomes = ((run.attack, run._assault(quiet, found, pictures)) for run in self._runs())

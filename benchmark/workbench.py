@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vbench.data.base import Dataset, Sample
 from vbench.data.images import load_images
 from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
+from vbench.parallel.group import one_first
 from vbench.precision import PLAIN, precision_of
 from vbench.types import Modality, Side
 from vbench.victim_spec import label
@@ -155,15 +157,16 @@ class Workbench:
         return sha256_of(self.victim.state_dict())[:16]
 
     def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
-        return load_images(
-            samples,
-            self.dataset.root,
-            self.victim.input_size,
-            self.victim.resize_filter,
-            self._cache,
-            label,
-            self._quiet,
-        )
+        with one_first() if self._cache else nullcontext():
+            return load_images(
+                samples,
+                self.dataset.root,
+                self.victim.input_size,
+                self.victim.resize_filter,
+                self._cache,
+                label,
+                self._quiet,
+            )
 
     def _view(self, modality: Modality, samples: tuple[Sample, ...]) -> ModalityView:
         pixels = self._load(samples, f"{modality.value} training images")

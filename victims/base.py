@@ -17,7 +17,8 @@ from vbench.victims.options import option_names
 from vbench.victims.released import ReleasedLayout
 
 #: Stage name -> what to do with the feature map there. The map is N x C x h x w and must keep its shape,
-#: except that an edit may fork the pass of a victim that allows it (:attr:`Victim.forks`).
+#: except that an edit may fork the pass of a victim that allows it (:attr:`Victim.forks`). It treats every
+#: image on its own: where several processes share a batch, it is shown a part of the images.
 Edits = Mapping[str, Callable[[Tensor], Tensor]]
 
 
@@ -30,12 +31,13 @@ class VictimOutput:
     ``features``: stage name -> N x C x h x w feature map, after any edit of that stage. A model that sends
     several versions of an image through a stage stacks their maps along the channels.
     ``parts``: every vector that the model's own test script ranks by, by name, each N x D'.
+    Where several processes share a batch, a map or a part is gathered when it is read, by all of them.
     """
 
     embedding: Tensor
     logits: Tensor | None = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
-    parts: dict[str, Tensor] = field(default_factory=dict)
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Victim(nn.Module):

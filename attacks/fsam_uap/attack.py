@@ -260,7 +260,7 @@ class FSAMUAP(UpdatedAttack):
             return output.embedding
         if self.space == "embedding":
             return normalize(output.embedding, dim=1)
-        return list(output.features.values())[-1].mean((2, 3))
+        return output.features[list(output.features)[-1]].mean((2, 3))
 
     @torch.no_grad()
     def _clean_point(self, victim: Victim, view: ModalityView, index: Tensor, modality: Modality) -> Tensor:

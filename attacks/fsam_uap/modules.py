@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vbench.attacks.fsam_uap.attention import attention
 from vbench.attacks.fsam_uap.frequency import FSAM, SFM
+from vbench.parallel.shards import whole
 from vbench.victims.base import Edits
 
 
@@ -92,6 +93,7 @@ class FeatureModules(nn.Module):
             def edit(features: Tensor) -> Tensor:
                 for module in self._at(stage):
                     mask = module.mask(features)
+                    mask = whole(mask.expand(len(features), *mask.shape[1:]))
                     closed = ((mask < 0.01) | (mask > 0.99)).float().mean().item()
                     name = f"{type(module).__name__.lower()}.{stage}"
                     found[name] = MaskStatistics(mask.mean().item(), mask.std(unbiased=False).item(), closed)

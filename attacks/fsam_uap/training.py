@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 
 from vbench.attacks.fsam_uap.modules import FeatureModules, MaskStatistics
 from vbench.attacks.training_view import TrainingView
+from vbench.parallel.exchange import summed
 from vbench.types import Modality
 from vbench.victims.base import Victim
 
@@ -55,7 +56,7 @@ class ModuleTrainer:
     def _step(self, loss: Callable[[], Tensor]) -> None:
         with torch.enable_grad():
             gradients = torch.autograd.grad(loss(), self._parameters, allow_unused=True)
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+        for parameter, gradient in zip(self._parameters, summed(gradients), strict=True):
             parameter.grad = gradient
         self._optimizer.step()
 

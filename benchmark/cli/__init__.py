@@ -7,7 +7,8 @@ import sys
 import typer
 
 from vbench.cli import audit, data, figure, leaderboard, paper, report, run, show, sweep, train, victims
-from vbench.errors import VbenchError
+from vbench.errors import INTERRUPTED, BadInput, VbenchError
+from vbench.parallel.launch import Place, launched
 
 app = typer.Typer(
     name="vbench",
@@ -35,16 +36,45 @@ app.command("doctor")(show.doctor)
 def main() -> None:
     """Entry point of ``vbench``: one line and an exit code instead of a traceback.
 
-    Exit codes: 0 done, 1 the work failed, 2 bad input.
+    Exit codes: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Started by torchrun, it is one of
+    several processes.
     """
+    code = 0
     try:
+        place = launched()
+        if place is None:
+            app()
+        else:
+            code = _one_of_several(place)
+    except BaseException as error:
+        found = _explained(error)
+        if found is None:
+            raise
+        code, line = found
+        print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+def _explained(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and line of an error; None for one that is shown as it is."""
+    if isinstance(error, VbenchError):
+        return error.exit_code, f"vbench: {error}"
+    # Typer makes an exit of a key press while a command runs.
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == INTERRUPTED):
+        return INTERRUPTED, "vbench: interrupted; finished runs are kept"
+    if isinstance(error, OSError):
+        return 1, f"vbench: {error.strerror or error}: {error.filename or ''}"
+    return None
+
+
+def _one_of_several(place: Place) -> int:
+    from vbench.parallel.command import on_all
+
+    def command() -> None:
+        asked = [word for word in sys.argv[1:3] if not word.startswith("-")]
+        alone = {found.name for found in (*app.registered_commands, *app.registered_groups)} - {"run"}
+        if asked and asked[0] in alone and asked != ["sweep", "transfer"]:
+            raise BadInput(f"vbench {' '.join(asked)} takes one process; start it without torchrun")
         app()
-    except VbenchError as error:
-        print(f"vbench: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("vbench: interrupted; finished runs are kept", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"vbench: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        sys.exit(1)
+
+    return on_all(place, command, _explained)
