@@ -17,7 +17,8 @@ from vbench.estimate import announcement
 from vbench.folders import cache_folder
 from vbench.prepare import Choice
 from vbench.progress import say
-from vbench.record import Record, config_id
+from vbench.record import Record
+from vbench.recorder import Recorder
 from vbench.runner import Run
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
@@ -43,11 +44,10 @@ class Series:
     ) -> None:
         self._choice = choice
         self._threat = threat
-        self._store = RunStore(runs)
-        self._force = force
         self._quiet = quiet
         self._stated = stated
-        self._learnt: dict[str, Perturbation] = {}
+        #: Keeps the records, and what was learnt on the way.
+        self.recorder = Recorder(RunStore(runs), force, choice.ignore_gates, quiet)
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
 
@@ -94,7 +94,7 @@ class Series:
                 for run in runs:
                     run.check()
                 self._announce(runs)
-                records += [self._one(run) for run in runs]
+                records += [self.recorder.record(run) for run in runs]
             self._opened.clear()
             self._sources.clear()
         return records
@@ -130,29 +130,10 @@ class Series:
         lines = [
             announcement(run.attack, run.images, (run.source or run.bench).victim.name)
             for run in runs
-            if self._force or self._store.find(config_id(run.config())) is None
+            if self.recorder.known(run) is None
         ]
         for line in dict.fromkeys(filter(None, lines)):
             say(f"note: {line}", self._quiet)
-
-    def _one(self, run: Run) -> Record:
-        known = self._store.find(config_id(run.config()))
-        if known is not None and not self._force:
-            say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
-            return known
-        record, applied = run.execute(self._choice.ignore_gates, self._quiet, self._learnt)
-        made = [self._learnt[fit] for fit in run.fits()]
-        if run.perturbation is not None and applied is not None and applied is not run.perturbation:
-            # A replay that had to be brought to another size is a file of its own.
-            made = [applied]
-        for learnt in made:
-            file = f"{learnt.provenance['attack']}-{record.id}.safetensors"
-            learnt.save(self._store.root / "perturbations" / file)
-        path = self._store.write(record)
-        for warning in record.warnings:
-            say(f"note: {warning}", self._quiet)
-        say(f"{path}: {_honesty(record)}", self._quiet)
-        return record
 
 
 def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
@@ -162,13 +143,3 @@ def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
     if attacks[0].name != made_by:
         raise BadInput(f"the perturbation was learnt by '{made_by}', not by '{attacks[0].name}'")
     return type(attacks[0])(**replay.provenance["settings"])
-
-
-def _honesty(record: Record) -> str:
-    """What was done to the images and how many queries count, so that a broken attack is seen at once."""
-    size, trial = record.size, record.adversarial[0]
-    return (
-        f"{record.label}, seed {record.config['seed']}: largest change {size['linf_levels']:.0f} levels, "
-        f"{size['changed_share']:.0%} of values changed, PSNR {size['psnr_db']:.1f} dB; "
-        f"{trial.queries} queries a trial, {trial.skipped} without a match"
-    )

@@ -44,6 +44,14 @@ class RunStore:
         write_atomically(path, record.model_dump_json(indent=1) + "\n")
         return path
 
+    def perturbation_path(self, record: Record, attack: str) -> Path:
+        """Where what an attack learnt for a record is, or will be, stored."""
+        return self.root / "perturbations" / f"{attack}-{record.id}.safetensors"
+
+    def perturbation_paths(self, record: Record) -> list[Path]:
+        """The stored perturbations of a record: none, or one an attack."""
+        return sorted((self.root / "perturbations").glob(f"*-{record.id}.safetensors"))
+
     def read_all(self) -> Contents:
         """Every record, oldest first; what cannot be read is listed by file (and line), never fatal."""
         records, broken = [], []
