@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from vbench.cli import audit, data, report, run, show, sweep, train, victims
+from vbench.cli import audit, data, report, run, show, status, sweep, train, victims
 from vbench.errors import VbenchError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(victims.app, name="victims")
 app.add_typer(sweep.app, name="sweep")
 app.command("run")(run.run)
+app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
 app.command("train")(train.train)

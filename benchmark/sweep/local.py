@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from vbench.errors import VbenchError
 from vbench.sweep.jobs import Died, Do, Job, Open, Outcome
 from vbench.sweep.memory import available, resident
 from vbench.sweep.tasks import Group
@@ -19,21 +20,27 @@ from vbench.sweep.worker import Start, serve
 
 #: Left to everything else on the machine.
 RESERVE = 512 * 1024**2
+#: What a worker takes once it has loaded torch, about.
+WORKER = 1024**3
 _FAREWELL_SECONDS = 5.0
+#: Workers in a row that end before they have taken a job, until that is no accident.
+_STILLBORN = 2
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
 class Slot:
-    """Room for one worker, which is started when it is first needed; ``gpu``: what it may see."""
+    """Room for one worker; ``gpu``: what it may see; ``up``: it has said that it can take a job."""
 
     number: int
     gpu: str | None = None
     process: Any = None
     connection: Connection | None = None
+    up: bool = False
     job: Job | None = None
     opened: Group | None = None
     need: int = 0
+    stillborn: int = 0
 
     @property
     def pid(self) -> int | None:
@@ -55,10 +62,11 @@ class LocalPool:
         self._runs, self._logs = runs, logs
         self._slots = [Slot(n, gpus[n % len(gpus)] if gpus else None) for n in range(jobs)]
         self._context = multiprocessing.get_context("spawn")
+        self._fill()
 
     def idle(self) -> list[Slot]:
-        """Slots without a job."""
-        return [slot for slot in self._slots if slot.job is None]
+        """Slots whose worker can take a job."""
+        return [slot for slot in self._slots if slot.up and slot.job is None]
 
     def busy(self) -> list[Slot]:
         """Slots with a job."""
@@ -67,14 +75,13 @@ class LocalPool:
     def admits(self, slot: Slot, need: int) -> bool:
         """Whether a job that may need ``need`` bytes fits beside what runs; alone any job may try.
 
-        What runs may still grow to what it was said to need. An idle worker that is in the way is ended.
+        What runs may still grow to what it was said to need. Idle workers that are in the way are ended.
         """
         running = self.busy()
         if not running:
             return True
         growth = sum(max(0, other.need - resident(other.pid)) for other in running)
-        free = available() - growth - RESERVE
-        if need - resident(slot.pid) <= free:
+        if need - resident(slot.pid) <= available() - growth - RESERVE:
             return True
         for other in self.idle():
             self._end(other)
@@ -83,26 +90,33 @@ class LocalPool:
     def start(self, slot: Slot, job: Job, need: int = 0) -> None:
         """Hand a job to the worker of an idle slot."""
         slot.job, slot.need = job, need
-        if slot.process is None or not slot.process.is_alive():
-            self._spawn(slot)
         slot.opened = job.group if isinstance(job, Open) else job.task.group if isinstance(job, Do) else None
         # It may have died while idle; wait() finds the connection closed and says so.
         with suppress(OSError):
             slot.connection.send(job)
 
     def wait(self, seconds: float) -> list[tuple[Slot, Job, Outcome]]:
-        """Outcomes of jobs that ended, waiting for one at most ``seconds``."""
-        busy = {slot.connection: slot for slot in self.busy()}
+        """Outcomes of jobs that ended, waiting for one at most ``seconds``; starts workers that are missing.
+
+        Raises :class:`VbenchError` where workers end before they can take a job.
+        """
+        listening = {slot.connection: slot for slot in self._slots if slot.connection and not _rests(slot)}
         ended = []
-        for connection in wait(list(busy), timeout=seconds):
-            slot = busy[connection]
+        for connection in wait(list(listening), timeout=seconds):
+            slot = listening[connection]
+            if not slot.up:
+                self._welcome(slot)
+                continue
             ended.append((slot, slot.job, self._receive(slot)))
             slot.job = None
+        if ended or not self.busy():
+            self._fill()
         return ended
 
     def renew(self, slot: Slot) -> None:
-        """End a worker that may be in a bad state; the next job starts another."""
+        """End a worker that may be in a bad state, and start another."""
         self._end(slot)
+        self._fill()
 
     def close(self) -> None:
         """End every worker, whatever it is doing."""
@@ -113,17 +127,38 @@ class LocalPool:
             self._end(slot)
             slot.job = None
 
+    def _fill(self) -> None:
+        """Start the workers that are missing: one at least, others while there is memory for them."""
+        for slot in self._slots:
+            alone = not any(other.process for other in self._slots)
+            if slot.process is None and (alone or available() > RESERVE + WORKER):
+                self._spawn(slot)
+
+    def _welcome(self, slot: Slot) -> None:
+        try:
+            slot.connection.recv()
+        except (EOFError, OSError):
+            reason, log = self._farewell(slot), self._log(slot)
+            slot.stillborn += 1
+            if slot.stillborn > _STILLBORN:
+                raise VbenchError(f"a worker cannot start: {reason}; what it printed is in {log}") from None
+            return
+        slot.up, slot.stillborn = True, 0
+
     def _receive(self, slot: Slot) -> Outcome:
         try:
             return slot.connection.recv()
         except (EOFError, OSError):
-            slot.process.join(_FAREWELL_SECONDS)
-            reason = _death(slot.process.exitcode)
-            self._end(slot)
-            return Died(f"{reason}; what it printed is in {self._log(slot)}")
+            return Died(f"{self._farewell(slot)}; what it printed is in {self._log(slot)}")
+
+    def _farewell(self, slot: Slot) -> str:
+        """What became of a worker that is gone."""
+        slot.process.join(_FAREWELL_SECONDS)
+        reason = _death(slot.process.exitcode)
+        self._end(slot)
+        return reason
 
     def _spawn(self, slot: Slot) -> None:
-        self._end(slot)
         ours, theirs = self._context.Pipe()
         start = Start(self._runs, self._log(slot), self._threads)
         with _environment(self._variables(slot)):
@@ -143,7 +178,7 @@ class LocalPool:
         return self._logs / f"worker-{slot.number}.log"
 
     def _end(self, slot: Slot) -> None:
-        slot.opened = None
+        slot.opened, slot.up = None, False
         if slot.process is None:
             return
         slot.process.terminate()
@@ -153,6 +188,10 @@ class LocalPool:
             slot.process.join()
         slot.connection.close()
         slot.process = slot.connection = None
+
+
+def _rests(slot: Slot) -> bool:
+    return slot.up and slot.job is None
 
 
 def _death(code: int | None) -> str:

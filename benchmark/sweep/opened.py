@@ -25,6 +25,10 @@ class TaskRecorder(Recorder):
         """Take ``learnt`` for what the fit with this id would learn."""
         self._learnt.setdefault(fit, learnt)
 
+    def store_in(self, store: RunStore) -> None:
+        """Put records elsewhere from now on."""
+        self._store = store
+
     def knows(self, fit: str) -> bool:
         """Whether a fit was done here, or told."""
         return fit in self._learnt
@@ -66,6 +70,12 @@ class Shelf:
         self._bench: tuple[Group, Workbench] | None = None
         self._source: tuple[Group, Workbench] | None = None
         self._recorders: dict[bool, TaskRecorder] = {}
+
+    def store_in(self, runs: Path) -> None:
+        """Put records elsewhere from now on; what is open and what was learnt stays."""
+        self.store = RunStore(runs)
+        for recorder in self._recorders.values():
+            recorder.store_in(self.store)
 
     def recorder(self, group: Group) -> TaskRecorder:
         """What records the tasks of a group."""

@@ -55,10 +55,8 @@ class Scheduler:
         """Open every group and do every task."""
         for task in tasks:
             self._unopened.setdefault(task.group, []).append(task)
-        while True:
+        while self._unopened or any(self._ready.values()) or self._pool.busy():
             self._dispatch()
-            if not self._pool.busy():
-                return
             for slot, job, outcome in self._pool.wait(_WAIT_SECONDS):
                 self._take(slot, job, outcome)
             self._ledger.heartbeat()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from vbench.sweep.conduct import Result
 from vbench.sweep.tasks import Task
+
+if TYPE_CHECKING:
+    from vbench.sweep.conduct import Result
 
 _REASON_WIDTH = 60
 

@@ -25,7 +25,7 @@ class Start:
 
 
 def serve(connection: Connection, start: Start) -> None:
-    """Answer every job with its outcome, until None or the end of the connection."""
+    """Say when all is loaded, then answer every job with its outcome, until the end of the connection."""
     # Ctrl-C reaches the whole terminal; the one in charge decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -38,12 +38,11 @@ def serve(connection: Connection, start: Start) -> None:
 
     torch.set_num_threads(start.threads)
     shelf = Shelf(start.runs)
+    connection.send("up")
     while True:
         try:
             job = connection.recv()
         except EOFError:
-            return
-        if job is None:
             return
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.title}", flush=True)
         connection.send(perform(job, shelf))
