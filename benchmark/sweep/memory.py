@@ -32,8 +32,9 @@ def _folders(root: Path, cgroup: Path) -> list[Path]:
         return []
     found = []
     for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        _, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if not name or (controllers and "memory" not in controllers.split(",")):
             continue
         base = root / "memory" if controllers else root
         inner = base / name.strip("/")

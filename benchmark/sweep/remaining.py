@@ -47,7 +47,7 @@ def show_seconds(seconds: float) -> str:
     """Seconds in words.
 
     >>> show_seconds(3.21), show_seconds(75), show_seconds(7300)
-    ('3.2 s', '1 min 15 s', '2 h 2 min')
+    ('3.2 s', '1 min 15 s', '2 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
