@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from vbench.sweep.work import one_line, perform
 
 #: Tasks that wait in Ray's own queue, so that a freed worker never waits for the driver.
 _QUEUED = 4
+_ANSWER_SECONDS = 10.0
 _NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 #: On a worker: what the task before left open.
 _SHELF: Any = None
@@ -53,11 +55,11 @@ class RayPool:
         chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
         cache = os.environ.get(CACHE_VARIABLE)
         environment = {"env_vars": {CACHE_VARIABLE: str(Path(cache).resolve())}} if cache else {}
+        _answers(chosen)
         try:
             ray.init(address=chosen, runtime_env=environment, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            hint = "start one with `ray start --head`, or give --address"
-            raise BadInput(f"no Ray cluster at '{chosen}' ({one_line(error)}); {hint}") from error
+            raise _no_cluster(chosen, error) from error
         self._ray = ray
         self._wants = {"num_cpus": resources.cpus or 1, "num_gpus": resources.gpus or 0}
         if resources.memory:
@@ -129,6 +131,22 @@ def require_ray() -> None:
     """Raise :class:`BadInput` where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
         raise BadInput("--engine ray needs Ray: pip install 'vbench[ray]'")
+
+
+def _answers(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would try it for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> BadInput:
+    hint = "start one with `ray start --head`, or give --address"
+    return BadInput(f"no Ray cluster at '{address}' ({one_line(error)}); {hint}")
 
 
 def _perform(job: Job, threads: int) -> Outcome:
