@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test lint bench study ablation site clean
+.PHONY: install demo test test-all lint bench study ablation site clean
 
 install: $(STAMP)
 
@@ -24,6 +24,10 @@ demo: install
 test: install
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests
 
+# With the slow ones too. Those of the Ray engine are skipped where Ray is not installed.
+test-all: install
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +37,7 @@ bench: install
 	$(BIN)/python tests/bench/pipeline_bench.py
 	$(BIN)/python tests/bench/victims_bench.py
 	$(BIN)/python tests/bench/attacks_bench.py
+	$(ONE_THREAD) $(BIN)/python tests/bench/sweep_bench.py
 
 # The universal attacks at equal cost: controls, ablation rows, both levels, three seeds, both directions.
 study: install

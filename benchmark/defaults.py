@@ -53,6 +53,21 @@ class SyntheticSet:
             )
 
 
+def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[int], seed: int = 0) -> Path:
+    """Where the weights of :func:`thin_weights` are kept once they are trained."""
+    victim = _thin(spec, dataset, size)
+    key = {
+        "victim": victim.name,
+        "options": {k: v for k, v in victim.describe().items() if k not in victim.SETTINGS},
+        "recipe": asdict(victim.recipe()),
+        "data": (dataset.root / "vbench-synthetic.json").read_text(),
+        "split": dataset.split,
+        "seed": seed,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    return cache / "victims" / f"{victim.name}-{digest}.safetensors"
+
+
 def thin_weights(
     spec: VictimSpec,
     dataset: Dataset,
@@ -68,17 +83,7 @@ def thin_weights(
     """
     from vbench.train import load_train_images, train_victim
 
-    victim = _thin(spec, dataset, size)
-    key = {
-        "victim": victim.name,
-        "options": {k: v for k, v in victim.describe().items() if k not in victim.SETTINGS},
-        "recipe": asdict(victim.recipe()),
-        "data": (dataset.root / "vbench-synthetic.json").read_text(),
-        "split": dataset.split,
-        "seed": seed,
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    path = cache / "victims" / f"{victim.name}-{digest}.safetensors"
+    victim, path = _thin(spec, dataset, size), thin_path(spec, dataset, cache, size, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():

@@ -34,6 +34,15 @@ class RunStore:
                 return record
         return None
 
+    def index(self) -> dict[str, Path]:
+        """Record id -> file, by the names of the files alone."""
+        return {path.stem.rpartition("-")[2]: path for path in self.root.glob("*.json")}
+
+    def read(self, path: Path) -> Record | None:
+        """The record in a file, None when it cannot be read."""
+        found = _read(path)
+        return found if isinstance(found, Record) else None
+
     def path(self, record: Record) -> Path:
         """Where a record is, or will be, stored."""
         return self.root / record.file_name

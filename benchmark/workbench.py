@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import cached_property
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from vbench.attacks.training_view import ModalityView, TrainingView
 from vbench.data.base import Dataset, Sample
+from vbench.data.card import data_card
 from vbench.data.images import load_images
 from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
@@ -122,16 +121,7 @@ class Workbench:
     @cached_property
     def data_card(self) -> dict[str, object]:
         """What identifies the data in a configuration: names, protocol, hashes over all sample paths."""
-        dataset = self.dataset
-        marker = (dataset.root / "vbench-synthetic.json").read_text() if dataset.synthetic else ""
-        return {
-            "name": dataset.name,
-            "protocol": dataset.protocol,
-            "split": dataset.split,
-            "synthetic": dataset.synthetic,
-            "training": _listing_hash((*dataset.train_visible, *dataset.train_infrared), marker),
-            "fingerprint": _listing_hash((*dataset.query, *dataset.gallery), marker),
-        }
+        return data_card(self.dataset)
 
     def victim_card(self) -> dict[str, object]:
         """What identifies the victim in a configuration: name, options, a hash over its weights.
@@ -200,8 +190,3 @@ class Wrapped(Workbench):
     @property
     def training(self) -> TrainingView:
         return self._own.training
-
-
-def _listing_hash(samples: tuple[Sample, ...], marker: str) -> str:
-    listing = json.dumps([sample.path for sample in samples]) + marker
-    return hashlib.sha256(listing.encode()).hexdigest()[:16]

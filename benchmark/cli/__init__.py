@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from vbench.cli import audit, data, figure, leaderboard, paper, report, run, show, sweep, train, victims
+from vbench.cli import (
+    audit,
+    data,
+    figure,
+    leaderboard,
+    paper,
+    report,
+    run,
+    show,
+    status,
+    sweep,
+    train,
+    victims,
+)
 from vbench.errors import INTERRUPTED, BadInput, VbenchError
 from vbench.parallel.launch import Place, launched
 
@@ -22,6 +35,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(victims.app, name="victims")
 app.add_typer(sweep.app, name="sweep")
 app.command("run")(run.run)
+app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.command("paper")(paper.paper)
 app.command("report")(report.report)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from vbench.size import parse_size
 
 if TYPE_CHECKING:
     from vbench.data.verify import Report
@@ -62,20 +63,6 @@ def protocols(
     for text in all_protocols(layout):
         mark = " *" if text in defaults else "" if parse_protocol(text).standard else " !"
         typer.echo(f"{text}{mark}")
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Turn "64x32" into (64, 32), height first; :class:`BadInput` for anything else.
-
-    >>> parse_size("64x32")
-    (64, 32)
-    """
-    from vbench.errors import BadInput
-
-    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text.strip().lower())
-    if match is None or not int(match[1]) or not int(match[2]):
-        raise BadInput(f"size {text!r} is not HEIGHTxWIDTH in pixels, such as 64x32")
-    return int(match[1]), int(match[2])
 
 
 def _lines(report: Report) -> list[str]:

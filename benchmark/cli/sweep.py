@@ -1,4 +1,4 @@
-"""``vbench sweep``: many runs, one table."""
+"""``vbench sweep``: many runs, from a suite file or as a transfer matrix."""
 
 from __future__ import annotations
 
@@ -6,13 +6,91 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from click import Context
+from typer.core import TyperGroup
 
-app = typer.Typer(help="Many runs, one table.", no_args_is_help=True, rich_markup_mode=None)
+
+class _SuiteFirst(TyperGroup):
+    """Lets ``vbench sweep suite.yaml`` mean ``vbench sweep run suite.yaml``."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_SuiteFirst,
+    help="Many runs: vbench sweep suite.yaml, or one of these commands.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
 def _group() -> None:
-    """Many runs, one table."""
+    """Many runs: vbench sweep suite.yaml, or one of these commands."""
+
+
+@app.command("run")
+def run(
+    suite: Annotated[Path, typer.Argument(help="Suite file; see docs/sweeps.md.")],
+    engine: Annotated[
+        str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of the Ray cluster.", show_default="RAY_ADDRESS, or one on this host"),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Local processes.", show_default="the suite's, else a core or GPU each"),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Do one part only, as in 2/8: the second of eight, for job arrays.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed/--keep-failed", help="Try again what failed before, or leave it.")
+    ] = True,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Draw data and train thin victims only, before shards start.")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Do the runs of a suite that have no record yet; also written vbench sweep SUITE.
+
+    Exit code 0 when every run is done, 1 when some failed or are missing, 2 for a suite that is wrong.
+    """
+    from vbench.errors import BadInput, unknown_name
+    from vbench.sweep.load import read_suite
+    from vbench.sweep.select import parse_shard, tasks_of
+    from vbench.sweep.select import shard as part
+
+    if engine not in ("local", "ray"):
+        raise unknown_name("engine", engine, ("local", "ray"))
+    if address is not None and engine != "ray":
+        raise BadInput("--address is for --engine ray")
+    if jobs is not None and engine != "local":
+        raise BadInput("--jobs is for --engine local; a cluster runs what its resources let it")
+    if not suite.is_file() and suite.suffix not in (".yaml", ".yml"):
+        raise unknown_name("command or suite file", str(suite), ("transfer", "run"))
+    index, count = parse_shard(shard) if shard else (1, 1)
+    file = read_suite(suite)
+    tasks = tasks_of(file)
+
+    from vbench.sweep.check import check_suite
+    from vbench.sweep.conduct import Wishes, conduct
+    from vbench.sweep.engines import local_engine, ray_engine
+    from vbench.sweep.summary import summary
+
+    check_suite(file, files_are_here=engine == "local")
+    make = local_engine(file, runs, jobs, quiet) if engine == "local" else ray_engine(file, address)
+    wishes = Wishes(runs, retry_failed, prepare, quiet)
+    result = conduct(file, tasks, part(tasks, index, count), wishes, make)
+    typer.echo(summary(result, runs, prepare))
+    if result.failed or not (prepare or result.complete):
+        raise typer.Exit(1)
 
 
 @app.command("transfer")

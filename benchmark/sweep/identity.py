@@ -1,0 +1,96 @@
+"""What decides how a task's record is called, found without opening a victim: so that a rerun is quick."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from vbench._version import __version__
+from vbench.data.base import Dataset
+from vbench.data.card import data_card
+from vbench.defaults import SyntheticSet, thin_path
+from vbench.errors import VbenchError
+from vbench.folders import cache_folder
+from vbench.sweep.entries import SYNTHETIC
+from vbench.sweep.jobs import Train
+from vbench.sweep.opened import choice_of
+from vbench.sweep.tasks import Data, Group, Model, Task, digest
+from vbench.victim_spec import read_victim
+
+_CHUNK = 1 << 20
+
+
+class Identities:
+    """Reads the listings of datasets and the bytes of checkpoints, each once."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[Data, Dataset] = {}
+        self._cards: dict[Data, dict[str, object]] = {}
+        self._files: dict[str, str] = {}
+
+    def of(self, task: Task) -> str | None:
+        """A hash over the task, its data and its checkpoints; None where they are not (yet) here.
+
+        The id of a record follows from these and from the code, so equal hashes have equal records.
+        """
+        try:
+            dataset = self.dataset(task.group.data)
+            if dataset is None:
+                return None
+            weights = [self._weights(model) for model in task.group.models]
+        except (VbenchError, OSError):
+            # Whatever is wrong is told by the worker that opens it.
+            return None
+        if task.group.data not in self._cards:
+            self._cards[task.group.data] = data_card(dataset)
+        return digest([__version__, task.key, self._cards[task.group.data], weights])
+
+    def dataset(self, data: Data) -> Dataset | None:
+        """The dataset; None for a synthetic one that is not written yet."""
+        if data not in self._datasets:
+            if not is_written(data):
+                return None
+            self._datasets[data] = choice_of(Group(data, Model(""))).open(cache_folder(), quiet=True)
+        return self._datasets[data]
+
+    def untrained(self, groups: Iterable[Group]) -> dict[Train, list[Group]]:
+        """The thin victims that are still to be trained, each once, with the groups that wait for it."""
+        found: dict[Path, tuple[Train, list[Group]]] = {}
+        for group in groups:
+            for model in group.models:
+                path = self._thin_path(group.data, model)
+                if path is not None and not path.is_file():
+                    found.setdefault(path, (Train(group.data, model), []))[1].append(group)
+        return dict(found.values())
+
+    def _thin_path(self, data: Data, model: Model) -> Path | None:
+        if model.weights is not None:
+            return None
+        try:
+            dataset = self.dataset(data)
+            if dataset is None or not dataset.synthetic:
+                return None
+            size = data.size or SyntheticSet().size
+            return thin_path(read_victim(model.victim), dataset, cache_folder(), size)
+        except (VbenchError, OSError):
+            return None
+
+    def _weights(self, model: Model) -> str:
+        if model.weights is None:
+            return "thin"
+        if model.weights not in self._files:
+            sha = hashlib.sha256()
+            with Path(model.weights).open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    sha.update(chunk)
+            self._files[model.weights] = sha.hexdigest()
+        return self._files[model.weights]
+
+
+def is_written(data: Data) -> bool:
+    """Whether a dataset is there without drawing it first."""
+    if data.dataset != SYNTHETIC:
+        return True
+    drawn = SyntheticSet(layout=data.layout, size=data.size or SyntheticSet().size)
+    return (drawn.folder(cache_folder()) / "vbench-synthetic.json").is_file()

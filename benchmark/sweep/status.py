@@ -1,0 +1,123 @@
+"""How far sweeps have come, from their files alone: no model, no data, no torch."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from vbench.errors import BadInput
+from vbench.store import RunStore
+from vbench.sweep.load import read_suite
+from vbench.sweep.remaining import Durations, show_seconds
+from vbench.sweep.select import tasks_of
+from vbench.sweep.state import States, TaskState, tasks_in
+from vbench.sweep.summary import failures
+from vbench.sweep.tasks import Task
+
+#: In the order in which they are told.
+STATUSES = ("done", "running", "failed", "interrupted", "to do")
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """``status``: one of :data:`STATUSES`; ``state`` is None where nothing was ever noted."""
+
+    task: Task
+    status: str
+    state: TaskState | None
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """One sweep: its name, the file it came from, what became of each task, and how long the rest takes."""
+
+    name: str
+    file: str
+    tasks: list[TaskStatus]
+    left: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tasks have each status."""
+        found = Counter(one.status for one in self.tasks)
+        return {status: found[status] for status in STATUSES}
+
+
+def sweeps(runs: Path, suite: Path | None = None) -> list[SweepStatus]:
+    """The status of a suite, or of every sweep that was ever started over ``runs``."""
+    index = RunStore(runs).index()
+    if suite is not None:
+        file = read_suite(suite)
+        states = States.of(runs, file.suite.name)
+        return [_status(states, str(suite), tasks_of(file), set(index))]
+    found = []
+    for folder in sorted(path.parent for path in (runs / "sweep").glob("*/suite.json")):
+        states = States(folder)
+        listing = states.listing()
+        if listing is not None:
+            found.append(_status(states, listing.file, tasks_in(listing), set(index)))
+    if not found:
+        raise BadInput(f"no sweep was started over {runs}; name a suite file")
+    return found
+
+
+def _status(states: States, file: str, tasks: list[Task], records: set[str]) -> SweepStatus:
+    durations, told = Durations(), []
+    for task in tasks:
+        state = states.get(task.key)
+        told.append(TaskStatus(task, _of(states, task, state, records), state))
+        if state is not None and state.status == "done" and state.seconds:
+            durations.add(task, state.seconds)
+    listing = states.listing()
+    running = sum(one.status == "running" for one in told)
+    left = [one.task for one in told if one.status in ("running", "interrupted", "to do")]
+    width = running or (listing.jobs if listing else 1)
+    return SweepStatus(states.folder.name, file, told, durations.left(left, width))
+
+
+def _of(states: States, task: Task, state: TaskState | None, records: set[str]) -> str:
+    if state is None:
+        return "to do"
+    if state.record in records:
+        return "done"
+    if state.status == "running":
+        return "running" if states.alive(task.key, state) else "interrupted"
+    return "to do" if state.status == "done" else state.status
+
+
+def show(sweep: SweepStatus) -> str:
+    """Counts, a line for what runs, a table of what failed, and the time that is left."""
+    counts = ", ".join(f"{count} {status}" for status, count in sweep.counts.items() if count)
+    lines = [f"{sweep.name} ({sweep.file}): {len(sweep.tasks)} runs: {counts}; {sweep.left}"]
+    for one in sweep.tasks:
+        if one.status == "running" and one.state is not None:
+            # A clock that was set back must not make a run end before it began.
+            seconds = max(0.0, time.time() - (one.state.started or time.time()))
+            where = f"{one.state.host}, pid {one.state.pid or one.state.driver}"
+            lines.append(f"  running: {one.task.title}: for {show_seconds(seconds)} on {where}")
+    failed = {one.task: one.state.reason for one in sweep.tasks if one.status == "failed" and one.state}
+    return "\n".join([*lines, *(["", failures(failed)] if failed else [])])
+
+
+def as_json(sweep: SweepStatus) -> dict[str, object]:
+    """The same for programs."""
+    tasks = [
+        {
+            "key": one.task.key,
+            **one.task.columns,
+            "status": one.status,
+            "record": one.state.record if one.state else None,
+            "seconds": one.state.seconds if one.state else None,
+            "reason": one.state.reason if one.state else "",
+        }
+        for one in sweep.tasks
+    ]
+    return {
+        "name": sweep.name,
+        "file": sweep.file,
+        "counts": sweep.counts,
+        "left": sweep.left,
+        "tasks": tasks,
+    }

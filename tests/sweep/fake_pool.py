@@ -1,0 +1,117 @@
+"""A pool that does jobs as a script says, in this process, and tasks that mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vbench.record import Record, TrialMetrics
+from vbench.store import RunStore
+from vbench.sweep.jobs import Did, Do, Identity, Job, Open, Opened, Outcome, Ready
+from vbench.sweep.tasks import Data, Group, Model, Task
+
+DATA = Data("real", "sysu", "sysu/all/single/ir2vis/seed10", "/data")
+
+
+def task(victim="agw", attack="pgd", seed=0, side="query", protocol=DATA.protocol) -> Task:
+    """A task that nobody will really do."""
+    data = Data("real", "sysu", protocol, "/data")
+    return Task(Group(data, Model(victim)), attack, (), "8/255", "linf", side, True, seed)
+
+
+def record(name: str) -> Record:
+    """The smallest record there can be."""
+    metrics = TrialMetrics(
+        trial="0", r1=1, r5=1, r10=1, r20=1, map=1, minp=1, queries=1, skipped=0, tied_share=0
+    )
+    config = {"victim": {"name": "agw"}, "attack": {"name": "pgd"}}
+    cost = {"fit_seconds": 2.0, "attack_seconds": 3.0}
+    both = {"clean": [metrics], "adversarial": [metrics]}
+    return Record(id=name, config=config, protocol="p", synthetic=True, cost=cost, **both)
+
+
+@dataclass(eq=False)
+class FakeSlot:
+    """One worker that is always there."""
+
+    number: int
+    job: Job | None = None
+    opened: Group | None = None
+    pid: int | None = 1
+
+
+class FakePool:
+    """``width`` slots. ``script`` may answer a job itself; None leaves it to :meth:`usual`.
+
+    Universal attacks are those called "uap": they learn one fit a seed and write it.
+    """
+
+    remote = False
+
+    def __init__(
+        self, runs: Path, width: int = 2, script: Callable[[Job], Outcome | None] = lambda job: None
+    ):
+        self.store, self.width, self.script = RunStore(runs), width, script
+        self.slots = [FakeSlot(number) for number in range(width)]
+        self.begun: list[tuple[int, Job]] = []
+        self.most_at_once = 0
+        self.renewed = 0
+
+    def idle(self):
+        return [slot for slot in self.slots if slot.job is None]
+
+    def busy(self):
+        return [slot for slot in self.slots if slot.job is not None]
+
+    def admits(self, slot, need):
+        return True
+
+    def start(self, slot, job, need=0):
+        slot.job = job
+        slot.opened = job.group if isinstance(job, Open) else job.task.group if isinstance(job, Do) else None
+        self.begun.append((slot.number, job))
+        self.most_at_once = max(self.most_at_once, len(self.busy()))
+
+    def wait(self, seconds):
+        """The oldest job ends; the others go on."""
+        order = {id(job): index for index, (_, job) in enumerate(self.begun)}
+        slot = min(self.busy(), key=lambda slot: order[id(slot.job)])
+        job, slot.job = slot.job, None
+        return [(slot, job, self.script(job) or self.usual(job))]
+
+    def renew(self, slot):
+        self.renewed += 1
+
+    def close(self):
+        """Nothing to end."""
+
+    def usual(self, job: Job) -> Outcome:
+        """What happens when nothing goes wrong."""
+        if isinstance(job, Open):
+            return Opened({one.key: identity(one) for one in job.tasks})
+        if not isinstance(job, Do):
+            return Ready()
+        made = identity(job.task)
+        self.store.write(record(made.record))
+        fits = {}
+        for fit in made.fits:
+            path = self.store.root / "perturbations" / f"uap-{made.record}.safetensors"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(fit)
+            fits[fit] = path.relative_to(self.store.root).as_posix()
+        return Did(made.record, 1.0, fits)
+
+    @property
+    def tasks_begun(self) -> list[Task]:
+        """Tasks in the order in which they were begun."""
+        return [job.task for _, job in self.begun if isinstance(job, Do)]
+
+
+def identity(one: Task) -> Identity:
+    """The record of a task is called by its key; aliases of an attack share one."""
+    called = (
+        one if not one.attack.startswith("also_") else task(one.group.victim.victim, one.attack[5:], one.seed)
+    )
+    fits = (f"fit-{one.group.victim.victim}-{one.seed}",) if one.attack == "uap" else ()
+    return Identity(called.key, fits, 1000)
