@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from vbench.cli import audit, data, report, run, show, sweep, train, victims
+from vbench.cli import audit, baseline, check, data, report, run, show, sweep, train, victims
 from vbench.errors import VbenchError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.add_typer(victims.app, name="victims")
 app.add_typer(sweep.app, name="sweep")
 app.command("run")(run.run)
 app.command("audit")(audit.audit)
+app.command("baseline")(baseline.baseline)
+app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("train")(train.train)
 app.command("list")(show.list_entries)
