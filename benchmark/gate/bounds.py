@@ -17,14 +17,12 @@ def allowed(spread: Spread, seeds: int, comparisons: int, false_alarm: float = F
     """Largest difference, either way, between the mean of ``seeds`` new values and that of the baseline.
 
     Half the width of the two-sided prediction interval for the mean of m further observations from a normal
-    distribution of which n were seen: t * s * sqrt(1/n + 1/m), t with n - 1 degrees of freedom (Hahn and
+    distribution of which n were seen: t * s * sqrt(1/n + 1/m), t with the degrees of freedom of s (Hahn and
     Meeker, Statistical Intervals, 1991, section 4.8). The level is ``false_alarm`` over all ``comparisons``
     of the gate (Bonferroni), which holds however they depend on each other. Never less than the metric's
-    resolution, since seeds of something deterministic have no spread and another machine's rounding does.
-    With a single baseline value and a spread that nobody can know, it is the resolution.
+    resolution: seeds of something deterministic have no spread, and another machine rounds differently.
     """
-    if spread.n < 2:
+    if not spread.sd:
         return spread.resolution
-    tail = false_alarm / (2 * comparisons)
-    t = float(stats.t.isf(tail, spread.n - 1))
+    t = float(stats.t.isf(false_alarm / (2 * comparisons), spread.dof))
     return max(spread.resolution, t * spread.sd * math.sqrt(1 / spread.n + 1 / seeds))

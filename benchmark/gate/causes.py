@@ -18,7 +18,7 @@ _IDENTITY = {
 
 
 def other_subject(subject: Measured, taken: Taken) -> list[str]:
-    """Why what was run is not what the baseline is about; victim and data are told once, not of each attack."""
+    """Why what was run is not what the baseline is about; of victim and data told once, not of attacks."""
     return [
         f"{_IDENTITY[name]}: {old} -> {new}"
         for name, old, new in _differences(subject.config, taken.config)

@@ -10,11 +10,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vbench.attacks.perturbation import Perturbation
 from vbench.environment import environment
 from vbench.errors import VbenchError
 from vbench.gate.baseline import Measured, Place
 from vbench.gate.metrics import ATTACKED, CLEAN, Metric
+from vbench.gate.parts import PARTS, independent
 from vbench.gate.spread import Spread
 from vbench.measures import trial_metrics
 from vbench.progress import say
@@ -29,13 +32,15 @@ from vbench.workbench import Workbench
 class Taken:
     """What one victim, or one attack on it, gave over the seeds.
 
-    ``values`` and ``worth``: by metric, one entry a seed that went well. ``failures``: seed -> reason.
+    ``values`` and ``worth``: by metric, one entry a seed that went well; ``parts`` likewise, of metrics that
+    are sums over independent queries. ``failures``: seed -> reason.
     """
 
     place: Place
     config: dict[str, Any] = field(default_factory=dict)
     values: dict[str, list[float]] = field(default_factory=dict)
     worth: dict[str, list[float]] = field(default_factory=dict)
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -47,14 +52,24 @@ class Taken:
                 self.values.setdefault(metric.name, []).append(value)
                 self.worth.setdefault(metric.name, []).append(metric.worth(source))
 
+    def add_parts(self, record: Record) -> None:
+        """Read what each query adds, where queries do not share their chance."""
+        if independent(record):
+            for name, part in PARTS.items():
+                self.parts.setdefault(name, []).append(part(record))
+
     def spreads(self) -> dict[str, Spread]:
         """Statistics of the metrics that every seed has."""
         most = max(map(len, self.values.values()), default=0)
         return {
-            name: Spread.of(values, max(self.worth[name]))
+            name: Spread.of(values, max(self.worth[name]), self._parts(name))
             for name, values in self.values.items()
             if len(values) == most
         }
+
+    def _parts(self, name: str) -> np.ndarray | None:
+        found = self.parts.get(name)
+        return np.stack(found) if found else None
 
     def measured(self) -> Measured:
         """As a baseline keeps it."""
@@ -132,6 +147,7 @@ def _attacked(
     finally:
         taken.seconds += time.perf_counter() - started
     taken.add(ATTACKED, record)
+    taken.add_parts(record)
     return record
 
 
