@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from vbench.data.base import Dataset
+from vbench.data.protocols import check_layout
 from vbench.data.synthetic import write_dataset
 from vbench.errors import BadInput
 from vbench.progress import say
@@ -44,7 +45,12 @@ class SyntheticSet:
         return cache / "synthetic" / name
 
     def write(self, cache: Path, quiet: bool = False) -> Path:
-        """Write the set unless it is there already; safe against other processes doing the same."""
+        """Write the set unless it is there already; safe against other processes doing the same.
+
+        Raises :class:`BadInput` for an unknown layout.
+        """
+        # Before anything is made: the layout is part of the folder's name.
+        check_layout(self.layout)
         folder = self.folder(cache)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):

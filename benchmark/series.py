@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,29 @@ class Series:
     ) -> list[Record]:
         """Do every run that has no record yet; returns the records of all, in order.
 
+        The runs are those of :meth:`each`. A failing run ends the series with its error; what was finished
+        before stays on disk.
+        """
+        runs = self.each(victim_names, attack_specs, seeds, settings, protocols, perturbation, surrogates)
+        return [self.recorder.record(run) for run in runs]
+
+    def each(
+        self,
+        victim_names: Sequence[str | Victim],
+        attack_specs: Sequence[str | Attack],
+        seeds: Sequence[int],
+        settings: dict[str, Any],
+        protocols: Sequence[str] = (),
+        perturbation: Path | None = None,
+        surrogates: Sequence[str] = (),
+    ) -> Iterator[Run]:
+        """Every run, ready to be done: protocols, then victims, surrogates, attacks, and seeds within.
+
         Victims and attacks are texts, or objects that are taken as they are.
         With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
         that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
         of one split share what a universal attack learnt: fitting looks at training identities only. Names,
-        settings and files are checked before any work. A failing run ends the series with its error; what
-        was finished before stays on disk.
+        settings and files are checked before any work.
         """
         chosen = victim_spec.expand(victim_names)
         victim_spec.expand([*surrogates, *self._choice.surrogates])
@@ -82,7 +99,6 @@ class Series:
         threats = [self._threat_of(spec, settings) for spec in specs]
         if replay is not None:
             attacks = [_as_learnt(attacks, replay)]
-        records = []
         for protocol in protocols or [None]:
             choice = dataclasses.replace(self._choice, protocol=protocol)
             dataset = choice.open(cache_folder(), self._quiet)
@@ -99,10 +115,9 @@ class Series:
                 for run in runs:
                     run.check()
                 self._announce(runs)
-                records += [self.recorder.record(run) for run in runs]
+                yield from runs
             self._opened.clear()
             self._sources.clear()
-        return records
 
     def _threat_of(self, spec: str | Attack, settings: dict[str, Any]) -> ThreatModel:
         usual = preset_threat(spec, settings)

@@ -8,6 +8,8 @@ import typer
 
 from vbench.cli import (
     audit,
+    baseline,
+    check,
     data,
     figure,
     leaderboard,
@@ -38,6 +40,8 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("audit")(audit.audit)
 app.command("paper")(paper.paper)
+app.command("baseline")(baseline.baseline)
+app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("figure")(figure.figure)

@@ -1,0 +1,118 @@
+"""The options that say what is run, once for all commands that run something."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vbench.request import Request
+
+
+def request_of(
+    victim: Annotated[list[str], typer.Option(help="Victim, repeatable, or all.")],
+    attack: Annotated[
+        list[str], typer.Option(help="Attack, repeatable, or all; settings as in pgd[steps=20].")
+    ],
+    dataset: Annotated[
+        str,
+        typer.Option(help="synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."),
+    ] = "synthetic",
+    root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
+    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
+    size: Annotated[
+        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(help="Protocol id, repeatable; see vbench data protocols.", show_default="the layout's"),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint, released or trained here.")] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option(help="Budget in [0, 1] pixel units.", show_default="8/255, or the attack preset's"),
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    side: Annotated[
+        str | None,
+        typer.Option(
+            help="Which images are changed: query, gallery or both.",
+            show_default="query, or the attack preset's",
+        ),
+    ] = None,
+    quantize: Annotated[bool, typer.Option(help="Round adversarial images to 8 bits.")] = True,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of every attack named, as in steps=20.")
+    ] = None,
+    surrogate: Annotated[
+        list[str] | None,
+        typer.Option(help="Craft on this victim instead (transfer); repeated, on an ensemble."),
+    ] = None,
+    surrogate_weights: Annotated[
+        list[Path] | None, typer.Option(help="Checkpoint of a surrogate, in the same order.")
+    ] = None,
+    ignore_gates: Annotated[
+        bool, typer.Option("--ignore-gates", help="Run despite chance-level weights or a foreign split.")
+    ] = False,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="What victims compute in: float32, bfloat16, float16; auto tries on a GPU what pays."
+        ),
+    ] = "auto",
+    channels_last: Annotated[
+        bool | None,
+        typer.Option(
+            "--channels-last/--no-channels-last", help="Layout of images.", show_default="as precision auto"
+        ),
+    ] = None,
+) -> Request:
+    """What the options ask for; :class:`BadInput` for a size, setting, budget or side that cannot be read."""
+    from vbench.cli.data import parse_size
+    from vbench.parameters import read_settings
+
+    request = Request(
+        victims=victim,
+        attacks=attack,
+        settings=read_settings(settings or []),
+        dataset=dataset,
+        root=root,
+        layout=layout,
+        size=parse_size(size) if size else None,
+        protocols=protocol or (),
+        weights=weights,
+        eps=eps,
+        norm=norm,
+        side=side,
+        quantize=quantize,
+        surrogates=surrogate or (),
+        surrogate_weights=surrogate_weights or (),
+        ignore_gates=ignore_gates,
+        precision=precision,
+        channels_last=channels_last,
+    )
+    request.threat()
+    return request
+
+
+def takes_request(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorator: in place of its first parameter a command gets the options of :func:`request_of`."""
+    shared = inspect.signature(request_of, eval_str=True).parameters
+    first, *rest = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        request = request_of(**{name: given.pop(name) for name in shared})
+        command(**{first.name: request}, **given)
+
+    options = [*shared.values(), *rest]
+    # Options without a default come first, as in any signature; all of them are given by name anyway.
+    options.sort(key=lambda option: option.default is not option.empty)
+    with_options.__signature__ = inspect.Signature(options)
+    with_options.__annotations__ = {option.name: option.annotation for option in options}
+    del with_options.__wrapped__
+    return with_options

@@ -1,0 +1,164 @@
+"""Doing the runs of a gate, for real: no stored record ever stands in for one."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vbench.attacks.perturbation import Perturbation
+from vbench.environment import environment
+from vbench.errors import VbenchError
+from vbench.gate.baseline import Measured, Place
+from vbench.gate.metrics import ATTACKED, CLEAN, Metric
+from vbench.gate.parts import PARTS, independent
+from vbench.gate.spread import Spread
+from vbench.measures import trial_metrics
+from vbench.progress import say
+from vbench.record import Record
+from vbench.request import Request
+from vbench.runner import Run
+from vbench.store import RunStore
+from vbench.workbench import Workbench
+
+
+@dataclass
+class Taken:
+    """What one victim, or one attack on it, gave over the seeds.
+
+    ``values`` and ``worth``: by metric, one entry a seed that went well; ``parts`` likewise, of metrics that
+    are sums over independent queries. ``failures``: seed -> reason.
+    """
+
+    place: Place
+    config: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
+    worth: dict[str, list[float]] = field(default_factory=dict)
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, metrics: Sequence[Metric], source: Any) -> None:
+        """Read every metric that ``source`` has."""
+        for metric in metrics:
+            value = metric.value(source)
+            if value is not None:
+                self.values.setdefault(metric.name, []).append(value)
+                self.worth.setdefault(metric.name, []).append(metric.worth(source))
+
+    def add_parts(self, record: Record) -> None:
+        """Read what each query adds, where queries do not share their chance."""
+        if independent(record):
+            for name, part in PARTS.items():
+                self.parts.setdefault(name, []).append(part(record))
+
+    def spreads(self) -> dict[str, Spread]:
+        """Statistics of the metrics that every seed has."""
+        most = max(map(len, self.values.values()), default=0)
+        return {
+            name: Spread.of(values, max(self.worth[name]), self._parts(name))
+            for name, values in self.values.items()
+            if len(values) == most
+        }
+
+    def _parts(self, name: str) -> np.ndarray | None:
+        found = self.parts.get(name)
+        return np.stack(found) if found else None
+
+    def measured(self) -> Measured:
+        """As a baseline keeps it."""
+        return Measured(**self.place.model_dump(), config=self.config, metrics=self.spreads())
+
+
+@dataclass
+class Takings:
+    """Everything that was measured; ``environment`` as in a run record."""
+
+    victims: list[Taken] = field(default_factory=list)
+    attacks: list[Taken] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[str]:
+        """A line for every run that failed."""
+        found = [(one, seed, why) for one in self.attacks for seed, why in one.failures.items()]
+        return [f"{one.place}, seed {seed}: {why}" for one, seed, why in found]
+
+
+def measure(
+    request: Request,
+    seeds: Sequence[int],
+    device: str = "auto",
+    quiet: bool = False,
+    keep: Path | None = None,
+) -> Takings:
+    """Run everything that is asked for with every seed; ``keep`` is a folder that gets the run records.
+
+    A run that fails is noted and the others go on. Raises :class:`BadInput` when a name, a file or a setting
+    of the request does not exist.
+    """
+    store = RunStore(keep) if keep else None
+    takings = Takings()
+    learnt: dict[str, Perturbation] = {}
+    names = product(request.protocols or [None], request.victims, request.attacks, seeds)
+    runs = request.each(seeds, keep or Path("runs"), device, quiet)
+    for (_, victim, attack, _), run in zip(names, runs, strict=True):
+        protocol = run.bench.dataset.protocol
+        on_victim = Place(victim=victim, protocol=protocol)
+        if not takings.victims or takings.victims[-1].place != on_victim:
+            takings.victims.append(_clean(on_victim, run.bench))
+            takings.environment = environment(run.bench.victim)
+        place = Place(victim=victim, protocol=protocol, attack=attack)
+        if not takings.attacks or takings.attacks[-1].place != place:
+            say(f"{place}: {len(seeds)} seeds", quiet)
+            takings.attacks.append(Taken(place, _without_seed(run)))
+        record = _attacked(takings.attacks[-1], run, request.ignore_gates, quiet, learnt)
+        if store and record:
+            store.write(record)
+    return takings
+
+
+def _clean(place: Place, bench: Workbench) -> Taken:
+    taken, started = Taken(place), time.perf_counter()
+    taken.config = {"victim": bench.victim_card(), "dataset": bench.data_card, "pixels": _pixels(bench)}
+    try:
+        taken.add(CLEAN, trial_metrics(bench, bench.clean_trials))
+    except VbenchError as error:
+        taken.failures[0] = str(error)
+    taken.seconds = time.perf_counter() - started
+    return taken
+
+
+def _attacked(
+    taken: Taken, run: Run, ignore_gates: bool, quiet: bool, learnt: dict[str, Perturbation]
+) -> Record | None:
+    started = time.perf_counter()
+    try:
+        record, _ = run.execute(ignore_gates, quiet, learnt)
+    except VbenchError as error:
+        taken.failures[run.seed] = str(error)
+        return None
+    finally:
+        taken.seconds += time.perf_counter() - started
+    taken.add(ATTACKED, record)
+    taken.add_parts(record)
+    return record
+
+
+def _without_seed(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.config().items() if name not in ("seed", "perturbation")}
+
+
+def _pixels(bench: Workbench) -> str:
+    """A hash over what the victim is shown: the folder may list the same files and hold others."""
+    digest = hashlib.sha256()
+    for side, pixels in bench.pixels.items():
+        digest.update(f"{side.value}{pixels.shape}".encode())
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,99 @@
+"""What is compared: clean accuracy, the strength of an attack, the size of its changes, what it spends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vbench.record import Record, TrialMetrics
+
+#: What a rise and a fall mean.
+Words = tuple[str, str]
+
+_HIGHER: Words = ("higher", "lower")
+_STRONGER: Words = ("stronger", "weaker")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``value``: read off clean trials or a record, None where there is none.
+
+    ``worth``: what one query can change at most, from the same. ``scale`` turns values into what is shown:
+    shares into percent, with so many ``digits``. ``words`` say what a move up and a move down mean.
+    """
+
+    name: str
+    label: str
+    value: Callable[[Any], float | None]
+    worth: Callable[[Any], float]
+    words: Words = _HIGHER
+    scale: float = 1.0
+    digits: int = 2
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """A value of this metric as tables show it; ``sign`` "+" writes the sign of a rise too."""
+        return f"{self.scale * value:{sign}.{self.digits}f}"
+
+
+def _mean(trials: Sequence[TrialMetrics], name: str) -> float:
+    return sum(getattr(trial, name) for trial in trials) / len(trials)
+
+
+def _one_query(trials: Sequence[TrialMetrics]) -> float:
+    """A share of the queries of a trial; the same query counts in every trial."""
+    return 1 / _mean(trials, "queries")
+
+
+def _one_hit(record: Record) -> float:
+    """A share of the queries that the clean ranking gets right."""
+    query = _one_query(record.clean)
+    return query / max(_mean(record.clean, "r1"), query)
+
+
+def _drop(name: str) -> Callable[[Record], float]:
+    return lambda record: record.mean("clean", name) - record.mean("adversarial", name)
+
+
+def _one_image(record: Record) -> float:
+    return _one_query(record.clean) * record.size["l2"]
+
+
+def _spent(name: str) -> Callable[[Record], float | None]:
+    return lambda record: record.cost.get(name)
+
+
+def _count(_: Record) -> float:
+    """Counts are whole, up to the rounding of a mean."""
+    return 1e-6
+
+
+def _half_a_level(_: Record) -> float:
+    return 0.5
+
+
+#: Of a victim on a protocol, whatever the attack; read off its clean trials.
+CLEAN = (
+    Metric("r1", "clean Rank-1, %", lambda trials: _mean(trials, "r1"), _one_query, scale=100),
+    Metric("map", "clean mAP, %", lambda trials: _mean(trials, "map"), _one_query, scale=100),
+)
+#: Of an attack, read off its record.
+ATTACKED = (
+    Metric("drop_r1", "drop in Rank-1, points", _drop("r1"), lambda r: _one_query(r.clean), _STRONGER, 100),
+    Metric("drop_map", "drop in mAP, points", _drop("map"), lambda r: _one_query(r.clean), _STRONGER, 100),
+    Metric("asr", "ASR, %", lambda record: record.asr, _one_hit, _STRONGER, 100),
+    Metric("l2", "L2 of the change", lambda record: record.size.get("l2"), _one_image, digits=3),
+    Metric(
+        "linf",
+        "largest change, levels",
+        lambda record: record.size.get("linf_levels"),
+        _half_a_level,
+        digits=1,
+    ),
+    Metric("evaluations", "gradients an image", _spent("evaluations_per_image"), _count, digits=1),
+    Metric("fit_evaluations", "gradients a fit", _spent("fit_evaluations"), _count, digits=0),
+    Metric("queries", "queries an image", _spent("queries_per_image"), _count, digits=1),
+)
+METRICS = {metric.name: metric for metric in (*CLEAN, *ATTACKED)}
+#: Those that say how strong an attack is.
+STRENGTH = ("drop_r1", "drop_map", "asr")
