@@ -28,6 +28,14 @@ def test_numbers_sort_by_value_both_ways_and_back(visit, written):
     assert order(page, "Rank-1") == "none" and shown(page) == before
 
 
+def test_signs_and_decimals_count(visit):
+    # As words -0.4 stands before -1.2, and 0.25 after 0.3.
+    after = {"harms": 0.5, "helps": 0.812, "helps less": 0.804, "a bit": 0.79755, "a bit more": 0.797}
+    page = visit(page_text([run(name, value) for name, value in after.items()]))
+    heading(page, "Rank-1 drop").click()
+    assert shown(page) == ["helps", "helps less", "a bit", "a bit more", "harms"]
+
+
 def test_text_sorts_as_words_and_one_heading_at_a_time(visit, written):
     page = visit(written)
     heading(page, "Rank-1").click()
