@@ -13,7 +13,7 @@ from vbench.budget import show_budget
 from vbench.errors import BadInput
 from vbench.record import Record
 from vbench.reports.figures.curves import Value, value
-from vbench.reports.figures.facets import Facet, attack_of, facets, facts_of
+from vbench.reports.figures.facets import Facet, attack_of, budget_of, facets, facts_of
 from vbench.reports.figures.panels import Panels, strongest
 from vbench.reports.figures.style import DASHES, MARKERS, PALETTE, in_lines, styled
 from vbench.reports.rows import HEADINGS, setting, victim_key
@@ -65,7 +65,7 @@ def lines(records: Sequence[Record], metric: str) -> list[Line]:
     found: dict[str, dict[Fraction, list[Record]]] = {}
     for record in records:
         budgets = found.setdefault(attack_of(record), {})
-        budgets.setdefault(Fraction(str(record.config["threat"]["eps"])), []).append(record)
+        budgets.setdefault(budget_of(record), []).append(record)
     return [
         Line(
             attack,
@@ -110,7 +110,7 @@ def _facts(record: Record) -> dict[str, str]:
 def _apart(record: Record) -> tuple[object, ...]:
     where, threat = setting(record), record.config["threat"]
     data = (where.data, where.synthetic, where.protocol, where.fingerprint, where.trials)
-    return (*data, *(threat[name] for name in _SHARED), victim_key(record))
+    return (*data, *(threat[name] for name in _SHARED), victim_key(record), bool(record.surrogate))
 
 
 def _panel(axes: Axes, panel: Facet, metric: str, names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from vbench.budget import parse_budget
 from vbench.errors import BadInput
 from vbench.record import Record
 from vbench.reports.rows import setting, victim_key
@@ -34,21 +35,33 @@ def attack_of(record: Record) -> str:
     return label + (" (replayed)" if record.config.get("perturbation") else "")
 
 
+def budget_of(record: Record) -> Fraction:
+    """The budget of a record; raises BadInput where it is none."""
+    threat = record.config["threat"]
+    return parse_budget(threat["eps"], threat["norm"])
+
+
 def facts_of(record: Record) -> dict[str, str]:
     """What a figure must say of a record, in the words of the tables: victim, protocol, budget."""
     where = setting(record)
     badge = "SYNTHETIC " if where.synthetic else ""
     trials = f"{where.trials} trial{'s' if where.trials != 1 else ''}"
-    return {
+    found = {
         "victim": victim_of(record),
         "protocol": f"{badge}{where.protocol} ({trials})",
         "budget": where.threat,
     }
+    return {**found, "access": "transfer attacks"} if record.surrogate else found
+
+
+def apart(record: Record) -> Hashable:
+    """What keeps records apart: setting, victim, and whether the attack was crafted on the victim itself."""
+    return setting(record), victim_key(record), bool(record.surrogate)
 
 
 def facets(
     records: Sequence[Record],
-    apart: Callable[[Record], Hashable] = lambda record: (setting(record), victim_key(record)),
+    apart: Callable[[Record], Hashable] = apart,
     facts: Callable[[Record], dict[str, str]] = facts_of,
 ) -> list[Facet]:
     """Records in panels, those together for which ``apart`` is equal, in the order of victims and budgets.
@@ -87,7 +100,7 @@ def _order(records: Sequence[Record]) -> Callable[[Facet], tuple[object, ...]]:
     def key(panel: Facet) -> tuple[object, ...]:
         first = panel.records[0]
         threat = first.config["threat"]
-        place = victims.index(victim_of(first)), protocols.index(first.protocol)
-        return (*place, threat["norm"], threat["side"], float(Fraction(str(threat["eps"]))))
+        place = victims.index(victim_of(first)), protocols.index(first.protocol), bool(first.surrogate)
+        return (*place, threat["norm"], threat["side"], budget_of(first))
 
     return key

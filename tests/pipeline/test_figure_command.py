@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fabricated import record
 
 from vbench.kept import read_images
 from vbench.reports.figures.catalogue import FIGURES
@@ -11,35 +12,24 @@ from vbench.store import RunStore
 UAP = "uap[evaluations=960,batch=48]"
 
 
-@pytest.fixture
-def record(small, vbench, tmp_path):
-    """The record of a universal attack that keeps nothing yet; its folder is tmp_path / "runs"."""
-    vbench("run", *small.arguments(tmp_path / "runs"), "--attack", UAP)
-    (found,) = RunStore(tmp_path / "runs").read_all().records
-    return found
-
-
 def test_a_run_that_kept_nothing_is_done_again_once_and_learns_nothing_anew(
-    small, vbench, tmp_path, record, monkeypatch
+    small, vbench, tmp_path, monkeypatch
 ):
     runs = tmp_path / "runs"
-    loud = [part for part in small.arguments(runs) if part != "--quiet"]
+    base = ["run", *(part for part in small.arguments(runs) if part != "--quiet"), "--attack", UAP]
+    vbench(*base)
+    (known,) = RunStore(runs).read_all().records
     monkeypatch.setattr("vbench.attacks.uap.UAP.fit", None)
-    said = vbench("run", *loud, "--attack", UAP, "--keep", "images").stderr
-    assert f"found {RunStore(runs).path(record)}, which keeps no images: running again" in said
+    said = vbench(*base, "--keep", "images").stderr
+    assert f"found {RunStore(runs).path(known)}, which keeps no images: running again" in said
     (again,) = RunStore(runs).read_all().records
-    assert (again.id, again.adversarial) == (record.id, record.adversarial)
-    assert again.created >= record.created and again.fit_log == record.fit_log
-    assert "running again" not in vbench("run", *loud, "--attack", UAP, "--keep", "images").stderr
-    assert (
-        "keeps no embeddings: running" in vbench("run", *loud, "--attack", UAP, "--keep", "embeddings").stderr
-    )
+    assert (again.id, again.adversarial, again.fit_log) == (known.id, known.adversarial, known.fit_log)
+    assert "running again" not in vbench(*base, "--keep", "images").stderr
+    assert "keeps no embeddings: running again" in vbench(*base, "--keep", "embeddings").stderr
     (last,) = RunStore(runs).read_all().records
     assert read_images(runs, last).meta.created == last.created, "what was kept before is kept anew"
-    assert {path.name for path in (runs / "kept" / last.id).iterdir()} == {
-        "embeddings.safetensors",
-        "images.safetensors",
-    }
+    kept = {path.name for path in (runs / "kept" / last.id).iterdir()}
+    assert kept == {"embeddings.safetensors", "images.safetensors"}
 
 
 def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench, tmp_path, monkeypatch):
@@ -47,14 +37,14 @@ def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench,
     base = ["run", *small.arguments(runs), "--attack", "noise", "--keep", "embeddings,images"]
     vbench(*base)
     vbench(*base, "--attack", "metric_fgsm", "--eps", "4/255")
-    record = next(one for one in RunStore(runs).read_all().records if one.label == "metric_fgsm")
+    chosen = next(one for one in RunStore(runs).read_all().records if one.label == "metric_fgsm")
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     for number, entry in enumerate(FIGURES.values()):
         if entry.name == "transfer":
             continue
         ending = list(starts)[number % 3]
         path = tmp_path / f"{entry.name}.{ending}"
-        one = [] if entry.needs == "records" else ["--run", record.id[:6]]
+        one = [] if entry.needs == "records" else ["--run", chosen.id[:6]]
         assert vbench("figure", entry.name, "--runs", runs, "--out", path, *one).stdout.strip() == str(path)
         assert path.read_bytes().startswith(starts[ending])
     monkeypatch.chdir(tmp_path)
@@ -82,8 +72,9 @@ def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench,
         (["figure", "tsne", "--query", "1"], "no query to choose"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_line_and_exit_code_2(vbench, tmp_path, record, arguments, message):
-    done = vbench(*arguments, "--runs", tmp_path / "runs", expect=2)
+def test_what_cannot_be_drawn_is_one_line_and_exit_code_2(vbench, tmp_path, arguments, message):
+    RunStore(tmp_path).write(record())
+    done = vbench(*arguments, "--runs", tmp_path, expect=2)
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 

@@ -105,12 +105,13 @@ def test_of_many_attacks_the_strongest_are_drawn_and_that_is_said():
     assert "the 6 strongest of 11 attacks" in text_of(figure)
 
 
-def test_a_transfer_and_a_replay_are_attacks_of_their_own():
+def test_a_transfer_has_a_panel_of_its_own_and_a_replay_a_curve():
     replayed = record(seed=1)
     replayed.config["perturbation"] = "0123"
-    (axes,) = cmc.draw([record(), record(surrogate="ddag"), replayed]).axes
-    labels = [line.get_label() for line in axes.get_lines()]
-    assert labels == ["clean", "uap", "uap from ddag", "uap (replayed)"]
+    figure = cmc.draw([record(), record(surrogate="ddag"), replayed])
+    labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
+    assert labels == [["clean", "uap", "uap (replayed)"], ["clean", "uap from ddag"]]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["", "transfer attacks"]
 
 
 def test_too_many_panels_are_refused():
