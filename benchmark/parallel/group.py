@@ -53,8 +53,7 @@ def start(place: Place) -> None:
     # Tensors on GPUs travel over NCCL, meetings and everything on CPUs over gloo.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        if not dist.is_initialized():
-            dist.init_process_group(backend, timeout=_SEARCH)
+        dist.init_process_group(backend, timeout=_SEARCH)
         _group = dist.new_group(backend=backend, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
