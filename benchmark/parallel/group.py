@@ -26,7 +26,7 @@ _SEARCH = timedelta(minutes=10)
 _PATIENCE = timedelta(days=7)
 
 #: What a process says at a meeting; any other number is the exit code of its failure.
-FINE, SHORT_OF_MEMORY = 0, 3
+FINE, SHORT_OF_MEMORY = 0, -1
 
 
 class PeerFailed(VbenchError):
