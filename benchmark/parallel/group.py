@@ -26,7 +26,7 @@ _SEARCH = timedelta(minutes=10)
 _PATIENCE = timedelta(days=7)
 
 #: What a process says at a meeting; any other number is the exit code of its failure.
-FINE, SHORT_OF_MEMORY = 0, 3
+FINE, SHORT_OF_MEMORY = 0, -1
 
 
 class PeerFailed(VbenchError):
@@ -53,8 +53,7 @@ def start(place: Place) -> None:
     # Tensors on GPUs travel over NCCL, meetings and everything on CPUs over gloo.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        if not dist.is_initialized():
-            dist.init_process_group(backend, timeout=_SEARCH)
+        dist.init_process_group(backend, timeout=_SEARCH)
         _group = dist.new_group(backend=backend, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]

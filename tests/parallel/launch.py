@@ -28,7 +28,7 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def several(count: int, arguments: list[object], seconds: float = 100, **variables: str) -> list[Ended]:
+def several(count: int, arguments: list[object], seconds: float = 300, **variables: str) -> list[Ended]:
     """Run ``python ARGUMENTS`` as ``count`` processes; each must end by itself within ``seconds``."""
     common = {
         "WORLD_SIZE": str(count),

@@ -19,6 +19,7 @@ from vbench.parallel import group
 from vbench.parallel.exchange import summed
 from vbench.parallel.launch import launched
 from vbench.parallel.shards import share
+from vbench.precision import PLAIN, Precision, compute_in
 from vbench.surrogate import Surrogate
 from vbench.threat import ThreatModel
 from vbench.types import Modality
@@ -54,6 +55,10 @@ PER_IMAGE = (
     "simba[queries=10]",
     "torchattacks:APGD[steps=2]",
 )
+
+
+#: Bits travel as they are in half precision; back to the plain one the parts are still shared.
+PRECISIONS = {"channels": Precision(channels_last=True), "bfloat16": Precision("bfloat16"), "plain": PLAIN}
 
 
 def tiny() -> TinyVictim:
@@ -188,6 +193,9 @@ def outputs(victims: dict[str, Victim], counts: Sequence[int]) -> dict[str, Tens
         assert all(torch.equal(before[key], value) for key, value in victim.state_dict().items())
     for count in counts:
         found.add(f"forked, {count} images", forked(victims["agw"], count))
+    for name, precision in PRECISIONS.items():
+        compute_in(victims["agw"], precision)
+        found.add(f"{name}, {counts[0]} images", passes(victims["agw"], counts[0]))
     stands_in = Surrogate(list(victims.values()), (24, 12), "lanczos")
     output = stands_in(images_for(stands_in, 5), Modality.VISIBLE)
     found.add("surrogates", {"embedding": output.embedding, "logits": output.logits}.items())
@@ -220,8 +228,7 @@ def everything() -> dict[str, Tensor]:
 def main(folder: Path) -> None:
     place = launched()
     group.start(place)
-    found = everything()
-    torch.save(found, folder / f"{place.rank}.pt")
+    torch.save(dict(everything()), folder / f"{place.rank}.pt")
     group.stop()
 
 

@@ -187,7 +187,7 @@ def test_the_death_of_one_ends_the_others_in_one_line(done):
 def test_torchrun_starts_it_as_a_module(setting, alone):
     words = setting.words(f"run RUN {GOOD}", "runs-torchrun")
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vbench", *words]
-    done = subprocess.run([sys.executable, *start], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, *start], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("records in") == 1
     check_same_runs(setting.folder / "runs-torchrun", alone)

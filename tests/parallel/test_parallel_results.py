@@ -31,9 +31,13 @@ def test_every_process_holds_the_same_bits(processes):
 def test_results_are_those_of_one_process(processes, alone):
     found = processes[0]
     assert set(found) <= set(alone) and (len(processes) == 3 or set(found) == set(alone))
-    different = [
-        name
-        for name, value in found.items()
-        if value.shape != alone[name].shape or not torch.allclose(value, alone[name], rtol=1e-9, atol=1e-11)
-    ]
+    different = [name for name, value in found.items() if not same(name, value, alone[name])]
     assert different == []
+
+
+def same(name, value, expected):
+    """Equal up to float64, where nothing was computed with half the digits on purpose."""
+    if name.startswith("bfloat16"):
+        near = torch.nn.functional.cosine_similarity(value.flatten(), expected.flatten(), dim=0)
+        return value.shape == expected.shape and near.item() > 0.99
+    return value.shape == expected.shape and torch.allclose(value, expected, rtol=1e-9, atol=1e-11)
