@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from vbench.embed import BATCH, embed, to_images
 from vbench.environment import environment
@@ -107,10 +108,18 @@ def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, qui
     known = [option.card() for option in options]
     key = {"victim": bench.weights_hash, "data": bench.data_card, "place": place, "options": known}
     path = cache / f"{config_id(key)}.json"
-    if path.is_file():
-        kept = Precision(**json.loads(path.read_text()))
-        if kept in options:
-            return kept
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes that try at once would disturb each other's times, and might disagree.
+    with FileLock(path.with_suffix(".lock")):
+        return _kept(path, options) or _tried(bench, options, path, quiet)
+
+
+def _kept(path: Path, options: Sequence[Precision]) -> Precision | None:
+    kept = Precision(**json.loads(path.read_text())) if path.is_file() else None
+    return kept if kept in options else None
+
+
+def _tried(bench: Workbench, options: Sequence[Precision], path: Path, quiet: bool) -> Precision:
     try:
         trials = [measure(bench, option) for option in options]
     except torch.cuda.OutOfMemoryError:
