@@ -6,11 +6,13 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from vbench.embed import BATCH, embed, to_images
 from vbench.environment import environment
@@ -109,9 +111,19 @@ def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, qui
     known = [option.card() for option in options]
     key = {"victim": bench.weights_hash, "data": bench.data_card, "place": place, "options": known}
     path = cache / f"{config_id(key)}.json"
-    kept = told(lambda: json.loads(path.read_text()) if path.is_file() else None)
-    if kept is not None and Precision(**kept) in options:
-        return Precision(**kept)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two that try at once would disturb each other's times, and might disagree; the processes of one run try
+    # together.
+    with FileLock(path.with_suffix(".lock")) if leads() else nullcontext():
+        return told(lambda: _kept(path, options)) or _tried(bench, options, path, quiet)
+
+
+def _kept(path: Path, options: Sequence[Precision]) -> Precision | None:
+    kept = Precision(**json.loads(path.read_text())) if path.is_file() else None
+    return kept if kept in options else None
+
+
+def _tried(bench: Workbench, options: Sequence[Precision], path: Path, quiet: bool) -> Precision:
     try:
         with together():
             trials = [measure(bench, option) for option in options]

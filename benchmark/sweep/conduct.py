@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
+from vbench.defaults import SyntheticSet
 from vbench.store import RunStore
 from vbench.sweep.display import Display
-from vbench.sweep.identity import Identities, is_written
+from vbench.sweep.identity import Identities, drawn_set, is_written
 from vbench.sweep.jobs import WriteSet
 from vbench.sweep.ledger import Ledger
 from vbench.sweep.load import SuiteFile
@@ -20,7 +20,7 @@ from vbench.sweep.pool import Pool
 from vbench.sweep.remaining import Durations
 from vbench.sweep.scheduler import Scheduler
 from vbench.sweep.state import States
-from vbench.sweep.tasks import Data, Group, Task
+from vbench.sweep.tasks import Group, Task
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,13 @@ def _prepared(
     """Write synthetic sets and train thin victims, each once; returns the tasks that can go on."""
     blocked: dict[Group, str] = {}
     groups = list(dict.fromkeys(task.group for task in tasks))
-    sets: dict[tuple[Any, ...], Data] = {}
+    sets: dict[SyntheticSet | None, WriteSet] = {}
     for group in groups:
-        data = group.data
-        if not is_written(data):
-            sets.setdefault((data.layout, data.size), data)
-    unwritten = {WriteSet(data): key for key, data in sets.items()}
-    for job, reason in scheduler.prepare(unwritten).items():
-        same = unwritten[job]
-        blocked |= {
-            g: reason for g in groups if (g.data.layout, g.data.size) == same and not is_written(g.data)
-        }
+        if not is_written(group.data):
+            sets.setdefault(drawn_set(group.data), WriteSet(group.data))
+    for job, reason in scheduler.prepare(sets.values()).items():
+        same = drawn_set(job.data)
+        blocked |= {group: reason for group in groups if drawn_set(group.data) == same}
     waiting = identities.untrained(group for group in groups if group not in blocked)
     for job, reason in scheduler.prepare(waiting).items():
         blocked |= dict.fromkeys(waiting[job], reason)

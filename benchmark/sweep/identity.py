@@ -9,6 +9,7 @@ from pathlib import Path
 from vbench._version import __version__
 from vbench.data.base import Dataset
 from vbench.data.card import data_card
+from vbench.data.open import SYNTHETIC_MARK
 from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
 from vbench.folders import cache_folder
@@ -90,7 +91,12 @@ class Identities:
 
 def is_written(data: Data) -> bool:
     """Whether a dataset is there without drawing it first."""
+    drawn = drawn_set(data)
+    return drawn is None or (drawn.folder(cache_folder()) / SYNTHETIC_MARK).is_file()
+
+
+def drawn_set(data: Data) -> SyntheticSet | None:
+    """The synthetic set that the data are; None for what lies in a folder of its own."""
     if data.dataset != SYNTHETIC:
-        return True
-    drawn = SyntheticSet(layout=data.layout, size=data.size or SyntheticSet().size)
-    return (drawn.folder(cache_folder()) / "vbench-synthetic.json").is_file()
+        return None
+    return SyntheticSet(layout=data.layout, size=data.size or SyntheticSet().size)

@@ -51,7 +51,7 @@ def test_every_command_of_a_page_exists(page):
     known = get_command(app).commands
     named = set(re.findall(r"^vbench (\w+)", blocks, re.MULTILINE))
     assert named and named <= set(known)
-    groups = [known[name] for name in ("data", "victims")]
+    groups = [known[name] for name in ("data", "victims", "sweep")]
     commands = [*(known[name] for name in named), *(c for group in groups for c in group.commands.values())]
     parameters = [parameter for command in commands for parameter in command.params]
     options = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}

@@ -1,0 +1,97 @@
+"""Time a sweep of 16 runs on one local process and on two, one after the other: run as a script.
+
+Other work on the machine takes from both, and more from two; so the cores that a sweep was given (processor
+seconds per second) stand beside its time.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vbench.data.synthetic import write_dataset
+from vbench.victims.agw import AGW
+from vbench.victims.checkpoint import write_checkpoint
+
+SIZE = (64, 32)
+BAR = 1.6
+SUITE = """\
+victims: {name: agw, weights: agw.safetensors}
+datasets: {name: sysu, root: data}
+attacks: ['metric_ifgsm[steps=20]', 'pgd[steps=20]']
+eps: [4/255, 8/255]
+seeds: [0, 1, 2, 3]
+ignore_gates: true
+resources: {cpus: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Took:
+    """Wall-clock and processor seconds of a sweep with all its processes."""
+
+    wall: float
+    processor: float
+
+    @property
+    def cores(self) -> float:
+        """How many cores it was given on average."""
+        return self.processor / self.wall
+
+
+def sweep(folder: Path, jobs: int) -> Took:
+    """Run the suite from nothing; images are in the cache already."""
+    code = "from vbench.cli import main; main()"
+    arguments = ["sweep", folder / "suite.yaml", "--jobs", jobs, "--runs", folder / f"runs-{jobs}", "--quiet"]
+    before, start = _processor(), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "VBENCH_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    took = Took(time.perf_counter() - start, _processor() - before)
+    if "16 runs: 16 done (16 of them now)" not in done.stdout:
+        raise SystemExit(f"the sweep failed:\n{done.stdout}\n{done.stderr}")
+    return took
+
+
+def _processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def prepare(folder: Path) -> None:
+    """A small set, a victim without training, and the suite."""
+    write_dataset("sysu", folder / "data", ids=20, seed=0, size=SIZE, test_ids=16, quiet=True)
+    victim = AGW(num_classes=20, **AGW.THIN)
+    about = {"victim": "agw", "options": victim.describe()}
+    write_checkpoint(folder / "agw.safetensors", victim.state_dict(), about)
+    (folder / "suite.yaml").write_text(SUITE)
+
+
+def main() -> None:
+    """Print the table."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"16 runs, {cores} cores, load {os.getloadavg()[0]:.1f}; one thread a process")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        one, two = sweep(folder, 1), sweep(folder, 2)
+    for jobs, took in ((1, one), (2, two)):
+        print(
+            f"{jobs} local process{'es' if jobs > 1 else '  '}  {took.wall:7.1f} s"
+            f"   {took.processor:7.1f} processor seconds   {took.cores:.2f} cores"
+        )
+    print(f"scaling {one.wall / two.wall:.2f}x (bar {BAR}x), with {two.cores / one.cores:.2f}x the cores")
+    print(f"processor seconds of two processes: {two.processor / one.processor:.2f} of those of one")
+
+
+if __name__ == "__main__":
+    main()
