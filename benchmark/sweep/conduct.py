@@ -68,9 +68,9 @@ def conduct(
     pending = ledger.sort(mine, wishes.retry_failed)
     if pending:
         pool = pool_for(len(pending), states.folder)
-        states.list_tasks(file.located.path.resolve(), list(every), pool.width)
         resources = file.suite.resources
         try:
+            states.list_tasks(file.located.path.resolve(), list(every), pool.width)
             with terminable(), Display(pending, pool.width, durations, wishes.quiet) as display:
                 scheduler = Scheduler(pool, ledger, display, resources.retries, resources.memory)
                 pending = _prepared(scheduler, ledger, display, identities, pending)

@@ -8,7 +8,6 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
-    StrictBool,
     StrictInt,
     field_validator,
     model_validator,
@@ -203,6 +202,3 @@ class Resources(Strict):
         if value is not None and value > 1 and value != int(value):
             raise complaint("more than one GPU must be a whole number of them")
         return value
-
-
-Flag = StrictBool

@@ -17,7 +17,7 @@ class WriteSet:
     @property
     def title(self) -> str:
         """One line that names it."""
-        return f"synthetic set for {self.data.protocol}"
+        return f"drawing the synthetic set of {self.data.protocol}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Train:
     @property
     def title(self) -> str:
         """One line that names it."""
-        return f"thin {self.model.victim} for {self.data.protocol}"
+        return f"training a thin {self.model.victim} for {self.data.protocol}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Open:
     @property
     def title(self) -> str:
         """One line that names it."""
-        return f"{self.group.victim.victim} on {self.group.data.protocol}"
+        return f"opening {self.group.victim.victim} on {self.group.data.protocol}"
 
 
 @dataclass(frozen=True)

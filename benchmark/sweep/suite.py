@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from vbench.budget import parse_budget
 from vbench.errors import unknown_name
@@ -13,7 +13,6 @@ from vbench.sweep.entries import (
     AttackEntry,
     DatasetEntry,
     Exclusion,
-    Flag,
     Resources,
     Settings,
     VictimEntry,
@@ -57,16 +56,16 @@ class Suite(Strict):
         list[Annotated[str, BeforeValidator(one_of("side", [side.value for side in Side]))]],
         BeforeValidator(as_list),
     ] = Field(default_factory=list)
-    quantize: Flag = True
+    quantize: StrictBool = True
     seeds: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**31)]], BeforeValidator(as_list)] = Field(
         default_factory=lambda: [0]
     )
     settings: Settings = Field(default_factory=dict)
     exclude: Annotated[list[Exclusion], BeforeValidator(as_list)] = Field(default_factory=list)
     precision: Annotated[str, BeforeValidator(one_of("precision", PRECISIONS))] = "auto"
-    channels_last: Flag | None = None
+    channels_last: StrictBool | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    ignore_gates: Flag = False
+    ignore_gates: StrictBool = False
     resources: Resources = Field(default_factory=Resources)
 
     @field_validator("name")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from vbench.errors import BadInput
 from vbench.sweep.check import check_suite
+from vbench.sweep.entries import AttackEntry, DatasetEntry, Exclusion, Resources, VictimEntry
 from vbench.sweep.load import read_suite
 from vbench.sweep.located import MAX_BYTES
+from vbench.sweep.select import tasks_of
+from vbench.sweep.suite import Suite
 
 #: Three lines that are fine; what a case adds begins in line 4.
 HEAD = "victims: [agw]\nattacks:\n  - pgd\n"
@@ -201,3 +206,20 @@ def test_reading_a_suite_does_not_import_torch(tmp_path):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "1 runs: 1 to do; time left unknown" in out and out.strip().endswith("False")
+
+
+def test_the_page_shows_every_key_and_its_suites_can_be_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    short, full = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(tasks_of(read_suite(write(tmp_path, short)))) == 36, "as the page says"
+    file = read_suite(write(tmp_path, full))
+    assert tasks_of(file)
+    shown = file.located.lines
+    entries = {"victims": VictimEntry, "attacks": AttackEntry, "datasets": DatasetEntry}
+    assert set(Suite.model_fields) == {place[0] for place in shown if place}
+    assert set(Resources.model_fields) == {
+        place[1] for place in shown if place[:1] == ("resources",) and place[1:]
+    }
+    for key, model in entries.items():
+        assert set(model.model_fields) == {place[2] for place in shown if place[:1] == (key,) and place[2:]}
+    assert all(f"`{key}`" in page for key in Exclusion.model_fields)
