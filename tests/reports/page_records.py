@@ -121,6 +121,7 @@ def with_images(folder: Path) -> list[Record]:
         record=record.id,
         created=record.created,
         trial="seed-0",
+        rule="sysu",
         modality={Side.QUERY: Modality.INFRARED, Side.GALLERY: Modality.VISIBLE},
         attacked=[Side.QUERY],
         chosen=["worst", "random"],
