@@ -33,11 +33,9 @@ for size in 96x48 128x64; do
         --attack "fsam_uap[preset=paper]"
 done
 
-for surrogate in agw pmt; do
-    # shellcheck disable=SC2086
-    vbench run $both $seeds --runs $out/transfer --victim all --surrogate $surrogate --attack "uap[batch=16]" \
-        --attack "$strong]" --attack "$strong,fsam=true]" --attack "$strong,fsam=true,stages=all]"
-done
+# shellcheck disable=SC2086
+vbench run $both $seeds --runs $out/transfer --victim all --surrogate agw --attack "uap[batch=16]" \
+    --attack "$strong]" --attack "$strong,fsam=true]" --attack "$strong,fsam=true,stages=all]"
 
 for part in zoo ingredients size_96x48 size_128x64 transfer; do
     vbench report --runs $out/$part --format jsonl > docs/ablation/$part.jsonl
