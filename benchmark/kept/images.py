@@ -22,10 +22,11 @@ DEPTH = 10
 class ImagesMeta(Meta):
     """Header of the file.
 
-    ``trial``: whose rankings these are; ``chosen``: of each query why it is here, "worst" or "random";
-    ``rounded``: the run showed the victim finer pixels than these 8-bit ones.
+    ``trial``: whose rankings these are; ``rule``: the protocol's ranking rule; ``chosen``: of each query why
+    it is here, "worst" or "random"; ``rounded``: the victim was shown finer pixels than these 8-bit ones.
     """
 
+    rule: str
     trial: str
     chosen: list[str]
     rounded: bool

@@ -87,6 +87,7 @@ def _images(
     return KeptImages(
         ImagesMeta(
             format=IMAGES,
+            rule=bench.dataset.metric,
             trial=trial.name,
             chosen=chosen,
             rounded=not record.config["threat"]["quantize"],

@@ -105,12 +105,12 @@ def drawable(records: Sequence[Record], runs: Path, kept: bool = False, metric: 
 
 
 def _of_one(entry: Entry, record: Record, runs: Path) -> list[Drawing]:
-    from vbench.kept import learnt_file, missing
+    from vbench.kept import missing
     from vbench.progress import say
 
-    what = "images" if entry.needs == "perturbation" else entry.needs
-    learnt = entry.needs == "perturbation" and learnt_file(runs, record) is not None
-    if missing(runs, record, [what]) and not learnt:
+    # What a run learnt lies there unasked, and would fill a page with one picture a victim.
+    what = "embeddings" if entry.needs == "embeddings" else "images"
+    if missing(runs, record, [what]):
         return []
     try:
         return [_drawing(entry, [record], (record, *_kept(entry, record, runs, None)), {})]

@@ -100,7 +100,7 @@ def _point(name: str, records: Sequence[Record], metric: str) -> Point:
     drops = [
         100 * (getattr(before, metric) - getattr(after, metric))
         for record in records
-        for before, after in zip(record.clean, record.adversarial, strict=True)
+        for before, after in zip(record.clean, record.adversarial, strict=False)
     ]
     spread = stdev(drops) if len(drops) > 1 else 0.0
     return Point(name, _kind(records[0]), mean(map(_spent, records)), mean(drops), spread)

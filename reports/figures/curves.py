@@ -47,7 +47,7 @@ def cmc(records: Sequence[Record], which: str) -> Curve:
         trials = [trial for record in records for trial in getattr(record, which)]
         values = np.array([[getattr(trial, f"r{k}") for k in DEPTHS] for trial in trials])
         return _curve(np.array(DEPTHS), values, whole=False)
-    deepest = min(DEEPEST, max(int(ranks.max()) for ranks in stored))
+    deepest = min(DEEPEST, max(1, *(int(ranks.max()) for ranks in stored)))
     depth = np.arange(1, deepest + 1)
     values = [
         (((trial[:, None] <= depth) & (trial[:, None] > 0)).sum(0) / max(1, (trial > 0).sum()))

@@ -58,7 +58,10 @@ def inline(figure: Figure, prefix: str, title: str, alt: str) -> str:
     """
     content = io.BytesIO()
     with styled():
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        # Photographs are drawn as pixels; a screen needs fewer than a printer.
+        figure.savefig(
+            content, format="svg", dpi=150, metadata={"Date": None, "Creator": None}, transparent=True
+        )
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(content.getvalue())

@@ -13,7 +13,7 @@ from vbench.budget import show_budget
 from vbench.errors import BadInput
 from vbench.record import Record
 from vbench.reports.figures.curves import Value, value
-from vbench.reports.figures.facets import Facet, attack_of, facets
+from vbench.reports.figures.facets import Facet, attack_of, budget_of, facets, facts_of
 from vbench.reports.figures.panels import Panels, strongest
 from vbench.reports.figures.style import DASHES, MARKERS, PALETTE, in_lines, styled
 from vbench.reports.rows import HEADINGS, setting, victim_key
@@ -65,7 +65,7 @@ def lines(records: Sequence[Record], metric: str) -> list[Line]:
     found: dict[str, dict[Fraction, list[Record]]] = {}
     for record in records:
         budgets = found.setdefault(attack_of(record), {})
-        budgets.setdefault(Fraction(str(record.config["threat"]["eps"])), []).append(record)
+        budgets.setdefault(budget_of(record), []).append(record)
     return [
         Line(
             attack,
@@ -92,13 +92,8 @@ def _panels(records: Sequence[Record]) -> list[Facet]:
 
 
 def _candidates(records: Sequence[Record]) -> list[Facet]:
-    panels = facets(records, _apart, without=("budget",))
-    for panel in panels:
-        threat = panel.records[0].config["threat"]
-        # The budget varies along the axis; what else a setting says of the threat does not.
-        panel.facts["threat"] = setting(panel.records[0]).threat.replace(f" {threat['eps']},", ",", 1)
     found = []
-    for panel in panels:
+    for panel in facets(records, _apart, _facts):
         several = {line.attack for line in lines(panel.records, "r1")}
         if several:
             kept = [record for record in panel.records if attack_of(record) in several]
@@ -106,10 +101,16 @@ def _candidates(records: Sequence[Record]) -> list[Facet]:
     return found
 
 
+def _facts(record: Record) -> dict[str, str]:
+    # The budget varies along the axis; what else a setting says of the threat does not.
+    eps = record.config["threat"]["eps"]
+    return {**facts_of(record), "budget": setting(record).threat.replace(f" {eps},", ",", 1)}
+
+
 def _apart(record: Record) -> tuple[object, ...]:
     where, threat = setting(record), record.config["threat"]
     data = (where.data, where.synthetic, where.protocol, where.fingerprint, where.trials)
-    return (*data, *(threat[name] for name in _SHARED), victim_key(record))
+    return (*data, *(threat[name] for name in _SHARED), victim_key(record), bool(record.surrogate))
 
 
 def _panel(axes: Axes, panel: Facet, metric: str, names: Sequence[str]) -> None:

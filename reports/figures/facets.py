@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from vbench.budget import parse_budget
 from vbench.errors import BadInput
 from vbench.record import Record
 from vbench.reports.rows import setting, victim_key
@@ -34,34 +35,46 @@ def attack_of(record: Record) -> str:
     return label + (" (replayed)" if record.config.get("perturbation") else "")
 
 
+def budget_of(record: Record) -> Fraction:
+    """The budget of a record; raises BadInput where it is none."""
+    threat = record.config["threat"]
+    return parse_budget(threat["eps"], threat["norm"])
+
+
 def facts_of(record: Record) -> dict[str, str]:
     """What a figure must say of a record, in the words of the tables: victim, protocol, budget."""
     where = setting(record)
     badge = "SYNTHETIC " if where.synthetic else ""
     trials = f"{where.trials} trial{'s' if where.trials != 1 else ''}"
-    return {
+    found = {
         "victim": victim_of(record),
         "protocol": f"{badge}{where.protocol} ({trials})",
         "budget": where.threat,
     }
+    return {**found, "access": "transfer attacks"} if record.surrogate else found
+
+
+def apart(record: Record) -> Hashable:
+    """What keeps records apart: setting, victim, and whether the attack was crafted on the victim itself."""
+    return setting(record), victim_key(record), bool(record.surrogate)
 
 
 def facets(
     records: Sequence[Record],
-    apart: Callable[[Record], Hashable] = lambda record: (setting(record), victim_key(record)),
-    without: Sequence[str] = (),
+    apart: Callable[[Record], Hashable] = apart,
+    facts: Callable[[Record], dict[str, str]] = facts_of,
 ) -> list[Facet]:
     """Records in panels, those together for which ``apart`` is equal, in the order of victims and budgets.
 
-    ``without``: facts that vary within a panel.
+    ``facts``: what must be said of a record and does not vary within a panel.
     """
     found: dict[Hashable, list[Record]] = {}
     for record in records:
         found.setdefault(apart(record), []).append(record)
-    panels = sorted((Facet(_facts(same, without), same) for same in found.values()), key=_order(records))
+    panels = sorted((Facet(facts(same[0]), same) for same in found.values()), key=_order(records))
     said = [tuple(panel.facts.values()) for panel in panels]
-    for panel, facts in zip(panels, said, strict=True):
-        if said.count(facts) > 1:
+    for panel, words in zip(panels, said, strict=True):
+        if said.count(words) > 1:
             # Two sets of images under one protocol, or two sets of weights under one name.
             panel.facts["data"] = f"data {setting(panel.records[0]).fingerprint[:8]}"
             panel.facts["weights"] = f"weights {panel.records[0].config['victim']['weights'][:8]}"
@@ -87,11 +100,7 @@ def _order(records: Sequence[Record]) -> Callable[[Facet], tuple[object, ...]]:
     def key(panel: Facet) -> tuple[object, ...]:
         first = panel.records[0]
         threat = first.config["threat"]
-        place = victims.index(victim_of(first)), protocols.index(first.protocol)
-        return (*place, threat["norm"], threat["side"], float(Fraction(str(threat["eps"]))))
+        place = victims.index(victim_of(first)), protocols.index(first.protocol), bool(first.surrogate)
+        return (*place, threat["norm"], threat["side"], budget_of(first))
 
     return key
-
-
-def _facts(records: Sequence[Record], without: Sequence[str]) -> dict[str, str]:
-    return {name: text for name, text in facts_of(records[0]).items() if name not in without}

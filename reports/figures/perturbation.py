@@ -39,6 +39,7 @@ def change_of(record: Record, runs: Path, query: int | None = None) -> Change:
         return Change(learnt, "as learnt")
     kept = read_images(runs, record)
     clean, shown, where = _example(kept, query)
+    where += ", kept as 8 bits" if kept.meta.rounded else ""
     if learnt is not None and learnt.shape == clean.shape:
         return Change(learnt, "as learnt", clean, shown)
     return Change((shown.astype(np.float64) - clean) / 255, f"of {where}", clean, shown)

@@ -43,15 +43,16 @@ def draw(record: Record, kept: KeptImages, query: int | None = None, width: str 
     range, channel by channel alike, and the amplitude's have their origin in the middle.
     """
     inches = width_of(width or "column")
-    wanted = int(inches / 1.6)
-    rows = [row_of(kept, query)] if query is not None else representative(kept, wanted)
-    columns = [column for row in rows for column in pair(kept, row)][: int((inches - 0.2) / 0.45)]
+    fitting = max(1, int((inches - 0.2) / 0.5 / len(pair(kept, 0))))
+    rows = [row_of(kept, query)] if query is not None else representative(kept, fitting)
+    columns = [column for row in rows for column in pair(kept, row)]
     height, wide = columns[0][1].shape[:2]
-    cell = min((inches - 0.25) / len(columns) - 0.04, 0.85)
-    which = f"query {rows[0]}" if len(rows) == 1 else f"queries {', '.join(map(str, rows))}"
+    cell = min((inches - 0.25) / len(columns) - 0.04, 0.62)
+    one = f"query {rows[0]} and its"
+    which = one if len(rows) == 1 else f"queries {', '.join(map(str, rows))}, each with its"
     with styled():
         subject = f"Amplitude and phase under {attack_of(record)}"
-        note = f"{victim_of(record)}; {which}, each with its nearest right gallery image; contrast stretched"
+        note = f"{victim_of(record)}; {which} nearest right gallery image; contrast stretched"
         figure = new_figure(inches, 3 * (cell * height / wide + 0.04) + 0.4, subject, facts(record, note))
         grid = figure.subplots(3, len(columns), squeeze=False)
         for column, (name, image) in enumerate(columns):

@@ -16,7 +16,7 @@ from vbench.reports.figures.single import facts, representative, row_of, small
 from vbench.reports.figures.style import RIGHT, SMALL_SIZE, WRONG, new_figure, styled, width_of
 from vbench.types import Side
 
-_GAP, _QUERY_GAP, _LABEL, _HEAD = 0.14, 0.35, 1.1, 0.75
+_GAP, _QUERY_GAP, _LABEL, _HEAD, _BETWEEN = 0.14, 0.35, 1.1, 0.75, 0.9
 _WHY = {"worst": "loses most", "random": "drawn at random"}
 
 
@@ -27,22 +27,28 @@ def draw(record: Record, kept: KeptImages, query: int | None = None, width: str 
     not in a row. Raises BadInput for a query that was not kept.
     """
     inches = width_of(width or "column")
-    rows = representative(kept, 3) if query is None else [row_of(kept, query)]
+    columns = 1 if inches < 5 or query is not None else 2
+    rows = representative(kept, 3 if columns == 1 else 4) if query is None else [row_of(kept, query)]
     height, wide = kept.clean[Side.QUERY].shape[1:3]
     tall = height / wide
     depth = kept.before.shape[1]
-    total_width = _LABEL + 1 + _QUERY_GAP + depth * (1 + _GAP)
+    one_wide = _LABEL + 1 + _QUERY_GAP + depth * (1 + _GAP)
+    total_width = columns * (one_wide + _BETWEEN) - _BETWEEN
     block = _HEAD + 2 * (tall + 2 * _GAP)
     with styled():
         scale = inches / (total_width + 0.2)
         subject = f"Rankings of {victim_of(record)} before and after {attack_of(record)}"
         note = f"trial {kept.meta.trial}; solid green: the query's identity, dashed red: another"
-        figure = new_figure(inches, scale * (block * len(rows) + 0.2), subject, facts(record, note))
+        # The protocol's rank and the place in the row differ there.
+        note += "" if kept.meta.rule == "regdb" else "; ranks count identities"
+        lines = -(-len(rows) // columns)
+        figure = new_figure(inches, scale * (block * lines + 0.2), subject, facts(record, note))
         axes = figure.subplots()
         for number, row in enumerate(rows):
-            _block(axes, kept, row, number * block, tall)
+            left = number % columns * (one_wide + _BETWEEN)
+            _block(axes, kept, row, left, number // columns * block, tall)
         axes.set_xlim(0, total_width)
-        axes.set_ylim(block * len(rows), 0)
+        axes.set_ylim(block * lines, 0)
         axes.set_aspect("equal")
         axes.set_axis_off()
         return figure
@@ -63,23 +69,23 @@ def alt(record: Record, kept: KeptImages, query: int | None = None) -> str:
     return f"{about}, the best {depth} of the gallery. {'; '.join(parts)}."
 
 
-def _block(axes: Axes, kept: KeptImages, row: int, top: float, tall: float) -> None:
+def _block(axes: Axes, kept: KeptImages, row: int, left: float, top: float, tall: float) -> None:
     ranks, precision = kept.rank[row], 100 * kept.precision[row]
     why = _WHY.get(kept.meta.chosen[row], "")
     text = (
         f"query {row}, {why}: first match at rank {ranks[0]} → {ranks[1]}, AP {precision[0]:.0f} → "
         f"{precision[1]:.0f} %"
     )
-    axes.text(0, top + _HEAD - 0.15, text, size=SMALL_SIZE, va="bottom")
+    axes.text(left, top + _HEAD - 0.15, text, size=SMALL_SIZE, va="bottom")
     parts = (
         ("before", kept.clean, kept.before[row], kept.right(kept.before)[row]),
         ("after", kept.shown, kept.after[row], kept.right(kept.after)[row]),
     )
     for line, (name, images, gallery, right) in enumerate(parts):
         y = top + _HEAD + line * (tall + 2 * _GAP)
-        axes.text(0, y + tall / 2, name, size=SMALL_SIZE, va="center", rotation=90)
-        _thumb(axes, images[Side.QUERY][row], _LABEL, y, tall)
-        start = _LABEL + 1 + _QUERY_GAP
+        axes.text(left, y + tall / 2, name, size=SMALL_SIZE, va="center", rotation=90)
+        _thumb(axes, images[Side.QUERY][row], left + _LABEL, y, tall)
+        start = left + _LABEL + 1 + _QUERY_GAP
         _row(axes, images[Side.GALLERY][gallery], right, start, y, tall)
 
 

@@ -14,11 +14,12 @@ from matplotlib.patches import Rectangle
 
 from vbench.errors import BadInput
 from vbench.record import Record
-from vbench.reports.figures.facets import Facet, attack_of, common, facets, victim_of
+from vbench.reports.figures.facets import Facet, attack_of, common, facets, facts_of, victim_of
 from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
 from vbench.reports.rows import HEADINGS, setting
 
 _CLEAN = "(clean)"
+_FRAMED = "framed: crafted on the victim itself"
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,17 @@ class Matrix:
 
 def matrix(records: Sequence[Record], metric: str) -> Matrix:
     """The cells of one attack and setting, mean over trials and seeds."""
-    surrogates = list(dict.fromkeys(record.surrogate for record in records))
-    victims = list(dict.fromkeys(victim_of(record) for record in records))
-    cells: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        cells.setdefault((record.surrogate, victim_of(record)), []).append(record)
+    rows = _names([(record.surrogate, _weights(record, "surrogate")) for record in records])
+    columns = _names([(victim_of(record), _weights(record, "victim")) for record in records])
+    surrogates, victims = (list(dict.fromkeys(names)) for names in (rows, columns))
+    cells: dict[tuple[int, int], list[Record]] = {}
+    for record, row, column in zip(records, rows, columns, strict=True):
+        cells.setdefault((surrogates.index(row), victims.index(column)), []).append(record)
     values = np.full((len(surrogates), len(victims)), np.nan)
-    for (surrogate, victim), same in cells.items():
-        place = surrogates.index(surrogate), victims.index(victim)
+    for place, same in cells.items():
         values[place] = 100 * mean(record.mean("adversarial", metric) for record in same)
-    clean = [
-        100 * mean(record.mean("clean", metric) for record in records if victim_of(record) == victim)
-        for victim in victims
-    ]
+    before = {name: [r for r, own in zip(records, columns, strict=True) if own == name] for name in victims}
+    clean = [100 * mean(record.mean("clean", metric) for record in same) for same in before.values()]
     return Matrix(surrogates, victims, values, np.array(clean))
 
 
@@ -67,7 +66,8 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
         titles = [in_lines("\n".join(facts.values()), int(17 * inches / columns)) for facts in own]
         high += 0.12 * max(title.count("\n") + 1 for title in titles) + 0.25
         subject = f"{HEADINGS[metric]} after transfer, %"
-        figure = new_figure(inches, rows * high, subject, list(shared.values()))
+        framed = [_FRAMED] if any(set(one.surrogates) & set(one.victims) for one in found) else []
+        figure = new_figure(inches, rows * high, subject, [*shared.values(), *framed])
         grid = list(figure.subplots(rows, columns, squeeze=False).flat)
         top = max(np.nanmax(np.append(one.values, one.clean)) for one in found)
         for axes, one, title in zip(grid, found, titles, strict=False):
@@ -97,18 +97,32 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 
 def drawable(records: Sequence[Record]) -> list[list[Record]]:
     """The records of each panel; none where nothing was transferred."""
-    moved = [record for record in records if record.surrogate]
-    return [panel.records for panel in facets(moved, _apart, without=("victim",))]
+    return [panel.records for panel in facets([one for one in records if one.surrogate], _apart, _facts)]
 
 
 def _panels(records: Sequence[Record]) -> list[Facet]:
     moved = [record for record in records if record.surrogate]
     if not moved:
         raise BadInput("no record is of a transfer; make some with vbench sweep transfer or --surrogate")
-    panels = facets(moved, _apart, without=("victim",))
-    for panel in panels:
-        panel.facts["attack"] = attack_of(panel.records[0]).replace(f" from {panel.records[0].surrogate}", "")
-    return panels
+    return facets(moved, _apart, _facts)
+
+
+def _facts(record: Record) -> dict[str, str]:
+    found = facts_of(record)
+    attack = attack_of(record.model_copy(update={"surrogate": ""}))
+    return {"protocol": found["protocol"], "budget": found["budget"], "attack": attack}
+
+
+def _weights(record: Record, part: str) -> str:
+    return str((record.config.get(part) or {}).get("weights", ""))
+
+
+def _names(models: Sequence[tuple[str, str]]) -> list[str]:
+    """Of each (name, weights) the name, with the weights' hash where models of one name differ in them."""
+    held: dict[str, set[str]] = {}
+    for name, weights in models:
+        held.setdefault(name, set()).add(weights)
+    return [name if len(held[name]) == 1 else f"{name} {weights[:6]}" for name, weights in models]
 
 
 def _apart(record: Record) -> tuple[object, ...]:

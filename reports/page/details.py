@@ -36,7 +36,7 @@ def details(row: Row, queries: Mapping[str, str]) -> Details:
     }
     warnings = list(dict.fromkeys(warning for record in records for warning in record.warnings))
     links = [
-        (queries[record.id], f"seed {record.config.get('seed')}" if len(records) > 1 else "worst queries")
+        (queries[record.id], f"seed {record.config.get('seed')}" if len(records) > 1 else "show")
         for record in records
         if record.id in queries
     ]

@@ -71,7 +71,11 @@ def _columns(sheet: Sheet, shown: Shown) -> list[Column]:
     columns += [Column("gradient evaluations", True, _EVALUATIONS), Column("s", True, _SECONDS)]
     if shown.versus:
         columns.append(Column(shown.versus.heading, True, "Corrected for the rows of this table"))
-    return [*columns, Column("published", hint="As its sources print it")] if sheet.published else columns
+    return (
+        [*columns, Column("published", hint="As its sources print it", prose=True)]
+        if sheet.published
+        else columns
+    )
 
 
 def _cells(index: int, where: Setting, row: Row, sheet: Sheet, shown: Shown, twins: set[str]) -> list[Cell]:

@@ -9,11 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Column:
-    """A heading. A ``numeric`` column sorts by value and stands right; ``hint`` says what it means."""
+    """A heading. A ``numeric`` column sorts by value and stands right; ``hint`` says what it means.
+
+    A ``prose`` column is not squeezed to a word a line.
+    """
 
     title: str
     numeric: bool = False
     hint: str = ""
+    prose: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markup import tree
+from page_records import study
+
+from vbench.reports.page.report import page_of
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def written() -> str:
+    """The page of the study, figures and all."""
+    return page_of(study())
+
+
+@pytest.fixture(scope="session")
+def page(written):
+    """Its elements."""
+    return tree(written)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from vbench.kept.folder import kept_file
 from vbench.kept.images import FORMAT, ImagesMeta, KeptImages
 from vbench.packed import Packed
 from vbench.record import ControlRecord, Record, config_id
+from vbench.reports.page.report import page_of
 from vbench.types import Modality, Side
 from vbench.victims.variants import FULL, THIN
 
@@ -143,3 +144,8 @@ def with_images(folder: Path) -> list[Record]:
         precision=np.array([[1.0, 0.333], [1.0, 0.5]]),
     ).write(kept_file(folder, record.id, "images"))
     return [plain, record]
+
+
+def page_text(records: list[Record], figures: bool = False, **more) -> str:
+    """The page, without figures unless a test is about them: drawing takes its time."""
+    return page_of(records, figures=figures, **more)

@@ -105,12 +105,13 @@ def test_of_many_attacks_the_strongest_are_drawn_and_that_is_said():
     assert "the 6 strongest of 11 attacks" in text_of(figure)
 
 
-def test_a_transfer_and_a_replay_are_attacks_of_their_own():
+def test_a_transfer_has_a_panel_of_its_own_and_a_replay_a_curve():
     replayed = record(seed=1)
     replayed.config["perturbation"] = "0123"
-    (axes,) = cmc.draw([record(), record(surrogate="ddag"), replayed]).axes
-    labels = [line.get_label() for line in axes.get_lines()]
-    assert labels == ["clean", "uap", "uap from ddag", "uap (replayed)"]
+    figure = cmc.draw([record(), record(surrogate="ddag"), replayed])
+    labels = [[line.get_label() for line in axes.get_lines()] for axes in figure.axes]
+    assert labels == [["clean", "uap", "uap (replayed)"], ["clean", "uap from ddag"]]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["", "transfer attacks"]
 
 
 def test_too_many_panels_are_refused():
@@ -204,3 +205,10 @@ def test_alternatives_tell_the_figures():
     assert f"crafted on ddag: agw {shown}" in transfer.alt(runs)
     drop = f"{100 * (runs[0].mean('clean', 'r1') - runs[0].mean('adversarial', 'r1')):.1f}"
     assert f"uap (per-image) {drop} points for 400" in cost.alt(runs)
+
+
+def test_models_of_one_name_and_other_weights_are_never_averaged():
+    other = record(first=9, surrogate="ddag", seed=1)
+    other.config["victim"]["weights"] = "ffff1234"
+    found = transfer.matrix([record(surrogate="ddag"), other], "r1")
+    assert found.victims == ["agw weight", "agw ffff12"] and not np.isnan(found.values).any()
