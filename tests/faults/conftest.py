@@ -91,5 +91,15 @@ def facts(runs: Path) -> dict[str, dict[str, Any]]:
 
 
 def stored(folder: Path) -> list[str]:
-    """Names of all files in a folder that are not hidden, locks aside, or all that are hidden."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Names of all files in a folder and below it, locks aside."""
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    )
+
+
+def train_arguments(quick: Quick, out: Path, epochs: int = 3) -> list[object]:
+    """Arguments of ``vbench train`` on the small set."""
+    given = ["train", "--dataset", quick.layout, "--root", quick.root, "--size", "32x16"]
+    return [*given, "--epochs", epochs, "--validation", 0, "--out", out, "--quiet", "--device", "cpu"]

@@ -59,8 +59,11 @@ FAULTS = (
         "kill -9",
         "run, train and sweep: at random moments, twenty times",
         "no half record at any time; one rerun ends with the bytes of an undisturbed run",
-        (_KILLS + "test_random_kills_of_a_run", _KILLS + "test_random_kills_of_training")
-        + (_KILLS + "test_random_kills_of_a_sweep",),
+        (
+            _KILLS + "test_random_kills_of_a_run",
+            _KILLS + "test_random_kills_of_training",
+            _KILLS + "test_random_kills_of_a_sweep",
+        ),
     ),
     Fault(
         "kill -9",
@@ -155,8 +158,11 @@ FAULTS = (
         "missing camera",
         "a camera folder of SYSU-MM01 is gone",
         "noted in the record; refused where nothing is left to rank",
-        (_SYSU + "test_a_missing_camera_is_allowed_and_noted", _SYSU + "test_no_gallery_image_is_refused")
-        + (_IMAGES + "test_a_missing_camera_is_noted_in_the_record",),
+        (
+            _SYSU + "test_a_missing_camera_is_allowed_and_noted",
+            _SYSU + "test_no_gallery_image_is_refused",
+            _IMAGES + "test_a_missing_camera_is_noted_in_the_record",
+        ),
     ),
     Fault(
         "ids without images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults.conftest import facts, run_arguments, stored
+from faults.conftest import facts, run_arguments, stored, train_arguments
 from sweep_world import build_world, gone
 
 ATTACKS = ["--attack", "noise", "--attack", "uap[evaluations=24,batch=12]", "--keep", "embeddings"]
@@ -39,9 +40,7 @@ def undisturbed(quick, forked, tmp_path_factory):
 
 
 @pytest.mark.parametrize("where", ["half", "replaced"])
-def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(
-    quick, forked, undisturbed, tmp_path, where
-):
+def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(quick, forked, undisturbed, tmp_path, where):
     whole, _ = undisturbed
     runs, number = tmp_path / "runs", 0
     # Every start gets one file further than the one before, so that each file is once the one in the making.
@@ -70,11 +69,6 @@ def test_random_kills_of_a_run(quick, forked, undisturbed, tmp_path, number):
     assert forked(*given, environment=cache).code == 0
     assert facts(runs) == facts(whole) and learnt(runs) == learnt(whole)
     assert names(runs) == names(whole)
-
-
-def train_arguments(quick, out: Path) -> list[object]:
-    given = ["train", "--dataset", quick.layout, "--root", quick.root, "--size", "32x16", "--epochs", 3]
-    return [*given, "--validation", 0, "--out", out, "--quiet", "--device", "cpu"]
 
 
 @pytest.mark.slow
@@ -117,10 +111,8 @@ def test_random_kills_of_a_sweep(tmp_path):
         except psutil.NoSuchProcess:
             family = []
         victim = draw.choice([sweep, *family])
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
-        except psutil.NoSuchProcess:
-            pass
         if victim is sweep:
             sweep.communicate(timeout=60)
             assert all(gone(one.pid) for one in family)
