@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from filelock import FileLock
 from vbench.data.base import Dataset
 from vbench.data.protocols import check_layout
 from vbench.data.synthetic import write_dataset
+from vbench.data.synthetic.write import MANIFEST
 from vbench.errors import BadInput
 from vbench.progress import say
 from vbench.registry import victims
@@ -47,16 +50,30 @@ class SyntheticSet:
     def write(self, cache: Path, quiet: bool = False) -> Path:
         """Write the set unless it is there already; safe against other processes doing the same.
 
-        Raises :class:`BadInput` for an unknown layout.
+        One whose manifest is damaged is written again. Raises :class:`BadInput` for an unknown layout.
         """
         # Before anything is made: the layout is part of the folder's name.
         check_layout(self.layout)
         folder = self.folder(cache)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
+            _clear(folder, quiet)
             return write_dataset(
                 self.layout, folder, self.ids, self.seed, self.size, test_ids=self.test_ids, quiet=quiet
             )
+
+
+def _clear(folder: Path, quiet: bool) -> None:
+    """Remove a set that is damaged, and what killed processes left of it; the caller holds the lock."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    try:
+        json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        say(f"{folder} is damaged: drawing the synthetic set again", quiet)
+        shutil.rmtree(folder)
 
 
 def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[int], seed: int = 0) -> Path:
@@ -85,14 +102,16 @@ def thin_weights(
     """Weights of a thin victim for a synthetic dataset, trained on first use and cached.
 
     Trained on the training identities alone, by the victim's own recipe, with the options of ``spec`` that
-    matter for weights. Raises :class:`BadInput` for a victim without a thin variant.
+    matter for weights; a cached file that is damaged is made again. Raises :class:`BadInput` for a victim
+    without a thin variant.
     """
     from vbench.train import load_train_images, train_victim
+    from vbench.train.resume import UnusableState, state_path
 
     victim, path = _thin(spec, dataset, size), thin_path(spec, dataset, cache, size, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
+        if not _intact(path, quiet):
             say(
                 f"training a thin {victim.name} on the synthetic set (once; then kept in {path.parent})",
                 quiet,
@@ -100,9 +119,32 @@ def thin_weights(
             images = load_train_images(
                 dataset, size, victim.resize_filter, cache_dir=cache / "images", quiet=quiet
             )
+            train = partial(train_victim, victim, dataset, images, seed=seed, out=path, quiet=quiet)
             with threads(_TRAINING_THREADS):
-                train_victim(victim, dataset, images, seed=seed, out=path, quiet=quiet)
+                try:
+                    train()
+                except UnusableState:
+                    say(f"{state_path(path)}: nothing to go on from; starting over", quiet)
+                    train(resume=False)
     return path
+
+
+def _intact(path: Path, quiet: bool) -> bool:
+    """Whether a cached weights file is there and holds what was written."""
+    from vbench.victims.checkpoint import read_checkpoint, sha256_of
+
+    if not path.is_file():
+        return False
+    try:
+        found = read_checkpoint(path)
+    except BadInput as error:
+        say(f"{error}: training again", quiet)
+        return False
+    # Files of earlier versions may not tell.
+    if found.metadata.get("sha256") in (None, sha256_of(found.state)):
+        return True
+    say(f"{path}: not the weights that were written: training again", quiet)
+    return False
 
 
 def _thin(spec: VictimSpec, dataset: Dataset, size: Sequence[int]) -> Victim:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 #: Exit code of a command that was stopped from the keyboard.
@@ -37,3 +38,22 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return BadInput(f"unknown {kind} '{name}'; {hint}known: {', '.join(names) or 'none'}")
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space and give the same command again",
+    errno.EDQUOT: "free some space and give the same command again",
+    errno.EACCES: "give a folder that you may write to",
+    errno.EPERM: "give a folder that you may write to",
+    errno.EROFS: "give a folder that you may write to",
+}
+
+
+def refused(error: OSError) -> str:
+    """What the system refused and, where it is known, what helps; for the end of a line.
+
+    >>> print(refused(OSError(errno.ENOSPC, "No space left on device")))
+    No space left on device; free some space and give the same command again
+    """
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{error.strerror or error}{f'; {remedy}' if remedy else ''}"

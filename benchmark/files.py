@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from vbench.errors import VbenchError
+from vbench.errors import VbenchError, refused
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -25,7 +25,22 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise VbenchError(f"cannot write {path}: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise VbenchError(f"cannot write {path}: {refused(error)}") from error
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Raise :class:`VbenchError` where no file can be made in ``folder``, which is created.
+
+    For before hours of work whose result goes there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise VbenchError(f"cannot write to {folder}: {refused(error)}") from error

@@ -119,7 +119,10 @@ def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, qui
 
 
 def _kept(path: Path, options: Sequence[Precision]) -> Precision | None:
-    kept = Precision(**json.loads(path.read_text())) if path.is_file() else None
+    try:
+        kept = Precision(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
     return kept if kept in options else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.errors import BadInput
+from vbench.files import check_writable
 from vbench.kept import KEEPABLE, missing
 from vbench.kept.keeper import Keeper
 from vbench.parallel.exchange import told
@@ -60,6 +61,8 @@ class Recorder:
         wanted, learnt = told(lambda: self._again(run))
         if learnt is not None:
             self._learnt[run.fit_id()] = learnt
+        if self._store and leads():
+            check_writable(self._store.root)
         keeper = Keeper(wanted)
         record, applied = run.execute(self._ignore_gates, self._quiet, self._learnt, keeper)
         made = [self._learnt[fit] for fit in run.fits()]

@@ -22,7 +22,7 @@ from vbench.cli import (
     train,
     victims,
 )
-from vbench.errors import INTERRUPTED, BadInput, VbenchError
+from vbench.errors import INTERRUPTED, BadInput, VbenchError, refused
 from vbench.parallel.launch import Place, launched
 
 app = typer.Typer(
@@ -81,7 +81,8 @@ def _explained(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == INTERRUPTED):
         return INTERRUPTED, "vbench: interrupted; finished runs are kept"
     if isinstance(error, OSError):
-        return 1, f"vbench: {error.strerror or error}: {error.filename or ''}"
+        where = f"{error.filename}: " if error.filename else ""
+        return 1, f"vbench: {where}{refused(error)}"
     return None
 
 

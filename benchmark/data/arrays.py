@@ -17,7 +17,7 @@ import PIL
 from filelock import FileLock, Timeout
 
 from vbench.data.base import Sample
-from vbench.errors import VbenchError
+from vbench.errors import VbenchError, refused
 from vbench.progress import say
 
 #: Part of every name: raise it when decoding changes, and old files are no longer found.
@@ -61,7 +61,7 @@ def load_or_build(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]
                 _write(path, shape, rows)
                 stored = _read(path, shape)
     except OSError as error:
-        raise VbenchError(f"cannot use the image cache {path}: {error.strerror or error}") from error
+        raise VbenchError(f"cannot use the image cache {path}: {refused(error)}") from error
     if stored is None:
         raise VbenchError(f"the image cache {path} does not read back as written; check the disk")
     return stored

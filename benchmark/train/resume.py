@@ -16,6 +16,10 @@ from vbench.errors import BadInput
 from vbench.files import write_atomically
 
 
+class UnusableState(BadInput):
+    """A state file that a training run cannot go on from."""
+
+
 @dataclass(frozen=True)
 class TrainState:
     """What an epoch leaves behind: epochs done, weights, optimiser and the losses so far.
@@ -63,7 +67,7 @@ def save_state(
 def load_state(out: Path, fingerprint: str) -> TrainState | None:
     """Read the state of an unfinished run, None if there is none.
 
-    Raises BadInput for a damaged one and for one left by a run with other settings.
+    Raises UnusableState for a damaged one and for one left by a run with other settings.
     """
     path = state_path(out)
     if not path.is_file():
@@ -76,9 +80,9 @@ def load_state(out: Path, fingerprint: str) -> TrainState | None:
             content["epochs_done"], content["model"], content["optimizer"], json.loads(content["history"])
         )
     except Exception as error:  # a file that is not ours can fail in any way
-        raise BadInput(f"{path}: not the state of a training run; {remedy}") from error
+        raise UnusableState(f"{path}: not the state of a training run; {remedy}") from error
     if stored != fingerprint:
-        raise BadInput(f"{path}: left by a training run with other settings or data; {remedy}")
+        raise UnusableState(f"{path}: left by a training run with other settings or data; {remedy}")
     return state
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from vbench import __version__
 from vbench.data.base import Dataset
 from vbench.errors import BadInput, VbenchError, unknown_name
-from vbench.files import write_atomically
+from vbench.files import check_writable, write_atomically
 from vbench.progress import say, track
 from vbench.train.augment import augment
 from vbench.train.images import TrainImages
@@ -71,6 +71,8 @@ def train_victim(
     out = None if out is None else Path(out)
     if out is not None and out.suffix != ".safetensors":
         raise BadInput(f"{out}: weights are written as .safetensors; name the file so")
+    if out is not None:
+        check_writable(out.parent)
     victim.to(resolve_device(device))
     held_out = held_out_labels(images, recipe.validation, seed)
     sampler = PairedSampler(
@@ -163,11 +165,19 @@ def _update(
 ) -> dict[str, float]:
     device = next(victim.parameters()).device
     batch = _make_batch(images, step, recipe, previous, device)
-    with torch.autocast(device.type, autocast, enabled=autocast is not None):
-        losses = victim.training_losses(batch)
-    optimizer.zero_grad(set_to_none=True)
-    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-    optimizer.step()
+    try:
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            losses = victim.training_losses(batch)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+        optimizer.step()
+    except torch.cuda.OutOfMemoryError as error:
+        # Half a batch would be another training: the losses compare the images of a batch.
+        taken = len(batch.visible) + len(batch.infrared)
+        raise VbenchError(
+            f"training {victim.name}: out of memory with a batch of {taken} images on {device}; "
+            "use another device, a smaller --size or --thin"
+        ) from error
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
         where = f"epoch {step.epoch + 1}, batch {step.number + 1}"

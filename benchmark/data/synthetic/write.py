@@ -15,7 +15,7 @@ from PIL import Image
 from vbench.data.synthetic.latent import draw_people
 from vbench.data.synthetic.layouts import LAYOUTS, Plan
 from vbench.data.synthetic.render import Shot, render
-from vbench.errors import BadInput, VbenchError, unknown_name
+from vbench.errors import BadInput, VbenchError, refused, unknown_name
 from vbench.progress import track
 from vbench.types import Modality
 
@@ -76,7 +76,7 @@ def write_dataset(
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        raise VbenchError(f"cannot write synthetic data to {out}: {error.strerror or error}") from error
+        raise VbenchError(f"cannot write synthetic data to {out}: {refused(error)}") from error
     return out
 
 
