@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click import Context
 from typer.core import TyperGroup
 
 
 class _SuiteFirst(TyperGroup):
     """Lets ``vbench sweep suite.yaml`` mean ``vbench sweep run suite.yaml``."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
