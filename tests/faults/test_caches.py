@@ -16,7 +16,8 @@ from vbench.train.resume import state_path
 from vbench.victim_spec import read_victim
 from vbench.victims.load import load_victim
 
-SET = SyntheticSet(ids=6, test_ids=2, size=(32, 16))
+# Batches of the recipe show 16 identities.
+SET = SyntheticSet(ids=24, test_ids=2, size=(32, 16))
 AGW = "agw[width=0.0625]"
 
 
