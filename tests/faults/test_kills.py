@@ -57,7 +57,7 @@ def same(runs: Path, whole: Path) -> bool:
 
 
 def killed_at_every_file(quick, forked, runs: Path, whole: Path, where: str) -> None:
-    """Every start gets one file further than the one before, so that each file is once the one in the making."""
+    """Every start gets one file further than the one before, so that each is once the one in the making."""
     for number in range(1, 20):
         end = forked(*run_arguments(quick, runs, *UAP), die_at=[where, number])
         assert facts(runs).items() <= facts(whole).items()
