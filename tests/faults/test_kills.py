@@ -92,19 +92,19 @@ def test_random_kills_of_a_run(quick, forked, whole_two, tmp_path, number):
 
 
 @pytest.mark.slow
-def test_random_kills_of_training(quick, forked, tmp_path):
+def test_random_kills_of_training(people, forked, tmp_path):
     whole = tmp_path / "whole" / "agw.safetensors"
-    done = forked(*train_arguments(quick, whole))
+    done = forked(*train_arguments(people, whole))
     assert done.code == 0, done.printed
     files = {path.name: path.read_bytes() for path in whole.parent.iterdir()}
     assert len(files) == 3
     draw = random.Random(0)
     for number in range(7):
         out = tmp_path / str(number) / "agw.safetensors"
-        end = forked(*train_arguments(quick, out), kill_after=draw.uniform(0, done.seconds))
+        end = forked(*train_arguments(people, out), kill_after=draw.uniform(0, done.seconds))
         assert end.code in (KILLED, 0)
         assert not out.exists() or out.read_bytes() == files[out.name]
-        assert forked(*train_arguments(quick, out)).code == 0
+        assert forked(*train_arguments(people, out)).code == 0
         left = {path.name: path.read_bytes() for path in out.parent.iterdir()}
         assert {name: left[name] for name in left if not name.startswith(".")} == files
 
