@@ -222,8 +222,8 @@ FAULTS = (
         "thin weights, their training state, the synthetic set's manifest, the choice of a precision",
         "made again",
         (
-            _CACHES + "test_damaged_thin_weights_are_trained_again",
-            _CACHES + "test_a_damaged_training_state_is_started_over",
+            _CACHES + "test_damage_to_thin_weights_is_seen",
+            _CACHES + "test_damaged_thin_weights_and_training_states_are_made_again",
             _CACHES + "test_a_set_with_a_damaged_manifest_is_drawn_again",
             _CACHES + "test_a_damaged_choice_of_precision_is_made_again",
         ),
