@@ -15,6 +15,7 @@ import pytest
 from pipeline.conftest import quick, vbench
 from quick import Quick
 
+from vbench.data.synthetic import write_dataset
 from vbench.store import RunStore
 
 __all__ = ["quick", "vbench"]
@@ -99,7 +100,14 @@ def stored(folder: Path) -> list[str]:
     )
 
 
-def train_arguments(quick: Quick, out: Path, epochs: int = 3) -> list[object]:
-    """Arguments of ``vbench train`` on the small set."""
-    given = ["train", "--dataset", quick.layout, "--root", quick.root, "--size", "32x16"]
-    return [*given, "--epochs", epochs, "--validation", 0, "--out", out, "--quiet", "--device", "cpu"]
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many people in the layout of SYSU-MM01 as a batch of training shows."""
+    folder = tmp_path_factory.mktemp("people") / "sysu"
+    return write_dataset("sysu", folder, 16, 3, (32, 16), test_ids=2, quiet=True)
+
+
+def train_arguments(people: Path, out: Path, epochs: int = 3) -> list[object]:
+    """Arguments of ``vbench train`` on them."""
+    given = ["train", "--dataset", "sysu", "--root", people, "--size", "32x16", "--epochs", epochs]
+    return [*given, "--validation", 0, "--out", out, "--quiet", "--device", "cpu"]

@@ -47,7 +47,10 @@ FAULTS = (
         "kill -9",
         "run: while a record, or what belongs to it, is being written",
         "no half record; the rerun ends with the record of an undisturbed run",
-        (_KILLS + "test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been",),
+        (
+            _KILLS + "test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been",
+            _KILLS + "test_a_run_killed_after_any_file_ends_as_if_it_had_not_been",
+        ),
     ),
     Fault(
         "kill -9",
@@ -197,7 +200,7 @@ FAULTS = (
         "truncated, empty, binary, no object, wrong types, a folder of that name, among good ones",
         "named with the reason on stderr, the others are reported, exit 0",
         (
-            _RECORDS + "test_a_bad_record_among_good_ones_is_skipped_and_named",
+            _RECORDS + "test_bad_records_among_good_ones_are_skipped_and_named",
             _COMMAND + "test_finished_runs_survive_a_failing_one_and_a_broken_record",
             "reports/test_tables.py::test_broken_files_are_listed_not_fatal",
         ),
@@ -219,8 +222,8 @@ FAULTS = (
         "thin weights, their training state, the synthetic set's manifest, the choice of a precision",
         "made again",
         (
-            _CACHES + "test_damaged_thin_weights_are_trained_again",
-            _CACHES + "test_a_damaged_training_state_is_started_over",
+            _CACHES + "test_damage_to_thin_weights_is_seen",
+            _CACHES + "test_damaged_thin_weights_and_training_states_are_made_again",
             _CACHES + "test_a_set_with_a_damaged_manifest_is_drawn_again",
             _CACHES + "test_a_damaged_choice_of_precision_is_made_again",
         ),

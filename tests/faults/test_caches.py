@@ -7,37 +7,29 @@ import types
 
 import pytest
 
-from vbench import precision_choice
+from vbench import defaults, precision_choice
 from vbench.data import open_dataset
-from vbench.defaults import SyntheticSet, thin_path, thin_weights
+from vbench.defaults import SyntheticSet
 from vbench.precision import Precision
 from vbench.train import trainer
 from vbench.train.resume import state_path
 from vbench.victim_spec import read_victim
 from vbench.victims.load import load_victim
 
-SET = SyntheticSet(ids=6, test_ids=2, size=(32, 16))
-AGW = "agw[width=0.0625]"
+# Batches of the recipe show 16 identities.
+SET = SyntheticSet(ids=24, test_ids=2, size=(32, 16))
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    SET.write(folder, quiet=True)
-    return folder
-
-
-@pytest.fixture
-def weights(cache, monkeypatch):
-    """Trains in one epoch, and returns the path of the weights with a function that makes them."""
+def make(tmp_path_factory):
+    """A function that makes thin weights, if need be in one epoch on one thread, and returns their path."""
+    cache = tmp_path_factory.mktemp("cache")
+    dataset = open_dataset(SET.layout, SET.write(cache, quiet=True))
     recipe_of = trainer.recipe_of
-    monkeypatch.setattr(trainer, "recipe_of", lambda victim, *rest: recipe_of(victim).stretched(1))
-    dataset = open_dataset(SET.layout, SET.folder(cache))
-
-    def make():
-        return thin_weights(read_victim(AGW), dataset, cache, SET.size)
-
-    return thin_path(read_victim(AGW), dataset, cache, SET.size), make
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "recipe_of", lambda victim, *rest: recipe_of(victim).stretched(1))
+        patch.setattr(defaults, "_TRAINING_THREADS", 1)
+        yield lambda: defaults.thin_weights(read_victim("agw[width=0.0625]"), dataset, cache, SET.size)
 
 
 @pytest.mark.parametrize(
@@ -50,30 +42,29 @@ def weights(cache, monkeypatch):
     ],
     ids=["truncated", "empty", "pickle", "one bit"],
 )
-def test_damaged_thin_weights_are_trained_again(weights, damage, capsys):
-    path, make = weights
-    assert make() == path
-    whole = path.read_bytes()
-    path.write_bytes(damage(whole))
+def test_damage_to_thin_weights_is_seen(make, damage, tmp_path, capsys):
+    whole = make()
+    assert defaults._intact(whole, quiet=False)
+    damaged = tmp_path / whole.name
+    damaged.write_bytes(damage(whole.read_bytes()))
+    capsys.readouterr()
+    assert not defaults._intact(damaged, quiet=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(damaged) in line and line.endswith("training again")
+
+
+def test_damaged_thin_weights_and_training_states_are_made_again(make, capsys):
+    path = make()
+    whole, before = path.read_bytes(), path.stat().st_mtime_ns
+    assert make() == path and path.stat().st_mtime_ns == before, "what is whole is left alone"
+    path.write_bytes(whole[:-100])
+    state_path(path).write_bytes(whole[:1000])
     capsys.readouterr()
     make()
-    assert "training again" in capsys.readouterr().err
-    assert path.read_bytes() == whole
-    load_victim("agw", path)
-    before = path.stat().st_mtime_ns
-    make()
-    assert path.stat().st_mtime_ns == before, "what is whole is left alone"
-
-
-def test_a_damaged_training_state_is_started_over(weights, capsys):
-    path, make = weights
-    make()
-    whole = path.read_bytes()
-    path.unlink()
-    state_path(path).write_bytes(whole[:1000])
-    make()
-    assert "starting over" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "training again" in said and "starting over" in said
     assert path.read_bytes() == whole and not state_path(path).exists()
+    load_victim("agw", path)
 
 
 @pytest.mark.parametrize("content", ["", '{"generator": 1, "la', None])

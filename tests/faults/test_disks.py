@@ -56,9 +56,9 @@ def test_a_disk_that_fills_up_costs_nothing_but_the_run(quick, forked, tmp_path,
     assert len(facts(runs)) == 1
 
 
-def test_a_disk_that_fills_up_during_training_is_one_line(quick, forked, tmp_path):
+def test_a_disk_that_fills_up_during_training_is_one_line(people, forked, tmp_path):
     out = tmp_path / "weights" / "agw.safetensors"
-    end = forked(*train_arguments(quick, out), most_bytes=60_000)
+    end = forked(*train_arguments(people, out), most_bytes=60_000)
     assert end.code == 1 and f"cannot write {out}.partial: File too large" in end.line
     assert stored(out.parent) == []
 
@@ -69,13 +69,13 @@ def test_a_full_standard_output_is_one_line(quick, forked, tmp_path):
     assert len(facts(tmp_path / "runs")) == 1
 
 
-def test_a_read_only_folder_is_told_before_the_work(quick, forked, locked, tmp_path):
+def test_a_read_only_folder_is_told_before_the_work(quick, people, forked, locked, tmp_path):
     refused = "Permission denied; give a folder that you may write to"
     # An attack that would take hours.
     attack = ("--attack", "metric_ifgsm[steps=1000000]")
     end = forked(*run_arguments(quick, locked / "runs", *attack), plain=True)
     assert end.code == 1 and f"cannot write to {locked / 'runs'}: {refused}" in end.line
-    end = forked(*train_arguments(quick, locked / "agw.safetensors", epochs=10_000), plain=True)
+    end = forked(*train_arguments(people, locked / "agw.safetensors", epochs=10_000), plain=True)
     assert end.code == 1 and f"cannot write to {locked}: {refused}" in end.line
     cache = {"VBENCH_CACHE": str(locked / "cache")}
     end = forked(*run_arguments(quick, tmp_path / "runs", *attack), plain=True, environment=cache)
@@ -108,13 +108,13 @@ def test_run_on_a_small_tmpfs(quick, forked, disk, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["64k", "2m"])
-def test_train_on_a_small_tmpfs(quick, forked, disk, size):
+def test_train_on_a_small_tmpfs(people, forked, disk, size):
     out = disk(size) / "agw.safetensors"
-    end = forked(*train_arguments(quick, out))
+    end = forked(*train_arguments(people, out))
     assert end.code == 1 and "No space left on device; free some space" in end.line
     assert not out.exists()
     disk("50m")
-    assert forked(*train_arguments(quick, out)).code == 0
+    assert forked(*train_arguments(people, out)).code == 0
     assert {path.suffix for path in out.parent.iterdir()} == {".safetensors", ".json", ".csv"}
 
 

@@ -13,7 +13,8 @@ import pytest
 from faults.conftest import facts, run_arguments, stored, train_arguments
 from sweep_world import build_world, gone
 
-ATTACKS = ["--attack", "noise", "--attack", "uap[evaluations=24,batch=12]", "--keep", "embeddings"]
+UAP = ["--attack", "uap[evaluations=24,batch=12]", "--keep", "embeddings"]
+TWO = ["--attack", "noise", *UAP]
 KILLED = -signal.SIGKILL
 
 
@@ -31,60 +32,79 @@ def names(runs: Path) -> list[str]:
     return [name for name in stored(runs) if not Path(name).name.startswith(".")]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(quick, forked, tmp_path_factory):
-    runs = tmp_path_factory.mktemp("undisturbed") / "runs"
-    done = forked(*run_arguments(quick, runs, *ATTACKS))
+def undisturbed(forked, arguments) -> float:
+    """Do runs in one go; returns how many seconds that took."""
+    done = forked(*arguments)
     assert done.code == 0, done.printed
-    return runs, done.seconds
+    return done.seconds
 
 
-@pytest.mark.parametrize("where", ["half", "replaced"])
-def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(quick, forked, undisturbed, tmp_path, where):
-    whole, _ = undisturbed
-    runs, number = tmp_path / "runs", 0
-    # Every start gets one file further than the one before, so that each file is once the one in the making.
-    while number < 20:
-        number += 1
-        end = forked(*run_arguments(quick, runs, *ATTACKS), die_at=[where, number])
+@pytest.fixture(scope="module")
+def whole(quick, forked, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("undisturbed") / "runs"
+    undisturbed(forked, run_arguments(quick, runs, *UAP))
+    return runs
+
+
+@pytest.fixture(scope="module")
+def whole_two(quick, forked, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("undisturbed") / "runs"
+    return runs, undisturbed(forked, run_arguments(quick, runs, *TWO))
+
+
+def same(runs: Path, whole: Path) -> bool:
+    return facts(runs) == facts(whole) and learnt(runs) == learnt(whole) and names(runs) == names(whole)
+
+
+def killed_at_every_file(quick, forked, runs: Path, whole: Path, where: str) -> None:
+    """Every start gets one file further than the one before, so that each is once the one in the making."""
+    for number in range(1, 20):
+        end = forked(*run_arguments(quick, runs, *UAP), die_at=[where, number])
         assert facts(runs).items() <= facts(whole).items()
         if end.code == 0:
             break
         assert end.code == KILLED, end.printed
-    assert number >= 3
-    assert facts(runs) == facts(whole) and learnt(runs) == learnt(whole)
-    assert names(runs) == names(whole)
+    assert number > 3, "embeddings, a perturbation, a record"
+    assert same(runs, whole)
+
+
+def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(quick, forked, whole, tmp_path):
+    killed_at_every_file(quick, forked, tmp_path / "runs", whole, "half")
+
+
+@pytest.mark.slow
+def test_a_run_killed_after_any_file_ends_as_if_it_had_not_been(quick, forked, whole, tmp_path):
+    killed_at_every_file(quick, forked, tmp_path / "runs", whole, "replaced")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(8))
-def test_random_kills_of_a_run(quick, forked, undisturbed, tmp_path, number):
-    whole, seconds = undisturbed
+def test_random_kills_of_a_run(quick, forked, whole_two, tmp_path, number):
+    whole, seconds = whole_two
     runs, cache = tmp_path / "runs", {"VBENCH_CACHE": str(tmp_path / "cache")}
-    given = run_arguments(quick, runs, *ATTACKS)
+    given = run_arguments(quick, runs, *TWO)
     moment = random.Random(number).uniform(0, seconds)
     end = forked(*given, kill_after=moment, environment=cache)
     assert end.code in (KILLED, 0)
     assert facts(runs).items() <= facts(whole).items()
     assert forked(*given, environment=cache).code == 0
-    assert facts(runs) == facts(whole) and learnt(runs) == learnt(whole)
-    assert names(runs) == names(whole)
+    assert same(runs, whole)
 
 
 @pytest.mark.slow
-def test_random_kills_of_training(quick, forked, tmp_path):
+def test_random_kills_of_training(people, forked, tmp_path):
     whole = tmp_path / "whole" / "agw.safetensors"
-    done = forked(*train_arguments(quick, whole))
+    done = forked(*train_arguments(people, whole))
     assert done.code == 0, done.printed
     files = {path.name: path.read_bytes() for path in whole.parent.iterdir()}
     assert len(files) == 3
     draw = random.Random(0)
     for number in range(7):
         out = tmp_path / str(number) / "agw.safetensors"
-        end = forked(*train_arguments(quick, out), kill_after=draw.uniform(0, done.seconds))
+        end = forked(*train_arguments(people, out), kill_after=draw.uniform(0, done.seconds))
         assert end.code in (KILLED, 0)
         assert not out.exists() or out.read_bytes() == files[out.name]
-        assert forked(*train_arguments(quick, out)).code == 0
+        assert forked(*train_arguments(people, out)).code == 0
         left = {path.name: path.read_bytes() for path in out.parent.iterdir()}
         assert {name: left[name] for name in left if not name.startswith(".")} == files
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from faults.conftest import facts, run_arguments
+from faults.conftest import facts, run_arguments, train_arguments
 from sweep_world import build_world
 
 from vbench.registry import victims
@@ -78,14 +78,13 @@ def test_a_sweep_goes_on_past_victims_and_attacks_that_fail(vbench, tmp_path):
     assert [one["label"] for one in facts(tmp_path / "runs").values()] == ["noise"]
 
 
-def test_training_without_memory_is_one_line(quick, vbench, tmp_path, monkeypatch):
+def test_training_without_memory_is_one_line(people, vbench, tmp_path, monkeypatch):
     def crowded(victim, batch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(victims.load("agw"), "training_losses", crowded)
     out = tmp_path / "agw.safetensors"
-    given = ["train", "--dataset", quick.layout, "--root", quick.root, "--size", "32x16", "--epochs", 1]
-    done = vbench(*given, "--out", out, "--validation", 0, "--device", "cpu", "--quiet", expect=1)
+    done = vbench(*train_arguments(people, out, epochs=1), expect=1)
     (line,) = done.stderr.strip().splitlines()
     assert "training agw: out of memory with a batch of" in line and "smaller --size" in line
     assert not list(tmp_path.glob("agw*"))
