@@ -95,7 +95,7 @@ def assault(
             embedding, victim, f"attack {attack.name}, {side.value} images {rows.start}-{rows.stop - 1}"
         )
         # Only now that nothing can fail any more and be done again.
-        size.add(clean, shown)
+        size.add(clean, shown, threat.spent(clean, adversarial))
         meters.append(meter)
         if keep:
             images.append(to_pixels(shown))

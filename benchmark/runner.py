@@ -153,6 +153,7 @@ class Run:
                 *bench.dataset.notes,
                 *_fit_warnings(perturbation),
                 *_resize_warnings(perturbation),
+                *_overspent(outcome.size.card()),
                 *tie_warnings(adversarial),
             ],
             **paired(bench.clean_trials, adversarial, self.seed),
@@ -234,6 +235,13 @@ class Run:
 
 def _fit_warnings(perturbation: Perturbation | None) -> list[str]:
     return list(perturbation.fit_log.get("warnings", ())) if perturbation else []
+
+
+def _overspent(size: dict[str, float]) -> list[str]:
+    # A float may lie a hair outside of a budget that was kept.
+    if size["asked"] <= 1.01:
+        return []
+    return [f"the attack handed over changes of up to {size['asked']:.2f} budgets; victims saw less"]
 
 
 def _resize_warnings(perturbation: Perturbation | None) -> list[str]:

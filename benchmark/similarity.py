@@ -36,13 +36,17 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 class PerturbationSize:
     """Figures of pairs of clean and adversarial images in [0, 1], taken batch by batch.
 
-    ``rows``: for each image linf, l2, PSNR, SSIM and the share of changed values, in the order of adding.
+    ``rows``: for each image linf, l2, PSNR, SSIM, the share of changed values, and of the budget that was
+    asked for, in the order of adding.
     """
 
-    rows: Tensor = field(default_factory=lambda: torch.zeros(0, 5, dtype=torch.float64), repr=False)
+    rows: Tensor = field(default_factory=lambda: torch.zeros(0, 6, dtype=torch.float64), repr=False)
 
-    def add(self, clean: Tensor, adversarial: Tensor) -> None:
-        """Take one batch (N x 3 x H x W) into account."""
+    def add(self, clean: Tensor, adversarial: Tensor, asked: Tensor) -> None:
+        """Take one batch (N x 3 x H x W) into account.
+
+        ``asked``: N shares of the budget that the attack took before anybody held it to one.
+        """
         change = (adversarial - clean).flatten(1)
         # Unchanged images would have an infinite PSNR; 100 dB stands for "identical".
         psnr = -10 * torch.log10(change.square().mean(1).clamp_min(1e-10))
@@ -52,19 +56,25 @@ class PerturbationSize:
             psnr,
             ssim(clean, adversarial),
             (change != 0).to(change).mean(1),
+            asked.to(change),
         )
         self.rows = torch.cat([self.rows, torch.stack(figures, 1).double().cpu()])
 
     def card(self) -> dict[str, float]:
-        """Means over images (``linf_levels`` is the largest change, in 8-bit levels); zeros of none."""
+        """Means over images, zeros of none.
+
+        ``linf_levels`` is the largest change, in 8-bit levels, and ``asked`` the largest share of the budget
+        that an attack handed over, above 1 if it was held to its budget by force.
+        """
         if not len(self.rows):
-            return dict.fromkeys(("linf_levels", "l2", "psnr_db", "ssim", "changed_share"), 0.0)
-        _, l2, psnr, similar, changed = self.rows.mean(0).tolist()
-        largest = self.rows[:, 0].max().item()
+            return dict.fromkeys(("linf_levels", "l2", "psnr_db", "ssim", "changed_share", "asked"), 0.0)
+        _, l2, psnr, similar, changed, _ = self.rows.mean(0).tolist()
+        largest, asked = self.rows[:, 0].max().item(), self.rows[:, 5].max().item()
         return {
             "linf_levels": largest * 255,
             "l2": l2,
             "psnr_db": psnr,
             "ssim": similar,
             "changed_share": changed,
+            "asked": asked,
         }

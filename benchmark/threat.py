@@ -74,6 +74,12 @@ class ThreatModel:
             change = change * (self.epsilon / norm).clamp_max(1.0)
         return (clean + change).clamp(0.0, 1.0)
 
+    def spent(self, clean: Tensor, adversarial: Tensor) -> Tensor:
+        """Share of the budget that each image's change takes, N values; above 1 where it is not kept."""
+        change = (adversarial - clean).flatten(1)
+        size = change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)
+        return size / self.epsilon
+
     def enforce(self, clean: Tensor, adversarial: Tensor) -> Tensor:
         """Adversarial images (N x 3 x H x W) as the victim will see them: in budget, in [0, 1], 8-bit.
 

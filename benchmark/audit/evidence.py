@@ -34,7 +34,7 @@ class Shown(PerturbationSize):
         super().__init__()
         self._batches: list[Tensor] = []
 
-    def add(self, clean: Tensor, adversarial: Tensor) -> None:
+    def add(self, clean: Tensor, adversarial: Tensor, asked: Tensor) -> None:
         """Take one batch of images on the 8-bit grid."""
         self._batches.append((adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu())
 

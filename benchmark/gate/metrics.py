@@ -68,6 +68,10 @@ def _count(_: Record) -> float:
     return 1e-6
 
 
+def _rounding(_: Record) -> float:
+    return 0.01
+
+
 def _half_a_level(_: Record) -> float:
     return 0.5
 
@@ -90,6 +94,7 @@ ATTACKED = (
         _half_a_level,
         digits=1,
     ),
+    Metric("asked", "largest change handed over, budgets", lambda r: r.size.get("asked"), _rounding),
     Metric("evaluations", "gradients an image", _spent("evaluations_per_image"), _count, digits=1),
     Metric("fit_evaluations", "gradients a fit", _spent("fit_evaluations"), _count, digits=0),
     Metric("queries", "queries an image", _spent("queries_per_image"), _count, digits=1),

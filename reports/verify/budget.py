@@ -52,6 +52,7 @@ def kept(record: Record) -> Iterator[str]:
     if threat.quantize and abs(levels - round(levels)) > 1e-3:
         yield f"size.linf_levels: {levels:.6g} is not a whole level, and the images are said to be 8-bit"
     yield from _possible(size)
+    yield from _asked(size, threat)
     yield from _together(record)
 
 
@@ -60,6 +61,19 @@ def _possible(size: dict[str, float]) -> Iterator[str]:
     for name, (low, high) in {**ranges, "l2": (0, math.inf)}.items():
         if not low - _ROUNDING <= size[name] <= high + _ROUNDING:
             yield f"size.{name}: {size[name]:.6g} lies outside [{low}, {high}]"
+
+
+def _asked(size: dict[str, float], threat: ThreatModel) -> Iterator[str]:
+    """Projecting and rounding make no change larger than what was handed over."""
+    asked = size.get("asked")
+    if asked is None:
+        return
+    if threat.norm == "linf":
+        most, name, shown = asked * 255 * threat.epsilon + 0.5 * threat.quantize, "linf_levels", "levels"
+    else:
+        most, name, shown = asked * threat.epsilon, "l2", "in L2"
+    if not size[name] <= most + 1e-3:
+        yield f"size.asked: {asked:.4g} budgets handed over, and {size[name]:.4g} {shown} shown"
 
 
 def _together(record: Record) -> Iterator[str]:
