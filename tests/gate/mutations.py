@@ -1,0 +1,179 @@
+"""Ways to break vbench, one line each, applied to the running code: what a gate must not let pass."""
+
+from __future__ import annotations
+import __future__
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+
+from vbench import assault
+from vbench.attacks import classification, iterative, steps, universal
+from vbench.attacks.fsam_uap import attack
+from vbench.victims import base, normalise
+from vbench.workbench import Workbench
+
+PGD, METRIC = "pgd", "metric_ifgsm"
+UAP, FSAM = "uap[evaluations=1600,batch=16]", "fsam_uap[preset=strong,fsam=true,evaluations=3200]"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """``old`` becomes ``new`` in the source of ``where``; ``attack`` is one that it breaks.
+
+    ``seen`` are some of the figures, or of the words of a failure, that must tell with so many seeds.
+    """
+
+    what: str
+    attack: str
+    where: Callable
+    old: str
+    new: str
+    seen: tuple[str, ...]
+    seeds: int = 2
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The mutated code runs inside, wherever the function was imported to."""
+        function = _plain(self.where)
+        before = function.__code__
+        function.__code__ = self._mutated(function)
+        try:
+            yield
+        finally:
+            function.__code__ = before
+
+    def _mutated(self, function: FunctionType):
+        source = textwrap.dedent(inspect.getsource(function))
+        assert source.count(self.old) == 1, f"{self.what}: {function.__qualname__} has no such line any more"
+        flags = __future__.annotations.compiler_flag
+        code = compile(source.replace(self.old, self.new), function.__code__.co_filename, "exec", flags)
+        made = dict(function.__globals__)
+        exec(code, made)
+        return _plain(made[function.__name__]).__code__
+
+
+def _plain(function: Callable) -> FunctionType:
+    return inspect.unwrap(function)
+
+
+STRENGTH = ("drop_r1", "drop_map", "asr")
+
+MUTATIONS = (
+    Mutation(
+        "a step goes down",
+        METRIC,
+        steps.ascend,
+        "current + step_size * direction",
+        "current - step_size * direction",
+        STRENGTH,
+    ),
+    Mutation(
+        "an update of a universal perturbation goes down",
+        UAP,
+        universal.learn_delta,
+        "delta + step_size",
+        "delta - step_size",
+        STRENGTH,
+    ),
+    Mutation(
+        "the quadruple loss is lowered",
+        FSAM,
+        attack.FSAMUAP._value,
+        "-self.aqal_weight * loss.loss",
+        "self.aqal_weight * loss.loss",
+        ("drop_map",),
+        seeds=8,
+    ),
+    Mutation(
+        "an update of the paper's attack goes down",
+        FSAM,
+        universal.learn_delta,
+        "delta + step_size",
+        "delta - step_size",
+        ("drop_map",),
+    ),
+    Mutation(
+        "steps are not projected",
+        METRIC,
+        steps.ascend,
+        "threat.project(images, current + step_size * direction(velocity, threat.norm))",
+        "current + step_size * direction(velocity, threat.norm)",
+        ("asked",),
+    ),
+    Mutation(
+        "a universal perturbation is not projected",
+        UAP,
+        universal.learn_delta,
+        ".clamp(-eps, eps)",
+        "",
+        ("asked",),
+    ),
+    Mutation(
+        "the runner does not project",
+        "noise",
+        assault._enforced,
+        "threat.enforce(clean, adversarial)",
+        "(clean + 2 * (adversarial - clean)).clamp(0, 1)",
+        ("8-bit grid",),
+    ),
+    Mutation(
+        "pixels are not normalised",
+        "noise",
+        normalise.Normalise.forward,
+        "return (images - self.mean) / self.std",
+        "return images",
+        ("r1", "map"),
+    ),
+    Mutation(
+        "modalities are swapped",
+        "noise",
+        Workbench.modality,
+        "side is Side.QUERY",
+        "side is not Side.QUERY",
+        ("r1", "map"),
+    ),
+    Mutation(
+        "victims are in training mode",
+        "noise",
+        base.frozen,
+        "victim.eval()",
+        "victim.train()",
+        ("r1", "map"),
+    ),
+    Mutation(
+        "half of the steps",
+        METRIC,
+        iterative.IterativeAttack.schedule,
+        "steps = self.steps\n",
+        "steps = self.steps // 2\n",
+        ("evaluations",),
+    ),
+    Mutation(
+        "half of the steps of a library",
+        PGD,
+        classification.PGD.engine,
+        "steps=self.steps,",
+        "steps=self.steps // 2,",
+        (*STRENGTH, "evaluations"),
+    ),
+    Mutation(
+        "steps of half the size",
+        PGD,
+        classification.PGD.engine,
+        "eps / 4",
+        "eps / 8",
+        STRENGTH,
+    ),
+    Mutation(
+        "half of the updates",
+        UAP,
+        universal.updates_for,
+        "evaluations // per_update",
+        "evaluations // per_update // 2",
+        ("fit_evaluations",),
+    ),
+)
