@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all lint bench study ablation site clean
+.PHONY: install demo test test-all lint bench gate study ablation site clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ bench: install
 	$(BIN)/python tests/bench/victims_bench.py
 	$(BIN)/python tests/bench/attacks_bench.py
 	$(ONE_THREAD) $(BIN)/python tests/bench/sweep_bench.py
+
+# Are attacks as strong, and the victim as accurate, as tests/gate/baseline.json says?
+gate: install
+	$(ONE_THREAD) $(BIN)/vbench check tests/gate/baseline.json
 
 # The universal attacks at equal cost: controls, ablation rows, both levels, three seeds, both directions.
 study: install
