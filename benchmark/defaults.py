@@ -1,4 +1,4 @@
-"""The embedded default: a synthetic set and thin victims, made once and kept in the cache."""
+"""The embedded default: a synthetic set and thin victims, shipped or made once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from vbench.registry import victims
 #: The order of float sums, and so the weights, follows from the number of threads: fixed, the default victim
 #: is the same on machines with more or fewer cores.
 _TRAINING_THREADS = 2
+
+#: Weights of the default victim: trained elsewhere they would be others, for float sums follow the processor.
+_SHIPPED = Path(__file__).parent / "shipped"
 
 if TYPE_CHECKING:
     from vbench.victim_spec import VictimSpec
@@ -77,7 +80,14 @@ def _clear(folder: Path, quiet: bool) -> None:
 
 
 def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[int], seed: int = 0) -> Path:
-    """Where the weights of :func:`thin_weights` are kept once they are trained."""
+    """Where the weights of :func:`thin_weights` are: they came with vbench, or are kept once trained."""
+    name = _thin_name(spec, dataset, size, seed)
+    shipped = _SHIPPED / name
+    return shipped if shipped.is_file() else cache / "victims" / name
+
+
+def _thin_name(spec: VictimSpec, dataset: Dataset, size: Sequence[int], seed: int) -> str:
+    """A name that says what the weights follow from: another recipe or other images, another name."""
     victim = _thin(spec, dataset, size)
     key = {
         "victim": victim.name,
@@ -88,7 +98,7 @@ def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[in
         "seed": seed,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    return cache / "victims" / f"{victim.name}-{digest}.safetensors"
+    return f"{victim.name}-{digest}.safetensors"
 
 
 def thin_weights(
@@ -99,7 +109,7 @@ def thin_weights(
     seed: int = 0,
     quiet: bool = False,
 ) -> Path:
-    """Weights of a thin victim for a synthetic dataset, trained on first use and cached.
+    """Weights of a thin victim for a synthetic dataset: shipped, or trained on first use and cached.
 
     Trained on the training identities alone, by the victim's own recipe, with the options of ``spec`` that
     matter for weights; a cached file that is damaged is made again. Raises :class:`BadInput` for a victim
@@ -109,6 +119,8 @@ def thin_weights(
     from vbench.train.resume import UnusableState, state_path
 
     victim, path = _thin(spec, dataset, size), thin_path(spec, dataset, cache, size, seed)
+    if path.parent == _SHIPPED:
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not _intact(path, quiet):

@@ -72,7 +72,7 @@ class Choice:
     def workbench(
         self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
     ) -> Workbench:
-        """Load a victim for an opened dataset; on synthetic data a thin one is trained on first use.
+        """Load a victim for an opened dataset; on synthetic data a thin one, trained on first use.
 
         A victim that is loaded already is taken as it is, on its own device.
         """
