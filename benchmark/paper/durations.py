@@ -7,6 +7,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from vbench.record import Record
+from vbench.seconds import show_left
 
 
 class Kind(NamedTuple):
@@ -79,28 +80,7 @@ class Durations:
 
     def left(self, kinds: Sequence[Kind]) -> str:
         """What runs of these kinds will take together, in words."""
-        if not kinds:
-            return "nothing left"
-        known = [seconds for seconds in map(self.of, kinds) if seconds is not None]
-        if not known:
-            return "time unknown until a run is done"
-        unknown = len(kinds) - len(known)
-        if unknown:
-            return f"more than {show_seconds(sum(known))} left ({unknown} of unknown length)"
-        return f"about {show_seconds(sum(known))} left"
-
-
-def show_seconds(seconds: float) -> str:
-    """Seconds in words.
-
-    >>> show_seconds(3.21), show_seconds(75), show_seconds(7300)
-    ('3 s', '1 min 15 s', '2 h 2 min')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {left} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+        return show_left([self.of(kind) for kind in kinds], unknown="time unknown until a run is done")
 
 
 def _scale(kind: Kind, other: Kind) -> float:

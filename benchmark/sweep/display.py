@@ -9,7 +9,8 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vbench.progress import console, say
-from vbench.sweep.remaining import Durations, show_seconds
+from vbench.seconds import show_seconds
+from vbench.sweep.remaining import Durations
 from vbench.sweep.tasks import Task
 
 

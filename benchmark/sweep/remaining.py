@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Collection
 
+from vbench.seconds import show_left
 from vbench.sweep.tasks import Task
 
 
@@ -30,29 +31,4 @@ class Durations:
 
     def left(self, tasks: Collection[Task], width: int) -> str:
         """The time that tasks need on ``width`` workers, in words; "unknown" where nothing is known."""
-        if not tasks:
-            return "nothing left"
-        each = [self.of(task) for task in tasks]
-        known = [one for one in each if one is not None]
-        if not known:
-            return "time left unknown"
-        told = show_seconds(max(sum(known) / max(1, width), max(known)))
-        unknown = len(each) - len(known)
-        if unknown:
-            return f"more than {told} left ({unknown} of unknown length)"
-        return f"about {told} left"
-
-
-def show_seconds(seconds: float) -> str:
-    """Seconds in words.
-
-    >>> show_seconds(3.21), show_seconds(75), show_seconds(7300)
-    ('3.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+        return show_left([self.of(task) for task in tasks], width)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.errors import BadInput
+from vbench.seconds import show_seconds
 from vbench.store import RunStore
 from vbench.sweep.load import read_suite
-from vbench.sweep.remaining import Durations, show_seconds
+from vbench.sweep.remaining import Durations
 from vbench.sweep.select import tasks_of
 from vbench.sweep.state import States, TaskState, tasks_in
 from vbench.sweep.summary import failures
