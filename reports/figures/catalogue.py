@@ -86,20 +86,31 @@ def draw(
     return entry.module.draw(record, *_kept(entry, record, runs, query), width=width)
 
 
-def drawable(records: Sequence[Record], runs: Path, kept: bool = False, metric: str = "r1") -> list[Drawing]:
+def supported(records: Sequence[Record]) -> list[tuple[Entry, Sequence[Record]]]:
+    """Every figure that a set of records supports with no file beside them, and the records it shows."""
+    entries = [entry for entry in FIGURES.values() if entry.needs == "records"]
+    return [(entry, same) for entry in entries for same in entry.module.drawable(records)]
+
+
+def drawable(
+    records: Sequence[Record],
+    runs: Path,
+    kept: bool = False,
+    metric: str = "r1",
+    most: int | None = None,
+) -> list[Drawing]:
     """All figures that a set of records supports, as SVG for one page; their ids never collide.
 
     CMC and cost per victim and setting, ``metric`` against eps where an attack has several budgets, transfer
     matrices where something was transferred. With ``kept``, also those of single runs whose files lie under
-    ``runs``; a file that is broken is left out, with a line on standard error. Raises BadInput where a
-    record's stored ranks are broken.
+    ``runs``; a file that is broken is left out, with a line on standard error. ``most`` limits the others,
+    which take a tenth of a second each. Raises BadInput where a record's stored ranks are broken.
     """
     found = []
+    for entry, same in supported(records)[:most]:
+        found.append(_drawing(entry, same, (same,), {"metric": metric} if entry.metric else {}))
     for entry in FIGURES.values():
-        if entry.needs == "records":
-            more = {"metric": metric} if entry.metric else {}
-            found += [_drawing(entry, same, (same,), more) for same in entry.module.drawable(records)]
-        elif kept:
+        if kept and entry.needs != "records":
             found += [drawing for record in records for drawing in _of_one(entry, record, runs)]
     return found
 

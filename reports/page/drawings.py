@@ -40,18 +40,19 @@ class Drawings:
 def drawings(records: Sequence[Record], runs: Path | None, images: bool) -> Drawings:
     """Figures of records; with ``images`` also those of what the first runs kept under ``runs``."""
     # Loads matplotlib, which a page without figures does not need.
-    from vbench.reports.figures.catalogue import FIGURES, drawable
+    from vbench.reports.figures.catalogue import FIGURES, drawable, supported
 
     folder, records = runs or Path(), [record for record in records if _has_budget(record)]
     try:
-        found = drawable(records, folder)
+        found = drawable(records, folder, most=MOST)
         if images and runs is not None:
             kept = [one for one in records if not missing(runs, one, ["images"])][:MOST_KEPT]
             found += [one for one in drawable(kept, runs, kept=True) if FIGURES[one.name].needs != "records"]
     except BadInput as error:
         return Drawings(problem=str(error))
     wanted = [Shown(one.title, one.alt, one.svg) for one in found if one.name not in _ELSEWHERE]
-    return Drawings(wanted[:MOST], max(0, len(wanted) - MOST))
+    undrawn = max(0, len(supported(records)) - MOST)
+    return Drawings(wanted[:MOST], undrawn + max(0, len(wanted) - MOST))
 
 
 def _has_budget(record: Record) -> bool:
