@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vbench.files import write_atomically
+from vbench.printable import json_text
 from vbench.record import Record
 
 
@@ -81,7 +82,7 @@ class RunStore:
 
 def to_archive(records: Iterable[Record]) -> str:
     """One record a line, without what is stored of every query: all tables, no paired statistics."""
-    return "".join(record.model_dump_json(exclude={"per_query"}) + "\n" for record in records)
+    return "".join(json_text(record.model_dump_json(exclude={"per_query"})) + "\n" for record in records)
 
 
 def _read(path: Path) -> Record | str:

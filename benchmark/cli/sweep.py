@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from vbench.cli.output import put
+
 
 class _SuiteFirst(TyperGroup):
     """Lets ``vbench sweep suite.yaml`` mean ``vbench sweep run suite.yaml``."""
@@ -87,7 +89,7 @@ def run(
     make = local_engine(file, runs, jobs, quiet) if engine == "local" else ray_engine(file, address)
     wishes = Wishes(runs, retry_failed, prepare, quiet)
     result = conduct(file, tasks, part(tasks, index, count), wishes, make)
-    typer.echo(summary(result, runs, prepare))
+    put(summary(result, runs, prepare))
     if result.failed or not (prepare or result.complete):
         raise typer.Exit(1)
 
@@ -140,4 +142,4 @@ def transfer(
         [protocol] if protocol else (),
         surrogates=names(surrogate or victim),
     )
-    typer.echo(transfer_matrices(records, metric))
+    put(transfer_matrices(records, metric))

@@ -12,6 +12,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from vbench.printable import one_line
+
 _LOOK_SECONDS = 0.5
 
 
@@ -44,7 +46,7 @@ def serve(connection: Connection, start: Start) -> None:
             job = connection.recv()
         except EOFError:
             return
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.title}", flush=True)
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {one_line(job.title)}", flush=True)
         connection.send(perform(job, shelf))
 
 
