@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from fractions import Fraction
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from vbench.budget import read_fraction
 from vbench.errors import BadInput, unknown_name
 
 
@@ -88,6 +88,6 @@ def from_text(value: Any) -> Any:
     if "," in value:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     try:
-        return float(Fraction(value)) if "/" in value else value
-    except (ValueError, ZeroDivisionError):
+        return float(read_fraction(value)) if "/" in value else value
+    except (ValueError, OverflowError):
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,11 @@ from pydantic import ValidationError
 
 from vbench.files import write_atomically
 from vbench.printable import json_text
-from vbench.record import Record
+from vbench.record import Record, in_file_names
+from vbench.shape import misshapen
+
+#: The most that one record may take on disk.
+LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class RunStore:
 
     def perturbation_path(self, record: Record, attack: str) -> Path:
         """Where what an attack learnt for a record is, or will be, stored."""
-        return self.root / "perturbations" / f"{attack}-{record.id}.safetensors"
+        return self.root / "perturbations" / f"{in_file_names(attack)}-{record.id}.safetensors"
 
     def perturbation_paths(self, record: Record) -> list[Path]:
         """The stored perturbations of a record: none, or one an attack."""
@@ -87,15 +92,21 @@ def to_archive(records: Iterable[Record]) -> str:
 
 def _read(path: Path) -> Record | str:
     try:
-        return _parsed(path.read_bytes())
+        # A pipe or a device would never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a file"
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
     except OSError as error:
         return error.strerror or str(error)
+    return _parsed(text) if len(text) <= LARGEST else f"larger than {LARGEST >> 20} MiB; no run record is"
 
 
 def _parsed(text: bytes) -> Record | str:
     try:
-        return Record.model_validate_json(text)
+        record = Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return f"{where + ': ' if where else ''}{first['msg']}"
+    return misshapen(record) or record

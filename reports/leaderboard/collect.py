@@ -15,9 +15,7 @@ from vbench.record import Record
 from vbench.reports.leaderboard.publish import MARK, is_site
 from vbench.reports.leaderboard.shown import shown_roots
 from vbench.reports.verify import Mark, parse, verify
-
-#: The most that one record may take on disk.
-LARGEST = 64 << 20
+from vbench.store import LARGEST
 
 #: Where ``vbench audit`` keeps what it found: no records.
 _NOT_RECORDS = "audits"
