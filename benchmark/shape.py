@@ -24,6 +24,13 @@ _ID = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f]{1,200}")
 _SHARES = ("r1", "r5", "r10", "r20", "map", "minp", "tied_share")
 _ROUNDING = 1e-6
 _MOST_QUERIES = 10**7
+_TYPES = {
+    "clean_rank": "<i4",
+    "adversarial_rank": "<i4",
+    "member": "<i4",
+    "clean_ap": "<f4",
+    "adversarial_ap": "<f4",
+}
 
 _Name = Annotated[str, Field(max_length=2000)]
 _Size = Annotated[list[Annotated[int, Field(gt=0, lt=10**6)]], Field(min_length=2, max_length=2)]
@@ -164,6 +171,9 @@ def _share(value: float) -> bool:
 
 
 def _arrays(record: Record) -> Iterator[str]:
+    for name, packed in record.per_query.items():
+        if packed.dtype != _TYPES.get(name, packed.dtype):
+            yield f"per_query.{name}: {packed.dtype}, should be {_TYPES[name]}"
     shapes = {packed.shape for packed in record.per_query.values()}
     for shape in shapes:
         if len(shape) != 2 or not all(0 < length <= _MOST_QUERIES for length in shape):
