@@ -6,6 +6,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from vbench.printable import one_line
+
 #: Exit code of a command that was stopped from the keyboard.
 INTERRUPTED = 130
 
@@ -34,7 +36,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     >>> print(unknown_name("attack", "pdg", ["pgd", "fgsm"]))
     unknown attack 'pdg'; did you mean 'pgd'? known: fgsm, pgd
     """
-    names, name = sorted(known), shortened(name)
+    names, name = sorted(known), one_line(shortened(name))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return BadInput(f"unknown {kind} '{name}'; {hint}known: {', '.join(names) or 'none'}")

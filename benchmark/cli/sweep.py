@@ -53,6 +53,9 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed/--keep-failed", help="Try again what failed before, or leave it.")
     ] = True,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run classes that the suite names by path.")
+    ] = False,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Draw data and train thin victims only, before shards start.")
     ] = False,
@@ -64,6 +67,7 @@ def run(
     Exit code 0 when every run is done, 1 when some failed or are missing, 2 for a suite that is wrong.
     """
     from vbench.errors import BadInput, unknown_name
+    from vbench.sweep.code import refuse_code
     from vbench.sweep.load import read_suite
     from vbench.sweep.select import parse_shard, tasks_of
     from vbench.sweep.select import shard as part
@@ -79,6 +83,8 @@ def run(
     index, count = parse_shard(shard) if shard else (1, 1)
     file = read_suite(suite)
     tasks = tasks_of(file)
+    if not allow_code:
+        refuse_code(file)
 
     from vbench.sweep.check import check_suite
     from vbench.sweep.conduct import Wishes, conduct

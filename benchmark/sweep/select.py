@@ -12,16 +12,26 @@ from vbench.errors import BadInput
 from vbench.spec import parse
 from vbench.sweep.entries import Exclusion
 from vbench.sweep.load import SuiteFile
-from vbench.sweep.tasks import Task, anchored, expand
+from vbench.sweep.tasks import Task, anchored, count, expand
+
+#: A year of runs that take five minutes each.
+MOST_RUNS = 100_000
+_MOST_LOOKS = 5_000_000
 
 
 def tasks_of(file: SuiteFile) -> list[Task]:
     """Every task of a suite that is not excluded.
 
-    Raises :class:`BadInput` for a rule that excludes nothing, which is a typo most likely, and where nothing
-    is left.
+    Raises :class:`BadInput` for a rule that excludes nothing, which is a typo most likely, where nothing is
+    left, and for more runs than anybody means.
     """
-    suite, tasks = file.suite, expand(file.suite, file.folder)
+    suite = file.suite
+    asked, rules = count(suite), sum(len(values) for rule in suite.exclude for values in rule.said.values())
+    if asked > MOST_RUNS:
+        file.refuse([((), f"these are {asked:,} runs, at most {MOST_RUNS:,}; make it several suites")])
+    if asked * rules > _MOST_LOOKS:
+        file.refuse([(("exclude",), f"{rules:,} rules and values for {asked:,} runs take too long")])
+    tasks = expand(suite, file.folder)
     hit = [[_holds(rule, task, file.folder) for task in tasks] for rule in suite.exclude]
     file.refuse(
         (("exclude", index), "this rule excludes nothing") for index, held in enumerate(hit) if not any(held)

@@ -12,7 +12,7 @@ import socket
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,6 +25,10 @@ HEARTBEAT_SECONDS = 10.0
 #: Without a touch for this long, whoever was in charge is gone. Clocks of two hosts may differ by less.
 STALE_SECONDS = 120.0
 _LIST = "suite.json"
+
+_Pid = Annotated[int, Field(ge=0, lt=2**31)]
+#: Until the year 5000.
+_Seconds = Annotated[float, Field(le=1e11, allow_inf_nan=False)]
 
 
 class TaskState(BaseModel):
@@ -44,10 +48,10 @@ class TaskState(BaseModel):
     record: str | None = None
     fits: dict[str, str] = Field(default_factory=dict)
     host: str = ""
-    pid: int | None = None
-    driver: int | None = None
-    started: float | None = None
-    seconds: float | None = None
+    pid: _Pid | None = None
+    driver: _Pid | None = None
+    started: _Seconds | None = None
+    seconds: _Seconds | None = None
     memory: int | None = None
     attempts: int = 0
     reason: str = ""
