@@ -17,7 +17,6 @@ from torch import Tensor
 from vbench.attacks.generator import generator_from
 from vbench.errors import BadInput, shortened
 from vbench.files import write_atomically
-from vbench.printable import one_line
 from vbench.resize import RESIZE_POLICY, resize
 from vbench.threat import ThreatModel
 
@@ -113,7 +112,7 @@ class Perturbation:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:  # a type of numbers that torch lacks can make the reader fail in any way
-            raise BadInput(f"{path} is not a safetensors file: {one_line(shortened(str(error)))}") from error
+            raise BadInput(f"{path} is not a safetensors file: {shortened(str(error))}") from error
         if header.get("format") != _FORMAT or "delta" not in tensors:
             raise BadInput(f"{path} is a safetensors file, but not a vbench perturbation")
         delta = tensors.pop("delta")

@@ -36,15 +36,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     >>> print(unknown_name("attack", "pdg", ["pgd", "fgsm"]))
     unknown attack 'pdg'; did you mean 'pgd'? known: fgsm, pgd
     """
-    names, name = sorted(known), one_line(shortened(name))
+    names, name = sorted(known), shortened(name)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return BadInput(f"unknown {kind} '{name}'; {hint}known: {', '.join(names) or 'none'}")
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """A text that somebody else chose, cut to what a line can hold and one can read."""
-    return text if len(text) <= most else f"{text[:most]}..."
+    """A text that somebody else chose, in one line and cut to what one can read."""
+    return one_line(text if len(text) <= most else f"{text[:most]}...")
 
 
 _REMEDIES = {

@@ -13,7 +13,6 @@ from typing import Any
 
 from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
 from vbench.errors import BadInput, shortened, unknown_name
-from vbench.printable import one_line
 from vbench.victims.catalogue import VICTIMS
 
 
@@ -154,7 +153,7 @@ def import_target(target: str, kind: str) -> Any:
 
 def _import(module_name: str, kind: str) -> Any:
     if not all(part.isidentifier() for part in module_name.split(".")):
-        raise BadInput(f"{kind} '{one_line(shortened(module_name))}': no name of a module, nor a .py file")
+        raise BadInput(f"{kind} '{shortened(module_name)}': no name of a module, nor a .py file")
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -166,7 +165,7 @@ def _import(module_name: str, kind: str) -> Any:
 def _import_file(path: Path, kind: str) -> Any:
     # A path that no system takes raises what it likes.
     if "\0" in str(path) or not path.is_file():
-        raise BadInput(f"{kind}: no such file: {one_line(shortened(str(path)))}")
+        raise BadInput(f"{kind}: no such file: {shortened(str(path))}")
     name = f"vbench_plugin_{path.stem}_{abs(hash(path.resolve()))}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

@@ -120,7 +120,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _damaged(path: Path, error: Exception) -> BadInput:
-    reason = one_line(shortened(str(error)))
+    reason = shortened(str(error))
     return BadInput(f"{path}: damaged or incomplete .safetensors file ({reason}); get it again")
 
 
@@ -145,7 +145,7 @@ def _load_restricted(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or cut file can make the reader fail in any way
         told = str(error).strip().splitlines()
-        reason = one_line(shortened(told[0])) if told else type(error).__name__
+        reason = shortened(told[0]) if told else type(error).__name__
         if "weights_only" in str(error) or "GLOBAL" in str(error):
             named = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
             reason = f"it asks for more than tensors, numbers and numpy arrays ({(named or [reason])[0]})"
@@ -200,7 +200,7 @@ def _split_state(content: Any, path: Path) -> Checkpoint:
     candidates = [key for key, value in content.items() if _is_state(value)]
     usual = [key for key in _USUAL_STATE_KEYS if key in candidates]
     if not usual and len(candidates) != 1:
-        entries = one_line(shortened(", ".join(map(str, content)))) or "none"
+        entries = shortened(", ".join(map(str, content))) or "none"
         raise BadInput(f"{path}: no state dict among its entries: {entries}")
     chosen = usual[0] if usual else candidates[0]
     beside = {str(key): _plain(value) for key, value in content.items() if key != chosen}

@@ -10,7 +10,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from vbench.errors import BadInput, shortened, unknown_name
-from vbench.printable import one_line
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
 from vbench.victims.initialise import at_most
@@ -106,7 +105,7 @@ def _fitting(
     except BadInput as error:
         raise BadInput(f"{weights}: {error}") from error
     except _ANY as error:
-        reason = one_line(shortened(str(error)))
+        reason = shortened(str(error))
         raise BadInput(
             f"{weights}: what it says of itself, with {held:,} numbers in {tensors} tensors, makes no "
             f"{victim_class.name} ({reason})"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vbench.budget import parse_budget
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 from vbench.spec import parse
 from vbench.sweep.entries import Exclusion
 from vbench.sweep.load import SuiteFile
@@ -78,11 +78,13 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
     if match is None:
-        raise BadInput(f"shard '{text}' must look like 2/8, the second of eight")
+        raise BadInput(f"shard '{shortened(text)}' must look like 2/8, the second of eight")
     index, count = int(match[1]), int(match[2])
     if not 1 <= index <= count:
         count = count or 8
-        raise BadInput(f"shard '{text}' does not exist: shards are counted from 1/{count} to {count}/{count}")
+        raise BadInput(
+            f"shard '{shortened(text)}' does not exist: shards are counted from 1/{count} to {count}/{count}"
+        )
     return index, count
 
 

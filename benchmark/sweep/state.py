@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vbench.files import write_atomically
+from vbench.files import check_inside, write_atomically
 from vbench.sweep.tasks import Task, task_from
 
 #: A running task's file is touched this often, by the process in charge of it.
@@ -80,6 +80,9 @@ class States:
         """The file of a task."""
         return self.folder / f"{key}.json"
 
+    def _inside(self, path: Path) -> Path:
+        return check_inside(self.folder.parents[1], path)
+
     def get(self, key: str) -> TaskState | None:
         """What is known of a task; None where nothing is, or nothing that can be read."""
         try:
@@ -89,12 +92,12 @@ class States:
 
     def put(self, key: str, state: TaskState) -> None:
         """Write what is known of a task."""
-        write_atomically(self.path(key), state.model_dump_json(indent=1) + "\n")
+        write_atomically(self._inside(self.path(key)), state.model_dump_json(indent=1) + "\n")
 
     def touch(self, key: str) -> None:
         """Say that somebody is still in charge of a running task."""
         if self.path(key).exists():
-            os.utime(self.path(key))
+            os.utime(self.path(key), follow_symlinks=False)
 
     def alive(self, key: str, state: TaskState) -> bool:
         """Whether a state that says "running" is true.
@@ -115,7 +118,7 @@ class States:
     def list_tasks(self, file: Path, tasks: list[Task], jobs: int) -> None:
         """Note which tasks there are, for ``vbench status`` without the suite."""
         listing = Listing(file=str(file), tasks={task.key: asdict(task) for task in tasks}, jobs=jobs)
-        write_atomically(self.folder / _LIST, listing.model_dump_json() + "\n")
+        write_atomically(self._inside(self.folder / _LIST), listing.model_dump_json() + "\n")
 
     def listing(self) -> Listing | None:
         """What :meth:`list_tasks` noted; None where nothing was, or nothing that can be read."""

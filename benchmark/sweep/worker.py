@@ -60,7 +60,8 @@ def _follow_parent() -> None:
 
 def _print_to(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    # Through a link it would add to whatever file that names.
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(file, 1)
