@@ -190,7 +190,7 @@ def test_a_record_that_is_read_can_be_reported(tmp_path_factory, data):
         readers([GOOD, found])
 
 
-@settings(PLENTY, max_examples=150)
+@settings(PLENTY, max_examples=50)
 @given(st.recursive(_STRANGE, lambda inner: st.dictionaries(st.sampled_from(list(RECORDS[0])), inner)))
 def test_any_json_is_a_record_or_is_named(tmp_path_factory, value):
     folder = tmp_path_factory.getbasetemp()

@@ -134,14 +134,14 @@ _KEYS = (
 )
 
 
-@fuzzing(PLENTY, max_examples=150)
+@fuzzing(PLENTY, max_examples=80)
 @given(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=4))
 def test_any_structure_is_a_suite_or_refused(tmp_path_factory, value):
     whole = {"victims": "agw", "attacks": "noise", **value}
     suite_or_refusal(tmp_path_factory.getbasetemp(), yaml.safe_dump(whole, allow_unicode=True).encode())
 
 
-@fuzzing(PLENTY, max_examples=150)
+@fuzzing(PLENTY, max_examples=80)
 @given(st.text(max_size=60) | st.text("{}[]:,-&*!?|>'\"%@` \n\tab1", max_size=60))
 def test_any_text_is_a_suite_or_refused(tmp_path_factory, text):
     suite_or_refusal(tmp_path_factory.getbasetemp(), text.encode("utf-8", "surrogatepass"))

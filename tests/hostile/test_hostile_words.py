@@ -172,7 +172,7 @@ def test_an_attack_is_built_or_refused(name, inside, brackets):
     assert attack.name.startswith(name)
 
 
-@settings(PLENTY, max_examples=200)
+@settings(PLENTY, max_examples=60)
 @given(st.sampled_from(["agw", "ddag", "pmt", "x"]), TEXTS, TEXTS)
 def test_a_victim_is_read_or_refused(name, option, value):
     for text in (
