@@ -6,6 +6,9 @@ import re
 
 from vbench.errors import BadInput, shortened
 
+#: Of drawn images that a file asks for; pictures of people are a tenth of it.
+LARGEST_SIDE = 4096
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """Turn "64x32" into (64, 32), height first; :class:`BadInput` for anything else.

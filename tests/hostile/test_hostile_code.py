@@ -8,8 +8,10 @@ import pytest
 from payloads import as_json, store
 from strangers import runs
 
+from vbench.data.synthetic.write import MANIFEST
 from vbench.errors import BadInput
 from vbench.gate.baseline import Baseline, Measured
+from vbench.gate.paths import stored
 from vbench.registry import attacks, datasets, victims
 from vbench.request import Request
 
@@ -65,18 +67,19 @@ def test_a_suite_runs_code_when_told(refused, evil, tmp_path):
     assert "unknown parameter" in line and mark.exists()
 
 
+def baseline_of(request):
+    place = {"victim": "agw", "protocol": "p", "config": {}, "metrics": {}}
+    victims, attacks = [Measured(**place)], [Measured(**place, attack="noise")]
+    return Baseline(request=request, seeds=(0, 1), victims=victims, attacks=attacks)
+
+
 @pytest.mark.parametrize("change", ["victims", "attacks", "surrogates", "dataset"])
 def test_a_baseline_runs_no_code_unless_told(refused, evil, tmp_path, change):
     mark, names = evil
     for name in names:
         request = Request(victims=("agw",), attacks=("noise",))
         value = name if change == "dataset" else (name,)
-        baseline = Baseline(
-            request=request.model_copy(update={change: value}),
-            seeds=(0, 1),
-            victims=[Measured(victim="agw", protocol="p", config={}, metrics={})],
-            attacks=[Measured(victim="agw", protocol="p", attack="noise", config={}, metrics={})],
-        )
+        baseline = baseline_of(request.model_copy(update={change: value}))
         path = tmp_path / "baseline.json"
         path.write_text(baseline.model_dump_json())
         line = refused("check", path)
@@ -125,3 +128,32 @@ def test_a_baseline_is_data(refused, tmp_path):
     ):
         path.write_text(text)
         assert str(path) in refused("check", path)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        *({"ids": 10**9}, {"test_ids": 10**12}, {"size": [10**6, 10**6]}, {"size": [0, 0]}, {"ids": -1}),
+        *({"layout": "../../x"}, {"layout": "/etc"}, {"seed": "x"}),
+    ],
+    ids=range(8),
+)
+def test_a_baseline_draws_no_endless_set(refused, tmp_path, drawn):
+    baseline = baseline_of(Request(victims=("agw",), attacks=("noise",), dataset="sysu", layout="sysu"))
+    content = json.loads(baseline.model_dump_json())
+    content["drawn"] = {"layout": "sysu", "ids": 8, "test_ids": 8, "seed": 0, "size": [32, 16], **drawn}
+    path = tmp_path / "baseline.json"
+    path.write_text(json.dumps(content))
+    refused("check", path)
+    assert not list((tmp_path / "cache").rglob("*.jpg")) and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"generator": 1}', "[" * 100_000])
+def test_a_manifest_is_data(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content)
+    try:
+        _, drawn = stored(Request(victims=("agw",), attacks=("noise",), root=tmp_path), tmp_path)
+    except BadInput as refused:
+        assert MANIFEST in str(refused)
+    else:
+        assert drawn is None

@@ -65,6 +65,7 @@ def test_a_tag_makes_nothing(refused, tmp_path, tag, place):
             f"exclude: [{', '.join(f'{{seed: {seed}}}' for seed in range(2000))}]\n",
             "take too long",
         ),
+        (f"{HEAD}datasets: {{name: synthetic, size: 99999x99999}}\n", "at most 4096"),
         (f"{HEAD}victims: deen\n", "is given twice"),
         (f"{HEAD}? [a, b]\n: 1\n", "a key must be a word"),
         (f"{HEAD}settings: {'{a: ' * 500}1{'}' * 500}\n", "nested too deep"),
