@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from vbench.attacks.generator import generator_from
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 from vbench.files import write_atomically
 from vbench.resize import RESIZE_POLICY, resize
 from vbench.threat import ThreatModel
@@ -111,8 +111,8 @@ class Perturbation:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise BadInput(f"{path} is not a safetensors file: {error}") from error
+        except Exception as error:  # a type of numbers that torch lacks can make the reader fail in any way
+            raise BadInput(f"{path} is not a safetensors file: {shortened(str(error))}") from error
         if header.get("format") != _FORMAT or "delta" not in tensors:
             raise BadInput(f"{path} is a safetensors file, but not a vbench perturbation")
         delta = tensors.pop("delta")
@@ -121,9 +121,19 @@ class Perturbation:
         loaded = cls(
             delta,
             {name.removeprefix("modules."): tensor for name, tensor in tensors.items()},
-            json.loads(header["provenance"]),
-            json.loads(header["fit_log"]),
+            _facts(path, header, "provenance"),
+            _facts(path, header, "fit_log"),
         )
         if loaded.digest != header.get("digest"):
             raise BadInput(f"{path} was altered after it was written: its digest does not match its tensors")
         return loaded
+
+
+def _facts(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(header.get(name, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: the {name} in its header is not JSON") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: the {name} in its header is no JSON object")
+    return found

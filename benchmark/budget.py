@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
+
+# Digits and signs of 8/255, 0.03 and 3e-2. An exponent of nine digits would fill all memory.
+_NUMBER = re.compile(r"[+-]?[0-9./]{1,100}(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+#: No change of an image in [0, 1] has a Euclidean norm beyond it, up to 5000 x 5000 pixels.
+_LARGEST_L2 = 10_000
+
+
+def read_fraction(text: str) -> Fraction:
+    """Exactly the number that a text says, in no time; raises ValueError for anything else.
+
+    >>> read_fraction("3e-2")
+    Fraction(3, 100)
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("not a number")
+    try:
+        return Fraction(text)
+    except ZeroDivisionError as error:
+        raise ValueError("division by zero") from error
 
 
 def parse_budget(text: str | float | Fraction, norm: str = "linf") -> Fraction:
     """Read a budget such as "8/255" or "0.03", in [0, 1] pixel units.
 
-    Raises :class:`BadInput` for anything that is not a finite positive number, and for L_inf budgets above
-    1, which are almost always meant in 8-bit levels.
+    Raises :class:`BadInput` for anything that is not a finite positive number, for L_inf budgets above 1,
+    which are almost always meant in 8-bit levels, and for others that no image could use.
     """
     try:
-        value = Fraction(str(text).replace(" ", ""))
-    except (ValueError, ZeroDivisionError) as error:
-        raise BadInput(f"eps '{text}' is not a number; write it as 8/255 or 0.03") from error
+        value = text if isinstance(text, Fraction) else read_fraction(str(text).replace(" ", ""))
+    except ValueError as error:
+        raise BadInput(f"eps '{shortened(str(text))}' is not a number; write it as 8/255 or 0.03") from error
     if value <= 0:
         raise BadInput(f"eps '{text}' must be above 0, for instance 8/255")
     if norm == "linf" and value > 1:
         hint = f"; did you mean {text}/255?" if value <= 255 else ""
         raise BadInput(f"eps {text} is above 1, the whole pixel range{hint}")
+    if value > _LARGEST_L2:
+        raise BadInput(f"eps {text} is above {_LARGEST_L2}, more than any image in [0, 1] can change")
     return value
 
 

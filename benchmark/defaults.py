@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from vbench.data.base import Dataset
 from vbench.data.protocols import check_layout
 from vbench.data.synthetic import write_dataset
 from vbench.data.synthetic.write import MANIFEST
 from vbench.errors import BadInput
+from vbench.files import lock_of
 from vbench.progress import say
 from vbench.registry import victims
 
@@ -59,7 +58,7 @@ class SyntheticSet:
         check_layout(self.layout)
         folder = self.folder(cache)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with lock_of(folder):
             _clear(folder, quiet)
             return write_dataset(
                 self.layout, folder, self.ids, self.seed, self.size, test_ids=self.test_ids, quiet=quiet
@@ -122,7 +121,7 @@ def thin_weights(
     if path.parent == _SHIPPED:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with lock_of(path):
         if not _intact(path, quiet):
             say(
                 f"training a thin {victim.name} on the synthetic set (once; then kept in {path.parent})",

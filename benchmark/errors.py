@@ -6,6 +6,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from vbench.printable import one_line
+
 #: Exit code of a command that was stopped from the keyboard.
 INTERRUPTED = 130
 
@@ -34,10 +36,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     >>> print(unknown_name("attack", "pdg", ["pgd", "fgsm"]))
     unknown attack 'pdg'; did you mean 'pgd'? known: fgsm, pgd
     """
-    names = sorted(known)
+    names, name = sorted(known), shortened(name)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return BadInput(f"unknown {kind} '{name}'; {hint}known: {', '.join(names) or 'none'}")
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text that somebody else chose, in one line and cut to what one can read."""
+    return one_line(text if len(text) <= most else f"{text[:most]}...")
 
 
 _REMEDIES = {

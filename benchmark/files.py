@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vbench.errors import VbenchError, refused
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+#: What :func:`write_atomically` calls its temporary files, of the kinds that folders of runs hold.
+_LEFT = re.compile(r"\..+\.(json|safetensors)\.[a-z0-9_]{8}")
+_DAY = 24 * 3600.0
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -36,11 +47,45 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def check_writable(folder: Path) -> None:
     """Raise :class:`VbenchError` where no file can be made in ``folder``, which is created.
 
-    For before hours of work whose result goes there.
+    For before hours of work whose result goes there. What killed processes left there more than a day ago is
+    removed.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        _tidy(folder)
     except OSError as error:
         raise VbenchError(f"cannot write to {folder}: {refused(error)}") from error
+
+
+def check_inside(root: Path, path: Path) -> Path:
+    """The path again; raises :class:`VbenchError` where a folder between ``root`` and it is a link.
+
+    What comes with a folder of strangers must not decide where else is written. The root itself is the
+    user's own, and may be a link.
+    """
+    for folder in path.relative_to(root).parents[:-1]:
+        if (root / folder).is_symlink():
+            raise VbenchError(
+                f"cannot write {path}: {root / folder} is a link, and what belongs to runs stays in their "
+                "folder; put a folder there"
+            )
+    return path
+
+
+def lock_of(path: Path) -> FileLock:
+    """The lock beside a path; raises :class:`VbenchError` for a link, whose target taking it would empty."""
+    lock = path.with_suffix(".lock")
+    if lock.is_symlink():
+        raise VbenchError(f"cannot use {lock}: it is a link; delete it")
+    from filelock import FileLock
+
+    return FileLock(lock)
+
+
+def _tidy(folder: Path) -> None:
+    for left in folder.glob(".*"):
+        with suppress(OSError):
+            if _LEFT.fullmatch(left.name) and time.time() - left.lstat().st_mtime > _DAY:
+                left.unlink()

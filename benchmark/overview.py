@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
+from vbench.printable import one_line
 from vbench.progress import console, say, shared
 
 
@@ -49,7 +50,7 @@ class Overview:
     def begin(self, name: str, left: str) -> None:
         """A run begins; ``left`` says how long it and all after it will take."""
         if self._bars is not None:
-            self._bars.update(self._task, description=f"{left}; {name}")
+            self._bars.update(self._task, description=one_line(f"{left}; {name}"))
         else:
             say(f"[{self._done + 1}/{self._total}] {name}; {left}", self._quiet)
 

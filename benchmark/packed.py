@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from typing import Any, Literal
 
@@ -11,7 +12,8 @@ from pydantic import BaseModel
 
 from vbench.errors import BadInput
 
-_LIMIT = 1 << 28
+#: The most bytes that one array may take once it is unpacked.
+LIMIT = 1 << 28
 
 
 class Packed(BaseModel):
@@ -31,12 +33,12 @@ class Packed(BaseModel):
 
     def unpack(self) -> np.ndarray:
         """The array; raises :class:`BadInput` when the text does not hold what the shape says."""
-        size = int(np.prod(self.shape)) * 4
         try:
+            size = math.prod(self.shape) * 4
             # The limit keeps a hostile record from unpacking into all memory.
             raw = zlib.decompressobj().decompress(
-                base64.b64decode(self.data, validate=True), min(size, _LIMIT) + 1
+                base64.b64decode(self.data, validate=True), min(size, LIMIT) + 1
             )
             return np.frombuffer(raw, self.dtype).reshape(self.shape)
-        except (ValueError, zlib.error) as error:
+        except (ValueError, OverflowError, zlib.error) as error:
             raise BadInput(f"a packed array of a record is broken: {error}") from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from fractions import Fraction
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from vbench.errors import BadInput, unknown_name
+from vbench.budget import read_fraction
+from vbench.errors import BadInput, shortened, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def validate(instance: Any, owner: str) -> None:
             object.__setattr__(instance, name, adapter.validate_python(from_text(value)))
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise BadInput(f"{owner}: {name}={value!r}: {reason}") from error
+            raise BadInput(f"{owner}: {name}={shortened(repr(value))}: {reason}") from error
 
 
 def build(cls: type, owner: str, values: dict[str, Any]) -> Any:
@@ -62,7 +62,7 @@ def read_settings(settings: list[str]) -> dict[str, str]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name.strip():
-            raise BadInput(f"setting '{setting}' must look like steps=20")
+            raise BadInput(f"setting '{shortened(setting)}' must look like steps=20")
         pairs[name.strip()] = value.strip()
     return pairs
 
@@ -88,6 +88,6 @@ def from_text(value: Any) -> Any:
     if "," in value:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     try:
-        return float(Fraction(value)) if "/" in value else value
-    except (ValueError, ZeroDivisionError):
+        return float(read_fraction(value)) if "/" in value else value
+    except (ValueError, OverflowError):
         return value

@@ -12,12 +12,11 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from vbench.embed import BATCH, embed, to_images
 from vbench.environment import environment
 from vbench.errors import BadInput, unknown_name
-from vbench.files import write_atomically
+from vbench.files import lock_of, write_atomically
 from vbench.parallel.exchange import told
 from vbench.parallel.group import leads, together
 from vbench.precision import DTYPES, Precision, compute_in
@@ -114,7 +113,7 @@ def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, qui
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two that try at once would disturb each other's times, and might disagree; the processes of one run try
     # together.
-    with FileLock(path.with_suffix(".lock")) if leads() else nullcontext():
+    with lock_of(path) if leads() else nullcontext():
         return told(lambda: _kept(path, options)) or _tried(bench, options, path, quiet)
 
 

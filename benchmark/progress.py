@@ -11,6 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from vbench.printable import lines, one_line
+
 T = TypeVar("T")
 
 _PLAIN_INTERVAL_SECONDS = 10.0
@@ -37,10 +39,10 @@ def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool 
 
 
 def say(message: str, quiet: bool = False) -> None:
-    """Print one line about what is going on, on standard error."""
+    """Print one line about what is going on, on standard error; what cannot be seen is written out."""
     if not quiet:
         # An attack's settings stand in brackets, which are no markup.
-        console.print(message, highlight=False, markup=False, soft_wrap=True)
+        console.print(lines(message), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -56,15 +58,20 @@ def shared(bars: Progress) -> Iterator[None]:
 
 def _bar(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     if _shared is not None:
-        task = _shared.add_task(label, total=total)
+        task = _shared.add_task(one_line(label), total=total)
         try:
             yield from _counted(items, _shared, task)
         finally:
             _shared.remove_task(task)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=total)
+        task = progress.add_task(one_line(label), total=total)
         yield from _counted(items, progress, task)
 
 

@@ -107,16 +107,22 @@ class Record(BaseModel):
     @property
     def file_name(self) -> str:
         """Name of the record's file inside a store."""
-        safe = "".join(c if c.isalnum() or c in "_-" else "-" for c in self._label())
-        return f"{safe[:80]}-{self.id}.json"
-
-    def _label(self) -> str:
-        return f"{self.config['victim']['name']}-{self.config['attack']['name']}"
+        names = "-".join(self.config[part]["name"] for part in ("victim", "attack"))
+        return f"{in_file_names(names)}-{self.id}.json"
 
     def mean(self, which: str, metric: str) -> float:
         """Mean over trials of a metric of "clean" or "adversarial", in [0, 1]."""
         trials = getattr(self, which)
         return sum(getattr(trial, metric) for trial in trials) / len(trials)
+
+
+def in_file_names(name: str) -> str:
+    """A name of anybody's as part of a file's: letters, digits, "_" and "-", at most 80.
+
+    >>> in_file_names("../mine")
+    '---mine'
+    """
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "_-" else "-" for c in name)[:80]
 
 
 def config_id(config: dict[str, Any]) -> str:

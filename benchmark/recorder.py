@@ -8,7 +8,7 @@ from pathlib import Path
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.errors import BadInput
-from vbench.files import check_writable
+from vbench.files import check_inside, check_writable
 from vbench.kept import KEEPABLE, missing
 from vbench.kept.keeper import Keeper
 from vbench.parallel.exchange import told
@@ -121,7 +121,8 @@ class Recorder:
 def keep(store: RunStore, record: Record, learnt: Sequence[Perturbation]) -> Path:
     """Write what was learnt for a record, then the record; returns the record's path."""
     for one in learnt:
-        one.save(store.perturbation_path(record, one.provenance["attack"]))
+        attack = str(one.provenance.get("attack") or record.config["attack"]["name"])
+        one.save(check_inside(store.root, store.perturbation_path(record, attack)))
     return store.write(record)
 
 

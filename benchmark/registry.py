@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
-from vbench.errors import BadInput, unknown_name
+from vbench.errors import BadInput, shortened, unknown_name
 from vbench.victims.catalogue import VICTIMS
 
 
@@ -100,6 +100,10 @@ class Registry:
             return Entry(name, name, "given by path", origin="path")
         raise unknown_name(self.kind, name, self.names())
 
+    def by_path(self, name: str) -> bool:
+        """Whether a name is that of a file or a module, whose code would run when the class is loaded."""
+        return ":" in name and self.entry(name).origin == "path"
+
     def load(self, name: str) -> type:
         """Import and return the class behind a name, checked to be of the right kind."""
         entry = self.entry(name)
@@ -148,6 +152,8 @@ def import_target(target: str, kind: str) -> Any:
 
 
 def _import(module_name: str, kind: str) -> Any:
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise BadInput(f"{kind} '{shortened(module_name)}': no name of a module, nor a .py file")
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -157,8 +163,9 @@ def _import(module_name: str, kind: str) -> Any:
 
 
 def _import_file(path: Path, kind: str) -> Any:
-    if not path.is_file():
-        raise BadInput(f"{kind}: no such file: {path}")
+    # A path that no system takes raises what it likes.
+    if "\0" in str(path) or not path.is_file():
+        raise BadInput(f"{kind}: no such file: {shortened(str(path))}")
     name = f"vbench_plugin_{path.stem}_{abs(hash(path.resolve()))}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

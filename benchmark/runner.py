@@ -207,7 +207,8 @@ class Run:
             return self.perturbation.resized(self.bench.victim.input_size, self.threat), {}
         known = found.get(self.fit_id())
         if known is not None:
-            return known, dict(known.fit_log["cost"])
+            cost = known.fit_log.get("cost")
+            return known, dict(cost) if isinstance(cost, dict) else {}
         training = self._origin.training
         generator = torch.Generator().manual_seed(self.seed)
         with Meter(self._origin.victim) as meter:
@@ -234,7 +235,8 @@ class Run:
 
 
 def _fit_warnings(perturbation: Perturbation | None) -> list[str]:
-    return list(perturbation.fit_log.get("warnings", ())) if perturbation else []
+    found = perturbation.fit_log.get("warnings") if perturbation else None
+    return [str(one) for one in found] if isinstance(found, list) else []
 
 
 def _overspent(size: dict[str, float]) -> list[str]:

@@ -13,9 +13,10 @@ from vbench.attack_spec import build_attack, expand, preset_threat
 from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
 from vbench.data.base import Dataset
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 from vbench.estimate import announcement
 from vbench.folders import cache_folder
+from vbench.parameters import build
 from vbench.prepare import Choice
 from vbench.progress import say
 from vbench.record import Record
@@ -161,5 +162,9 @@ def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
         raise BadInput("--perturbation replays one attack; name just that one")
     made_by = replay.provenance.get("attack")
     if attacks[0].name != made_by:
-        raise BadInput(f"the perturbation was learnt by '{made_by}', not by '{attacks[0].name}'")
-    return type(attacks[0])(**replay.provenance["settings"])
+        named = shortened(str(made_by))
+        raise BadInput(f"the perturbation was learnt by '{named}', not by '{attacks[0].name}'")
+    settings = replay.provenance.get("settings")
+    if not isinstance(settings, dict):
+        raise BadInput("the perturbation does not say with which settings it was learnt")
+    return build(type(attacks[0]), attacks[0].name, settings)

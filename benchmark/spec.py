@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 from vbench.parameters import read_settings
 
 
@@ -16,7 +16,7 @@ def parse(spec: str, kind: str) -> tuple[str, dict[str, str]]:
     if not bracket:
         return name, {}
     if not rest.endswith("]"):
-        raise BadInput(f"{kind} '{spec}': the settings in [...] are not closed")
+        raise BadInput(f"{kind} '{shortened(spec)}': the settings in [...] are not closed")
     settings: list[str] = []
     for part in rest[:-1].split(","):
         if "=" in part or not settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vbench.files import write_atomically
-from vbench.record import Record
+from vbench.printable import json_text
+from vbench.record import Record, in_file_names
+from vbench.shape import misshapen
+
+#: The most that one record may take on disk.
+LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class RunStore:
 
     def perturbation_path(self, record: Record, attack: str) -> Path:
         """Where what an attack learnt for a record is, or will be, stored."""
-        return self.root / "perturbations" / f"{attack}-{record.id}.safetensors"
+        return self.root / "perturbations" / f"{in_file_names(attack)}-{record.id}.safetensors"
 
     def perturbation_paths(self, record: Record) -> list[Path]:
         """The stored perturbations of a record: none, or one an attack."""
@@ -81,20 +87,26 @@ class RunStore:
 
 def to_archive(records: Iterable[Record]) -> str:
     """One record a line, without what is stored of every query: all tables, no paired statistics."""
-    return "".join(record.model_dump_json(exclude={"per_query"}) + "\n" for record in records)
+    return "".join(json_text(record.model_dump_json(exclude={"per_query"})) + "\n" for record in records)
 
 
 def _read(path: Path) -> Record | str:
     try:
-        return _parsed(path.read_bytes())
+        # A pipe or a device would never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a file"
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
     except OSError as error:
         return error.strerror or str(error)
+    return _parsed(text) if len(text) <= LARGEST else f"larger than {LARGEST >> 20} MiB; no run record is"
 
 
 def _parsed(text: bytes) -> Record | str:
     try:
-        return Record.model_validate_json(text)
+        record = Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return f"{where + ': ' if where else ''}{first['msg']}"
+    return misshapen(record) or record

@@ -9,6 +9,7 @@ from tabulate import tabulate
 from vbench.audit.check import Check, Verdict
 from vbench.audit.record import Audit
 from vbench.errors import unknown_name
+from vbench.printable import json_text
 
 FORMATS = ("plain", "markdown", "json")
 _HEADER = ["check", "verdict", "measured", "a failure would mean"]
@@ -25,7 +26,7 @@ def render(audit: Audit, style: str = "plain") -> str:
     """The whole audit in one of :data:`FORMATS`; raises BadInput for another."""
     check_format(style)
     if style == "json":
-        return audit.model_dump_json(indent=1)
+        return json_text(audit.model_dump_json(indent=1))
     lines = [[check.name, check.verdict.value, check.measured, check.means] for check in audit.checks]
     table = (
         tabulate(lines, _HEADER, tablefmt="pipe", disable_numparse=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from typing import Any
 
 from vbench.attacks.catalogue import ATTACKS
+from vbench.budget import read_fraction
 from vbench.data.protocols import LAYOUTS
 from vbench.defaults import SyntheticSet
 from vbench.errors import BadInput
@@ -145,8 +145,8 @@ def _eps(threat: Mapping[str, Any]) -> str:
     """The budget as shown, or with all its digits where six do not tell it."""
     shown, value = str(threat.get("eps", "")), threat.get("eps_value")
     try:
-        exact = value is None or float(Fraction(shown)) == float(value)
-    except (ValueError, ZeroDivisionError):
+        exact = value is None or float(read_fraction(shown)) == float(value)
+    except (TypeError, ValueError, OverflowError):
         exact = True
     return shown if exact else repr(float(value))
 

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from vbench.errors import unknown_name
 from vbench.record import Record
 from vbench.reports.rows import HEADINGS, Setting, setting
+from vbench.reports.style import style_of
 
 _STYLES = {"markdown": "pipe", "plain": "simple"}
 
@@ -58,7 +59,7 @@ def comparison(records: Sequence[Record], metric: str = "r1", style: str = "mark
 
 def _title(where: Setting, surrogate: str, metric: str, style: str) -> str:
     crafted = f" crafted on {surrogate}" if surrogate else ""
-    title = f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %"
+    title = _escape(f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %", style)
     return f"**{title}**" if style == "markdown" else title
 
 
@@ -78,11 +79,14 @@ def _table(records: Sequence[Record], metric: str, style: str) -> str:
         row = [found.get((attack, victim)) for victim in victims]
         bold = [lowest[victim] if style == "markdown" else None for victim in victims]
         shown = [_shown(cell, best) for cell, best in zip(row, bold, strict=True)]
-        lines.append([attack, *shown])
+        lines.append([_escape(attack, style), *shown])
     sides = ["left", *["right"] * len(victims)]
-    return tabulate(
-        lines, ["attack", *victims], tablefmt=_STYLES[style], disable_numparse=True, colalign=sides
-    )
+    header = ["attack", *(_escape(victim, style) for victim in victims)]
+    return tabulate(lines, header, tablefmt=_STYLES[style], disable_numparse=True, colalign=sides)
+
+
+def _escape(text: str, style: str) -> str:
+    return style_of(style).escape(text)
 
 
 def _shown(cell: Cell | None, lowest: float | None) -> str:

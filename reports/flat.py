@@ -10,8 +10,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vbench.printable import json_text, one_line
 from vbench.record import Record
 from vbench.reports.rows import HEADINGS
+
+#: A spreadsheet takes what begins so for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def flat(
@@ -27,19 +31,28 @@ def flat(
 
 
 def to_csv(lines: Sequence[Mapping[str, object]]) -> str:
-    """CSV with a column for every key that any row has; absent is empty."""
+    """CSV with a column for every key that any row has; absent is empty. No cell is a formula."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([safe(name) for name in names])
+    writer.writerows([safe(line.get(name, "")) for name in names] for line in lines)
     return text.getvalue()
+
+
+def safe(value: object) -> object:
+    """A cell that a spreadsheet shows and does not run: text in one line, an apostrophe before a formula."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if value.lstrip(" ").startswith(_FORMULA) else text
 
 
 def to_json(lines: Sequence[Mapping[str, object]]) -> str:
     """JSON, a list of objects with the same keys; absent and not finite is null."""
     names = list(dict.fromkeys(name for line in lines for name in line))
-    return json.dumps([{name: _finite(line.get(name)) for name in names} for line in lines], indent=1)
+    rows = [{name: _finite(line.get(name)) for name in names} for line in lines]
+    return json_text(json.dumps(rows, indent=1))
 
 
 def identity(record: Record) -> dict[str, object]:

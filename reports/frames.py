@@ -15,6 +15,8 @@ from vbench.reports.rows import HEADINGS
 if TYPE_CHECKING:
     import pandas as pd
 
+_ARRAYS = {"clean_rank", "adversarial_rank", "clean_ap", "adversarial_ap"}
+
 
 def frame(records: Sequence[Record], per: str = "run") -> pd.DataFrame:
     """The table of :data:`PER`; the first columns say whose run a row is.
@@ -59,6 +61,8 @@ def _query_table(pd, record: Record) -> pd.DataFrame:
     if not record.per_query:
         raise BadInput(f"record {record.id} keeps nothing of single queries, as archives do")
     arrays = {name: packed.unpack() for name, packed in record.per_query.items()}
+    if not arrays.keys() >= _ARRAYS or any(len(one) != len(record.clean) for one in arrays.values()):
+        raise BadInput(f"record {record.id}: values of single queries do not fit its trials")
     trials, queries = arrays["clean_rank"].shape
     columns: dict[str, object] = {
         "trial": np.repeat([trial.trial for trial in record.clean], queries),
@@ -70,8 +74,10 @@ def _query_table(pd, record: Record) -> pd.DataFrame:
         columns[name] = pd.arrays.IntegerArray(ranks, ranks == 0)
     columns |= {"ap_before": arrays["clean_ap"].reshape(-1), "ap_after": arrays["adversarial_ap"].reshape(-1)}
     if "member" in arrays:
-        labels = np.array([member.label for member in record.members])
-        columns["member"] = labels[arrays["member"].reshape(-1)]
+        labels, chosen = np.array([member.label for member in record.members]), arrays["member"].reshape(-1)
+        if not ((chosen >= 0) & (chosen < len(labels))).all():
+            raise BadInput(f"record {record.id}: queries were won by members that it does not have")
+        columns["member"] = labels[chosen]
     return pd.DataFrame({**identity(record), **columns})
 
 

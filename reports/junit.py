@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from vbench.gate.check import Gate, Row, Verdict
+from vbench.printable import lines
 from vbench.reports.gate import explained, heading
-
-#: Characters that XML 1.0 cannot hold, not even escaped.
-_FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_junit(gate: Gate) -> str:
@@ -53,4 +50,5 @@ def _counts(rows: Sequence[Row], seconds: float) -> dict[str, str]:
 
 
 def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("?", text)
+    """Text that XML 1.0 can hold: some characters it cannot, not even escaped."""
+    return lines(text)

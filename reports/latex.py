@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vbench.printable import one_line
+
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -30,8 +32,8 @@ _ANY = re.compile("->|" + "|".join(re.escape(plain) for plain in _SPECIAL))
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it, special characters included; "->" and "→" become an arrow."""
-    return _ANY.sub(lambda found: _SPECIAL.get(found[0], r"$\to$"), text)
+    """Text as LaTeX prints it, in one line, special characters included; "->" and "→" become an arrow."""
+    return _ANY.sub(lambda found: _SPECIAL.get(found[0], r"$\to$"), one_line(text))
 
 
 def environment(

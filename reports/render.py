@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from tabulate import tabulate
-
 from vbench.errors import unknown_name
 from vbench.record import Record
-from vbench.reports import latex
 from vbench.reports.flat import flat, to_csv, to_json
 from vbench.reports.rows import HEADINGS, METRICS, Row, Setting, tables
+from vbench.reports.style import style_of
 
 Format = Literal["markdown", "csv", "json", "latex", "plain"]
 FORMATS = ("markdown", "csv", "json", "latex", "plain")
@@ -60,14 +58,9 @@ def alignment() -> list[str]:
 
 
 def _table(where: Setting, rows: Sequence[Row], style: str) -> str:
-    names, align, above = header(), alignment(), title(where, rows)
-    lines = [cells(row) for row in rows]
-    if style == "latex":
-        escaped = [[latex.escape(cell) for cell in line] for line in lines]
-        return latex.environment(names, escaped, align, above, latex.label(where.protocol, where.threat))
-    formats = {"markdown": "pipe", "plain": "simple"}
-    body = tabulate(lines, names, tablefmt=formats[style], colalign=align, disable_numparse=True)
-    return f"**{above}**\n\n{body}" if style == "markdown" else f"{above}\n\n{body}"
+    page = style_of(style)
+    lines = [[page.escape(cell) for cell in cells(row)] for row in rows]
+    return page.table(header(), lines, alignment(), title(where, rows), (where.protocol, where.threat), ())
 
 
 def _labels(row: Row) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
+from vbench.budget import read_fraction
 from vbench.errors import BadInput, unknown_name
 from vbench.record import Record
 from vbench.reports.published import Published
@@ -114,6 +115,6 @@ def _meets(names: Sequence[str], key: str, value: str) -> bool:
 
 def _number(text: str) -> Fraction | None:
     try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        return read_fraction(text)
+    except ValueError:
         return None

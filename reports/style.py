@@ -9,18 +9,20 @@ from textwrap import fill
 from tabulate import tabulate
 
 from vbench.errors import unknown_name
+from vbench.printable import one_line
 from vbench.reports import latex
 
 # Of "<" only what could open a tag: "<0.001" stays readable as it is.
-_SPECIAL = re.compile(r"([\\`*|]|<(?=[A-Za-z/!?]))")
+# A bracket after a bracket makes a link, to anywhere.
+_SPECIAL = re.compile(r"([\\`*|]|<(?=[A-Za-z/!?])|(?<=\])[(\[])")
 
 
 class Page:
     """Plain text; bold figures carry an asterisk. ``escape`` is for anything that comes from outside."""
 
     def escape(self, text: str) -> str:
-        """Text as this page shows it literally."""
-        return text
+        """Text as this page shows it literally, in one line."""
+        return one_line(text)
 
     def strong(self, text: str, bold: bool) -> str:
         """Escaped text, in bold if so."""
@@ -37,7 +39,8 @@ class Page:
     ) -> str:
         """A table under its title, notes below. Cells are escaped already, title and notes are not."""
         body = tabulate(lines, header, tablefmt="simple", colalign=sides, disable_numparse=True)
-        return "\n\n".join([title, body, *(fill(note.replace("Bold:", "*:"), 110) for note in notes)])
+        below = [fill(self.escape(note.replace("Bold:", "*:")), 110) for note in notes]
+        return "\n\n".join([self.escape(title), body, *below])
 
     def join(self, tables: Sequence[str]) -> str:
         """Tables of one page."""
@@ -48,7 +51,7 @@ class Markdown(Page):
     """Pipe tables as code hosts render them."""
 
     def escape(self, text: str) -> str:
-        return _SPECIAL.sub(r"\\\1", text)
+        return _SPECIAL.sub(r"\\\1", one_line(text))
 
     def strong(self, text: str, bold: bool) -> str:
         return f"**{text}**" if bold else text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 from vbench.files import write_atomically
+from vbench.printable import one_line
 
 #: The one header entry of our files; its value is the metadata as JSON.
 _HEADER_KEY = "vbench"
@@ -47,7 +48,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return _read_safetensors(path)
     if not head.startswith((b"PK", b"\x80")):
         raise BadInput(f"{path}: not a weights file (neither .safetensors nor written by torch.save)")
-    return _split_state(_load_restricted(path), path)
+    content = _load_restricted(path)
+    try:
+        return _split_state(content, path)
+    except RecursionError as error:
+        raise BadInput(f"{path}: what lies beside its tensors is nested without end") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             return _parse_metadata(file.metadata(), path)
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path}: damaged or incomplete .safetensors file ({error}); get it again") from error
+        raise _damaged(path, error) from error
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -109,9 +114,14 @@ def _read_safetensors(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = file.metadata()
-    except (SafetensorError, OSError, struct.error) as error:
-        raise BadInput(f"{path}: damaged or incomplete .safetensors file ({error}); get it again") from error
+    except Exception as error:  # a type of numbers that torch lacks can make the reader fail in any way
+        raise _damaged(path, error) from error
     return Checkpoint(_without_prefix(state), _parse_metadata(header, path))
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
+    reason = shortened(str(error))
+    return BadInput(f"{path}: damaged or incomplete .safetensors file ({reason}); get it again")
 
 
 def _parse_metadata(header: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
@@ -120,7 +130,7 @@ def _parse_metadata(header: Mapping[str, str] | None, path: Path) -> dict[str, A
         return {}
     try:
         metadata = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: the metadata in its header is not JSON ({error})") from error
     if not isinstance(metadata, dict):
         raise BadInput(f"{path}: the metadata in its header is not a JSON object")
@@ -128,17 +138,39 @@ def _parse_metadata(header: Mapping[str, str] | None, path: Path) -> dict[str, A
 
 
 def _load_restricted(path: Path) -> Any:
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals(_allowed_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on the pickle protocol of files it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or cut file can make the reader fail in any way
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        told = str(error).strip().splitlines()
+        reason = shortened(told[0]) if told else type(error).__name__
         if "weights_only" in str(error) or "GLOBAL" in str(error):
             named = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
             reason = f"it asks for more than tensors, numbers and numpy arrays ({(named or [reason])[0]})"
-            raise BadInput(f"{path}: refused, {reason}; nothing of it was run") from error
+            raise BadInput(f"{path}: refused, {one_line(reason)}; nothing of it was run") from error
         raise BadInput(f"{path}: damaged or incomplete ({reason}); get it again") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is, or whose members would leave a folder.
+
+    torch.save stores as it is, under plain names; nothing is ever unpacked to disk here.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # as the reader of torch, this one fails in any way
+        raise BadInput(f"{path}: damaged or incomplete ({type(error).__name__}); get it again") from error
+    for member in members:
+        parts = member.filename.replace("\\", "/").split("/")
+        if ".." in parts or not parts[0] or ":" in parts[0]:
+            raise BadInput(f"{path}: refused, a member of it is named {shortened(repr(member.filename))}")
+    if sum(member.file_size for member in members) > 2 * path.stat().st_size:
+        raise BadInput(f"{path}: refused, it is compressed, which torch.save never does")
 
 
 def _allowed_globals() -> list[Any]:
@@ -162,16 +194,26 @@ def _renamed(function: Callable[..., Any], home: str) -> Callable[..., Any]:
 
 def _split_state(content: Any, path: Path) -> Checkpoint:
     if _is_state(content):
-        return Checkpoint(_without_prefix(content))
+        return Checkpoint(_without_prefix(_whole(content, path)))
     if not isinstance(content, dict):
         raise BadInput(f"{path}: holds a {type(content).__name__}, not a dict of tensors")
     candidates = [key for key, value in content.items() if _is_state(value)]
     usual = [key for key in _USUAL_STATE_KEYS if key in candidates]
     if not usual and len(candidates) != 1:
-        raise BadInput(f"{path}: no state dict among its entries: {', '.join(map(str, content)) or 'none'}")
+        entries = shortened(", ".join(map(str, content))) or "none"
+        raise BadInput(f"{path}: no state dict among its entries: {entries}")
     chosen = usual[0] if usual else candidates[0]
     beside = {str(key): _plain(value) for key, value in content.items() if key != chosen}
-    return Checkpoint(_without_prefix(content[chosen]), beside)
+    return Checkpoint(_without_prefix(_whole(content[chosen], path)), beside)
+
+
+def _whole(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """The state, of plain tensors; one that repeats a few stored numbers could be of any size."""
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise BadInput(f"{path}: its tensor {shortened(repr(name))} does not hold what its shape says")
+    return state
 
 
 def _is_state(value: Any) -> bool:

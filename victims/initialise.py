@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import nn
 
 #: Used where no generator is given, so that an untrained victim is the same everywhere.
 DEFAULT_SEED = 0
+
+_MOST: ContextVar[int | None] = ContextVar("most", default=None)
+
+
+@contextmanager
+def at_most(numbers: int) -> Iterator[None]:
+    """Inside the block a victim of more numbers than this is refused with ValueError before it takes memory.
+
+    For options that came with a file, which may say anything.
+    """
+    before = _MOST.set(numbers)
+    try:
+        yield
+    finally:
+        _MOST.reset(before)
 
 
 def build_then_initialise(
@@ -22,6 +39,9 @@ def build_then_initialise(
     """
     with torch.device("meta"):
         build()
+    most, wanted = _MOST.get(), sum(tensor.numel() for tensor in victim.parameters())
+    if most is not None and wanted > most:
+        raise ValueError(f"a network of {wanted:,} numbers")
     victim._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)
     generator = generator or torch.Generator().manual_seed(DEFAULT_SEED)
     for module in victim.modules():

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from vbench.audit.check import Check, Verdict
-from vbench.files import write_atomically
+from vbench.files import check_inside, write_atomically
+from vbench.record import in_file_names
 
 SCHEMA = 1
 
@@ -46,7 +47,7 @@ class Audit(BaseModel):
 
     def write(self, runs: Path) -> Path:
         """Store it under ``runs``/audits, apart from the run records; returns the path."""
-        safe = "".join(c if c.isalnum() or c in "_-" else "-" for c in self.config["victim"]["name"])
-        path = runs / "audits" / f"{safe[:80]}-{self.id}.json"
+        name = f"{in_file_names(self.config['victim']['name'])}-{self.id}.json"
+        path = check_inside(runs, runs / "audits" / name)
         write_atomically(path, self.model_dump_json(indent=1) + "\n")
         return path

@@ -24,6 +24,7 @@ from vbench.cli import (
 )
 from vbench.errors import INTERRUPTED, BadInput, VbenchError, refused
 from vbench.parallel.launch import Place, launched
+from vbench.printable import lines
 
 app = typer.Typer(
     name="vbench",
@@ -69,7 +70,7 @@ def main() -> None:
         if found is None:
             raise
         code, line = found
-        print(line, file=sys.stderr)
+        print(lines(line), file=sys.stderr)
     sys.exit(code)
 
 

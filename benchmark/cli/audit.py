@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 
 def audit(
     victim: Annotated[str, typer.Option(help="Victim; options as in deen[embedding=weighted].")],
@@ -60,7 +62,7 @@ def audit(
         clean_gate(bench)
     found = examine(bench, threat, seed, len(opened.query), quiet)
     path = found.write(runs)
-    typer.echo(render(found, style))
+    put(render(found, style))
     say(f"audit in {path}", quiet)
     if not found.holds:
         raise typer.Exit(1)

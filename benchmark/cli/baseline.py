@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vbench.cli.options import takes_request
+from vbench.cli.output import put
 from vbench.request import Request
 
 
@@ -46,5 +47,5 @@ def baseline(
 
     found = make_baseline(request, range(seeds), out.parent, false_alarm, device, quiet, runs)
     write_baseline(out, found)
-    typer.echo(render_baseline(found))
-    typer.echo(f"\nbaseline in {out}; compare with it: vbench check {out}")
+    put(render_baseline(found))
+    put(f"\nbaseline in {out}; compare with it: vbench check {out}")

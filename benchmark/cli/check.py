@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 if TYPE_CHECKING:
     from vbench.gate.baseline import Baseline
 
@@ -74,7 +76,7 @@ def check(
         with summary.open("a", encoding="utf-8") as page:
             page.write(summary_of(gate))
     if not update:
-        typer.echo(render(gate, every))
+        put(render(gate, every))
         raise typer.Exit(0 if gate.green else 1)
 
     from vbench.gate.make import updated
@@ -87,11 +89,11 @@ def _rewrite(file: Path, old: Baseline, new: Baseline) -> None:
     from vbench.reports.baseline import render_update
 
     if (old.subjects, old.seeds) == (new.subjects, new.seeds):
-        typer.echo(f"{file} says what was found, to the last bit; left as it is")
+        put(f"{file} says what was found, to the last bit; left as it is")
         return
     write_baseline(file, new)
-    typer.echo(render_update(old, new))
-    typer.echo(f"rewrote {file}; review it like any change, with git diff")
+    put(render_update(old, new))
+    put(f"rewrote {file}; review it like any change, with git diff")
 
 
 def _refuse_code(baseline: Baseline, allowed: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vbench.cli.output import put
 from vbench.size import parse_size
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def verify(
 
     report = check(layout, root, quiet=quiet)
     for line in _lines(report):
-        typer.echo(line)
+        put(line)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -47,7 +48,7 @@ def synth(
 
     check_layout(layout)
     folder = write_dataset(layout, out, ids, seed, parse_size(size), test_ids=test_ids, quiet=quiet)
-    typer.echo(f"synthetic {layout} data in {folder}")
+    put(f"synthetic {layout} data in {folder}")
 
 
 @app.command()
@@ -62,7 +63,7 @@ def protocols(
     defaults = {default_protocol(name) for name in LAYOUTS}
     for text in all_protocols(layout):
         mark = " *" if text in defaults else "" if parse_protocol(text).standard else " !"
-        typer.echo(f"{text}{mark}")
+        put(f"{text}{mark}")
 
 
 def _lines(report: Report) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 
 def figure(
     name: Annotated[str, typer.Argument(help="Figure; vbench list figures shows them.")],
@@ -52,7 +54,7 @@ def figure(
     from vbench.reports.figures.drawing import encode
 
     write_atomically(path, encode(drawn, ending))
-    typer.echo(path)
+    put(path)
 
 
 def _target(name: str, out: Path | None, style: str | None) -> tuple[Path, str]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 
 def leaderboard(
     folders: Annotated[
@@ -29,8 +31,8 @@ def leaderboard(
     from vbench.reports.leaderboard.build import leaderboard as build
 
     summary = build(folders, out, where, title, strict, tell=say)
-    typer.echo(summary.line)
+    put(summary.line)
     if strict and summary.refused:
         say(f"nothing written: {len(summary.refused)} refused, and --strict was given")
         raise typer.Exit(1)
-    typer.echo(f"site in {out}; open {out / 'index.html'}")
+    put(f"site in {out}; open {out / 'index.html'}")

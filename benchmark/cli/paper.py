@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 
 def paper(
     suite: Annotated[
@@ -66,8 +68,8 @@ def paper(
 
     if suite is None:
         for one in SUITES.values():
-            typer.echo(f"{one.name:<12}{one.title}: {_rows(one)}; {', '.join(one.victims)}")
-        typer.echo(f"{'all':<12}every one of them")
+            put(f"{one.name:<12}{one.title}: {_rows(one)}; {', '.join(one.victims)}")
+        put(f"{'all':<12}every one of them")
         return
     chosen = suites_called(suite)
     check_format(style)
@@ -114,7 +116,7 @@ def paper(
     plan = make_plan(request, opener)
     work = Work(plan, threat, opener, Recorder(store, force, ignore_gates, quiet), store, force, quiet)
     work.do(f"paper {suite}")
-    typer.echo(paper_report(work.filled(), style))
+    put(paper_report(work.filled(), style))
     _close(work, runs, style)
 
 
@@ -126,7 +128,7 @@ def _close(work, runs: Path, style: str) -> None:
     from vbench.progress import say
 
     if style == "plain":
-        typer.echo(f"\nrecords in {runs}; the same command goes on where this one stopped")
+        put(f"\nrecords in {runs}; the same command goes on where this one stopped")
     if work.interrupted:
         say("interrupted; finished runs are kept")
     if work.failures:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 if TYPE_CHECKING:
     from vbench.record import Record
     from vbench.store import Contents
@@ -97,7 +99,7 @@ def _write(text: str, style: str, out: Path | None) -> None:
     target = out or Path("report.html" if style == "html" else "-")
     ended = text if text.endswith("\n") else f"{text}\n"
     if str(target) == "-":
-        typer.echo(ended, nl=False)
+        put(ended, nl=False)
         return
     write_atomically(target, ended)
     say(f"{target}: {len(ended.encode()) / 1000:,.0f} kB")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vbench.cli.options import takes_request
+from vbench.cli.output import put
 from vbench.request import Request
 
 
@@ -40,6 +41,6 @@ def run(
     records = series.execute(
         request.victims, request.attacks, seed or [0], request.settings, request.protocols, perturbation
     )
-    typer.echo(report(records, style))
+    put(report(records, style))
     if style == "plain":
-        typer.echo(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
+        put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")

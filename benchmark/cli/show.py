@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
+from vbench.cli.output import put
 from vbench.registry import Registry, attacks, datasets, victims
 
 _RIGHT = ("left", "left", "left", "right", "right", "right", "left")
@@ -40,9 +41,9 @@ def list_entries(
         Kind.FIGURES: _figures,
     }
     for one in [kind] if kind else list(Kind):
-        typer.echo(f"{one.value}:")
-        typer.echo(tables[one]())
-        typer.echo("")
+        put(f"{one.value}:")
+        put(tables[one]())
+        put("")
 
 
 def _attacks() -> str:
@@ -102,14 +103,14 @@ def describe(
         raise unknown_name("kind", kind, ("attack", "victim"))
     registry = _registry(kind)
     cls, entry = registry.load(name), registry.describe(name)
-    typer.echo(f"{entry.name}: {entry.summary}")
+    put(f"{entry.name}: {entry.summary}")
     if entry.paper:
-        typer.echo(f"paper: {entry.paper}")
-    typer.echo("\n" + inspect.getdoc(cls) + "\n")
+        put(f"paper: {entry.paper}")
+    put("\n" + inspect.getdoc(cls) + "\n")
     if kind == "attack":
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
         if lines:
-            typer.echo(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
+            put(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
         _describe_presets(cls)
         _describe_members(cls)
         return
@@ -133,7 +134,7 @@ def _describe_presets(cls: type) -> None:
             for name, settings in found.items()
         ]
         headings = ["preset", "settings", "unless asked otherwise"]
-        typer.echo("\n" + tabulate(lines, headings, disable_numparse=True))
+        put("\n" + tabulate(lines, headings, disable_numparse=True))
 
 
 def _describe_members(cls: type) -> None:
@@ -142,7 +143,7 @@ def _describe_members(cls: type) -> None:
 
     if issubclass(cls, Battery):
         lines = [[label(member), member.summary] for member in cls().members()]
-        typer.echo(tabulate(lines, ["member", "summary"]))
+        put(tabulate(lines, ["member", "summary"]))
 
 
 def _describe_victim(cls: type) -> None:
@@ -152,13 +153,13 @@ def _describe_victim(cls: type) -> None:
     defaults = default_options(cls)
     thin = getattr(cls, "THIN", {})
     lines = [[name, defaults.get(name, "(required)"), thin.get(name, "")] for name in option_names(cls)]
-    typer.echo(tabulate(lines, ["option", "default", "thin variant"], disable_numparse=True))
+    put(tabulate(lines, ["option", "default", "thin variant"], disable_numparse=True))
     found = clean_results(cls.name)
     if found:
-        typer.echo("\npublished clean results, percent (as printed; not measured here):")
+        put("\npublished clean results, percent (as printed; not measured here):")
         headings = ["protocol", "Rank-1", "mAP", "mINP", "source", "note"]
         widths = [None, None, None, None, 42, 34]
-        typer.echo(tabulate(found, headings, disable_numparse=True, maxcolwidths=widths))
+        put(tabulate(found, headings, disable_numparse=True, maxcolwidths=widths))
 
 
 def doctor(
@@ -178,7 +179,7 @@ def doctor(
         lines.append((what, f"{folder} ({_folder_state(folder)})"))
     for folder in root or []:
         lines.append(("data", f"{folder} ({_data_state(folder)})"))
-    typer.echo(tabulate(lines, tablefmt="plain"))
+    put(tabulate(lines, tablefmt="plain"))
     missing = [name for name, version in versions().items() if version == "missing"]
     if missing:
         say(f"missing packages: {', '.join(missing)}; install vbench again with its dependencies")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 
 def status(
     suite: Annotated[
@@ -25,6 +27,6 @@ def status(
         raise unknown_name("format", style, ("plain", "json"))
     found = sweeps(runs, suite)
     if style == "json":
-        typer.echo(json.dumps([as_json(sweep) for sweep in found], indent=1))
+        put(json.dumps([as_json(sweep) for sweep in found], indent=1))
     else:
-        typer.echo("\n\n".join(show(sweep) for sweep in found))
+        put("\n\n".join(show(sweep) for sweep in found))

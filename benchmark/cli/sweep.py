@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from vbench.cli.output import put
+
 
 class _SuiteFirst(TyperGroup):
     """Lets ``vbench sweep suite.yaml`` mean ``vbench sweep run suite.yaml``."""
@@ -51,6 +53,9 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed/--keep-failed", help="Try again what failed before, or leave it.")
     ] = True,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run classes that the suite names by path.")
+    ] = False,
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Draw data and train thin victims only, before shards start.")
     ] = False,
@@ -62,6 +67,7 @@ def run(
     Exit code 0 when every run is done, 1 when some failed or are missing, 2 for a suite that is wrong.
     """
     from vbench.errors import BadInput, unknown_name
+    from vbench.sweep.code import refuse_code
     from vbench.sweep.load import read_suite
     from vbench.sweep.select import parse_shard, tasks_of
     from vbench.sweep.select import shard as part
@@ -77,6 +83,8 @@ def run(
     index, count = parse_shard(shard) if shard else (1, 1)
     file = read_suite(suite)
     tasks = tasks_of(file)
+    if not allow_code:
+        refuse_code(file)
 
     from vbench.sweep.check import check_suite
     from vbench.sweep.conduct import Wishes, conduct
@@ -87,7 +95,7 @@ def run(
     make = local_engine(file, runs, jobs, quiet) if engine == "local" else ray_engine(file, address)
     wishes = Wishes(runs, retry_failed, prepare, quiet)
     result = conduct(file, tasks, part(tasks, index, count), wishes, make)
-    typer.echo(summary(result, runs, prepare))
+    put(summary(result, runs, prepare))
     if result.failed or not (prepare or result.complete):
         raise typer.Exit(1)
 
@@ -140,4 +148,4 @@ def transfer(
         [protocol] if protocol else (),
         surrogates=names(surrogate or victim),
     )
-    typer.echo(transfer_matrices(records, metric))
+    put(transfer_matrices(records, metric))

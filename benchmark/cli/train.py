@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 
 def train(
     dataset: Annotated[str, typer.Option(help="sysu, regdb, llcm, or a reader's name or ./file.py:Class.")],
@@ -99,14 +101,14 @@ def train(
         recipe=recipe,
         precision=precision,
     )
-    typer.echo(f"weights: {result.path}")
+    put(f"weights: {result.path}")
     found = result.metadata["validation"]
     if found is None:
-        typer.echo("no training identity was left out, so nothing was measured")
+        put("no training identity was left out, so nothing was measured")
     elif "skipped" in found:
-        typer.echo(f"validation on left-out training identities was not possible: {found['skipped']}")
+        put(f"validation on left-out training identities was not possible: {found['skipped']}")
     else:
-        typer.echo(
+        put(
             f"{found['identities']} training identities left out of training: "
             f"Rank-1 {found['rank1']:.1f} %, mAP {found['mAP']:.1f} %"
         )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vbench.cli.output import put
+
 app = typer.Typer(help="Weights of victims.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -43,9 +45,9 @@ def convert(
         _check_split(split)
     spec = read_victim(victim)
     metadata = convert_checkpoint(file, spec.name, out, split, spec.options)
-    typer.echo(f"{out}: {metadata['victim']}, split {metadata['split'] or 'unknown'}")
-    typer.echo(f"SHA-256 of the tensors: {metadata['sha256']}")
-    typer.echo(f"SHA-256 of {file.name}: {metadata['released']['sha256']}")
+    put(f"{out}: {metadata['victim']}, split {metadata['split'] or 'unknown'}")
+    put(f"SHA-256 of the tensors: {metadata['sha256']}")
+    put(f"SHA-256 of {file.name}: {metadata['released']['sha256']}")
 
 
 def _check_split(split: str) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from vbench.data.base import Sample
 from vbench.errors import VbenchError, refused
+from vbench.files import lock_of
 from vbench.progress import say
 
 #: Part of every name: raise it when decoding changes, and old files are no longer found.
@@ -69,7 +70,7 @@ def load_or_build(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]
 
 @contextmanager
 def _locked(path: Path, quiet: bool) -> Iterator[None]:
-    lock = FileLock(path.with_suffix(".lock"))
+    lock = lock_of(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -113,7 +114,8 @@ def _write(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> No
     part = path.with_suffix(".part")
     checksum = 0
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:
             file.write(_header(shape))
             for row in rows:
                 data = np.ascontiguousarray(row, dtype=np.uint8)

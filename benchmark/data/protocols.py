@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from itertools import product
 
-from vbench.errors import BadInput, unknown_name
+from vbench.errors import BadInput, shortened, unknown_name
 
 #: Data set layouts that can be read.
 LAYOUTS = ("sysu", "regdb", "llcm")
@@ -98,6 +98,7 @@ def parse_protocol(text: str) -> Protocol:
     try:
         return _TABLE[text]
     except KeyError:
+        text = shortened(text)
         near = difflib.get_close_matches(text, _TABLE, n=1, cutoff=0.0)
         raise BadInput(
             f"unknown protocol {text!r}; did you mean '{near[0]}'? `vbench data protocols` lists them all"

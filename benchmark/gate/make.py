@@ -10,7 +10,7 @@ from vbench.gate.baseline import Baseline, now
 from vbench.gate.check import Gate, compare
 from vbench.gate.measure import Takings, measure
 from vbench.gate.paths import resolved, stored
-from vbench.registry import attacks, victims
+from vbench.registry import attacks, datasets, victims
 from vbench.request import Request
 from vbench.spec import parse
 
@@ -67,10 +67,11 @@ def seeds_for(baseline: Baseline, count: int | None, first: int | None) -> tuple
 
 
 def code_named(request: Request) -> list[str]:
-    """Victims and attacks of a request that are classes given by path: to run them is to run their code."""
-    texts = [(victims, "victim", text) for text in (*request.victims, *request.surrogates)]
-    texts += [(attacks, "attack", text) for text in request.attacks]
-    return [text for registry, kind, text in texts if registry.entry(parse(text, kind)[0]).origin == "path"]
+    """What of a request is a class given by path or module: to run it is to run its code."""
+    texts = [(victims, text) for text in (*request.victims, *request.surrogates)]
+    texts += [(attacks, text) for text in request.attacks]
+    texts.append((datasets, request.dataset))
+    return [text for registry, text in texts if registry.by_path(parse(text, registry.kind)[0])]
 
 
 def _from(

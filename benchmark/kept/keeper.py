@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from vbench.files import check_inside
 from vbench.kept.container import SIDES
 from vbench.kept.embeddings import FORMAT as EMBEDDINGS
 from vbench.kept.embeddings import EmbeddingsMeta, KeptEmbeddings
@@ -51,7 +52,7 @@ class Keeper:
         for what in sorted(self.wanted):
             found = getattr(self, what)
             if found is not None:
-                found.write(kept_file(runs, record.id, what))
+                found.write(check_inside(runs, kept_file(runs, record.id, what)))
 
 
 def _embeddings(bench: Workbench, outcome: Outcome, about: Mapping[str, object]) -> KeptEmbeddings:

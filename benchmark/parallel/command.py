@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from vbench.errors import INTERRUPTED
 from vbench.parallel import group
 from vbench.parallel.launch import Place
+from vbench.printable import lines
 from vbench.progress import console
 
 #: What an error means: exit code and line, None for one that nobody foresaw.
@@ -67,7 +68,7 @@ def _interrupted(*_: object) -> None:
 
 def _say(line: str) -> None:
     if line:
-        print(line, file=sys.stderr, flush=True)
+        print(lines(line), file=sys.stderr, flush=True)
 
 
 def _first_to_fail(code: int) -> bool:

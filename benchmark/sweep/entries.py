@@ -16,7 +16,7 @@ from pydantic import (
 from vbench.budget import parse_budget
 from vbench.data.protocols import LAYOUTS, default_protocol, parse_protocol
 from vbench.registry import attacks, victims
-from vbench.size import parse_size
+from vbench.size import LARGEST_SIDE, parse_size
 from vbench.spec import parse
 from vbench.sweep.strict import Strict, as_list, complaint, one_of, told
 
@@ -135,6 +135,8 @@ class DatasetEntry(Strict):
             raise complaint(f"dataset '{self.name}' needs a root, the folder its owner ships")
         if synthetic and self.root is not None:
             raise complaint("root is for real data; name its layout: sysu, regdb or llcm", "root")
+        if self.size is not None and max(self.size) > LARGEST_SIDE:
+            raise complaint(f"images of {max(self.size)} pixels; at most {LARGEST_SIDE} are drawn", "size")
         if not synthetic and "layout" in self.model_fields_set and self.layout != self.name:
             raise complaint(f"layout is for synthetic data; this one is '{self.name}'", "layout")
         layout = self.layout if synthetic else self.name

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 
 Place = tuple["str | int", ...]
 
@@ -17,6 +17,7 @@ Place = tuple["str | int", ...]
 MAX_BYTES = 256 * 1024
 _MAX_VALUES = 20_000
 _MAX_DEPTH = 20
+_MAX_DIGITS = 100
 _PREFIX = "tag:yaml.org,2002:"
 _READERS = {
     "null": "construct_yaml_null",
@@ -123,8 +124,11 @@ class _Reader:
     def _scalar(self, node: yaml.ScalarNode, kind: str, line: int) -> Any:
         if kind not in _READERS:
             return node.value
+        shown = shortened(node.value, 40)
+        # A number of a hundred thousand digits takes seconds to read, and cannot be shown at all.
+        if len(node.value) > _MAX_DIGITS:
+            raise BadInput(f"{self._path}:{line}: '{shown}' is no {kind} that a suite can hold")
         try:
             return getattr(self._scalars, _READERS[kind])(node)
         except (ValueError, KeyError) as error:
-            shown = node.value if len(node.value) <= 40 else f"{node.value[:40]}..."
             raise BadInput(f"{self._path}:{line}: '{shown}' is no {kind}") from error

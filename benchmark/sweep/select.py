@@ -8,20 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from vbench.budget import parse_budget
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 from vbench.spec import parse
 from vbench.sweep.entries import Exclusion
 from vbench.sweep.load import SuiteFile
-from vbench.sweep.tasks import Task, anchored, expand
+from vbench.sweep.tasks import Task, anchored, count, expand
+
+#: A year of runs that take five minutes each.
+MOST_RUNS = 100_000
+_MOST_LOOKS = 5_000_000
 
 
 def tasks_of(file: SuiteFile) -> list[Task]:
     """Every task of a suite that is not excluded.
 
-    Raises :class:`BadInput` for a rule that excludes nothing, which is a typo most likely, and where nothing
-    is left.
+    Raises :class:`BadInput` for a rule that excludes nothing, which is a typo most likely, where nothing is
+    left, and for more runs than anybody means.
     """
-    suite, tasks = file.suite, expand(file.suite, file.folder)
+    suite = file.suite
+    asked, rules = count(suite), sum(len(values) for rule in suite.exclude for values in rule.said.values())
+    if asked > MOST_RUNS:
+        file.refuse([((), f"these are {asked:,} runs, at most {MOST_RUNS:,}; make it several suites")])
+    if asked * rules > _MOST_LOOKS:
+        file.refuse([(("exclude",), f"{rules:,} rules and values for {asked:,} runs take too long")])
+    tasks = expand(suite, file.folder)
     hit = [[_holds(rule, task, file.folder) for task in tasks] for rule in suite.exclude]
     file.refuse(
         (("exclude", index), "this rule excludes nothing") for index, held in enumerate(hit) if not any(held)
@@ -68,11 +78,13 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
     if match is None:
-        raise BadInput(f"shard '{text}' must look like 2/8, the second of eight")
+        raise BadInput(f"shard '{shortened(text)}' must look like 2/8, the second of eight")
     index, count = int(match[1]), int(match[2])
     if not 1 <= index <= count:
         count = count or 8
-        raise BadInput(f"shard '{text}' does not exist: shards are counted from 1/{count} to {count}/{count}")
+        raise BadInput(
+            f"shard '{shortened(text)}' does not exist: shards are counted from 1/{count} to {count}/{count}"
+        )
     return index, count
 
 

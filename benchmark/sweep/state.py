@@ -12,12 +12,12 @@ import socket
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vbench.files import write_atomically
+from vbench.files import check_inside, write_atomically
 from vbench.sweep.tasks import Task, task_from
 
 #: A running task's file is touched this often, by the process in charge of it.
@@ -25,6 +25,10 @@ HEARTBEAT_SECONDS = 10.0
 #: Without a touch for this long, whoever was in charge is gone. Clocks of two hosts may differ by less.
 STALE_SECONDS = 120.0
 _LIST = "suite.json"
+
+_Pid = Annotated[int, Field(ge=0, lt=2**31)]
+#: Until the year 5000.
+_Seconds = Annotated[float, Field(le=1e11, allow_inf_nan=False)]
 
 
 class TaskState(BaseModel):
@@ -44,10 +48,10 @@ class TaskState(BaseModel):
     record: str | None = None
     fits: dict[str, str] = Field(default_factory=dict)
     host: str = ""
-    pid: int | None = None
-    driver: int | None = None
-    started: float | None = None
-    seconds: float | None = None
+    pid: _Pid | None = None
+    driver: _Pid | None = None
+    started: _Seconds | None = None
+    seconds: _Seconds | None = None
     memory: int | None = None
     attempts: int = 0
     reason: str = ""
@@ -76,6 +80,9 @@ class States:
         """The file of a task."""
         return self.folder / f"{key}.json"
 
+    def _inside(self, path: Path) -> Path:
+        return check_inside(self.folder.parents[1], path)
+
     def get(self, key: str) -> TaskState | None:
         """What is known of a task; None where nothing is, or nothing that can be read."""
         try:
@@ -85,12 +92,12 @@ class States:
 
     def put(self, key: str, state: TaskState) -> None:
         """Write what is known of a task."""
-        write_atomically(self.path(key), state.model_dump_json(indent=1) + "\n")
+        write_atomically(self._inside(self.path(key)), state.model_dump_json(indent=1) + "\n")
 
     def touch(self, key: str) -> None:
         """Say that somebody is still in charge of a running task."""
         if self.path(key).exists():
-            os.utime(self.path(key))
+            os.utime(self.path(key), follow_symlinks=False)
 
     def alive(self, key: str, state: TaskState) -> bool:
         """Whether a state that says "running" is true.
@@ -111,7 +118,7 @@ class States:
     def list_tasks(self, file: Path, tasks: list[Task], jobs: int) -> None:
         """Note which tasks there are, for ``vbench status`` without the suite."""
         listing = Listing(file=str(file), tasks={task.key: asdict(task) for task in tasks}, jobs=jobs)
-        write_atomically(self.folder / _LIST, listing.model_dump_json() + "\n")
+        write_atomically(self._inside(self.folder / _LIST), listing.model_dump_json() + "\n")
 
     def listing(self) -> Listing | None:
         """What :meth:`list_tasks` noted; None where nothing was, or nothing that can be read."""

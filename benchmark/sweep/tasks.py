@@ -136,6 +136,17 @@ def task_from(value: Any) -> Task:
     return _TASK.validate_python(value)
 
 
+def count(suite: Suite) -> int:
+    """How many combinations a suite asks for, repeats and what is excluded among them; takes no time."""
+    victims = sum(len(entry.texts()) for entry in suite.victims)
+    # An ensemble of one stands for each of those that it names in turn.
+    surrogates = sum(len(ensemble[0].texts()) if len(ensemble) == 1 else 1 for ensemble in suite.surrogates)
+    attacks = sum(len(expand_attacks([entry.spec({})[0]])) for entry in suite.attacks)
+    protocols = sum(len(entry.protocol_ids) for entry in suite.datasets)
+    threats = max(1, len(suite.eps)) * max(1, len(suite.side))
+    return victims * surrogates * attacks * protocols * threats * len(suite.seeds)
+
+
 def expand(suite: Suite, folder: Path) -> list[Task]:
     """Every task of a suite once, in an order that keeps groups together, what is excluded left out.
 

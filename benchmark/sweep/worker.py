@@ -12,6 +12,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from vbench.printable import one_line
+
 _LOOK_SECONDS = 0.5
 
 
@@ -44,7 +46,7 @@ def serve(connection: Connection, start: Start) -> None:
             job = connection.recv()
         except EOFError:
             return
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.title}", flush=True)
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {one_line(job.title)}", flush=True)
         connection.send(perform(job, shelf))
 
 
@@ -58,7 +60,8 @@ def _follow_parent() -> None:
 
 def _print_to(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    # Through a link it would add to whatever file that names.
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(file, 1)

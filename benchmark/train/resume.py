@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import nn
 
 from vbench.errors import BadInput
 from vbench.files import write_atomically
+
+_REMEDY = "delete it or train without resuming"
 
 
 class UnusableState(BadInput):
@@ -31,6 +34,14 @@ class TrainState:
     model: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     history: list[dict[str, float]]
+
+    def restore(self, out: Path, victim: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put weights and optimiser where they were; raises UnusableState if they are of something else."""
+        try:
+            victim.load_state_dict(self.model)
+            optimizer.load_state_dict(self.optimizer)
+        except Exception as error:  # a file that is not ours can fail in any way
+            raise UnusableState(f"{state_path(out)}: not the state of this victim; {_REMEDY}") from error
 
 
 def state_path(out: Path) -> Path:
@@ -72,17 +83,20 @@ def load_state(out: Path, fingerprint: str) -> TrainState | None:
     path = state_path(out)
     if not path.is_file():
         return None
-    remedy = "delete it or train without resuming"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on the pickle protocol of files it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
         stored = content["fingerprint"]
         state = TrainState(
             content["epochs_done"], content["model"], content["optimizer"], json.loads(content["history"])
         )
+        if type(state.epochs_done) is not int or state.epochs_done < 0 or type(state.history) is not list:
+            raise TypeError("no number of epochs, or no history of them")
     except Exception as error:  # a file that is not ours can fail in any way
-        raise UnusableState(f"{path}: not the state of a training run; {remedy}") from error
+        raise UnusableState(f"{path}: not the state of a training run; {_REMEDY}") from error
     if stored != fingerprint:
-        raise UnusableState(f"{path}: left by a training run with other settings or data; {remedy}")
+        raise UnusableState(f"{path}: left by a training run with other settings or data; {_REMEDY}")
     return state
 
 

@@ -84,8 +84,7 @@ def train_victim(
     history: list[dict[str, float]] = []
     state = load_state(out, fingerprint) if out is not None and resume else None
     if state is not None:
-        victim.load_state_dict(state.model)
-        optimizer.load_state_dict(state.optimizer)
+        state.restore(out, victim, optimizer)
         history = state.history
         say(f"training goes on after epoch {state.epochs_done}", quiet)
     start = state.epochs_done if state else 0

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from vbench.budget import parse_budget
 from vbench.errors import BadInput
+from vbench.printable import one_line
 from vbench.record import Record
 from vbench.reports.rows import setting, victim_key
 
@@ -25,14 +26,14 @@ class Facet:
 
 def victim_of(record: Record) -> str:
     """What a figure calls a record's victim."""
-    return record.victim_label or record.config["victim"]["name"]
+    return one_line(record.victim_label or record.config["victim"]["name"])
 
 
 def attack_of(record: Record) -> str:
     """What a figure calls a record's attack: transfer and replay are other attacks than the white-box one."""
     label = record.label or record.config["attack"]["name"]
     label += f" from {record.surrogate}" if record.surrogate else ""
-    return label + (" (replayed)" if record.config.get("perturbation") else "")
+    return one_line(label) + (" (replayed)" if record.config.get("perturbation") else "")
 
 
 def budget_of(record: Record) -> Fraction:
@@ -48,7 +49,7 @@ def facts_of(record: Record) -> dict[str, str]:
     trials = f"{where.trials} trial{'s' if where.trials != 1 else ''}"
     found = {
         "victim": victim_of(record),
-        "protocol": f"{badge}{where.protocol} ({trials})",
+        "protocol": f"{badge}{one_line(where.protocol)} ({trials})",
         "budget": where.threat,
     }
     return {**found, "access": "transfer attacks"} if record.surrogate else found
@@ -76,8 +77,9 @@ def facets(
     for panel, words in zip(panels, said, strict=True):
         if said.count(words) > 1:
             # Two sets of images under one protocol, or two sets of weights under one name.
-            panel.facts["data"] = f"data {setting(panel.records[0]).fingerprint[:8]}"
-            panel.facts["weights"] = f"weights {panel.records[0].config['victim']['weights'][:8]}"
+            first = panel.records[0]
+            panel.facts["data"] = one_line(f"data {setting(first).fingerprint[:8]}")
+            panel.facts["weights"] = one_line(f"weights {first.config['victim']['weights'][:8]}")
     return panels
 
 

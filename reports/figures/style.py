@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from vbench.errors import unknown_name
+from vbench.printable import one_line
 
 #: Widths in inches: a column of a two-column paper, and the whole page.
 WIDTHS = {"column": 3.4, "full": 7.0}
@@ -78,8 +79,8 @@ def width_of(name: str) -> float:
 
 def new_figure(width: float, height: float, subject: str, facts: Sequence[str]) -> Figure:
     """A figure under its title: ``subject``, then a line a fact; ``height`` is what lies below, inches."""
-    texts = [fill(subject, int(width * _PER_INCH * 0.82))]
-    texts += [fill(fact, int(width * _PER_INCH)) for fact in facts if fact]
+    texts = [fill(one_line(subject), int(width * _PER_INCH * 0.82))]
+    texts += [fill(one_line(fact), int(width * _PER_INCH)) for fact in facts if fact]
     sizes = [TITLE_SIZE, *[TEXT_SIZE] * (len(texts) - 1)]
     above = [
         LINE * size / TEXT_SIZE * (text.count("\n") + 1) for text, size in zip(texts, sizes, strict=True)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from vbench.errors import BadInput
+from vbench.printable import one_line
 from vbench.record import Record
 from vbench.reports.figures.facets import Facet, attack_of, common, facets, facts_of, victim_of
 from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
@@ -34,7 +35,7 @@ class Matrix:
 
 def matrix(records: Sequence[Record], metric: str) -> Matrix:
     """The cells of one attack and setting, mean over trials and seeds."""
-    rows = _names([(record.surrogate, _weights(record, "surrogate")) for record in records])
+    rows = _names([(one_line(record.surrogate), _weights(record, "surrogate")) for record in records])
     columns = _names([(victim_of(record), _weights(record, "victim")) for record in records])
     surrogates, victims = (list(dict.fromkeys(names)) for names in (rows, columns))
     cells: dict[tuple[int, int], list[Record]] = {}
@@ -114,7 +115,7 @@ def _facts(record: Record) -> dict[str, str]:
 
 
 def _weights(record: Record, part: str) -> str:
-    return str((record.config.get(part) or {}).get("weights", ""))
+    return one_line(str((record.config.get(part) or {}).get("weights", "")))
 
 
 def _names(models: Sequence[tuple[str, str]]) -> list[str]:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vbench.errors import BadInput
+from vbench.printable import one_line
 from vbench.record import Record
 from vbench.reports.leaderboard.publish import MARK, is_site
-from vbench.reports.leaderboard.shown import plain, shown_roots
+from vbench.reports.leaderboard.shown import shown_roots
 from vbench.reports.verify import Mark, parse, verify
-
-#: The most that one record may take on disk.
-LARGEST = 64 << 20
+from vbench.store import LARGEST
 
 #: Where ``vbench audit`` keeps what it found: no records.
 _NOT_RECORDS = "audits"
@@ -67,7 +66,7 @@ class Collected:
 
     def refuse(self, source: str, *reasons: str) -> None:
         """Note a refusal; what strangers wrote is made safe to print."""
-        self.refused.append(Refused(source, tuple(plain(reason) for reason in reasons)))
+        self.refused.append(Refused(source, tuple(one_line(reason) for reason in reasons)))
 
 
 def collect(roots: Sequence[Path]) -> Collected:
@@ -109,7 +108,7 @@ def _passed_over(folder: Path) -> bool:
 
 
 def _below(path: Path, root: Path, name: str) -> str:
-    return f"{name}/{plain(path.relative_to(root).as_posix())}"
+    return f"{name}/{one_line(path.relative_to(root).as_posix())}"
 
 
 def _read(path: Path, source: str, collected: Collected) -> None:

@@ -8,9 +8,6 @@ from vbench.reports.flat import flat, to_csv
 from vbench.reports.leaderboard.merge import Entry
 from vbench.store import to_archive
 
-#: A spreadsheet takes what begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
 
 def as_csv(entries: Sequence[Entry]) -> str:
     """One row an outcome, unrounded, in [0, 1], with where it comes from and what was checked."""
@@ -32,18 +29,9 @@ def as_csv(entries: Sequence[Entry]) -> str:
             # Names of members are columns there: on a site of many batteries they would be all there is.
             line = flat([record.model_copy(update={"members": []})])[0]
             rows.append({**line, **more})
-    return to_csv([{safe(name): _cell(value) for name, value in row.items()} for row in rows])
+    return to_csv(rows)
 
 
 def as_archive(entries: Iterable[Entry]) -> str:
     """The records, one a line, without the values of single queries."""
     return to_archive(result.record for entry in entries for result in entry.results)
-
-
-def safe(text: str) -> str:
-    """Text that a spreadsheet shows and does not run: an apostrophe before what could be a formula."""
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
-
-
-def _cell(value: object) -> object:
-    return safe(value) if isinstance(value, str) else value

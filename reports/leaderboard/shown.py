@@ -7,16 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from vbench.printable import one_line
+
 _LONGEST_SLUG = 70
-
-
-def plain(text: str) -> str:
-    """Text in one line that a terminal shows as it is: what cannot be printed is written as an escape."""
-    return "".join(one if one.isprintable() else _escape(one) for one in text)
-
-
-def _escape(one: str) -> str:
-    return one.encode("unicode_escape", "backslashreplace").decode()
 
 
 def shown_roots(roots: Sequence[Path]) -> list[str]:
@@ -27,7 +20,7 @@ def shown_roots(roots: Sequence[Path]) -> list[str]:
     parts = [root.resolve().parts[1:] or ("folder",) for root in roots]
     depth = 1
     while True:
-        names = [plain("/".join(one[-depth:])) for one in parts]
+        names = [one_line("/".join(one[-depth:])) for one in parts]
         clear = all(parts[i] == parts[j] for i, one in enumerate(names) for j in range(i) if one == names[j])
         if clear or depth > max(map(len, parts)):
             return names

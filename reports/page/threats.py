@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
+from vbench.budget import read_fraction
 from vbench.record import Record
 from vbench.reports.rows import Row
 from vbench.reports.sheets import Entry
@@ -82,8 +82,8 @@ def _budget(norm: str, eps: str) -> str:
     if norm != "linf":
         return f"Euclidean norm over one image at most {eps}, pixels in [0, 1]"
     try:
-        levels = float(Fraction(eps) * 255)
-    except (ValueError, ZeroDivisionError):
+        levels = float(read_fraction(eps) * 255)
+    except ValueError:
         return f"each pixel value by at most {eps}"
     return f"each pixel value by at most {eps}: {levels:g} of 255 levels"
 

@@ -70,7 +70,7 @@ def test_a_sweep_goes_on_past_victims_and_attacks_that_fail(vbench, tmp_path):
         "attacks: ['./odd.py:Bad', noise]\nresources: {jobs: 1, retries: 0}\n"
     )
     assert world.folder == tmp_path
-    done = vbench("sweep", suite, "--runs", tmp_path / "runs", expect=1)
+    done = vbench("sweep", suite, "--allow-code", "--runs", tmp_path / "runs", expect=1)
     said = " ".join(done.stdout.split())
     assert "6 runs: 1 done (1 of them now), 5 failed" in said
     for reason in ("embeddings are not finite", "damaged or incomplete", "'bad' yields non-finite"):

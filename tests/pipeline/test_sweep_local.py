@@ -74,15 +74,15 @@ def test_workers_do_what_vbench_run_does_and_do_it_once(world, vbench, tmp_path)
 def test_shards_together_do_everything_and_a_bad_attack_fails_alone(world, vbench, tmp_path):
     runs = tmp_path / "runs"
     suite = world.suite("attacks: [noise, './odd.py:Bad']\nseeds: [0, 1]\nresources: {jobs: 1, retries: 0}\n")
-    first = vbench("sweep", suite, "--shard", "1/2", "--runs", runs, "--quiet")
+    first = vbench("sweep", suite, "--allow-code", "--shard", "1/2", "--runs", runs, "--quiet")
     assert "2 runs: 2 done (2 of them now)" in first.stdout and first.stderr == ""
     assert "2 done, 2 to do" in vbench("status", suite, "--runs", runs).stdout
-    second = vbench("sweep", suite, "--shard", "2/2", "--runs", runs, expect=1)
+    second = vbench("sweep", suite, "--allow-code", "--shard", "2/2", "--runs", runs, expect=1)
     assert "2 runs: 0 done, 2 failed" in second.stdout
     assert "attack 'bad' yields non-finite" in " ".join(second.stdout.split())
     assert second.stderr.count("FAILED") == 2
     assert len(RunStore(runs).read_all().records) == 2
-    kept = vbench("sweep", suite, "--keep-failed", "--runs", runs, expect=1)
+    kept = vbench("sweep", suite, "--allow-code", "--keep-failed", "--runs", runs, expect=1)
     assert "4 runs: 2 done, 2 failed" in kept.stdout and kept.stderr == "", "no worker was started"
     status = vbench("status", suite, "--runs", runs).stdout
     assert "2 done, 2 failed; nothing left" in status and "yields non-finite" in " ".join(status.split())
@@ -94,7 +94,7 @@ def test_a_killed_worker_costs_its_run_and_a_rerun_completes_the_sweep(world, vb
         "attacks: ['./odd.py:Waits', noise]\nseeds: [0, 1]\nexclude: {attack: './odd.py:Waits', seed: 1}\n"
         "resources: {jobs: 2, retries: 0}\n"
     )
-    sweep = world.start("sweep", suite, "--runs", runs)
+    sweep = world.start("sweep", suite, "--allow-code", "--runs", runs)
     pid = world.waiting(sweep)
     running = vbench("status", suite, "--runs", runs).stdout
     assert "Waits" in running and f"pid {pid}" in running
@@ -104,7 +104,7 @@ def test_a_killed_worker_costs_its_run_and_a_rerun_completes_the_sweep(world, vb
     assert "3 runs: 2 done (2 of them now), 1 failed" in out and "SIGKILL" in out
     assert len(results(runs)) == 2
     world.let_go()
-    assert "3 runs: 3 done (1 of them now)" in vbench("sweep", suite, "--runs", runs).stdout
+    assert "3 runs: 3 done (1 of them now)" in vbench("sweep", suite, "--allow-code", "--runs", runs).stdout
     assert len(results(runs)) == 3
     assert "3 done; nothing left" in vbench("status", suite, "--runs", runs).stdout
 
@@ -114,7 +114,7 @@ def test_killing_the_one_in_charge_ends_its_workers_and_loses_nothing(world, vbe
     suite = world.suite("attacks: [noise, './odd.py:Waits']\nresources: {jobs: 1}\n")
     states = States.of(runs, "suite")
     for number, status in ((signal.SIGTERM, "interrupted"), (signal.SIGKILL, "running")):
-        sweep = world.start("sweep", suite, "--runs", runs)
+        sweep = world.start("sweep", suite, "--allow-code", "--runs", runs)
         pid = world.waiting(sweep)
         sweep.send_signal(number)
         _, err = sweep.communicate(timeout=60)
@@ -129,5 +129,5 @@ def test_killing_the_one_in_charge_ends_its_workers_and_loses_nothing(world, vbe
         assert "1 done, 1 interrupted" in vbench("status", suite, "--runs", runs).stdout
         assert len(results(runs)) == 1
     world.let_go()
-    assert "2 runs: 2 done (1 of them now)" in vbench("sweep", suite, "--runs", runs).stdout
+    assert "2 runs: 2 done (1 of them now)" in vbench("sweep", suite, "--allow-code", "--runs", runs).stdout
     assert len(results(runs)) == 2

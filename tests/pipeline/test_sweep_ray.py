@@ -41,7 +41,7 @@ def test_a_killed_ray_worker_costs_its_run_alone_and_records_land_once(cluster, 
         "exclude: {attack: [./odd.py:Waits, ./odd.py:Bad], side: gallery}\n"
         "resources: {cpus: 1, retries: 1}\n"
     )
-    common = ["sweep", suite, "--engine", "ray", "--address", cluster, "--runs", runs]
+    common = ["sweep", suite, "--allow-code", "--engine", "ray", "--address", cluster, "--runs", runs]
     sweep = world.start(*common, VBENCH_CACHE=cache)
     pid = world.waiting(sweep)
     world.let_go()

@@ -9,10 +9,11 @@ import pytest
 from handed_in import changed, honest, workshop, write  # noqa: F401
 
 from vbench.errors import BadInput
+from vbench.printable import one_line
 from vbench.record import Record
 from vbench.reports.leaderboard import collect as module
 from vbench.reports.leaderboard.collect import collect
-from vbench.reports.leaderboard.shown import Slugs, plain, shown_roots
+from vbench.reports.leaderboard.shown import Slugs, shown_roots
 from vbench.reports.verify import Mark
 from vbench.store import to_archive
 
@@ -157,4 +158,4 @@ def test_slugs_are_safe_stable_and_each_its_own():
 
 
 def test_plain_text_is_one_line():
-    assert plain("a\nb\x1b[0m\u202e\ud800é") == r"a\nb\x1b[0m\u202e\ud800é"
+    assert one_line("a\nb\x1b[0m\u202e\ud800é") == r"a\nb\x1b[0m\u202e\ud800é"

@@ -17,8 +17,8 @@ from markup import text, tree
 from vbench.cli import main
 from vbench.errors import BadInput, VbenchError
 from vbench.record import Record
+from vbench.reports.flat import safe
 from vbench.reports.leaderboard.build import leaderboard
-from vbench.reports.leaderboard.downloads import safe
 from vbench.reports.leaderboard.publish import publish
 from vbench.store import RunStore
 
@@ -186,7 +186,7 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path, honest):  # noqa: F811
     assert [
         cell for cell in cells if cell.startswith(("=", "+", "-", "@")) and not numbers.fullmatch(cell)
     ] == []
-    assert [safe(one) for one in (" =1", "\t=1", "a=1", "")] == ["' =1", "'\t=1", "a=1", ""]
+    assert [safe(one) for one in (" =1", "\t=1", "a=1", "")] == ["' =1", r"'\t=1", "a=1", ""]
 
 
 # ------------------------------------------------------------------ publishing

@@ -25,7 +25,13 @@ def record(name: str) -> Record:
     metrics = TrialMetrics(
         trial="0", r1=1, r5=1, r10=1, r20=1, map=1, minp=1, queries=1, skipped=0, tied_share=0
     )
-    config = {"victim": {"name": "agw"}, "attack": {"name": "pgd"}}
+    config = {
+        "victim": {"name": "agw", "weights": "w"},
+        "dataset": {"name": "sysu", "fingerprint": "f"},
+        "attack": {"name": "pgd"},
+        "threat": {"norm": "linf", "eps": "8/255", "side": "query", "quantize": True},
+        "seed": 0,
+    }
     cost = {"fit_seconds": 2.0, "attack_seconds": 3.0}
     both = {"clean": [metrics], "adversarial": [metrics]}
     return Record(id=name, config=config, protocol="p", synthetic=True, cost=cost, **both)
