@@ -73,5 +73,5 @@ def test_an_archive_makes_the_same_tables_and_a_bad_line_is_named(tmp_path):
 
 def test_the_page_of_the_ablation_shows_what_its_archives_hold():
     text = PAGE.read_text()
-    assert text.count("<!-- end -->") == 6
+    assert text.count("<!-- end -->") == 8
     assert filled(text) == text
