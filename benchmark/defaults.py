@@ -114,12 +114,13 @@ def thin_weights(
     matter for weights; a cached file that is damaged is made again. Raises :class:`BadInput` for a victim
     without a thin variant.
     """
+    path = thin_path(spec, dataset, cache, size, seed)
+    if path.parent == _SHIPPED:
+        return path
     from vbench.train import load_train_images, train_victim
     from vbench.train.resume import UnusableState, state_path
 
-    victim, path = _thin(spec, dataset, size), thin_path(spec, dataset, cache, size, seed)
-    if path.parent == _SHIPPED:
-        return path
+    victim = _thin(spec, dataset, size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock_of(path):
         if not _intact(path, quiet):

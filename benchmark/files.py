@@ -47,14 +47,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def check_writable(folder: Path) -> None:
     """Raise :class:`VbenchError` where no file can be made in ``folder``, which is created.
 
-    For before hours of work whose result goes there. What killed processes left there more than a day ago is
-    removed.
+    For before hours of work whose result goes there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        _tidy(folder)
     except OSError as error:
         raise VbenchError(f"cannot write to {folder}: {refused(error)}") from error
 
@@ -84,7 +82,8 @@ def lock_of(path: Path) -> FileLock:
     return FileLock(lock)
 
 
-def _tidy(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote left in ``folder`` more than a day ago."""
     for left in folder.glob(".*"):
         with suppress(OSError):
             if _LEFT.fullmatch(left.name) and time.time() - left.lstat().st_mtime > _DAY:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.errors import BadInput
-from vbench.files import check_inside, check_writable
+from vbench.files import check_inside, check_writable, remove_leftovers
 from vbench.kept import KEEPABLE, missing
 from vbench.kept.keeper import Keeper
 from vbench.parallel.exchange import told
@@ -63,6 +63,7 @@ class Recorder:
             self._learnt[run.fit_id()] = learnt
         if self._store and leads():
             check_writable(self._store.root)
+            remove_leftovers(self._store.root)
         keeper = Keeper(wanted)
         record, applied = run.execute(self._ignore_gates, self._quiet, self._learnt, keeper)
         made = [self._learnt[fit] for fit in run.fits()]

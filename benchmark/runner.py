@@ -126,6 +126,7 @@ class Run:
         worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None
         outcome = worst.outcome if worst else next(outcomes)[1]
         perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
+        size = outcome.size.card()
         controls = measure_controls(bench, attack, self.threat, self.seed, perturbation, quiet)
         record = Record(
             id=config_id(config),
@@ -144,7 +145,7 @@ class Run:
             left_out=self._left_out(),
             level="feature" if outcome.edits else "pixel",
             stealthy=stealthy(bench, controls) if outcome.edits else None,
-            size=outcome.size.card(),
+            size=size,
             cost=outcome.cost,
             fit_log=dict(perturbation.fit_log) if perturbation else {},
             environment={**environment(bench.victim), "precision": str(precision_of(self._origin.victim))},
@@ -153,7 +154,7 @@ class Run:
                 *bench.dataset.notes,
                 *_fit_warnings(perturbation),
                 *_resize_warnings(perturbation),
-                *_overspent(outcome.size.card()),
+                *_overspent(size),
                 *tie_warnings(adversarial),
             ],
             **paired(bench.clean_trials, adversarial, self.seed),

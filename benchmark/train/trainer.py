@@ -19,7 +19,7 @@ from torch import Tensor
 from vbench import __version__
 from vbench.data.base import Dataset
 from vbench.errors import BadInput, VbenchError, unknown_name
-from vbench.files import check_writable, write_atomically
+from vbench.files import check_writable, remove_leftovers, write_atomically
 from vbench.progress import say, track
 from vbench.train.augment import augment
 from vbench.train.images import TrainImages
@@ -73,6 +73,7 @@ def train_victim(
         raise BadInput(f"{out}: weights are written as .safetensors; name the file so")
     if out is not None:
         check_writable(out.parent)
+        remove_leftovers(out.parent)
     victim.to(resolve_device(device))
     held_out = held_out_labels(images, recipe.validation, seed)
     sampler = PairedSampler(

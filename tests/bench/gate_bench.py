@@ -20,7 +20,13 @@ from vbench.gate.make import check_against
 from vbench.gate.measure import Taken, Takings, measure
 from vbench.gate.paths import resolved
 
-FILE = Path(__file__).parents[1] / "gate" / "baseline.json"
+TESTS = Path(__file__).parents[1]
+sys.path.insert(0, str(TESTS))
+
+from gate.conftest import only  # noqa: E402
+from gate.mutations import MUTATIONS  # noqa: E402
+
+FILE = TESTS / "gate" / "baseline.json"
 #: Far from the seeds of the baseline.
 FIRST = 10_000
 
@@ -65,10 +71,6 @@ def _wolf(baseline: Baseline, tries: int, seeds: int) -> None:
 
 
 def _mutations(baseline: Baseline) -> None:
-    sys.path.insert(0, str(FILE.parents[1]))
-    from gate.conftest import only
-    from gate.mutations import MUTATIONS
-
     rows = []
     for mutation in MUTATIONS:
         with mutation.applied():
@@ -77,19 +79,13 @@ def _mutations(baseline: Baseline) -> None:
         told = [row.metric.label.split(",")[0] if row.metric else row.note for row in gate.moved]
         rows.append([mutation.what, mutation.attack.partition("[")[0], "; ".join(told) or "NOT SEEN"])
     print()
-    print(
-        tabulate(
-            rows, ["one line changed", "attack", "what moved, with five seeds"], maxcolwidths=[None, None, 60]
-        )
-    )
+    header = ["one line changed", "attack", "what moved, with five seeds"]
+    print(tabulate(rows, header, maxcolwidths=[None, None, 60]))
 
 
 def _chancy(baseline: Baseline) -> Baseline:
-    chancy = [one for one in baseline.attacks if len(set(one.metrics["drop_map"].values)) > 1]
-    request = baseline.request.model_copy(update={"attacks": tuple(one.attack for one in chancy)})
-    share = baseline.false_alarm * sum(len(one.metrics) for one in (*baseline.victims, *chancy))
-    changes = {"request": request, "attacks": chancy, "false_alarm": share / baseline.comparisons}
-    return baseline.model_copy(update=changes)
+    varied = [one.attack for one in baseline.attacks if len(set(one.metrics["drop_map"].values)) > 1]
+    return only(baseline, varied)
 
 
 def _split(found: Takings, tries: int, seeds: int) -> Iterator[Takings]:

@@ -13,7 +13,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.audit.record import Audit
 from vbench.data.arrays import load_or_build
 from vbench.errors import VbenchError
-from vbench.files import check_writable, lock_of, write_atomically
+from vbench.files import lock_of, remove_leftovers, write_atomically
 from vbench.kept.folder import kept_file
 from vbench.recorder import keep
 from vbench.store import RunStore
@@ -124,7 +124,7 @@ def test_what_killed_processes_left_is_removed_after_a_day(outside, runs):
     for path in runs.iterdir():
         if path.name != fresh:
             os.utime(path, (long_ago, long_ago), follow_symlinks=False)
-    check_writable(runs)
+    remove_leftovers(runs)
     names = {path.name for path in runs.iterdir()}
     assert names == {fresh, *kept, ".folder.json.a1b2c3d4", "agw-noise-0123456789ab.json"}
 
