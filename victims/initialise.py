@@ -10,6 +10,8 @@ from contextvars import ContextVar
 import torch
 from torch import nn
 
+from vbench.victims.narrow import avoid_narrow_kernel
+
 #: Used where no generator is given, so that an untrained victim is the same everywhere.
 DEFAULT_SEED = 0
 
@@ -39,6 +41,7 @@ def build_then_initialise(
     """
     with torch.device("meta"):
         build()
+    avoid_narrow_kernel(victim)
     most, wanted = _MOST.get(), sum(tensor.numel() for tensor in victim.parameters())
     if most is not None and wanted > most:
         raise ValueError(f"a network of {wanted:,} numbers")

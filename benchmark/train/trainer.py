@@ -30,6 +30,7 @@ from vbench.train.validation import held_out_labels, validate
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import sha256_of, write_checkpoint
 from vbench.victims.load import resolve_device
+from vbench.victims.narrow import avoid_narrow_kernel
 from vbench.victims.recipe import Recipe, Trainable, TrainBatch
 
 
@@ -75,6 +76,7 @@ def train_victim(
         check_writable(out.parent)
         remove_leftovers(out.parent)
     victim.to(resolve_device(device))
+    avoid_narrow_kernel(victim)
     held_out = held_out_labels(images, recipe.validation, seed)
     sampler = PairedSampler(
         images.visible_labels, images.infrared_labels, recipe.identities, recipe.instances, held_out
