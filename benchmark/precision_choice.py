@@ -108,7 +108,7 @@ def _seconds(bench: Workbench) -> float:
 def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, quiet: bool) -> Precision:
     place = {key: environment(bench.victim)[key] for key in ("versions", "device_name")}
     known = [option.card() for option in options]
-    key = {"victim": bench.weights_hash, "data": bench.data_card, "place": place, "options": known}
+    key = {"victim": bench.weights_hash, "data": bench.data_card(), "place": place, "options": known}
     path = cache / f"{config_id(key)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two that try at once would disturb each other's times, and might disagree; the processes of one run try

@@ -60,7 +60,7 @@ class Run:
         """The full configuration, JSON-able; its hash names the record."""
         config = {
             "victim": self.bench.victim_card(),
-            "dataset": self.bench.data_card,
+            "dataset": self.bench.data_card(training=looks_at_training(self.attack)),
             "attack": _attack_card(self.attack),
             "threat": self.threat.card(),
             "seed": self.seed,
@@ -71,7 +71,7 @@ class Run:
     def fit_id(self) -> str:
         """Names what a universal attack's fit depends on: equal ids learn equal perturbations."""
         config = self.config()
-        data = {name: config["dataset"][name] for name in ("split", "training")}
+        data = {name: self.bench.data_card(training=True)[name] for name in ("split", "training")}
         victim = self._origin.victim_card()
         return config_id(
             {**config, "victim": victim, "dataset": data, "threat": {**config["threat"], "side": None}}
@@ -221,7 +221,7 @@ class Run:
         }
         facts = {
             "victim": self._origin.victim_card(),
-            "dataset": self.bench.data_card,
+            "dataset": self.bench.data_card(training=True),
             "seed": self.seed,
             "digest": learnt.digest,
         }
@@ -233,6 +233,11 @@ class Run:
         if perturbation is None or not isinstance(self.attack, UniversalAttack):
             return {}
         return self.attack.edits(perturbation, self.bench.victim)
+
+
+def looks_at_training(attack: Attack) -> bool:
+    """Whether what an attack does may depend on the training images."""
+    return attack.universal or "training" in attack.knowledge
 
 
 def _fit_warnings(perturbation: Perturbation | None) -> list[str]:

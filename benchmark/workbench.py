@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from vbench.attacks.training_view import ModalityView, TrainingView
 from vbench.data.base import Dataset, Sample
 from vbench.data.card import data_card
-from vbench.data.images import load_images
+from vbench.data.images import Images
 from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.parallel.group import one_first
@@ -28,14 +29,24 @@ from vbench.victims.checkpoint import sha256_of
 class Workbench:
     """Everything about a (dataset, victim) pair that does not depend on an attack.
 
-    ``cache`` is a folder for decoded images, None for no cache on disk.
+    ``cache`` is a folder for decoded images, None for no cache on disk; ``fresh`` trusts nothing in it.
     """
 
-    def __init__(self, dataset: Dataset, victim: Victim, cache: Path | None, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        victim: Victim,
+        cache: Path | None,
+        quiet: bool = False,
+        fresh: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.victim = victim
         self._cache = cache
         self._quiet = quiet
+        self._images = Images(dataset.root, cache, fresh, quiet)
+        self._decoded: dict[int, np.ndarray] = {}
+        self._cards: dict[bool, dict[str, object]] = {}
 
     @cached_property
     def pixels(self) -> Mapping[Side, np.ndarray]:
@@ -114,14 +125,19 @@ class Workbench:
         for trial in self.dataset.trials:
             gallery = self.ids(Side.GALLERY)[torch.as_tensor(trial.gallery)]
             query = self.ids(Side.QUERY)[torch.as_tensor(trial.query)]
-            counts = torch.bincount(gallery, minlength=int(query.max()) + 1)
-            shares.append((counts[query].double() / len(gallery)).mean().item())
+            counts = Counter(gallery.tolist())
+            same = torch.tensor([counts[pid] for pid in query.tolist()]).double()
+            shares.append((same / len(gallery)).mean().item())
         return sum(shares) / len(shares)
 
-    @cached_property
-    def data_card(self) -> dict[str, object]:
-        """What identifies the data in a configuration: names, protocol, hashes over all sample paths."""
-        return data_card(self.dataset)
+    def data_card(self, training: bool = False) -> dict[str, object]:
+        """What identifies the data in a configuration, see :func:`vbench.data.card.data_card`.
+
+        Images whose content is not known yet are decoded as the victim takes them, once.
+        """
+        if training not in self._cards:
+            self._cards[training] = data_card(self.dataset, self._hashes, training)
+        return self._cards[training]
 
     def victim_card(self) -> dict[str, object]:
         """What identifies the victim in a configuration: name, options, a hash over its weights.
@@ -148,15 +164,20 @@ class Workbench:
 
     def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
         with one_first() if self._cache else nullcontext():
-            return load_images(
-                samples,
-                self.dataset.root,
-                self.victim.input_size,
-                self.victim.resize_filter,
-                self._cache,
-                label,
-                self._quiet,
-            )
+            return self._decode(samples, label)
+
+    def _decode(self, samples: Sequence[Sample], label: str) -> np.ndarray:
+        # The lists belong to the dataset, which stays.
+        if id(samples) not in self._decoded:
+            size, resize_filter = self.victim.input_size, self.victim.resize_filter
+            self._decoded[id(samples)] = self._images.load(samples, size, resize_filter, label)
+        return self._decoded[id(samples)]
+
+    def _hashes(self, samples: Sequence[Sample]) -> list[str]:
+        # One process alone may ask, so this meets no other.
+        if self._images.known(samples) is None:
+            self._decode(samples, "decoding images")
+        return self._images.hashes(samples)
 
     def _view(self, modality: Modality, samples: tuple[Sample, ...]) -> ModalityView:
         pixels = self._load(samples, f"{modality.value} training images")
@@ -178,6 +199,7 @@ class Wrapped(Workbench):
     def __init__(self, own: Workbench, victim: Victim) -> None:
         super().__init__(own.dataset, victim, own._cache, own._quiet)
         self._own = own
+        self._images = own._images
 
     @property
     def pixels(self) -> Mapping[Side, np.ndarray]:

@@ -40,7 +40,7 @@ def audit(
     checks = [probe.ask(evidence) for probe in track(PROBES, f"audit of {bench.victim.name}", quiet=quiet)]
     config = {
         "victim": bench.victim_card(),
-        "dataset": bench.data_card,
+        "dataset": bench.data_card(),
         "threat": threat.card(),
         "seed": seed,
         "queries": len(bench.dataset.query),

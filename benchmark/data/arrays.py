@@ -8,7 +8,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,56 +16,60 @@ import numpy as np
 import PIL
 from filelock import Timeout
 
-from vbench.data.base import Sample
 from vbench.errors import VbenchError, refused
 from vbench.files import lock_of
 from vbench.progress import say
 
-#: Part of every name: raise it when decoding changes, and old files are no longer found.
-_FORMAT = 1
+#: Part of every name: raise it when resizing changes, and old files are no longer found.
+_FORMAT = 2
 
 #: A CRC-32 of the pixels follows the .npy content, which np.load does not mind.
 _CHECKSUM_BYTES = 4
 _ROWS_AT_ONCE = 256
 
 
-def cache_name(samples: Iterable[Sample], root: Path, size: tuple[int, int], resize_filter: str) -> str:
-    """File name that changes with anything that could change a pixel.
-
-    Root, relative paths, file sizes and modification times, target size, filter, Pillow's version.
-    """
-    digest = hashlib.sha256()
-    head = [_FORMAT, PIL.__version__, str(root.resolve()), list(size), resize_filter]
-    digest.update(json.dumps(head).encode())
-    for sample in samples:
-        try:
-            status = (root / sample.path).stat()
-            stamp = (status.st_size, status.st_mtime_ns)
-        except OSError:
-            stamp = None
-        digest.update(json.dumps([sample.path, stamp]).encode())
-    return f"{digest.hexdigest()[:32]}.npy"
+def array_name(hashes: Sequence[str], size: tuple[int, int], resize_filter: str) -> str:
+    """File name of images with these content hashes in this order, at one size: equal names, equal pixels."""
+    return f"{_digest([_FORMAT, PIL.__version__, list(size), resize_filter, *hashes])}.npy"
 
 
-def load_or_build(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], quiet: bool) -> np.ndarray:
+def listing_name(paths: Sequence[str], root: Path, size: tuple[int, int], resize_filter: str) -> str:
+    """Name for a listing while its images are decoded, when nobody knows yet what they show."""
+    return f"{_digest([str(root.resolve()), list(size), resize_filter, *paths])}.npy"
+
+
+def _digest(key: list[object]) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+
+
+def load_or_build(
+    path: Path,
+    shape: tuple[int, ...],
+    rows: Iterable[np.ndarray],
+    quiet: bool,
+    stored: Callable[[], Path | None] | None = None,
+) -> np.ndarray:
     """Return the uint8 array stored at ``path``, read-only and mapped; store ``rows`` first if need be.
 
     ``rows`` (arrays of ``shape[1:]``, in order) is consumed only when no intact file is there. One process
-    builds while others wait. Raises :class:`VbenchError` when the disk refuses, and whatever ``rows``
-    raises; neither leaves a file behind.
+    builds while others wait. Where only the rows tell what the file is called, ``path`` names the lock alone
+    and ``stored`` the file: asked when the lock is held (None where it is not known yet), and after the rows.
+    Raises :class:`VbenchError` when the disk refuses, and whatever ``rows`` raises; neither leaves a file
+    behind.
     """
+    where = stored or (lambda: path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path, quiet):
-            stored = _read(path, shape)
-            if stored is None:
-                _write(path, shape, rows)
-                stored = _read(path, shape)
+            found = _read(where(), shape)
+            if found is None:
+                _write(path.with_suffix(".part"), shape, rows, where)
+                found = _read(where(), shape)
     except OSError as error:
         raise VbenchError(f"cannot use the image cache {path}: {refused(error)}") from error
-    if stored is None:
+    if found is None:
         raise VbenchError(f"the image cache {path} does not read back as written; check the disk")
-    return stored
+    return found
 
 
 @contextmanager
@@ -90,8 +94,10 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def _read(path: Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
     header = _header(shape)
+    if path is None:
+        return None
     try:
         if path.stat().st_size != len(header) + math.prod(shape) + _CHECKSUM_BYTES:
             return None
@@ -100,18 +106,19 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
                 return None
             file.seek(-_CHECKSUM_BYTES, os.SEEK_END)
             stored = int.from_bytes(file.read(), "big")
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
     checksum = 0
     for start in range(0, len(array), _ROWS_AT_ONCE):
         checksum = zlib.crc32(array[start : start + _ROWS_AT_ONCE], checksum)
     return array if checksum == stored else None
 
 
-def _write(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> None:
+def _write(
+    part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where: Callable[[], Path]
+) -> None:
     # The caller holds the lock, so the name can be fixed: what a killed process left is overwritten.
-    part = path.with_suffix(".part")
     checksum = 0
     try:
         part.unlink(missing_ok=True)
@@ -122,7 +129,7 @@ def _write(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray]) -> No
                 file.write(data)
                 checksum = zlib.crc32(data, checksum)
             file.write(checksum.to_bytes(_CHECKSUM_BYTES, "big"))
-        part.replace(path)
+        part.replace(where())
     except BaseException:
         part.unlink(missing_ok=True)
         raise

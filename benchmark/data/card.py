@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from vbench.data.base import Dataset, Sample
+from vbench.data.images import Images
 
 
-def data_card(dataset: Dataset) -> dict[str, object]:
-    """Names, protocol, and hashes over the paths of all training and of all test samples, JSON-able."""
-    marker = (dataset.root / "vbench-synthetic.json").read_text() if dataset.synthetic else ""
-    return {
+def data_card(
+    dataset: Dataset, hashes: Callable[[Sequence[Sample]], Sequence[str]] | None = None, training: bool = False
+) -> dict[str, object]:
+    """Names, protocol and hashes over what is tested, and trained on where that matters; JSON-able.
+
+    "fingerprint" covers, of both test lists in their order, what each decoded image shows, its identity,
+    camera and modality, and the ranking rule and the positions in all trials; with ``training``, "training"
+    covers the training images likewise. The same pictures in another folder or format are the same set.
+    ``hashes`` gives the content hashes of images (:meth:`Images.hashes`, which decodes them all unless
+    told otherwise) and raises what it likes.
+    """
+    hashes = hashes or Images(dataset.root, quiet=True).hashes
+
+    def listed(samples: Sequence[Sample]) -> list[object]:
+        facts = zip(samples, hashes(samples), strict=True)
+        return [[shown, sample.pid, sample.cam, sample.modality.value] for sample, shown in facts]
+
+    trials = [[np.asarray(trial.query).tolist(), np.asarray(trial.gallery).tolist()] for trial in dataset.trials]
+    test = [dataset.metric, listed(dataset.query), listed(dataset.gallery), trials]
+    card: dict[str, object] = {
         "name": dataset.name,
         "protocol": dataset.protocol,
         "split": dataset.split,
         "synthetic": dataset.synthetic,
-        "training": _listing_hash((*dataset.train_visible, *dataset.train_infrared), marker),
-        "fingerprint": _listing_hash((*dataset.query, *dataset.gallery), marker),
+        "fingerprint": _digest(test),
     }
+    if training:
+        card["training"] = _digest([listed(dataset.train_visible), listed(dataset.train_infrared)])
+    return card
 
 
-def _listing_hash(samples: tuple[Sample, ...], marker: str) -> str:
-    listing = json.dumps([sample.path for sample in samples]) + marker
-    return hashlib.sha256(listing.encode()).hexdigest()[:16]
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -42,7 +42,9 @@ def causes(baseline: Baseline, takings: Takings) -> list[str]:
 
 
 def _told_of_victim(subject: Measured, name: str) -> bool:
-    return bool(subject.attack) and name.partition(".")[0] in ("victim", "dataset")
+    # Only of attacks that look at training images is it known which those were.
+    told = name.partition(".")[0] in ("victim", "dataset") and name != "dataset.training"
+    return bool(subject.attack) and told
 
 
 def _said(name: str) -> str:

@@ -126,7 +126,7 @@ def measure(
 
 def _clean(place: Place, bench: Workbench) -> Taken:
     taken, started = Taken(place), time.perf_counter()
-    taken.config = {"victim": bench.victim_card(), "dataset": bench.data_card, "pixels": _pixels(bench)}
+    taken.config = {"victim": bench.victim_card(), "dataset": bench.data_card(), "pixels": _pixels(bench)}
     try:
         taken.add(CLEAN, trial_metrics(bench, bench.clean_trials))
     except VbenchError as error:

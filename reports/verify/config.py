@@ -31,8 +31,8 @@ class _Dataset(_Strict):
     protocol: _Name
     split: str
     synthetic: bool
-    training: _Hash
     fingerprint: _Hash
+    training: _Hash | None = None
 
 
 class _Attack(_Strict):
