@@ -6,10 +6,38 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
+from weakref import WeakSet
 
 from vbench.errors import shortened
+
+_blocks: list[object] = []
+_seen_unchanged: set[str] = set()
+
+
+@contextmanager
+def one_version() -> Iterator[None]:
+    """Inside the block plugins stay as they are when first used, even if their files are edited meanwhile."""
+    if not _blocks:
+        _seen_unchanged.clear()
+    _blocks.append(None)
+    try:
+        yield
+    finally:
+        _blocks.pop()
+
+
+def unchanged(what: str, check: Callable[[], bool]) -> bool:
+    """Whether ``check`` says that a plugin's file is what it was; asked once in a :func:`one_version`."""
+    if what in _seen_unchanged and _blocks:
+        return True
+    found = check()
+    if found:
+        _seen_unchanged.add(what)
+    return found
 
 
 def plugin_line(error: BaseException, plugin: object = None) -> str:
@@ -39,15 +67,17 @@ def file_of(plugin: object) -> str | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def is_others(file: str) -> bool:
     """Whether a file is Python's, an installed distribution's or vbench's own: not somebody's loose file."""
-    if file.startswith("<"):  # a notebook's cell or a prompt, unless it is Python's
+    if not file or file.startswith("<"):  # a notebook's cell or a prompt, unless it is Python's
         return file.startswith("<frozen")
     parts = Path(file).parts
     return (
         "site-packages" in parts
         or "dist-packages" in parts
-        or any(inside(file, folder) for folder in (*_python(), *own_folders()))
+        or any(inside(file, folder) for folder in _python())
+        or of_vbench(file)
     )
 
 
@@ -57,6 +87,29 @@ def own_folders() -> tuple[Path, ...]:
     names = ("vbench", "vbench.attacks", "vbench.victims", "vbench.reports")
     found = [sys.modules.get(name) or __import__(name, fromlist=["_"]) for name in names]
     return tuple(Path(module.__file__).resolve().parent for module in found)
+
+
+#: Classes that vbench makes when they are asked for: the adapters of other libraries' attacks.
+made_by_vbench: WeakSet[type] = WeakSet()
+
+
+def is_own_class(cls: type) -> bool:
+    """Whether a class is vbench's own: defined in vbench's files, and there under the name that it has."""
+    if cls in made_by_vbench:
+        return True
+    module = sys.modules.get(cls.__module__)
+    if not cls.__module__.startswith("vbench.") or not of_vbench(getattr(module, "__file__", None) or ""):
+        return False
+    found: object = module
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
+
+
+@lru_cache(maxsize=4096)
+def of_vbench(file: str) -> bool:
+    """Whether a file is one of vbench's own."""
+    return bool(file) and any(inside(file, folder) for folder in own_folders())
 
 
 @cache

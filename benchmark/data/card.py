@@ -11,7 +11,9 @@ from vbench.data.base import Dataset, Sample
 def data_card(dataset: Dataset) -> dict[str, object]:
     """Names, protocol, and hashes over the paths of all training and of all test samples, JSON-able."""
     marker = (dataset.root / "vbench-synthetic.json").read_text() if dataset.synthetic else ""
+    reader = {"source": dataset.reader} if dataset.reader else {}
     return {
+        **reader,
         "name": dataset.name,
         "protocol": dataset.protocol,
         "split": dataset.split,
