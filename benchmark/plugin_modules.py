@@ -13,9 +13,36 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution,
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
 from vbench.plugin_files import folder_of, imported_by_call
 from vbench.plugins import inside, is_others, of_vbench, shown, unchanged
+
+
+def problem_of(target: str) -> str:
+    """What is seen to be wrong with "package.module:Class" without running it; empty for nothing."""
+    name, _, attribute = target.rpartition(":")
+    if not name or not attribute:
+        return f"'{shortened(target)}' is not package.module:Class"
+    spec = spec_of(name)
+    if spec is None:
+        return f"there is no module '{shortened(name)}'"
+    try:
+        tree = ast.parse(Path(spec.origin or "").read_bytes())
+    except (OSError, ValueError):  # no file, or none of Python's
+        return ""
+    except SyntaxError as error:
+        return f"{shown(spec.origin)}, line {error.lineno}: {error.msg}"
+    for node in tree.body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+        for one in names:
+            if spec_of(one.partition(".")[0]) is None:
+                return f"{shown(spec.origin)}, line {node.lineno}: there is no module '{one}'"
+    defined = {getattr(node, "name", None) or getattr(node, "id", None) for node in ast.walk(tree)}
+    defined |= {getattr(node, "asname", None) for node in ast.walk(tree)}
+    if attribute.partition(".")[0] not in defined and not defined & {"*", "__getattr__"}:
+        return f"{shown(spec.origin)} has no '{shortened(attribute)}'"
+    return ""
 
 
 @dataclass

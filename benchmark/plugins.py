@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from weakref import WeakSet
 
-from vbench.errors import shortened
+from vbench.errors import BadInput, VbenchError, shortened
 
 _blocks: list[object] = []
 _seen_unchanged: set[str] = set()
@@ -47,16 +47,38 @@ def plugin_line(error: BaseException, plugin: object = None) -> str:
     object of it; it matters for one that is installed. Other installed code, Python's and vbench's own are
     passed over; without a frame in the plugin the error is named alone.
     """
+    place = plugin_place(error, plugin)
+    what = error.msg if isinstance(error, SyntaxError) and place else _named(error)
+    return f"{place}: {what}" if place else what
+
+
+def plugin_place(error: BaseException, plugin: object = None) -> str:
+    """The file and line of :func:`plugin_line`; empty where the error passed no code of a plugin."""
     file = plugin if isinstance(plugin, str | Path) else file_of(plugin)
     package = top_of(Path(file)) if file else None
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f"{shown(error.filename)}, line {error.lineno}: {error.msg}"
-    what = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
+        return f"{shown(error.filename)}, line {error.lineno}"
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         name = frame.f_code.co_filename
         if not is_others(name) or (package is not None and inside(name, package)):
-            return f"{shown(name)}, line {line}: {what}"
-    return what
+            return f"{shown(name)}, line {line}"
+    return ""
+
+
+@contextmanager
+def explained(what: str, plugin: object, kind: type[VbenchError] = BadInput) -> Iterator[None]:
+    """Make one line of what a plugin's code raises inside the block: ``what``, its file and line, the error.
+
+    Errors that explain themselves pass through, and so do those of vbench's own classes.
+    """
+    try:
+        yield
+    except VbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_own_class(plugin if isinstance(plugin, type) else type(plugin)):
+            raise
+        raise kind(f"{what}: {plugin_line(error, plugin)}; --debug shows the traceback") from error
 
 
 def file_of(plugin: object) -> str | None:
@@ -139,8 +161,8 @@ def shown(file: str) -> str:
     return shortened(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
-def _text(error: BaseException) -> str:
+def _named(error: BaseException) -> str:
     try:
-        return shortened(str(error))
+        return f"{type(error).__name__}: {shortened(str(error))}".rstrip(": ")
     except Exception:  # a plugin's error may have a __str__ that fails itself
-        return ""
+        return type(error).__name__
