@@ -66,6 +66,9 @@ class Attack(ABC):
 
     #: Registry name.
     name: ClassVar[str]
+    #: Of vbench's own attacks, each class for itself: raised when the attack does something else than before.
+    #: Records of another number do not answer for it. Everybody else's code is told apart by its source.
+    version: ClassVar[int]
     #: One line for ``vbench list``.
     summary: ClassVar[str]
     #: Where the attack was published, empty for none.

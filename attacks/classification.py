@@ -64,6 +64,7 @@ class FGSM(ClassificationAttack):
     """Fast gradient sign method: one step of size eps (Goodfellow et al. 2015, section 4)."""
 
     name: ClassVar[str] = "fgsm"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "one signed step on the cross-entropy of the identity classifier"
     paper: ClassVar[str] = "Goodfellow et al., Explaining and Harnessing Adversarial Examples, ICLR 2015"
 
@@ -80,6 +81,7 @@ class PGD(ClassificationAttack):
     """
 
     name: ClassVar[str] = "pgd"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "projected signed steps on the cross-entropy of the identity classifier"
     paper: ClassVar[str] = (
         "Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018"
@@ -98,6 +100,7 @@ class MIFGSM(ClassificationAttack):
     """Momentum iterative FGSM (Dong et al. 2018, algorithm 1). ``step_size`` None means eps/4."""
 
     name: ClassVar[str] = "mifgsm"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "signed steps with momentum on the cross-entropy of the identity classifier"
     paper: ClassVar[str] = "Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018"
 

@@ -45,6 +45,7 @@ class CMPS(UniversalAttack):
     """
 
     name: ClassVar[str] = "cmps"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = (
         "universal: triplets across visible, grey and infrared centroids, modality by modality"
     )

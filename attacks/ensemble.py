@@ -31,6 +31,7 @@ class Ensemble(Battery):
     """
 
     name: ClassVar[str] = "ensemble"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "the worst of five attacks for each query, as AutoAttack for classifiers"
     paper: ClassVar[str] = (
         "after Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse "

@@ -33,6 +33,7 @@ class FNA(BouniotAttack):
     """
 
     name: ClassVar[str] = "fna"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "away from the own guide and toward the furthest training identity"
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")

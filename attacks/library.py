@@ -25,6 +25,7 @@ from vbench.attacks.chance import own_chance, sow
 from vbench.attacks.classification import Classifier, predictions
 from vbench.errors import BadInput, VbenchError, unknown_name
 from vbench.parameters import param
+from vbench.plugins import made_by_vbench
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 from vbench.victims.base import Victim
@@ -68,6 +69,8 @@ class SingleClassifier(Classifier):
 class LibraryAttack(PerImageAttack):
     """One attack of a library; :func:`adapt` makes a subclass with the fields of its constructor."""
 
+    #: The distribution that the attack comes from.
+    library: ClassVar[str]
     engine: ClassVar[type]
     rule: ClassVar[Rule]
     #: Step settings that follow eps when left at none: name -> share of eps.
@@ -177,7 +180,10 @@ def adapt(
         "__doc__": f"{name} of {library}, away from the victim's own prediction; eps is the threat model's.",
         "__module__": base.__module__,
     }
-    return dataclasses.make_dataclass(name, fields, bases=(base,), namespace=namespace, frozen=True)
+    made = dataclasses.make_dataclass(name, fields, bases=(base,), namespace=namespace, frozen=True)
+    made.version = base.version
+    made_by_vbench.add(made)
+    return made
 
 
 def known(library: str, name: str, rules: Mapping[str, Rule | str], offered: Mapping[str, type]) -> type:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 from contextlib import redirect_stderr
+from typing import ClassVar
 
 import art.attacks.evasion as evasion
 import numpy as np
@@ -113,6 +114,9 @@ def offered() -> dict[str, type]:
 
 class ArtAttack(LibraryAttack):
     """One evasion attack of ART on the predicted training identity, in float32."""
+
+    version: ClassVar[int] = 1
+    library: ClassVar[str] = "adversarial-robustness-toolbox"
 
     def run(
         self, classifier: Classifier, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torchattacks
 from torch import Tensor
 
@@ -67,6 +69,9 @@ def offered() -> dict[str, type]:
 
 class TorchattacksAttack(LibraryAttack):
     """One attack of torchattacks on the predicted training identity."""
+
+    version: ClassVar[int] = 1
+    library: ClassVar[str] = "torchattacks"
 
     def run(
         self, classifier: Classifier, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int

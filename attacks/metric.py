@@ -98,6 +98,7 @@ class MetricFGSM(MetricAttack):
     """One step of size eps away from the guides."""
 
     name: ClassVar[str] = "metric_fgsm"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "one signed step away from guides in embedding space"
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
@@ -126,6 +127,7 @@ class MetricIFGSM(SteppedMetricAttack):
     """
 
     name: ClassVar[str] = "metric_ifgsm"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "signed steps away from guides in embedding space"
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
     PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS
@@ -138,6 +140,7 @@ class MetricMIFGSM(SteppedMetricAttack, MomentumAttack):
     """The iterative attack with momentum; its presets are those of metric_ifgsm with momentum 1."""
 
     name: ClassVar[str] = "metric_mifgsm"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "signed steps with momentum away from guides in embedding space"
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
     PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS

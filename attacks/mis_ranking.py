@@ -42,6 +42,7 @@ class MisRanking(UniversalAttack):
     """
 
     name: ClassVar[str] = "mis_ranking"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "a generator learnt on training identities turns each image's ranking around"
     paper: ClassVar[str] = (
         "Wang et al., Transferable, Controllable, and Inconspicuous Adversarial Attacks on Person "

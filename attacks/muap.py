@@ -46,6 +46,7 @@ class MUAP(UniversalAttack):
     """
 
     name: ClassVar[str] = "muap"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "universal: lowers the average precision of whole lists, with total variation"
     paper: ClassVar[str] = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
 

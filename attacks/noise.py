@@ -19,6 +19,7 @@ class Noise(PerImageAttack):
     """Uniform noise in [-eps, eps], or its sign at full eps; for L2 a random direction of length eps."""
 
     name: ClassVar[str] = "noise"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "random noise: the floor every attack must beat"
     needs: ClassVar[frozenset[str]] = frozenset()
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})

@@ -43,5 +43,6 @@ class SMA(BouniotAttack):
     """
 
     name: ClassVar[str] = "sma"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "away from the own clean embedding, from a random start in the whole budget"
     guides: ClassVar[GuideKind] = "own"

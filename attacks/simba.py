@@ -30,6 +30,7 @@ class SimBA(BlackBoxAttack):
     """
 
     name: ClassVar[str] = "simba"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "black-box: one frequency at a time, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})

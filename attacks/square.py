@@ -32,6 +32,7 @@ class Square(BlackBoxAttack):
     """
 
     name: ClassVar[str] = "square"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "black-box: random squares, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Andriushchenko et al., Square Attack, ECCV 2020"
 

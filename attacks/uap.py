@@ -34,6 +34,7 @@ class UAP(UpdatedAttack):
     """
 
     name: ClassVar[str] = "uap"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "universal: away from the nearest training prototypes, toward the farthest"
     paper: ClassVar[str] = "Li et al., Universal Perturbation Attack Against Image Retrieval, ICCV 2019"
 

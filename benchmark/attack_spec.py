@@ -20,7 +20,8 @@ def expand(specs: Sequence[Any]) -> list[Any]:
 
     A battery is not in it: it repeats attacks that are, and is for one side only. What is no text stays.
     """
-    single = [entry.name for entry in attacks.entries() if entry.traits != "battery"]
+    known = {entry.name: entry for entry in attacks.entries() if not entry.problem}
+    single = [name for name, entry in known.items() if entry.traits != "battery"]
     expanded: list[Any] = []
     for spec in specs:
         expanded += [*single, *_ALSO] if spec == "all" else [spec]
@@ -51,6 +52,7 @@ def _taken(attack: Any, extra: Mapping[str, Any] | None) -> Any:
 
     if not isinstance(attack, Attack):
         raise BadInput(f"an attack is a text such as pgd[steps=20] or an Attack, not {_kind(attack)}")
+    attacks.check(type(attack), type(attack).__qualname__, getattr(attack, "name", None))
     return build(type(attack), attack.name, {**vars(attack), **extra}) if extra else attack
 
 

@@ -20,6 +20,7 @@ from vbench.errors import BadInput
 from vbench.files import lock_of
 from vbench.progress import say
 from vbench.registry import victims
+from vbench.source import code_card
 
 #: The order of float sums, and so the weights, follows from the number of threads: fixed, the default victim
 #: is the same on machines with more or fewer cores.
@@ -95,6 +96,8 @@ def _thin_name(spec: VictimSpec, dataset: Dataset, size: Sequence[int], seed: in
         "data": (dataset.root / "vbench-synthetic.json").read_text(),
         "split": dataset.split,
         "seed": seed,
+        # What somebody else's victim is trained with is also what its code says.
+        **{name: value for name, value in code_card(victim).items() if name == "source"},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     return f"{victim.name}-{digest}.safetensors"

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vbench.budget import read_fraction
 from vbench.errors import BadInput, shortened, unknown_name
+from vbench.plugins import explained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,12 @@ def build(cls: type, owner: str, values: dict[str, Any]) -> Any:
     for name in values:
         if name not in known:
             raise unknown_name(f"parameter of {owner}", name, known)
-    return cls(**values)
+    for field in dataclasses.fields(cls):
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.init and field.name not in values:
+            raise BadInput(f"{owner} needs '{field.name}'; give it as in {owner}[{field.name}=...]")
+    with explained(owner, cls):
+        return cls(**values)
 
 
 def read_settings(settings: list[str]) -> dict[str, str]:

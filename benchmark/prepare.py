@@ -15,6 +15,7 @@ from vbench.errors import BadInput, unknown_name
 from vbench.parallel.devices import own_device
 from vbench.parallel.group import one_first
 from vbench.parallel.shards import share
+from vbench.plugins import explained
 from vbench.precision_choice import settle
 from vbench.registry import datasets
 from vbench.surrogate import Surrogate
@@ -159,7 +160,10 @@ def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dat
         raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
     if name in LAYOUTS:
         return open_dataset(name, root, protocol)
-    return read_with(datasets.load(name)(), root, protocol)
+    reader = datasets.load(name)
+    with explained(f"dataset '{name}'", reader):
+        made = reader()
+    return read_with(made, root, protocol)
 
 
 def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:

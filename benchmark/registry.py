@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
-from vbench.errors import BadInput, shortened, unknown_name
+from vbench.data.protocols import LAYOUTS
+from vbench.errors import BadInput, VbenchError, shortened, unknown_name
+from vbench.plugin_class import class_problem, name_problem, place_of
+from vbench.plugin_files import import_file
+from vbench.plugin_modules import problem_of, spec_of
+from vbench.plugins import is_own_class, plugin_line
+from vbench.source import code_card
 from vbench.victims.catalogue import VICTIMS
+
+#: Words that stand for something else where a name is expected.
+_WORDS = {
+    "attack": ("all",),
+    "victim": ("all", "none"),
+    "dataset": ("synthetic", *LAYOUTS),
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,7 @@ class Entry:
     """One row of a registry: ``target`` is "module:attribute", ``origin`` says who provides it.
 
     ``facts`` are further columns of a listing, empty for plugins: nothing is imported to fill them.
+    ``problem`` says why the name cannot be used, empty where it can.
     """
 
     name: str
@@ -30,6 +43,7 @@ class Entry:
     traits: str = ""
     origin: str = "vbench"
     facts: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
 
 
 class Registry:
@@ -51,11 +65,16 @@ class Registry:
         self._classes: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[type], type]:
-        """Class decorator that adds ``name``; a name that is taken is refused with :class:`BadInput`."""
+        """Class decorator that adds ``name``, which is also the class's own.
+
+        Raises :class:`BadInput` for a name that is taken or looks like one of vbench's, and for a class that
+        is no sound one of this kind.
+        """
 
         def add(cls: type) -> type:
             if name in self.names():
                 raise BadInput(f"{self.kind} '{name}' is registered already ({self.entry(name).target})")
+            self.check(cls, name, name)
             summary = getattr(cls, "summary", "") or (cls.__doc__ or "").split("\n")[0]
             target = f"{cls.__module__}:{cls.__qualname__}"
             self._entries[name] = Entry(
@@ -67,32 +86,47 @@ class Registry:
         return add
 
     def names(self) -> list[str]:
-        """Every known name: built-ins in their own order, then plugins by name."""
-        return [entry.name for entry in self.entries()]
+        """Every name that can be used: built-ins in their own order, then plugins by name."""
+        return [entry.name for entry in self.entries() if not entry.problem]
 
     def entries(self) -> list[Entry]:
-        """Every known entry, without importing what it points to."""
-        plugins = sorted(entry_points(group=f"vbench.{self.kind}s"), key=lambda point: point.name)
-        found = dict(self._entries)
-        for point in plugins:
+        """Every known entry, without importing what it points to; those that cannot be used among them."""
+        found = list(self._entries.values())
+        origins = {entry.name: entry.origin for entry in found}
+        for point in sorted(entry_points(group=f"vbench.{self.kind}s"), key=lambda point: point.name):
             origin = point.dist.name if point.dist else "plugin"
-            if point.name in found:
-                raise BadInput(
-                    f"{self.kind} '{point.name}' of {origin} is already provided by "
-                    f"{found[point.name].origin}; uninstall one of them"
-                )
-            found[point.name] = Entry(point.name, point.value, f"plugin of {origin}", origin=origin)
-        return list(found.values())
+            other = origins.get(point.name)
+            problem = f"is already provided by {other}; uninstall one of them" if other else ""
+            summary = f"plugin of {origin}"
+            found.append(Entry(point.name, point.value, summary, origin=origin, problem=problem))
+            origins.setdefault(point.name, origin)
+        return found
+
+    def listed(self) -> list[Entry]:
+        """Every entry, with the problems that are seen in the files of plugins; still nothing is imported."""
+        known = self._entries.keys()
+        return [
+            entry
+            if entry.problem or (entry.name in known and entry.origin == self._entries[entry.name].origin)
+            else replace(entry, problem=problem_of(entry.target))
+            for entry in self.entries()
+        ]
 
     def libraries(self) -> list[Entry]:
         """One entry for each library, named ``library:NAME``, without importing it."""
         return [replace(entry, name=f"{prefix}:NAME") for prefix, entry in self._libraries.items()]
 
     def entry(self, name: str) -> Entry:
-        """The entry of a name; an unknown one is :class:`BadInput` with the nearest name."""
-        for entry in self.entries():
-            if entry.name == name:
-                return entry
+        """The entry of a name.
+
+        Raises :class:`BadInput` for an unknown one, with the nearest name, and for one that two provide.
+        """
+        found = [entry for entry in self.entries() if entry.name == name]
+        for entry in found:
+            if entry.problem:
+                raise BadInput(f"{self.kind} '{name}' of {entry.origin} {entry.problem}")
+        if found:
+            return found[0]
         prefix, colon, _ = name.partition(":")
         if colon and prefix in self._libraries:
             return replace(self._libraries[prefix], name=name)
@@ -105,11 +139,37 @@ class Registry:
         return ":" in name and self.entry(name).origin == "path"
 
     def load(self, name: str) -> type:
-        """Import and return the class behind a name, checked to be of the right kind."""
+        """Import and return the class behind a name, checked to be sound and of the right kind."""
         entry = self.entry(name)
+        if ".py:" in name:  # the file may have changed
+            return self._checked(entry)
         if name not in self._classes:
             self._classes[name] = self._checked(entry)
         return self._classes[name]
+
+    def check(self, cls: type, given: str, name: object) -> None:
+        """Raise :class:`BadInput` for a class that is not of this kind, lacks something or has a taken name.
+
+        ``given`` is what the user wrote to name it, ``name`` what records will call it. vbench's own
+        classes keep their names; others have one of their own that can be typed.
+        """
+        base = import_target(self._base, self.kind)
+        where = f"{self.kind} '{shortened(given)}'"
+        if not isinstance(cls, type):
+            raise BadInput(f"{where} is no class but {type(cls).__name__}; name the class")
+        if not issubclass(cls, base):
+            raise BadInput(f"{where}: {cls.__module__}:{cls.__qualname__} is not a subclass of {self._base}")
+        if is_own_class(cls):
+            if name not in (given, getattr(cls, "name", name)):
+                raise BadInput(f"{where}: '{shortened(str(name))}' is no name of vbench's {cls.__qualname__}")
+            return
+        problem = class_problem(cls, base) or name_problem(name, self.kind, self._reserved())
+        if problem:
+            raise BadInput(f"{where} ({place_of(cls)}): {problem}")
+
+    def _reserved(self) -> list[str]:
+        own = [entry.name for entry in self._entries.values() if entry.origin == "vbench"]
+        return [*own, *self._libraries, *_WORDS[self.kind]]
 
     def describe(self, name: str) -> Entry:
         """The entry of a name; of a plugin with summary and paper read from the class itself."""
@@ -125,30 +185,62 @@ class Registry:
         cls = import_target(entry.target, self.kind)
         prefix, _, rest = entry.name.partition(":")
         if prefix in self._libraries:
-            cls = cls(rest)
-        base = import_target(self._base, self.kind)
-        if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise BadInput(f"{self.kind} '{entry.name}': {entry.target} is not a subclass of {self._base}")
+            return cls(rest)
+        self.check(cls, entry.name, getattr(cls, "name", None))
+        if entry.origin not in ("vbench", "path") and cls.name != entry.name:
+            raise BadInput(
+                f"{self.kind} '{entry.name}' of {entry.origin}: its class {cls.__qualname__} is called "
+                f"'{cls.name}'; give both one name"
+            )
+        if not is_own_class(cls):
+            code_card(cls)  # what its files say now is what runs
         return cls
 
 
 def import_target(target: str, kind: str) -> Any:
     """Import ``package.module:attribute`` or ``path/to/file.py:attribute``.
 
-    Raises :class:`BadInput` when the module, the file or the attribute is not there.
+    Raises :class:`BadInput` when the module, the file or the attribute is not there, and for whatever the
+    code raises while it is imported, with its file and line.
     """
     module_name, _, attribute = target.rpartition(":")
     if not module_name or not attribute:
         raise BadInput(f"{kind} '{target}': write package.module:Class or ./file.py:Class")
-    module = (
-        _import_file(Path(module_name), kind) if module_name.endswith(".py") else _import(module_name, kind)
-    )
-    found: Any = module
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise BadInput(f"{kind} '{target}': {module_name} has no '{attribute}'")
-        found = getattr(found, part)
+    with _importing(f"{kind} '{shortened(target)}'", module_name):
+        found: Any = (
+            _import_file(Path(module_name), kind)
+            if module_name.endswith(".py")
+            else _import(module_name, kind)
+        )
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise BadInput(f"{kind} '{target}': {module_name} has no '{attribute}'")
+            found = getattr(found, part)
     return found
+
+
+@contextmanager
+def _importing(what: str, module_name: str) -> Iterator[None]:
+    """One line for what code raises while it is imported, whatever it is but a stop from the keyboard."""
+    try:
+        yield
+    except (VbenchError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        file = module_name if module_name.endswith(".py") else getattr(spec_of(module_name), "origin", None)
+        raise BadInput(f"{what}: {plugin_line(error, file)}; {_remedy(error)}") from error
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return "install what it needs, or put the module beside the file"
+    if isinstance(error, SyntaxError):
+        return "mend that line"
+    if isinstance(error, SystemExit):
+        return "it ends Python while it is imported: put that under if __name__ == '__main__'"
+    if isinstance(error, TypeError) and "non-frozen" in str(error):
+        return "an attack is a @dataclass(frozen=True)"
+    return "--debug shows the traceback"
 
 
 def _import(module_name: str, kind: str) -> Any:
@@ -166,19 +258,7 @@ def _import_file(path: Path, kind: str) -> Any:
     # A path that no system takes raises what it likes.
     if "\0" in str(path) or not path.is_file():
         raise BadInput(f"{kind}: no such file: {shortened(str(path))}")
-    name = f"vbench_plugin_{path.stem}_{abs(hash(path.resolve()))}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise BadInput(f"{kind}: {path} cannot be imported")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
+    return import_file(path)
 
 
 def _victims() -> Iterator[Entry]:

@@ -24,6 +24,7 @@ from vbench.parallel.exchange import refuse_differences
 from vbench.precision import precision_of
 from vbench.record import Record, config_id
 from vbench.similarity import PerturbationSize
+from vbench.source import attack_card
 from vbench.threat import ThreatModel
 from vbench.types import Side
 from vbench.victims.base import Edits
@@ -61,7 +62,7 @@ class Run:
         config = {
             "victim": self.bench.victim_card(),
             "dataset": self.bench.data_card(training=looks_at_training(self.attack)),
-            "attack": _attack_card(self.attack),
+            "attack": attack_card(self.attack),
             "threat": self.threat.card(),
             "seed": self.seed,
             "perturbation": self.perturbation.digest if self.perturbation else None,
@@ -255,9 +256,3 @@ def _overspent(size: dict[str, float]) -> list[str]:
 def _resize_warnings(perturbation: Perturbation | None) -> list[str]:
     resized = perturbation.provenance.get("resized") if perturbation else None
     return [f"the perturbation was learnt at another size: {resized}"] if resized else []
-
-
-def _attack_card(attack: Attack) -> dict[str, Any]:
-    card = {"name": attack.name, "settings": attack.settings()}
-    members = attack.members() if isinstance(attack, Battery) else ()
-    return {**card, "members": [_attack_card(member) for member in members]} if members else card

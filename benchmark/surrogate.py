@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class Surrogate(Victim):
     no stages. ``resize_filter`` is the victim's, since its dataset decodes the images.
     """
 
+    version: ClassVar[int] = 1
     summary = "stands in for the victim"
     paper = ""
     SETTINGS = ()

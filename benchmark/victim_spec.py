@@ -47,6 +47,7 @@ def names(specs: Sequence[str | Victim]) -> list[str | Victim]:
 
 def _taken(victim: object) -> Victim:
     if isinstance(victim, Victim):
+        victims.check(type(victim), type(victim).__qualname__, getattr(victim, "name", None))
         return victim
     kind = f"the class {victim.__name__}; call it" if isinstance(victim, type) else type(victim).__name__
     raise BadInput(f"a victim is a name such as agw or a Victim (docs/victims.md), not {kind}")

@@ -20,6 +20,7 @@ from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.parallel.group import one_first
 from vbench.precision import PLAIN, precision_of
+from vbench.source import victim_code
 from vbench.types import Modality, Side
 from vbench.victim_spec import label
 from vbench.victims.base import Victim
@@ -140,7 +141,7 @@ class Workbench:
         return self._cards[training]
 
     def victim_card(self) -> dict[str, object]:
-        """What identifies the victim in a configuration: name, options, a hash over its weights.
+        """What identifies the victim in a configuration: name, options, a hash over its weights, its code.
 
         And its precision, where it is not the plain one.
         """
@@ -148,6 +149,7 @@ class Workbench:
             "name": self.victim.name,
             "options": self.victim.describe(),
             "weights": self.weights_hash,
+            **victim_code(self.victim),
         }
         precision = precision_of(self.victim)
         return card if precision == PLAIN else {**card, "precision": precision.card()}

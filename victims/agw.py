@@ -42,6 +42,7 @@ class AGW(TwoStreamVictim):
     """
 
     name: ClassVar[str] = "agw"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "two-stream ResNet-50, non-local blocks, GeM pooling, BN neck"
     paper: ClassVar[str] = "Ye et al., Deep Learning for Person Re-identification, TPAMI 2021"
     #: Options of the small network that trains in two minutes on two CPU cores.

@@ -49,6 +49,8 @@ class Victim(nn.Module):
 
     #: Registry name.
     name: ClassVar[str]
+    #: Of vbench's own victims, each class for itself: raised when the same weights give other outputs.
+    version: ClassVar[int]
     #: One line for ``vbench list``.
     summary: ClassVar[str]
     #: Where the model was published.

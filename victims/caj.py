@@ -29,6 +29,7 @@ class CAJ(AGW):
     """
 
     name: ClassVar[str] = "caj"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "AGW's network trained with channel exchange and a squared triplet loss"
     paper: ClassVar[str] = "Ye et al., Channel Augmented Joint Learning, ICCV 2021"
 

@@ -45,6 +45,7 @@ class DDAG(TwoStreamVictim):
     """
 
     name: ClassVar[str] = "ddag"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "two-stream ResNet-50, part attention, graph attention in training"
     paper: ClassVar[str] = "Ye et al., Dynamic Dual-Attentive Aggregation Learning, ECCV 2020"
     #: Options of the small network that trains in two minutes on two CPU cores.

@@ -75,6 +75,7 @@ class DEEN(TwoStreamVictim):
     """
 
     name: ClassVar[str] = "deen"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "two-stream ResNet-50, multistage aggregation, diverse embedding expansion"
     paper: ClassVar[str] = "Zhang and Wang, Diverse Embedding Expansion Network, CVPR 2023"
     similarity = "dot"

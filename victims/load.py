@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from vbench.errors import BadInput, shortened, unknown_name
+from vbench.plugins import explained
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
 from vbench.victims.initialise import at_most
@@ -70,11 +71,12 @@ def build_victim(
         options["num_classes"] = num_classes
     if accepts_generator(victim_class):
         options["generator"] = generator
-    victim = (
-        victim_class(**options)
-        if checkpoint is None
-        else _fitting(victim_class, options, checkpoint, weights)
-    )
+    with explained(f"victim '{victim_class.name}'", victim_class):
+        victim = (
+            victim_class(**options)
+            if checkpoint is None
+            else _fitting(victim_class, options, checkpoint, weights)
+        )
     if checkpoint is not None:
         layout = _layout(victim_class, checkpoint)
         victim.load_state_dict(layout.translate(checkpoint.state, victim.state_dict(), str(weights)))

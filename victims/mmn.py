@@ -69,6 +69,7 @@ class MMN(TwoStreamVictim):
     """
 
     name: ClassVar[str] = "mmn"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "two-stream ResNet-50, generated middle modality, four stripes"
     paper: ClassVar[str] = "Zhang et al., Towards a Unified Middle Modality Learning, ACM MM 2021"
     #: Options of the small network that trains in three minutes on two CPU cores.

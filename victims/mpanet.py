@@ -74,6 +74,7 @@ class MPANet(StagedVictim):
     """
 
     name: ClassVar[str] = "mpanet"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "single-stream ResNet-50, modality alleviation, pattern masks, BN neck"
     paper: ClassVar[str] = "Wu et al., Discover Cross-Modality Nuances, CVPR 2021"
     resize_filter: ClassVar[str] = "bilinear"

@@ -60,6 +60,7 @@ class MRCN(TwoStreamVictim):
     """
 
     name: ClassVar[str] = "mrcn"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "two-stream ResNet-50, instance normalisation with restitution, BN neck"
     paper: ClassVar[str] = "Zhang et al., MRCN, AAAI 2023"
     #: Options of the small network that trains in three minutes on two CPU cores.

@@ -88,6 +88,7 @@ class PMT(StagedVictim):
     """
 
     name: ClassVar[str] = "pmt"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "single-stream ViT-B/16 with overlapping patches, BN neck"
     paper: ClassVar[str] = "Lu et al., Learning Progressive Modality-shared Transformers, AAAI 2023"
     imagenet: ClassVar[str | None] = "vit_b_16"

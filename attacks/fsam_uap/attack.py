@@ -49,6 +49,7 @@ class FSAMUAP(UpdatedAttack):
     """
 
     name: ClassVar[str] = "fsam_uap"
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = (
         "universal: frequency-spatial attention with the auxiliary quadruple adversarial loss"
     )

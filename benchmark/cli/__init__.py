@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -24,6 +28,7 @@ from vbench.cli import (
 )
 from vbench.errors import INTERRUPTED, BadInput, VbenchError, refused
 from vbench.parallel.launch import Place, launched
+from vbench.plugins import one_version, plugin_line, plugin_place
 from vbench.printable import lines
 
 app = typer.Typer(
@@ -34,6 +39,19 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+_DEBUG = "--debug"
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option(_DEBUG, help="Show the traceback of an error as well; also after the command.")
+    ] = False,
+) -> None:
+    """Adversarial robustness of visible-infrared person re-identification."""
+    # Taken off the command line before it gets here, wherever it stood; this is for --help.
+
+
 app.add_typer(data.app, name="data")
 app.add_typer(victims.app, name="victims")
 app.add_typer(sweep.app, name="sweep")
@@ -59,19 +77,28 @@ def main() -> None:
     several processes.
     """
     code = 0
+    explain = _with_traceback if _debug() else _explained
     try:
         place = launched()
-        if place is None:
-            app()
-        else:
-            code = _one_of_several(place)
+        with one_version():
+            if place is None:
+                app()
+            else:
+                code = _one_of_several(place, explain)
     except BaseException as error:
-        found = _explained(error)
+        found = explain(error)
         if found is None:
             raise
         code, line = found
         print(lines(line), file=sys.stderr)
     sys.exit(code)
+
+
+def _debug() -> bool:
+    """Whether tracebacks are asked for, by ``--debug`` anywhere in the command or by ``VBENCH_DEBUG``."""
+    asked = _DEBUG in sys.argv[1:]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != _DEBUG]
+    return asked or os.environ.get("VBENCH_DEBUG", "") not in ("", "0")
 
 
 def _explained(error: BaseException) -> tuple[int, str] | None:
@@ -84,10 +111,19 @@ def _explained(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return 1, f"vbench: {where}{refused(error)}"
+    if isinstance(error, Exception) and plugin_place(error):
+        return 1, f"vbench: {plugin_line(error)}; --debug shows the traceback"
     return None
 
 
-def _one_of_several(place: Place) -> int:
+def _with_traceback(error: BaseException) -> tuple[int, str] | None:
+    found = _explained(error)
+    if found is None or isinstance(error, SystemExit):
+        return found
+    return found[0], "".join(traceback.format_exception(error)) + found[1]
+
+
+def _one_of_several(place: Place, explain: Callable[[BaseException], tuple[int, str] | None]) -> int:
     from vbench.parallel.command import on_all
 
     def command() -> None:
@@ -97,4 +133,4 @@ def _one_of_several(place: Place) -> int:
             raise BadInput(f"vbench {' '.join(asked)} takes one process; start it without torchrun")
         app()
 
-    return on_all(place, command, _explained)
+    return on_all(place, command, explain)

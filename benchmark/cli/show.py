@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 from tabulate import tabulate
 
 from vbench.cli.output import put
-from vbench.registry import Registry, attacks, datasets, victims
+from vbench.registry import Entry, Registry, attacks, datasets, victims
 
 _RIGHT = ("left", "left", "left", "right", "right", "right", "left")
 
@@ -26,6 +27,10 @@ class Kind(str, Enum):
 
 def _registry(kind: str) -> Registry:
     return attacks if kind.startswith("attack") else victims
+
+
+def _marked(entry: Entry) -> Entry:
+    return replace(entry, summary=f"CANNOT BE USED: {entry.problem}") if entry.problem else entry
 
 
 def list_entries(
@@ -47,7 +52,7 @@ def list_entries(
 
 
 def _attacks() -> str:
-    rows = [*_registry("attacks").entries(), *_registry("attacks").libraries()]
+    rows = [*map(_marked, _registry("attacks").listed()), *_registry("attacks").libraries()]
     columns = ("knowledge", "cost")
     lines = [
         [e.name, e.traits, *(e.facts.get(column, "") for column in columns), e.summary, e.paper, e.origin]
@@ -61,7 +66,7 @@ def _victims() -> str:
     columns = ("year", "parameters", "input", "embedding")
     lines = [
         [e.name, e.paper or e.summary, *(e.facts.get(column, "") for column in columns), e.origin]
-        for e in _registry("victims").entries()
+        for e in map(_marked, _registry("victims").listed())
     ]
     headings = ["name", "paper", *columns, "from"]
     return tabulate(lines, headings, maxcolwidths=[None, 52], disable_numparse=True, colalign=_RIGHT)
@@ -72,7 +77,7 @@ def _datasets() -> str:
 
     lines = [["synthetic", "drawn people in any of the layouts below", default_protocol("sysu"), "vbench"]]
     lines += [[name, "the folder its owner ships", default_protocol(name), "vbench"] for name in LAYOUTS]
-    lines += [[e.name, e.summary, "", e.origin] for e in datasets.entries()]
+    lines += [[e.name, e.summary, "", e.origin] for e in map(_marked, datasets.listed())]
     return tabulate(lines, ["name", "what", "default protocol", "from"])
 
 

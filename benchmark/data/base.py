@@ -42,7 +42,8 @@ class Dataset:
     ``train_visible`` and ``train_infrared`` hold training samples; their labels are ``train_labels``, the
     rank of a pid among the sorted training pids (0 .. C-1). ``gallery`` is the union over all trials, each
     image once. ``split`` names the training identities ("sysu", "regdb/trial-3"): weights belong to a split.
-    ``synthetic`` is True for data written by ``vbench data synth``.
+    ``synthetic`` is True for data written by ``vbench data synth``. ``reader``: a hash over the code
+    that read the set, empty for vbench's own.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Dataset:
     gallery: tuple[Sample, ...]
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = field(default=())
+    reader: str = ""
 
     @property
     def query_modality(self) -> Modality:

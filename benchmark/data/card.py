@@ -31,7 +31,9 @@ def data_card(
 
     trials = [[np.asarray(trial.query).tolist(), np.asarray(trial.gallery).tolist()] for trial in dataset.trials]
     test = [dataset.metric, listed(dataset.query), listed(dataset.gallery), trials]
+    reader = {"source": dataset.reader} if dataset.reader else {}
     card: dict[str, object] = {
+        **reader,
         "name": dataset.name,
         "protocol": dataset.protocol,
         "split": dataset.split,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from vbench.data.base import Dataset, Sample
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput, unknown_name
+from vbench.source import code_card
 
 
 class DatasetReader(ABC):
@@ -52,7 +54,7 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
     dataset = reader.read(root, chosen)
     for problem in _problems(dataset, reader.name, chosen):
         raise BadInput(f"dataset '{reader.name}' under {root}: {problem}")
-    return dataset
+    return replace(dataset, reader=code_card(reader).get("source", ""))
 
 
 def _problems(dataset: Dataset, name: str, protocol: str) -> list[str]:

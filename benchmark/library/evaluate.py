@@ -12,6 +12,7 @@ from vbench.data.base import Dataset
 from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput, unknown_name
 from vbench.library.result import Result
+from vbench.plugins import one_version
 from vbench.precision import compute_in, precision_of
 from vbench.prepare import SYNTHETIC, Choice
 from vbench.series import Series
@@ -92,7 +93,7 @@ def evaluate(
         precision,
     )
     series = Series(choice, threat, _path(runs), force, quiet, stated)
-    with _as_found(victims):
+    with one_version(), _as_found(victims):
         records = series.execute(
             victims, attacks, seeds, dict(settings or {}), _several(protocol), _path(perturbation)
         )

@@ -1,0 +1,168 @@
+"""Code that is not vbench's own: which files are whose, and where in a plugin an error arose."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from pathlib import Path
+from weakref import WeakSet
+
+from vbench.errors import BadInput, VbenchError, shortened
+
+_blocks: list[object] = []
+_seen_unchanged: set[str] = set()
+
+
+@contextmanager
+def one_version() -> Iterator[None]:
+    """Inside the block plugins stay as they are when first used, even if their files are edited meanwhile."""
+    if not _blocks:
+        _seen_unchanged.clear()
+    _blocks.append(None)
+    try:
+        yield
+    finally:
+        _blocks.pop()
+
+
+def unchanged(what: str, check: Callable[[], bool]) -> bool:
+    """Whether ``check`` says that a plugin's file is what it was; asked once in a :func:`one_version`."""
+    if what in _seen_unchanged and _blocks:
+        return True
+    found = check()
+    if found:
+        _seen_unchanged.add(what)
+    return found
+
+
+def plugin_line(error: BaseException, plugin: object = None) -> str:
+    """Where in a plugin's own code an error arose, and what it is: "mine.py, line 12: ValueError: too few".
+
+    The line is that of the innermost frame in the plugin's files. ``plugin`` is the file, the class or an
+    object of it; it matters for one that is installed. Other installed code, Python's and vbench's own are
+    passed over; without a frame in the plugin the error is named alone.
+    """
+    place = plugin_place(error, plugin)
+    what = error.msg if isinstance(error, SyntaxError) and place else _named(error)
+    return f"{place}: {what}" if place else what
+
+
+def plugin_place(error: BaseException, plugin: object = None) -> str:
+    """The file and line of :func:`plugin_line`; empty where the error passed no code of a plugin."""
+    file = plugin if isinstance(plugin, str | Path) else file_of(plugin)
+    package = top_of(Path(file)) if file else None
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{shown(error.filename)}, line {error.lineno}"
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        name = frame.f_code.co_filename
+        if not is_others(name) or (package is not None and inside(name, package)):
+            return f"{shown(name)}, line {line}"
+    return ""
+
+
+@contextmanager
+def explained(what: str, plugin: object, kind: type[VbenchError] = BadInput) -> Iterator[None]:
+    """Make one line of what a plugin's code raises inside the block: ``what``, its file and line, the error.
+
+    Errors that explain themselves pass through, and so do those of vbench's own classes.
+    """
+    try:
+        yield
+    except VbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_own_class(plugin if isinstance(plugin, type) else type(plugin)):
+            raise
+        raise kind(f"{what}: {plugin_line(error, plugin)}; --debug shows the traceback") from error
+
+
+def file_of(plugin: object) -> str | None:
+    """The file that the class of an object, or a class itself, is defined in; None for none, or no plugin."""
+    try:
+        return inspect.getfile(plugin if inspect.isclass(plugin) else type(plugin))
+    except (TypeError, OSError):
+        return None
+
+
+@lru_cache(maxsize=4096)
+def is_others(file: str) -> bool:
+    """Whether a file is Python's, an installed distribution's or vbench's own: not somebody's loose file."""
+    if not file or file.startswith("<"):  # a notebook's cell or a prompt, unless it is Python's
+        return file.startswith("<frozen")
+    parts = Path(file).parts
+    return (
+        "site-packages" in parts
+        or "dist-packages" in parts
+        or any(inside(file, folder) for folder in _python())
+        or of_vbench(file)
+    )
+
+
+@cache
+def own_folders() -> tuple[Path, ...]:
+    """The folders of vbench's own code."""
+    names = ("vbench", "vbench.attacks", "vbench.victims", "vbench.reports")
+    found = [sys.modules.get(name) or __import__(name, fromlist=["_"]) for name in names]
+    return tuple(Path(module.__file__).resolve().parent for module in found)
+
+
+#: Classes that vbench makes when they are asked for: the adapters of other libraries' attacks.
+made_by_vbench: WeakSet[type] = WeakSet()
+
+
+def is_own_class(cls: type) -> bool:
+    """Whether a class is vbench's own: defined in vbench's files, and there under the name that it has."""
+    if cls in made_by_vbench:
+        return True
+    module = sys.modules.get(cls.__module__)
+    if not cls.__module__.startswith("vbench.") or not of_vbench(getattr(module, "__file__", None) or ""):
+        return False
+    found: object = module
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
+
+
+@lru_cache(maxsize=4096)
+def of_vbench(file: str) -> bool:
+    """Whether a file is one of vbench's own."""
+    return bool(file) and any(inside(file, folder) for folder in own_folders())
+
+
+@cache
+def _python() -> tuple[Path, ...]:
+    return tuple({Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")})
+
+
+def top_of(file: Path) -> Path:
+    """The folder of the outermost package that a file is in; the file itself where it is in none."""
+    found = file.resolve()
+    while (found.parent / "__init__.py").is_file():
+        found = found.parent
+    return found
+
+
+def inside(file: str | Path, top: Path) -> bool:
+    """Whether a file is ``top`` or somewhere in it."""
+    try:
+        return Path(file).resolve().is_relative_to(top)
+    except (OSError, ValueError):
+        return False
+
+
+def shown(file: str) -> str:
+    """A file as a message names it: from the current folder on where it is in it."""
+    path = Path(file)
+    return shortened(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def _named(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {shortened(str(error))}".rstrip(": ")
+    except Exception:  # a plugin's error may have a __str__ that fails itself
+        return type(error).__name__
