@@ -18,7 +18,8 @@ from vbench.data.images import load_images
 from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.parallel.group import one_first
-from vbench.precision import PLAIN, precision_of
+from vbench.precision import precision_card, take_float32
+from vbench.record import precision_text
 from vbench.types import Modality, Side
 from vbench.victim_spec import label
 from vbench.victims.base import Victim
@@ -36,6 +37,7 @@ class Workbench:
         self.victim = victim
         self._cache = cache
         self._quiet = quiet
+        take_float32(victim)
 
     @cached_property
     def pixels(self) -> Mapping[Side, np.ndarray]:
@@ -124,22 +126,18 @@ class Workbench:
         return data_card(self.dataset)
 
     def victim_card(self) -> dict[str, object]:
-        """What identifies the victim in a configuration: name, options, a hash over its weights.
-
-        And its precision, where it is not the plain one.
-        """
-        card = {
+        """What identifies the victim in a configuration: name, options, hash of its weights, precision."""
+        return {
             "name": self.victim.name,
             "options": self.victim.describe(),
             "weights": self.weights_hash,
+            "precision": precision_card(self.victim),
         }
-        precision = precision_of(self.victim)
-        return card if precision == PLAIN else {**card, "precision": precision.card()}
 
     def victim_label(self) -> str:
         """What a table calls the victim: its name, settings of its ranking and precision, if not default."""
-        precision, name = precision_of(self.victim), label(self.victim)
-        return name if precision == PLAIN else f"{name} ({precision})"
+        precision, name = precision_text(precision_card(self.victim)), label(self.victim)
+        return f"{name} ({precision})" if precision else name
 
     @cached_property
     def weights_hash(self) -> str:
