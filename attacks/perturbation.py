@@ -20,7 +20,10 @@ from vbench.files import write_atomically
 from vbench.resize import RESIZE_POLICY, resize
 from vbench.threat import ThreatModel
 
-_FORMAT = "vbench-perturbation/1"
+_FORMAT = "vbench-perturbation/2"
+#: Without a digest of what the file says of itself.
+_FORMER = "vbench-perturbation/1"
+_DEEPEST = 50
 
 #: How the names of a generator's tensors begin among the modules.
 GENERATOR = "generator."
@@ -75,7 +78,7 @@ class Perturbation:
         delta = (threat.project(nothing, nothing + delta) - nothing)[0]
         how = f"from {own[0]}x{own[1]} to {size[0]}x{size[1]}, {RESIZE_POLICY}"
         how += ", the generator unchanged" if self.modules else ""
-        return replace(self, delta=delta).with_provenance(resized=how)
+        return replace(self, delta=delta).with_provenance(resized=how, resized_from=self.digest)
 
     def with_provenance(self, **facts: Any) -> Perturbation:
         """The same perturbation with more facts about where it came from."""
@@ -91,7 +94,7 @@ class Perturbation:
         return sha.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write a ``.safetensors`` file with the provenance and the digest in its header."""
+        """Write a ``.safetensors`` file with the provenance, and digests of it and of the tensors."""
         tensors = {"delta": self.delta, **{f"modules.{name}": value for name, value in self.modules.items()}}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = {
@@ -100,7 +103,7 @@ class Perturbation:
             "provenance": json.dumps(dict(self.provenance)),
             "fit_log": json.dumps(dict(self.fit_log)),
         }
-        write_atomically(path, save(tensors, header))
+        write_atomically(path, save(tensors, {**header, "seal": _seal(header)}))
 
     @classmethod
     def load(cls, path: Path) -> Perturbation:
@@ -113,7 +116,7 @@ class Perturbation:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:  # a type of numbers that torch lacks can make the reader fail in any way
             raise BadInput(f"{path} is not a safetensors file: {shortened(str(error))}") from error
-        if header.get("format") != _FORMAT or "delta" not in tensors:
+        if header.get("format") not in (_FORMAT, _FORMER) or "delta" not in tensors:
             raise BadInput(f"{path} is a safetensors file, but not a vbench perturbation")
         delta = tensors.pop("delta")
         if delta.ndim != 3 or delta.shape[0] != 3 or not bool(torch.isfinite(delta).all()):
@@ -126,7 +129,14 @@ class Perturbation:
         )
         if loaded.digest != header.get("digest"):
             raise BadInput(f"{path} was altered after it was written: its digest does not match its tensors")
+        if header["format"] == _FORMAT and header.get("seal") != _seal(header):
+            raise BadInput(f"{path} was altered after it was written: its digest does not match its header")
         return loaded
+
+
+def _seal(header: Mapping[str, str]) -> str:
+    text = json.dumps([header.get(name) for name in ("digest", "provenance", "fit_log")])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _facts(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
@@ -136,4 +146,16 @@ def _facts(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
         raise BadInput(f"{path}: the {name} in its header is not JSON") from error
     if not isinstance(found, dict):
         raise BadInput(f"{path}: the {name} in its header is no JSON object")
+    if _deeper(found, _DEEPEST):
+        raise BadInput(f"{path}: the {name} in its header nests more than {_DEEPEST} objects")
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{path}: the {name} in its header holds characters that no text has") from error
     return found
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether dictionaries and lists are nested deeper than so many levels."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inside)

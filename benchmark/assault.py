@@ -16,6 +16,7 @@ from vbench.errors import VbenchError
 from vbench.meter import Meter
 from vbench.parallel.group import processes
 from vbench.portions import Portions
+from vbench.precision import take_float32
 from vbench.progress import track
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
@@ -75,6 +76,8 @@ def assault(
     source = source or bench
     attack, threat = plan.attack, plan.threat
     victim, modality, pixels = bench.victim, bench.modality(side), bench.pixels[side]
+    take_float32(victim)
+    take_float32(source.victim)
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []

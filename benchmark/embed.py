@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vbench.arithmetic import undisturbed
 from vbench.errors import VbenchError
 from vbench.parallel.group import processes
 from vbench.portions import Portions
+from vbench.precision import entrance
 from vbench.types import Modality
 from vbench.victims.base import Edits, Victim, frozen
 
@@ -27,10 +29,13 @@ class Embedded:
 
 
 def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
-    """uint8 N x H x W x 3 pixels as N x 3 x H x W in [0, 1], on the victim's device and in its dtype."""
-    parameter = next(victim.parameters())
+    """uint8 N x H x W x 3 pixels as N x 3 x H x W float32 in [0, 1], on the victim's device.
+
+    Always float32: in a narrower type most of the 256 levels do not exist.
+    """
+    device = next(victim.parameters()).device
     chunk = torch.from_numpy(np.array(pixels)) if isinstance(pixels, np.ndarray) else pixels
-    return chunk.to(parameter.device).permute(0, 3, 1, 2).contiguous().to(parameter.dtype) / 255
+    return chunk.to(device).permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
 
 
 def to_pixels(images: Tensor) -> np.ndarray:
@@ -38,6 +43,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
     return (images.detach() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
+@undisturbed()
 def embed(
     victim: Victim,
     pixels: np.ndarray | Tensor,
@@ -55,7 +61,7 @@ def embed(
     """
 
     def one(rows: slice) -> Embedded:
-        output = victim(to_images(pixels[rows], victim), modality, edits)
+        output = victim(to_images(pixels[rows], victim).to(entrance(victim)), modality, edits)
         refuse_non_finite(output.embedding, victim, f"{what} {rows.start}-{rows.stop - 1}")
         return Embedded(output.embedding.float(), None if output.logits is None else output.logits.argmax(1))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
+from vbench.resident import resident_peak
 from vbench.victims.base import VictimOutput
 
 
@@ -19,9 +20,9 @@ class Meter:
     """Counts while its ``with`` block runs; a block that ends in an error counts for nothing but time.
 
     ``evaluations``: images that passed the victim with gradients on; ``forwards``: images that passed
-    without. An image counts as often as an edit forks it. ``seconds``: wall clock. ``peak_memory``: bytes,
-    the most that tensors took on the GPU inside the block where the victim is on one, else the process's
-    resident set at its highest since the process started.
+    without. An image counts as often as an edit forks it. ``seconds``: wall clock. ``peak_memory``, bytes: on
+    a GPU the most that tensors took inside the block beyond what was there when it began; on a CPU, where
+    nobody counts tensors, the most that the whole process held inside the block.
     """
 
     victim: nn.Module
@@ -32,6 +33,9 @@ class Meter:
     _handle: Any = field(default=None, repr=False)
     _started: float = field(default=0.0, repr=False)
     _before: tuple[int, int] = field(default=(0, 0), repr=False)
+    _held: int = field(default=0, repr=False)
+    _sampling: ExitStack = field(default_factory=ExitStack, repr=False)
+    _sampled: list[int] = field(default_factory=list, repr=False)
 
     def __enter__(self) -> Meter:
         self._handle = self.victim.register_forward_hook(self._count)
@@ -40,6 +44,9 @@ class Meter:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
+            self._held = torch.cuda.memory_allocated(device)
+        else:
+            self._sampled = self._sampling.enter_context(resident_peak())
         self._started = time.perf_counter()
         return self
 
@@ -51,7 +58,12 @@ class Meter:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         self.seconds += time.perf_counter() - self._started
-        self.peak_memory = max(self.peak_memory, peak_memory(device))
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device) - self._held
+        else:
+            self._sampling.close()
+            peak = self._sampled[0]
+        self.peak_memory = max(self.peak_memory, peak)
         if error is not None:
             self.evaluations, self.forwards = self._before
 
@@ -60,16 +72,3 @@ class Meter:
             self.evaluations += len(output.embedding)
         else:
             self.forwards += len(output.embedding)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Highest memory use so far in bytes: of the GPU, or of this process on CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    info = psutil.Process().memory_info()
-    peak = getattr(info, "peak_wset", None)
-    if peak is not None:
-        return peak
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from vbench.arithmetic import float32_products
 from vbench.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
 
@@ -44,10 +45,32 @@ def precision_of(victim: Victim) -> Precision:
     return layer.keywords["precision"] if layer else PLAIN
 
 
+def precision_card(victim: Victim) -> dict[str, object]:
+    """All that decides how a victim computes, JSON-able.
+
+    "dtype": of the pass, by "autocast" or because its weights are of that type; "parameters": the type of
+    the weights, "bfloat16+float32" where they differ; "channels_last"; "float32":
+    :func:`vbench.arithmetic.float32_products`.
+    """
+    told, own = precision_of(victim), entrance(victim)
+    autocast = told.dtype != PLAIN.dtype
+    types = {_name(one.dtype) for one in victim.parameters() if one.is_floating_point()}
+    device = next((one.device for one in victim.parameters()), torch.device("cpu"))
+    return {
+        "dtype": told.dtype if autocast else _name(own),
+        "autocast": autocast,
+        "parameters": "+".join(sorted(types or {_name(own)})),
+        "channels_last": told.channels_last,
+        "float32": float32_products(device),
+    }
+
+
 def compute_in(victim: Victim, precision: Precision) -> None:
     """Let every later call of a victim compute in a precision; embeddings come back in the images' type.
 
-    Weights keep their type and values. Edits see and return maps in the images' type.
+    Weights keep their type and values. Images of another type are converted to that of the weights on their
+    way in, since in a narrower one most of the 256 levels do not exist. Edits see and return maps in the
+    images' type.
     """
     before, layer = precision_of(victim), _layer(victim)
     if layer:
@@ -57,8 +80,23 @@ def compute_in(victim: Victim, precision: Precision) -> None:
     if precision.channels_last != before.channels_last:
         layout = torch.channels_last if precision.channels_last else torch.contiguous_format
         victim.to(memory_format=layout)
-    if precision != PLAIN:
-        victim.forward = partial(_forward, victim.forward, precision=precision)
+    own = entrance(victim)
+    if precision != PLAIN or own is not torch.float32:
+        victim.forward = partial(_forward, victim.forward, precision=precision, entrance=own)
+
+
+def take_float32(victim: Victim) -> None:
+    """Let a victim whose weights are of another type take the float32 images that all others take."""
+    compute_in(victim, precision_of(victim))
+
+
+def entrance(victim: Victim) -> torch.dtype:
+    """The type in which a victim takes images: that of its first weights."""
+    return next((one.dtype for one in victim.parameters() if one.is_floating_point()), torch.float32)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _layer(victim: Victim) -> partial[VictimOutput] | None:
@@ -74,6 +112,7 @@ def _forward(
     edits: Edits | None = None,
     *,
     precision: Precision,
+    entrance: torch.dtype,
 ) -> VictimOutput:
     dtype, scale = getattr(torch, precision.dtype), _SCALE if precision.dtype == "float16" else 1.0
     autocast = partial(torch.autocast, images.device.type, dtype, enabled=dtype is not torch.float32)
@@ -84,7 +123,7 @@ def _forward(
             return _steeper(edited, 1 / scale).to(features.dtype)
 
     inside = {stage: partial(outside, edit) for stage, edit in (edits or {}).items()}
-    given = _steeper(images, 1 / scale)
+    given = _steeper(images, 1 / scale).to(entrance)
     if precision.channels_last:
         given = given.contiguous(memory_format=torch.channels_last)
     with autocast():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from vbench.attacks.base import UniversalAttack
@@ -14,8 +14,8 @@ from vbench.kept.keeper import Keeper
 from vbench.parallel.exchange import told
 from vbench.parallel.group import leads
 from vbench.progress import say
-from vbench.record import Record, config_id
-from vbench.runner import Run
+from vbench.record import Record
+from vbench.runner import Run, fit_of
 from vbench.store import RunStore
 
 
@@ -82,7 +82,7 @@ class Recorder:
         return record
 
     def _found(self, run: Run) -> Record | None:
-        return self._store.find(config_id(run.config())) if self._store and not self._force else None
+        return self._store.find(run.config()) if self._store and not self._force else None
 
     def _lacking(self, record: Record) -> list[str]:
         return missing(self._store.root, record, self._wanted) if self._store and self._wanted else []
@@ -106,11 +106,12 @@ class Recorder:
             learnt = Perturbation.load(self._store.perturbation_path(known, run.attack.name))
         except BadInput:
             return None
-        return learnt if learnt.fit_log == known.fit_log else None
+        named = learnt.provenance.get("fit") == run.fit_id()
+        return learnt if named and learnt.fit_log == known.fit_log else None
 
     def adopt(self, fit_id: str, learnt: Perturbation) -> None:
         """Let a run whose fit has this id use what was learnt already."""
-        self._learnt.setdefault(fit_id, learnt)
+        self._learnt.setdefault(fit_id, learnt.with_provenance(fit=fit_id))
 
     def perturbations(self, record: Record) -> tuple[Perturbation, ...]:
         """What was learnt for a record: now, or as stored with it; empty if nothing was."""
@@ -127,9 +128,35 @@ def keep(store: RunStore, record: Record, learnt: Sequence[Perturbation]) -> Pat
     return store.write(record)
 
 
-def stored_perturbations(store: RunStore, record: Record) -> tuple[Perturbation, ...]:
-    """What is stored beside a record; raises BadInput for a file that was altered."""
-    return tuple(Perturbation.load(path) for path in store.perturbation_paths(record))
+def stored_perturbations(
+    store: RunStore, record: Record, tell: Callable[[str], None] = say
+) -> tuple[Perturbation, ...]:
+    """What was learnt for a record, from the files beside it.
+
+    A file that was altered, or that another run's fit made, is passed over; ``tell`` gets a line about it.
+    """
+    found = []
+    for path in store.perturbation_paths(record):
+        try:
+            learnt = Perturbation.load(path)
+            if not _learnt_for(learnt, record):
+                raise BadInput(f"{path} holds what another run than its record's learnt")
+        except BadInput as error:
+            tell(f"passed over: {error}")
+        else:
+            found.append(learnt)
+    return tuple(found)
+
+
+def _learnt_for(learnt: Perturbation, record: Record) -> bool:
+    """Whether a fit of this record's configuration made it; records of an older kind cannot tell."""
+    if record.older:
+        return True
+    facts, config = learnt.provenance, record.config
+    if config.get("perturbation"):
+        return facts.get("resized_from") == config["perturbation"]
+    cards = [config["attack"], *config["attack"].get("members", ())]
+    return facts.get("fit") in [fit_of(config, card) for card in cards]
 
 
 def _honesty(record: Record) -> str:

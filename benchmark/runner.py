@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vbench.arithmetic import undisturbed
 from vbench.assault import Plan, assault
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack, UniversalAttack
@@ -21,8 +22,8 @@ from vbench.kept.keeper import Keeper
 from vbench.measures import paired, tie_warnings, trial_metrics
 from vbench.meter import Meter
 from vbench.parallel.exchange import refuse_differences
-from vbench.precision import precision_of
-from vbench.record import Record, config_id
+from vbench.precision import precision_card
+from vbench.record import IDENTITY, Record, config_id, precision_text
 from vbench.similarity import PerturbationSize
 from vbench.source import attack_card
 from vbench.threat import ThreatModel
@@ -60,6 +61,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The full configuration, JSON-able; its hash names the record."""
         config = {
+            "identity": IDENTITY,
             "victim": self.bench.victim_card(),
             "dataset": self.bench.data_card(training=looks_at_training(self.attack)),
             "attack": attack_card(self.attack),
@@ -71,12 +73,7 @@ class Run:
 
     def fit_id(self) -> str:
         """Names what a universal attack's fit depends on: equal ids learn equal perturbations."""
-        config = self.config()
-        data = {name: self.bench.data_card(training=True)[name] for name in ("split", "training")}
-        victim = self._origin.victim_card()
-        return config_id(
-            {**config, "victim": victim, "dataset": data, "threat": {**config["threat"], "side": None}}
-        )
+        return fit_of(self.config())
 
     def fits(self) -> list[str]:
         """The :meth:`fit_id` of all that is learnt for this run: the attack's, or those of its members."""
@@ -100,6 +97,7 @@ class Run:
                 f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
             )
 
+    @undisturbed()
     def execute(
         self,
         ignore_gates: bool = False,
@@ -146,10 +144,11 @@ class Run:
             left_out=self._left_out(),
             level="feature" if outcome.edits else "pixel",
             stealthy=stealthy(bench, controls) if outcome.edits else None,
+            ignored_gates=ignore_gates,
             size=size,
             cost=outcome.cost,
             fit_log=dict(perturbation.fit_log) if perturbation else {},
-            environment={**environment(bench.victim), "precision": str(precision_of(self._origin.victim))},
+            environment={**environment(bench.victim), "precision": _precision(self._origin)},
             surrogate=self.source.victim.name if self.source else "",
             warnings=[
                 *bench.dataset.notes,
@@ -163,6 +162,7 @@ class Run:
         if worst:
             record.per_query["member"] = worst.per_trial(bench)
             record.warnings += [f"{name} is left out: {reason}" for name, reason in record.left_out.items()]
+        record.seal()
         if keeper is not None:
             keeper.take(bench, outcome, adversarial, record)
         return record, perturbation
@@ -225,6 +225,7 @@ class Run:
             "dataset": self.bench.data_card(training=True),
             "seed": self.seed,
             "digest": learnt.digest,
+            "fit": self.fit_id(),
         }
         learnt = replace(learnt.with_provenance(**facts), fit_log={**learnt.fit_log, "cost": dict(cost)})
         found[self.fit_id()] = learnt
@@ -239,6 +240,23 @@ class Run:
 def looks_at_training(attack: Attack) -> bool:
     """Whether what an attack does may depend on the training images."""
     return attack.universal or "training" in attack.knowledge
+def fit_of(config: dict[str, Any], attack: dict[str, Any] | None = None) -> str:
+    """Names what a fit depends on in a configuration: that of its attack, or of the attack with this card."""
+    data = {name: config["dataset"].get(name) for name in ("split", "training")}
+    return config_id(
+        {
+            **config,
+            "victim": config.get("surrogate") or config["victim"],
+            "dataset": data,
+            "attack": attack or config["attack"],
+            "threat": {**config["threat"], "side": None},
+        }
+    )
+
+
+def _precision(bench: Workbench) -> str:
+    card = precision_card(bench.victim)
+    return precision_text(card) or str(card["dtype"])
 
 
 def _fit_warnings(perturbation: Perturbation | None) -> list[str]:

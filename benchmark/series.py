@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vbench import victim_spec
+from vbench.arithmetic import undisturbed
 from vbench.attack_spec import build_attack, expand, preset_threat
 from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
@@ -56,6 +57,7 @@ class Series:
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
 
+    @undisturbed()
     def execute(
         self,
         victim_names: Sequence[str | Victim],

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from vbench.files import write_atomically
 from vbench.printable import json_text
-from vbench.record import Record, in_file_names
+from vbench.progress import say
+from vbench.record import Record, canonical, config_id, in_file_names
 from vbench.shape import misshapen
 
 #: The most that one record may take on disk.
@@ -20,10 +23,23 @@ LARGEST = 64 << 20
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store holds: readable records, and the files that are not, each with the reason."""
+    """What a store holds: readable records, and the files that are not, each with the reason.
+
+    ``doubted``: files whose record is among the readable ones and is not what a run wrote, and why.
+    """
 
     records: list[Record]
     broken: list[tuple[Path, str]]
+    doubted: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever reads these records must be told, one line each."""
+        return [
+            *(f"skipped {path}: {reason}" for path, reason in self.broken),
+            *(f"warning: {path}: {reason}; shown as it is" for path, reason in self.doubted),
+            *older_note(self.records),
+        ]
 
 
 class RunStore:
@@ -31,30 +47,59 @@ class RunStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._told: set[Path] = set()
 
-    def find(self, record_id: str) -> Record | None:
-        """The record of a configuration, None when there is none that can be read."""
-        for path in self.root.glob(f"*-{record_id}.json"):
+    def find(self, config: Mapping[str, Any]) -> Record | None:
+        """The record of a configuration, None where there is none.
+
+        A file is called by the hash of a configuration, and anybody can call a file anything: its record is
+        returned only if it is of this very configuration and as a run wrote it (:meth:`Record.fault`). Any
+        other is passed over, with one line on standard error, and stays.
+        """
+        wanted = canonical(config)
+        record = self.get(config_id(dict(config)))
+        return record if record is not None and canonical(record.config) == wanted else None
+
+    def get(self, record_id: str, files: Iterable[Path] | None = None) -> Record | None:
+        """The record with an id, which names its configuration; checked as by :meth:`find`.
+
+        ``files``: where to look, from :meth:`index`; without it, in every file that is called by the id.
+        """
+        found = sorted(self.root.glob(f"*-{record_id}.json")) if files is None else files
+        for path in found:
             record = _read(path)
-            if isinstance(record, Record):
+            if isinstance(record, str):
+                reason = record
+            elif record.id != record_id:
+                reason = f"it holds the record {record.id[:40]}"
+            else:
+                reason = record.fault()
+            if not isinstance(record, str) and reason is None:
                 return record
+            if path not in self._told:
+                self._told.add(path)
+                say(f"passed over {path}: {reason}; the run is done again")
         return None
 
-    def index(self) -> dict[str, Path]:
-        """Record id -> file, by the names of the files alone."""
-        return {path.stem.rpartition("-")[2]: path for path in self.root.glob("*.json")}
-
-    def read(self, path: Path) -> Record | None:
-        """The record in a file, None when it cannot be read."""
-        found = _read(path)
-        return found if isinstance(found, Record) else None
+    def index(self) -> dict[str, list[Path]]:
+        """Record id -> files, by their names alone."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.root.glob("*.json")):
+            found.setdefault(path.stem.rpartition("-")[2], []).append(path)
+        return found
 
     def path(self, record: Record) -> Path:
-        """Where a record is, or will be, stored."""
-        return self.root / record.file_name
+        """Where a record is, or will be, stored: never in a file that is another's."""
+        name, number = record.file_name, 1
+        while not _free_for(self.root / name, record):
+            number += 1
+            name = f"{record.file_name.removesuffix(f'-{record.id}.json')}-{number}-{record.id}.json"
+        return self.root / name
 
     def write(self, record: Record) -> Path:
-        """Store a record, replacing one of the same configuration; returns its path."""
+        """Store a record, sealed if it is not yet, in place of one of its configuration; returns the path."""
+        if not record.digest:
+            record.seal()
         path = self.path(record)
         write_atomically(path, record.model_dump_json(indent=1) + "\n")
         return path
@@ -69,13 +114,18 @@ class RunStore:
 
     def read_all(self) -> Contents:
         """Every record, oldest first; what cannot be read is listed by file (and line), never fatal."""
-        records, broken = [], []
+        records, broken, doubted = [], [], []
         for path, found in self._found():
-            if isinstance(found, Record):
-                records.append(found)
-            else:
+            if not isinstance(found, Record):
                 broken.append((path, found))
-        return Contents(sorted(records, key=lambda record: record.created), broken)
+                continue
+            records.append(found)
+            reason = found.fault()
+            if reason is None and not self.root.is_file() and not path.name.endswith(f"-{found.id}.json"):
+                reason = f"it holds the record {found.id[:40]}, and its name says another"
+            if reason is not None:
+                doubted.append((path, reason))
+        return Contents(sorted(records, key=lambda record: record.created), broken, doubted)
 
     def _found(self) -> Iterator[tuple[Path, Record | str]]:
         if not self.root.is_file():
@@ -87,7 +137,38 @@ class RunStore:
 
 def to_archive(records: Iterable[Record]) -> str:
     """One record a line, without what is stored of every query: all tables, no paired statistics."""
-    return "".join(json_text(record.model_dump_json(exclude={"per_query"})) + "\n" for record in records)
+    short = (record.without_queries().model_dump_json(exclude={"per_query"}) for record in records)
+    return "".join(f"{json_text(text)}\n" for text in short)
+
+
+def older_note(records: Iterable[Record]) -> list[str]:
+    """One line where some records have a configuration of an older kind; nothing where none has."""
+    kinds = [record.older for record in records]
+    if not any(kinds):
+        return []
+    which = "all runs" if all(kinds) else f"{sum(kinds)} of {len(kinds)} runs"
+    return [
+        f"{which} were recorded before ids covered the content of images, the code of plugins and the "
+        "arithmetic: their ids name less, and no later run takes their figures over"
+    ]
+
+
+def _free_for(path: Path, record: Record) -> bool:
+    """Whether a record may be written there: nothing is lost but this record itself, or what is broken."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return True
+    if stat.S_ISLNK(status.st_mode):
+        # The link is replaced, not what it points to.
+        return True
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        return False
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(found, dict) and canonical(found.get("config")) == canonical(record.config)
 
 
 def _read(path: Path) -> Record | str:

@@ -19,7 +19,8 @@ from vbench.data.images import Images
 from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.parallel.group import one_first
-from vbench.precision import PLAIN, precision_of
+from vbench.precision import precision_card, take_float32
+from vbench.record import precision_text
 from vbench.source import victim_code
 from vbench.types import Modality, Side
 from vbench.victim_spec import label
@@ -48,6 +49,7 @@ class Workbench:
         self._images = Images(dataset.root, cache, fresh, quiet)
         self._decoded: dict[int, np.ndarray] = {}
         self._cards: dict[bool, dict[str, object]] = {}
+        take_float32(victim)
 
     @cached_property
     def pixels(self) -> Mapping[Side, np.ndarray]:
@@ -141,23 +143,19 @@ class Workbench:
         return self._cards[training]
 
     def victim_card(self) -> dict[str, object]:
-        """What identifies the victim in a configuration: name, options, a hash over its weights, its code.
-
-        And its precision, where it is not the plain one.
-        """
-        card = {
+        """What identifies the victim in a configuration: name, options, weights by hash, precision, code."""
+        return {
             "name": self.victim.name,
             "options": self.victim.describe(),
             "weights": self.weights_hash,
+            "precision": precision_card(self.victim),
             **victim_code(self.victim),
         }
-        precision = precision_of(self.victim)
-        return card if precision == PLAIN else {**card, "precision": precision.card()}
 
     def victim_label(self) -> str:
         """What a table calls the victim: its name, settings of its ranking and precision, if not default."""
-        precision, name = precision_of(self.victim), label(self.victim)
-        return name if precision == PLAIN else f"{name} ({precision})"
+        precision, name = precision_text(precision_card(self.victim)), label(self.victim)
+        return f"{name} ({precision})" if precision else name
 
     @cached_property
     def weights_hash(self) -> str:

@@ -200,8 +200,8 @@ class FSAMUAP(UpdatedAttack):
         for stage in wanted:
             if stage not in victim.stages:
                 raise unknown_name(f"stage of {victim.name}", stage, victim.stages)
-        parameter = next(victim.parameters())
-        probe = torch.zeros((1, 3, *victim.input_size), device=parameter.device, dtype=parameter.dtype)
+        device = next(victim.parameters()).device
+        probe = torch.zeros((1, 3, *victim.input_size), device=device)
         with torch.no_grad():
             features = victim(probe, Modality.VISIBLE).features
         channels = {stage: features[stage].shape[1] for stage in victim.stages if stage in wanted}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 
 from vbench import victim_spec
+from vbench.arithmetic import undisturbed
 from vbench.audit import forward, gradients, ladder, storage, strength
 from vbench.audit.evidence import Evidence, rank1
 from vbench.audit.record import Audit
@@ -12,7 +13,7 @@ from vbench.audit.statistics import LEAST_IDENTITIES
 from vbench.environment import environment
 from vbench.errors import BadInput
 from vbench.progress import track
-from vbench.record import config_id
+from vbench.record import IDENTITY, config_id
 from vbench.threat import ThreatModel
 from vbench.workbench import Workbench
 
@@ -20,6 +21,7 @@ from vbench.workbench import Workbench
 PROBES = (*forward.PROBES, *gradients.PROBES, *strength.PROBES, *ladder.PROBES, *storage.PROBES)
 
 
+@undisturbed()
 def audit(
     bench: Workbench, threat: ThreatModel, seed: int, queries_in_protocol: int, quiet: bool = False
 ) -> Audit:
@@ -39,6 +41,7 @@ def audit(
     clean = evidence.clean
     checks = [probe.ask(evidence) for probe in track(PROBES, f"audit of {bench.victim.name}", quiet=quiet)]
     config = {
+        "identity": IDENTITY,
         "victim": bench.victim_card(),
         "dataset": bench.data_card(),
         "threat": threat.card(),

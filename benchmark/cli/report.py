@@ -119,8 +119,8 @@ def read_contents(runs: Path) -> Contents:
     if not runs.exists():
         raise BadInput(f"no folder of runs at {runs}; make one with vbench run, or give --runs")
     contents = RunStore(runs).read_all()
-    for path, reason in contents.broken:
-        say(f"skipped {path}: {reason}")
+    for note in contents.notes:
+        say(note)
     if not contents.records:
         raise BadInput(f"no readable run record in {runs}")
     return contents

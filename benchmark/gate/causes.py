@@ -17,11 +17,15 @@ _IDENTITY = {
 }
 
 
+#: What hashes over the data say depends on the kind of configuration that they are part of.
+_HASHES_OF_DATA = ("dataset.fingerprint", "dataset.training")
+
+
 def other_subject(subject: Measured, taken: Taken) -> list[str]:
     """Why what was run is not what the baseline is about; of victim and data told once, not of attacks."""
     return [
         f"{_IDENTITY[name]}: {old} -> {new}"
-        for name, old, new in _differences(subject.config, taken.config)
+        for name, old, new in _compared(subject, taken)
         if name in _IDENTITY and not _told_of_victim(subject, name)
     ]
 
@@ -32,7 +36,7 @@ def causes(baseline: Baseline, takings: Takings) -> list[str]:
     lines: list[str] = []
     for subject in baseline.subjects:
         taken = found.get(subject.key)
-        differences = _differences(subject.config, taken.config) if taken else []
+        differences = _compared(subject, taken) if taken else []
         for name, old, new in sorted(differences, key=lambda one: one[0] not in _IDENTITY):
             if not _told_of_victim(subject, name):
                 lines.append(f"{subject}: {_said(name)}: {old} -> {new}")
@@ -43,14 +47,25 @@ def causes(baseline: Baseline, takings: Takings) -> list[str]:
 
 def _told_of_victim(subject: Measured, name: str) -> bool:
     # Only of attacks that look at training images is it known which those were.
-    told = name.partition(".")[0] in ("victim", "dataset") and name != "dataset.training"
+    told = name.partition(".")[0] in ("victim", "dataset", "identity") and name != "dataset.training"
     return bool(subject.attack) and told
 
 
 def _said(name: str) -> str:
     if name == "pixels":
         return "decoded images (another decoder, or files that were replaced)"
+    if name == "identity":
+        return "kind of configuration (hashes of data are not compared; --update writes today's)"
     return _IDENTITY.get(name, name)
+
+
+def _compared(subject: Measured, taken: Taken) -> list[tuple[str, Any, Any]]:
+    """What differs between two configurations; of two kinds, what both have and say in the same way."""
+    found = _differences(subject.config, taken.config)
+    if subject.config.get("identity") == taken.config.get("identity"):
+        return found
+    same = [one for one in found if "absent" not in one[1:] and one[0] not in _HASHES_OF_DATA]
+    return [*same, ("identity", *(config.get("identity", 1) for config in (subject.config, taken.config)))]
 
 
 def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:

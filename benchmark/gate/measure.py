@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vbench.arithmetic import undisturbed
 from vbench.attacks.perturbation import Perturbation
 from vbench.environment import environment
 from vbench.errors import VbenchError
@@ -21,7 +22,7 @@ from vbench.gate.parts import PARTS, independent
 from vbench.gate.spread import Spread
 from vbench.measures import trial_metrics
 from vbench.progress import say
-from vbench.record import Record
+from vbench.record import IDENTITY, Record
 from vbench.request import Request
 from vbench.runner import Run
 from vbench.store import RunStore
@@ -91,6 +92,7 @@ class Takings:
         return [f"{one.place}, seed {seed}: {why}" for one, seed, why in found]
 
 
+@undisturbed()
 def measure(
     request: Request,
     seeds: Sequence[int],
@@ -126,7 +128,12 @@ def measure(
 
 def _clean(place: Place, bench: Workbench) -> Taken:
     taken, started = Taken(place), time.perf_counter()
-    taken.config = {"victim": bench.victim_card(), "dataset": bench.data_card(), "pixels": _pixels(bench)}
+    taken.config = {
+        "identity": IDENTITY,
+        "victim": bench.victim_card(),
+        "dataset": bench.data_card(),
+        "pixels": _pixels(bench),
+    }
     try:
         taken.add(CLEAN, trial_metrics(bench, bench.clean_trials))
     except VbenchError as error:

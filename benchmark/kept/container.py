@@ -24,8 +24,8 @@ SIDES = (Side.QUERY, Side.GALLERY)
 class Meta(BaseModel):
     """What every kept file says of itself.
 
-    ``record`` and ``created`` are those of the record that was made by the same run; ``modality`` that of the
-    images of each side; ``attacked`` the sides whose images were changed.
+    ``record``, ``created`` and ``digest`` are those of the record that was made by the same run, and of no
+    other; ``modality`` that of the images of each side; ``attacked`` the sides whose images were changed.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,6 +33,7 @@ class Meta(BaseModel):
     format: str
     record: str
     created: str
+    digest: str = ""
     modality: dict[Side, Modality]
     attacked: list[Side]
 

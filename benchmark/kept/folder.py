@@ -91,6 +91,6 @@ def _check(runs: Path, record: Record, what: str) -> Path:
     if not path.is_file():
         raise BadInput(f"run {record.id} kept no {what}; this does: {keep_hint(record, what)}")
     meta = read_meta(path, *_KINDS[what])
-    if (meta.record, meta.created) != (record.id, record.created):
+    if (meta.record, meta.created, meta.digest) != (record.id, record.created, record.digest):
         raise BadInput(f"{path} is of another run than its record; run again: {keep_hint(record, what)}")
     return path

@@ -39,6 +39,7 @@ class Keeper:
         about = {
             "record": record.id,
             "created": record.created,
+            "digest": record.digest,
             "modality": {side: bench.modality(side) for side in SIDES},
             "attacked": [side for side in SIDES if record.config["threat"]["side"] in (side.value, "both")],
         }

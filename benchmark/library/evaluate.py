@@ -115,9 +115,16 @@ def _path(given: str | Path | None) -> Path | None:
 @contextmanager
 def _as_found(victims: Sequence[str | Victim]) -> Iterator[None]:
     """Bring the precision that a caller's own victims compute in back to what it was."""
-    before = [(victim, precision_of(victim)) for victim in victims if isinstance(victim, Victim)]
+    before = [
+        (victim, precision_of(victim), vars(victim).get("forward"))
+        for victim in victims
+        if isinstance(victim, Victim)
+    ]
     try:
         yield
     finally:
-        for victim, precision in before:
+        for victim, precision, forward in before:
             compute_in(victim, precision)
+            vars(victim).pop("forward", None)
+            if forward is not None:
+                victim.forward = forward

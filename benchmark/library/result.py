@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +41,13 @@ class Result:
         contents = store.read_all() if store.root.exists() else None
         if contents is None or not contents.records:
             raise BadInput(f"no readable run record in {runs}")
-        for path, reason in contents.broken:
-            warnings.warn(f"skipped {path}: {reason}", stacklevel=2)
+        tell = partial(warnings.warn, stacklevel=2)
+        for note in contents.notes:
+            tell(note)
         records = tuple(contents.records)
         if not store.root.is_dir():
             return cls(records)
-        return cls(records, {record.id: stored_perturbations(store, record) for record in records})
+        return cls(records, {record.id: stored_perturbations(store, record, tell) for record in records})
 
     @property
     def record(self) -> Record:

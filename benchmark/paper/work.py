@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from vbench.arithmetic import undisturbed
 from vbench.errors import VbenchError
 from vbench.overview import Overview
 from vbench.paper.durations import Durations, Kind
@@ -37,6 +38,7 @@ class Work:
     failures: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
 
+    @undisturbed()
     def do(self, name: str) -> None:
         """Do every run that has no record, one after the other, and say how long it will take.
 
@@ -70,7 +72,7 @@ class Work:
 
     def _find(self) -> None:
         for job in () if self.force else self.plan.jobs.values():
-            record = self.store.find(job.id)
+            record = self.store.get(job.id)
             if record is not None:
                 self.records[job.id] = record
 

@@ -13,6 +13,7 @@ from vbench.data.open import SYNTHETIC_MARK
 from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
 from vbench.folders import cache_folder
+from vbench.record import IDENTITY
 from vbench.sweep.entries import SYNTHETIC
 from vbench.sweep.jobs import Train
 from vbench.sweep.opened import choice_of
@@ -45,7 +46,7 @@ class Identities:
             return None
         if task.group.data not in self._cards:
             self._cards[task.group.data] = data_card(dataset)
-        return digest([__version__, task.key, self._cards[task.group.data], weights])
+        return digest([IDENTITY, __version__, task.key, self._cards[task.group.data], weights])
 
     def dataset(self, data: Data) -> Dataset | None:
         """The dataset; None for a synthetic one that is not written yet."""

@@ -47,8 +47,8 @@ class Ledger:
                 pending.append(task)
                 continue
             self._remember(task, state)
-            path = index.get(state.record or "")
-            if path is not None and self._same(task, state) and self.store.read(path) is not None:
+            files = index.get(state.record or "", ())
+            if files and self._same(task, state) and self.store.get(state.record or "", files) is not None:
                 self.found[task] = state.record or ""
                 if state.status != "done":
                     self.put(task, state.model_copy(update={"status": "done", "reason": ""}))
@@ -77,7 +77,7 @@ class Ledger:
 
     def taken(self, task: Task, record: str) -> bool:
         """Whether, since the tasks were sorted, somebody else has begun or finished this one."""
-        known = self.store.find(record)
+        known = self.store.get(record)
         if known is not None:
             self.same_record(task, record, spent(known.cost))
             return True

@@ -22,8 +22,9 @@ class TaskRecorder(Recorder):
     """A recorder that can be told what others have learnt."""
 
     def learn(self, fit: str, learnt: Perturbation) -> None:
-        """Take ``learnt`` for what the fit with this id would learn."""
-        self._learnt.setdefault(fit, learnt)
+        """Take ``learnt`` for what the fit with this id would learn, if that is what made it."""
+        if learnt.provenance.get("fit") == fit:
+            self._learnt.setdefault(fit, learnt)
 
     def store_in(self, store: RunStore) -> None:
         """Put records elsewhere from now on."""

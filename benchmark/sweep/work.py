@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from vbench.errors import BadInput, VbenchError
+from vbench.resident import resident_peak
 from vbench.sweep.jobs import Did, Do, Failed, Identity, Job, Open, Opened, Outcome, Ready, Train, WriteSet
 
 if TYPE_CHECKING:
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from vbench.sweep.opened import Shelf, TaskRecorder
     from vbench.sweep.tasks import Task
 
-_SAMPLE_SECONDS = 0.2
 _LONGEST_REASON = 500
 
 
@@ -85,10 +81,10 @@ def _do(job: Do, shelf: Shelf) -> Did:
     _take_over(recorder, job.learnt)
     known = recorder.known(run)
     started = time.perf_counter()
-    with peak_memory() as peak:
+    with resident_peak() as peak:
         record = recorder.record(run)
     seconds = time.perf_counter() - started if known is None else spent(record.cost)
-    return Did(record.id, seconds, _learnt(run, record, recorder, shelf.store, known is None), max(peak))
+    return Did(record.id, seconds, _learnt(run, record, recorder, shelf.store, known is None), peak[0])
 
 
 def spent(cost: Mapping[str, float]) -> float:
@@ -130,23 +126,3 @@ def _read(source: str | bytes) -> Perturbation:
         path = Path(folder) / "learnt.safetensors"
         path.write_bytes(source)
         return Perturbation.load(path)
-
-
-@contextmanager
-def peak_memory() -> Iterator[list[int]]:
-    """Sample the resident set of this process, in bytes, while the block runs."""
-    process, seen, over = psutil.Process(), [0], threading.Event()
-
-    def watch() -> None:
-        while True:
-            seen[0] = max(seen[0], process.memory_info().rss)
-            if over.wait(_SAMPLE_SECONDS):
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vbench import __version__
+from vbench.arithmetic import undisturbed
 from vbench.data.base import Dataset
 from vbench.errors import BadInput, VbenchError, unknown_name
 from vbench.files import check_writable, remove_leftovers, write_atomically
@@ -43,6 +44,7 @@ class TrainResult:
     history: list[dict[str, float]]
 
 
+@undisturbed()
 def train_victim(
     victim: Victim,
     dataset: Dataset,

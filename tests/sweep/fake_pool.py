@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbench.record import Record, TrialMetrics
+from vbench.record import IDENTITY, Record, TrialMetrics, config_id
 from vbench.store import RunStore
 from vbench.sweep.jobs import Did, Do, Identity, Job, Open, Opened, Outcome, Ready
 from vbench.sweep.tasks import Data, Group, Model, Task
@@ -21,11 +21,13 @@ def task(victim="agw", attack="pgd", seed=0, side="query", protocol=DATA.protoco
 
 
 def record(name: str) -> Record:
-    """The smallest record there can be."""
+    """The smallest record there can be, of a configuration with this name."""
     metrics = TrialMetrics(
         trial="0", r1=1, r5=1, r10=1, r20=1, map=1, minp=1, queries=1, skipped=0, tied_share=0
     )
     config = {
+        "identity": IDENTITY,
+        "called": name,
         "victim": {"name": "agw", "weights": "w"},
         "dataset": {"name": "sysu", "fingerprint": "f"},
         "attack": {"name": "pgd"},
@@ -34,7 +36,7 @@ def record(name: str) -> Record:
     }
     cost = {"fit_seconds": 2.0, "attack_seconds": 3.0}
     both = {"clean": [metrics], "adversarial": [metrics]}
-    return Record(id=name, config=config, protocol="p", synthetic=True, cost=cost, **both)
+    return Record(id=config_id(config), config=config, protocol="p", synthetic=True, cost=cost, **both)
 
 
 @dataclass(eq=False)
@@ -99,7 +101,7 @@ class FakePool:
         if not isinstance(job, Do):
             return Ready()
         made = identity(job.task)
-        self.store.write(record(made.record))
+        self.store.write(record(called(job.task).key))
         fits = {}
         for fit in made.fits:
             path = self.store.root / "perturbations" / f"uap-{made.record}.safetensors"
@@ -115,9 +117,13 @@ class FakePool:
 
 
 def identity(one: Task) -> Identity:
-    """The record of a task is called by its key; aliases of an attack share one."""
-    called = (
+    """What is known of a task that is open; aliases of an attack share a record."""
+    fits = (f"fit-{one.group.victim.victim}-{one.seed}",) if one.attack == "uap" else ()
+    return Identity(record(called(one).key).id, fits, 1000)
+
+
+def called(one: Task) -> Task:
+    """The task by whose key the record of this one is called."""
+    return (
         one if not one.attack.startswith("also_") else task(one.group.victim.victim, one.attack[5:], one.seed)
     )
-    fits = (f"fit-{one.group.victim.victim}-{one.seed}",) if one.attack == "uap" else ()
-    return Identity(called.key, fits, 1000)

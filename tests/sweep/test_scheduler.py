@@ -76,7 +76,7 @@ def test_other_weights_or_data_make_another_task_of_the_same_name(tmp_path):
 
 def test_records_of_vbench_run_are_found_when_the_victim_is_open(tmp_path):
     tasks = [task(seed=seed) for seed in range(3)]
-    RunStore(tmp_path).write(record(identity(tasks[0]).record))
+    RunStore(tmp_path).write(record(tasks[0].key))
     pool, sweep = FakePool(tmp_path), Sweep(tmp_path)
     sweep.run(tasks, pool)
     assert pool.tasks_begun == tasks[1:]
