@@ -19,7 +19,7 @@ from vbench.precision_choice import settle
 from vbench.registry import datasets
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
-from vbench.victims.base import Victim
+from vbench.victims.base import Victim, example_tensor
 from vbench.victims.load import load_victim
 from vbench.victims.split import is_regdb
 from vbench.workbench import Workbench, Wrapped
@@ -109,7 +109,7 @@ class Choice:
             for name, file in zip(self.surrogates, weights, strict=True)
         ]
         victim = bench.victim
-        device = next(victim.parameters()).device
+        device = example_tensor(victim).device
         stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
             return Wrapped(shared[0], stands_in)
