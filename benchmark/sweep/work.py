@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from vbench.errors import BadInput, VbenchError
+from vbench.errors import BadInput, VbenchError, told
 from vbench.sweep.jobs import Did, Do, Failed, Identity, Job, Open, Opened, Outcome, Ready, Train, WriteSet
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def perform(job: Job, shelf: Shelf) -> Outcome:
         return _perform(job, shelf)
     except VbenchError as error:
         return Failed(one_line(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # What is no refusal of ours is a defect or a broken device: the log gets all of it.
         traceback.print_exc()
-        return Failed(f"{type(error).__name__}: {one_line(error)}", sound=False)
+        return Failed(one_line(told(error)), sound=False)
 
 
 def one_line(error: object) -> str:
