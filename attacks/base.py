@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.returned import own_images, own_perturbation
 from vbench.attacks.training_view import TrainingView
 from vbench.errors import BadInput, VbenchError
 from vbench.parallel.exchange import refuse_differences
@@ -111,15 +112,14 @@ class PerImageAttack(Attack):
     def perturb(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         """Adversarial images of the same shape (N x 3 x H x W, [0, 1]) for images of one modality.
 
-        The victim's flags, parameters and buffers are restored, also after an exception. Raises
-        :class:`VbenchError` when the attack yields non-finite pixels.
+        The attack works on a copy of the images. The victim's flags and buffers are restored, also after an
+        exception. Raises :class:`VbenchError` when the attack returns anything but finite images of that
+        shape.
         """
         self.check(victim, context.threat)
         with frozen(victim), torch.enable_grad():
-            adversarial = self.craft(victim, images.detach(), modality, context).detach()
-        if not bool(torch.isfinite(adversarial).all()):
-            raise VbenchError(f"attack '{self.name}' yields non-finite pixels on {victim.name}")
-        return adversarial
+            adversarial = self.craft(victim, images.detach().clone(), modality, context)
+        return own_images(f"attack '{self.name}'", adversarial, images)
 
     @abstractmethod
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
@@ -164,9 +164,9 @@ class UniversalAttack(Attack):
     ) -> Perturbation:
         """Learn one perturbation on training identities; the same generator state gives the same bits.
 
-        The victim is restored exactly, also after an exception. Raises :class:`VbenchError` when the
-        learnt perturbation is non-finite or not the same on all processes of the run, the attack finds that
-        its own terms do nothing, or the device runs out of memory.
+        The victim is restored exactly, also after an exception. Raises :class:`VbenchError` when what was
+        learnt is no finite perturbation, cannot be stored, or is not the same on all processes of the run,
+        when the attack finds that its own terms do nothing, or the device runs out of memory.
         """
         self.check(victim, threat)
         try:
@@ -174,9 +174,8 @@ class UniversalAttack(Attack):
                 perturbation = self.learn(victim, train, threat, generator, quiet)
         except torch.cuda.OutOfMemoryError as error:
             raise VbenchError(self._too_large(victim)) from error
+        perturbation = own_perturbation(f"attack '{self.name}'", perturbation, victim.input_size)
         refuse_differences(f"what '{self.name}' learnt", perturbation.digest)
-        if not bool(torch.isfinite(perturbation.delta).all()):
-            raise VbenchError(f"attack '{self.name}' learnt a non-finite perturbation on {victim.name}")
         return perturbation.with_provenance(attack=self.name, settings=self.settings(), threat=threat.card())
 
     def _too_large(self, victim: Victim) -> str:

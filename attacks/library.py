@@ -28,7 +28,7 @@ from vbench.parameters import param
 from vbench.plugins import made_by_vbench
 from vbench.threat import ThreatModel
 from vbench.types import Modality
-from vbench.victims.base import Victim
+from vbench.victims.base import Victim, example_tensor
 
 _ANY_ORDER = Field(union_mode="left_to_right")
 _NUMBER = Annotated[int | float, _ANY_ORDER]
@@ -62,7 +62,7 @@ class SingleClassifier(Classifier):
     """A victim of any precision as the libraries suppose a model to be: float32 in, float32 out."""
 
     def forward(self, images: Tensor) -> Tensor:
-        parameter = next(self.victim.parameters())
+        parameter = example_tensor(self.victim)
         return super().forward(images.to(parameter.dtype)).float()
 
 

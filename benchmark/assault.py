@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
+from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
-from vbench.embed import BATCH, refuse_non_finite, to_images, to_pixels
+from vbench.crafting import Crafter, contained_edits
+from vbench.embed import BATCH, look, to_images, to_pixels
 from vbench.errors import VbenchError
 from vbench.meter import Meter
 from vbench.parallel.group import processes
 from vbench.portions import Portions
 from vbench.precision import take_float32
 from vbench.progress import track
+from vbench.sandbox import twin
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
-from vbench.types import Modality, Side
+from vbench.types import Side
 from vbench.victims.base import Edits, frozen
 from vbench.workbench import Workbench
 
@@ -67,42 +68,39 @@ def assault(
 ) -> Assaulted:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
-    Images are crafted on the victim of ``source`` (a surrogate's workbench over the same images), or on the
-    one that is shown them, ``batch`` at a time for each process of the run, which must change nothing, and
-    fewer where memory is short. ``size`` collects how large the changes are; ``keep`` holds all changed
-    images in memory. Raises :class:`VbenchError` when the attack breaks the budget or yields non-finite
-    pixels, or the victim non-finite embeddings.
+    Images are crafted on a copy of the victim of ``source`` (a surrogate's workbench over the same images),
+    or of the one that is shown them, ``batch`` at a time for each process of the run, which must change
+    nothing, and fewer where memory is short. They are shown to another copy, which the attack never held.
+    ``size`` collects how large the changes are; ``keep`` holds all changed images in memory. Raises
+    :class:`VbenchError` when the attack breaks its contract or the budget, or the victim its own.
     """
     source = source or bench
-    attack, threat = plan.attack, plan.threat
-    victim, modality, pixels = bench.victim, bench.modality(side), bench.pixels[side]
-    take_float32(victim)
+    attack, threat, who = plan.attack, plan.threat, f"attack '{plan.attack.name}'"
+    take_float32(bench.victim)
     take_float32(source.victim)
+    victim, modality, pixels = twin(bench.victim), bench.modality(side), bench.pixels[side]
+    crafted_on = victim if attack.universal else twin(source.victim)
+    crafter = Crafter(source, crafted_on, side, attack, threat, plan.perturbation)
+    edits = contained_edits(who, plan.edits)
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []
-    prototypes = {}
-    if not attack.universal and "training" in attack.knowledge:
-        prototypes = {modality: source.training.prototypes(modality) for modality in Modality}
     batch *= processes()
     portions = Portions(f"{attack.name} on {side.value} images", batch, quiet)
 
     def one(rows: slice) -> Tensor:
-        clean = to_images(pixels[rows], victim)
-        with Meter(source.victim) as meter:
-            adversarial = _craft(source, side, plan, prototypes, clean, rows)
+        clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
+        adversarial, meter = crafter.craft(clean, rows, seeds)
         shown = _enforced(threat, clean, adversarial, attack)
+        where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
         with frozen(victim), torch.no_grad():
-            embedding = victim(shown, modality, plan.edits).embedding
-        refuse_non_finite(
-            embedding, victim, f"attack {attack.name}, {side.value} images {rows.start}-{rows.stop - 1}"
-        )
+            found = look(victim, shown, modality, seeds, where, edits)
         # Only now that nothing can fail any more and be done again.
         size.add(clean, shown, threat.spent(clean, adversarial))
         meters.append(meter)
         if keep:
             images.append(to_pixels(shown))
-        return embedding.float()
+        return found.embeddings
 
     for start in track(range(0, len(pixels), batch), portions.what, quiet=quiet):
         embeddings += portions.over(range(start, min(start + batch, len(pixels))), one)
@@ -114,37 +112,6 @@ def assault(
         max((meter.peak_memory for meter in meters), default=0),
         np.concatenate(images) if keep else None,
     )
-
-
-def _craft(
-    source: Workbench,
-    side: Side,
-    plan: Plan,
-    prototypes: Mapping[Modality, Tensor],
-    clean: Tensor,
-    rows: slice,
-) -> Tensor:
-    attack = plan.attack
-    if not isinstance(attack, PerImageAttack):
-        if plan.perturbation is None:
-            raise VbenchError(f"attack '{attack.name}' is universal and has no perturbation to apply")
-        return plan.perturbation.apply(clean)
-    known = source.clean[side]
-    context = Context(
-        plan.threat,
-        image_seeds(plan.seed, side, rows),
-        known.embeddings[rows].to(clean),
-        prototypes,
-        _gallery(source, side, rows) if "gallery" in attack.knowledge else None,
-        known.predictions[rows] if known.predictions is not None else None,
-    )
-    return attack.perturb(source.victim, clean, source.modality(side), context)
-
-
-def _gallery(bench: Workbench, side: Side, rows: slice) -> Gallery:
-    other = Side.GALLERY if side is Side.QUERY else Side.QUERY
-    found = bench.clean[other].embeddings
-    return Gallery(found, bench.ids(other).to(found.device), bench.ids(side)[rows].to(found.device))
 
 
 def _enforced(threat: ThreatModel, clean: Tensor, adversarial: Tensor, attack: Attack) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -10,10 +11,12 @@ from torch import Tensor
 from vbench.assault import Plan, assault
 from vbench.attacks.base import Attack, Control, UniversalAttack
 from vbench.attacks.perturbation import Perturbation
+from vbench.crafting import contained_edits
 from vbench.embed import embed
 from vbench.measures import mean_rank1, trial_metrics
 from vbench.metrics import RankMetrics
 from vbench.record import STEALTH_LOSS, ControlRecord
+from vbench.sandbox import contained, twin
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
@@ -31,13 +34,15 @@ def measure_controls(
     """Every control that the attack declares for what it learnt; none for attacks that learn nothing."""
     if perturbation is None or not isinstance(attack, UniversalAttack):
         return []
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator, who = torch.Generator().manual_seed(seed + 1), f"attack '{attack.name}'"
+    with contained(who, generator.initial_seed()):
+        controls = list(attack.controls(deepcopy(perturbation), twin(bench.victim), generator))
     return [
         ControlRecord(
             name=control.name,
             trials=trial_metrics(bench, _ranked(bench, attack, threat, seed, control, quiet)),
         )
-        for control in attack.controls(perturbation, bench.victim, generator)
+        for control in controls
     ]
 
 
@@ -59,12 +64,16 @@ def _ranked(
     quiet: bool,
 ) -> list[RankMetrics]:
     embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
-    edits = attack.edits(control.perturbation, bench.victim) if control.tampers else {}
+    edits, who = {}, f"attack '{attack.name}'"
+    if control.tampers:
+        with contained(who, seed):
+            edits = attack.edits(deepcopy(control.perturbation), twin(bench.victim))
     if control.side == "other":
         for side in (Side.QUERY, Side.GALLERY):
             if side not in threat.sides:
                 pixels, modality = bench.pixels[side], bench.modality(side)
-                embeddings[side] = embed(bench.victim, pixels, modality, edits, quiet=quiet).embeddings
+                own = contained_edits(who, edits)
+                embeddings[side] = embed(twin(bench.victim), pixels, modality, own, quiet=quiet).embeddings
         return bench.rank(embeddings)
     for side in threat.sides:
         plan = Plan(attack, threat, seed, control.perturbation, edits)

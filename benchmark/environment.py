@@ -35,8 +35,9 @@ def environment(module: Any) -> dict[str, Any]:
     import torch
 
     from vbench.parallel.group import processes
+    from vbench.victims.base import example_tensor
 
-    device = next(module.parameters()).device
+    device = example_tensor(module).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "versions": versions(),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vbench.resident import resident_peak
-from vbench.victims.base import VictimOutput
+from vbench.victims.base import VictimOutput, example_tensor
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Meter:
     def __enter__(self) -> Meter:
         self._handle = self.victim.register_forward_hook(self._count)
         self._before = self.evaluations, self.forwards
-        device = next(self.victim.parameters()).device
+        device = example_tensor(self.victim).device
         if device.type == "cuda":
             torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
@@ -54,7 +54,7 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._handle.remove()
-        device = next(self.victim.parameters()).device
+        device = example_tensor(self.victim).device
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         self.seconds += time.perf_counter() - self._started

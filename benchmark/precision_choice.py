@@ -23,7 +23,7 @@ from vbench.precision import DTYPES, Precision, compute_in
 from vbench.progress import say
 from vbench.record import config_id
 from vbench.types import Side
-from vbench.victims.base import frozen
+from vbench.victims.base import example_tensor, frozen
 from vbench.workbench import Workbench
 
 #: Points of clean Rank-1 that a precision must not reach, and the share of time it must save to be taken.
@@ -74,7 +74,7 @@ def settle(
     GPU what is left to "auto" is tried once and kept in the folder ``cache``, so that a configuration keeps
     its record; on CPU it is float32 in the ordinary layout. Raises :class:`BadInput` for another precision.
     """
-    options = candidates(precision, channels_last, next(bench.victim.parameters()).device)
+    options = candidates(precision, channels_last, example_tensor(bench.victim).device)
     chosen = options[0] if len(options) == 1 else _tried_once(bench, options, cache, quiet)
     compute_in(bench.victim, chosen)
 

@@ -18,9 +18,10 @@ from vbench.parallel.shards import share
 from vbench.plugins import explained
 from vbench.precision_choice import settle
 from vbench.registry import datasets
+from vbench.sandbox import twin
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
-from vbench.victims.base import Victim
+from vbench.victims.base import Victim, example_tensor
 from vbench.victims.load import load_victim
 from vbench.victims.split import is_regdb
 from vbench.workbench import Workbench, Wrapped
@@ -75,13 +76,13 @@ class Choice:
     ) -> Workbench:
         """Load a victim for an opened dataset; on synthetic data a thin one, trained on first use.
 
-        A victim that is loaded already is taken as it is, on its own device.
+        Of a victim that is loaded already a copy is taken, on its own device.
         """
         if isinstance(victim, Victim):
             if self.weights is not None:
                 raise BadInput(f"victim '{victim.name}' is loaded already; weights are for victims by name")
             _check_split(victim, dataset, f"victim '{victim.name}'", self.ignore_gates)
-            loaded = victim
+            loaded = twin(victim)
         else:
             spec = read_victim(victim) if isinstance(victim, str) else victim
             loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
@@ -110,7 +111,7 @@ class Choice:
             for name, file in zip(self.surrogates, weights, strict=True)
         ]
         victim = bench.victim
-        device = next(victim.parameters()).device
+        device = example_tensor(victim).device
         stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
             return Wrapped(shared[0], stands_in)

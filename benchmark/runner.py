@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from vbench.attack_spec import label
 from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.battery import Battery
 from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.returned import own_perturbation
 from vbench.controls import measure_controls, stealthy
 from vbench.environment import environment
 from vbench.errors import BadInput
@@ -24,6 +26,7 @@ from vbench.meter import Meter
 from vbench.parallel.exchange import refuse_differences
 from vbench.precision import precision_card
 from vbench.record import IDENTITY, Record, config_id, precision_text
+from vbench.sandbox import contained, twin, untouched
 from vbench.similarity import PerturbationSize
 from vbench.source import attack_card
 from vbench.threat import ThreatModel
@@ -88,8 +91,9 @@ class Run:
 
     def check(self) -> None:
         """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
-        attack = self.attack
-        attack.check(self._origin.victim, self.threat)
+        attack, victim = self.attack, self._origin.victim
+        with untouched(f"attack '{attack.name}'", victim):
+            attack.check(victim, self.threat)
         if self.perturbation is not None and not isinstance(attack, UniversalAttack):
             raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
         if self.source and isinstance(attack, UniversalAttack) and attack.tampers:
@@ -110,23 +114,42 @@ class Run:
         ``learnt`` holds the results of earlier fits by their :meth:`fit_id`, to save doing them again; what
         this run learns is added. ``keeper`` takes what it wants of embeddings and images.
 
-        Raises :class:`BadInput` when victim and attack do not fit, or when the clean Rank-1 is at chance
-        level and ``ignore_gates`` is not given; :class:`VbenchError` when attack or victim misbehave.
+        Attack and victim run on copies; what they change beyond them is put back. Raises :class:`BadInput`
+        when victim and attack do not fit, or when the clean Rank-1 is at chance level and ``ignore_gates`` is
+        not given; :class:`VbenchError` when attack or victim misbehave: nothing is added to ``learnt`` then.
         """
         self.check()
-        bench, attack = self.bench, self.attack
         if not ignore_gates:
-            clean_gate(bench)
+            clean_gate(self.bench)
+        # Before anything that an attack could reach.
         config = self.config()
-        refuse_differences(f"weights, data or settings of {label(attack)}", config_id(config))
-        found = {} if learnt is None else learnt
+        refuse_differences(f"weights, data or settings of {label(self.attack)}", config_id(config))
+        who, found = f"attack '{self.attack.name}'", dict(learnt or {})
+        with untouched(who, self.bench.victim, self._origin.victim):
+            own = replace(self, attack=twin(self.attack, who))
+            done = self._execute(own, config, ignore_gates, quiet, found, keeper)
+        if learnt is not None:
+            learnt.update(found)
+        return done
+
+    def _execute(
+        self,
+        own: Run,
+        config: dict[str, Any],
+        ignore_gates: bool,
+        quiet: bool,
+        found: dict[str, Perturbation],
+        keeper: Keeper | None,
+    ) -> tuple[Record, Perturbation | None]:
+        """Do the run with the attack of ``own``, a copy of this one's."""
+        bench, attack = self.bench, self.attack
         pictures = keeper is not None and "images" in keeper.wanted
-        outcomes = ((run.attack, run._assault(quiet, found, pictures)) for run in self._runs())
+        outcomes = ((run.attack, run._assault(quiet, found, pictures)) for run in own._runs())
         worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None
         outcome = worst.outcome if worst else next(outcomes)[1]
         perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
         size = outcome.size.card()
-        controls = measure_controls(bench, attack, self.threat, self.seed, perturbation, quiet)
+        controls = measure_controls(bench, own.attack, self.threat, self.seed, perturbation, quiet)
         record = Record(
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -211,16 +234,24 @@ class Run:
         if known is not None:
             cost = known.fit_log.get("cost")
             return known, dict(cost) if isinstance(cost, dict) else {}
-        training = self._origin.training
-        generator = torch.Generator().manual_seed(self.seed)
-        with Meter(self._origin.victim) as meter:
-            learnt = self.attack.fit(self._origin.victim, training, self.threat, generator, quiet)
+        who, victim, training = (
+            f"attack '{self.attack.name}'",
+            twin(self._origin.victim),
+            self._origin.training,
+        )
+        generator, threat = torch.Generator().manual_seed(self.seed), replace(self.threat)
+        with contained(who, generator.initial_seed()), Meter(victim) as meter:
+            learnt = self.attack.fit(victim, training, threat, generator, quiet)
+        learnt = own_perturbation(who, learnt, self._origin.victim.input_size)
         cost = {
             "fit_evaluations": meter.evaluations,
             "fit_seconds": meter.seconds,
             "peak_memory": meter.peak_memory,
         }
         facts = {
+            "attack": self.attack.name,
+            "settings": self.attack.settings(),
+            "threat": self.threat.card(),
             "victim": self._origin.victim_card(),
             "dataset": self.bench.data_card(training=True),
             "seed": self.seed,
@@ -234,7 +265,8 @@ class Run:
     def _edits(self, perturbation: Perturbation | None) -> Edits:
         if perturbation is None or not isinstance(self.attack, UniversalAttack):
             return {}
-        return self.attack.edits(perturbation, self.bench.victim)
+        with contained(f"attack '{self.attack.name}'", self.seed):
+            return self.attack.edits(deepcopy(perturbation), twin(self.bench.victim))
 
 
 def looks_at_training(attack: Attack) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.data.base import Dataset
 from vbench.errors import BadInput, shortened
 from vbench.estimate import announcement
+from vbench.failure import LOSES_A_RUN, Failures
 from vbench.folders import cache_folder
 from vbench.parameters import build
 from vbench.prepare import Choice
@@ -54,6 +56,8 @@ class Series:
         self._stated = stated
         #: Keeps the records, and what was learnt on the way.
         self.recorder = Recorder(RunStore(runs) if runs else None, force, choice.ignore_gates, quiet, keep)
+        #: The runs that were lost, and why.
+        self.failures = Failures()
         self._sources: dict[tuple[object, ...], Workbench] = {}
         self._opened: dict[str, Workbench] = {}
 
@@ -70,11 +74,22 @@ class Series:
     ) -> list[Record]:
         """Do every run that has no record yet; returns the records of all, in order.
 
-        The runs are those of :meth:`each`. A failing run ends the series with its error; what was finished
-        before stays on disk.
+        The runs are those of :meth:`each`. A run that fails is added to :attr:`failures` and the others go
+        on; so are all of a victim that cannot be opened. Raises what :meth:`each` does before the first run,
+        and the first error of a series that did no run at all.
         """
-        runs = self.each(victim_names, attack_specs, seeds, settings, protocols, perturbation, surrogates)
-        return [self.recorder.record(run) for run in runs]
+        records = []
+        given = (victim_names, attack_specs, seeds, settings, protocols, perturbation, surrogates)
+        for run in self.each(*given, lose=self._lose):
+            try:
+                records.append(self.recorder.record(run))
+            except LOSES_A_RUN as error:
+                self._lose(run.bench.victim.name, run.attack, run.seed, error)
+        self.failures.refuse_if_all(records)
+        return records
+
+    def _lose(self, victim: str, attack: Attack, seed: int, error: BaseException) -> None:
+        say(f"failed: {self.failures.add(victim, attack, seed, error)}", self._quiet)
 
     def each(
         self,
@@ -85,6 +100,7 @@ class Series:
         protocols: Sequence[str] = (),
         perturbation: Path | None = None,
         surrogates: Sequence[str] = (),
+        lose: Callable[[str, Attack, int, BaseException], None] | None = None,
     ) -> Iterator[Run]:
         """Every run, ready to be done: protocols, then victims, surrogates, attacks, and seeds within.
 
@@ -92,8 +108,16 @@ class Series:
         With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
         that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
         of one split share what a universal attack learnt: fitting looks at training identities only. Names,
-        settings and files are checked before any work.
+        settings and files are checked before any work. A run that cannot be made ready raises its error, or
+        with ``lose`` is handed to it, unless it is bad input before the first run.
         """
+        begun = False
+
+        def lost(victim: str, attack: Attack, seed: int, error: BaseException) -> None:
+            if lose is None or (isinstance(error, BadInput) and not begun):
+                raise error
+            lose(victim, attack, seed, error)
+
         chosen = victim_spec.expand(victim_names)
         victim_spec.expand([*surrogates, *self._choice.surrogates])
         replay = Perturbation.load(perturbation) if perturbation else None
@@ -107,18 +131,23 @@ class Series:
             dataset = choice.open(cache_folder(), self._quiet)
             opened = partial(self._open, choice, dataset) if surrogates else None
             for victim in chosen:
-                bench = (opened or partial(self._fresh, choice, dataset))(victim)
                 choices = [dataclasses.replace(choice, surrogates=(one,)) for one in surrogates] or [choice]
-                runs = [
-                    Run(bench, attack, threat, seed, replay, self._source(from_these, bench, opened))
-                    for from_these in choices
-                    for attack, threat in zip(attacks, threats, strict=True)
-                    for seed in seeds
-                ]
-                for run in runs:
-                    run.check()
-                self._announce(runs)
-                yield from runs
+                asked = list(product(choices, zip(attacks, threats, strict=True), seeds))
+                try:
+                    bench = (opened or partial(self._fresh, choice, dataset))(victim)
+                    runs = [
+                        Run(bench, attack, threat, seed, replay, self._source(from_these, bench, opened))
+                        for from_these, (attack, threat), seed in asked
+                    ]
+                except LOSES_A_RUN as error:
+                    for _, (attack, _), seed in asked:
+                        lost(victim.name, attack, seed, error)
+                    continue
+                ready = [run for run in runs if self._ready(run, lost)]
+                self._announce(ready)
+                for run in ready:
+                    begun = True
+                    yield run
             self._opened.clear()
             self._sources.clear()
 
@@ -147,6 +176,15 @@ class Series:
         if key not in self._sources:
             self._sources[key] = choice.source(bench, cache_folder(), self._quiet, opened)
         return self._sources[key]
+
+    def _ready(self, run: Run, lost: Callable[[str, Attack, int, BaseException], None]) -> bool:
+        try:
+            run.check()
+            run.config()
+        except LOSES_A_RUN as error:
+            lost(run.bench.victim.name, run.attack, run.seed, error)
+            return False
+        return True
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Say what will take long, once an attack, unless it is recorded already."""

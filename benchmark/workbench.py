@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.parallel.group import one_first
 from vbench.precision import precision_card, take_float32
 from vbench.record import precision_text
+from vbench.sandbox import twin, untouched
 from vbench.source import victim_code
 from vbench.types import Modality, Side
 from vbench.victim_spec import label
@@ -74,13 +76,7 @@ class Workbench:
     def clean(self) -> Mapping[Side, Embedded]:
         """Clean embeddings of both sides."""
         return {
-            side: embed(
-                self.victim,
-                pixels,
-                self.modality(side),
-                what=f"clean {side.value} images",
-                quiet=self._quiet,
-            )
+            side: self._embed(pixels, self.modality(side), f"clean {side.value} images")
             for side, pixels in self.pixels.items()
         }
 
@@ -89,14 +85,15 @@ class Workbench:
         """Ranking of clean queries against clean galleries, per trial."""
         return self.rank({side: found.embeddings for side, found in self.clean.items()})
 
-    @cached_property
+    @property
     def training(self) -> TrainingView:
-        """Training images of both modalities with labels and clean embeddings."""
-        lists = {
-            Modality.VISIBLE: self.dataset.train_visible,
-            Modality.INFRARED: self.dataset.train_infrared,
-        }
-        return TrainingView({modality: self._view(modality, samples) for modality, samples in lists.items()})
+        """Training images of both modalities with labels and clean embeddings; a copy at every call."""
+        return TrainingView({modality: self._view(modality, images=True) for modality in Modality})
+
+    def prototypes(self) -> Mapping[Modality, Tensor]:
+        """Per modality, C x D centroids of the training set; a copy at every call."""
+        view = TrainingView({modality: self._view(modality, images=False) for modality in Modality})
+        return {modality: view.prototypes(modality) for modality in Modality}
 
     def rank(self, embeddings: Mapping[Side, Tensor]) -> list[RankMetrics]:
         """Rank every trial of the protocol with the given embeddings of both sides."""
@@ -159,8 +156,9 @@ class Workbench:
 
     @cached_property
     def weights_hash(self) -> str:
-        """Sixteen hexadecimal digits over the victim's weights."""
-        return sha256_of(self.victim.state_dict())[:16]
+        """Sixteen hexadecimal digits over the victim's weights, and over what it saves beside them."""
+        state = self.victim.state_dict()
+        return sha256_of({name: _as_tensor(value) for name, value in state.items()})[:16]
 
     def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
         with one_first() if self._cache else nullcontext():
@@ -179,17 +177,31 @@ class Workbench:
             self._decode(samples, "decoding images")
         return self._images.hashes(samples)
 
-    def _view(self, modality: Modality, samples: tuple[Sample, ...]) -> ModalityView:
-        pixels = self._load(samples, f"{modality.value} training images")
-        what = f"{modality.value} training images"
-        found = embed(self.victim, pixels, modality, what=what, quiet=self._quiet)
-        labels = self.dataset.train_labels
-        device = found.embeddings.device
+    @cached_property
+    def _trained_on(self) -> Mapping[Modality, tuple[tuple[Sample, ...], np.ndarray, Embedded]]:
+        """Samples, pixels and clean embeddings of the training images."""
+        known = {}
+        for modality in Modality:
+            visible = modality is Modality.VISIBLE
+            samples = self.dataset.train_visible if visible else self.dataset.train_infrared
+            what = f"{modality.value} training images"
+            pixels = self._load(samples, what)
+            known[modality] = samples, pixels, self._embed(pixels, modality, what)
+        return known
+
+    def _embed(self, pixels: np.ndarray, modality: Modality, what: str) -> Embedded:
+        with untouched(f"victim '{self.victim.name}'", self.victim):
+            return embed(twin(self.victim), pixels, modality, what=what, quiet=self._quiet)
+
+    def _view(self, modality: Modality, images: bool) -> ModalityView:
+        samples, pixels, found = self._trained_on[modality]
+        labels, predictions = self.dataset.train_labels, found.predictions
+        shown = torch.from_numpy(np.array(pixels if images else pixels[:0]))
         return ModalityView(
-            torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).contiguous().to(device),
+            shown.permute(0, 3, 1, 2).contiguous().to(found.embeddings.device),
             torch.tensor([labels[sample.pid] for sample in samples]),
-            found.embeddings,
-            found.predictions,
+            found.embeddings.clone(),
+            None if predictions is None else predictions.clone(),
         )
 
 
@@ -210,5 +222,12 @@ class Wrapped(Workbench):
         return self._own.clean
 
     @property
-    def training(self) -> TrainingView:
-        return self._own.training
+    def _trained_on(self) -> Mapping[Modality, tuple[tuple[Sample, ...], np.ndarray, Embedded]]:
+        return self._own._trained_on
+
+
+def _as_tensor(value: object) -> Tensor:
+    """What a state dict holds; of extra state that is no tensor, its bytes."""
+    if isinstance(value, Tensor):
+        return value
+    return torch.frombuffer(bytearray(pickle.dumps(value, protocol=4)), dtype=torch.uint8)

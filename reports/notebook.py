@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from vbench.record import Record
 from vbench.reports.render import alignment, cells, header, title
 from vbench.reports.rows import Row, Setting, tables
+
+if TYPE_CHECKING:
+    from vbench.failure import Failure
 
 _BADGE = (
     '<span style="background:#b45309;color:#fff;border-radius:3px;padding:0 5px;font-weight:bold" '
@@ -15,10 +19,10 @@ _BADGE = (
 )
 
 
-def html(records: Sequence[Record]) -> str:
+def html(records: Sequence[Record], lost: Sequence[Failure] = ()) -> str:
     """One table a setting, as :func:`vbench.reports.render.report` has them; all text is escaped."""
-    found = tables(records)
-    return "".join(_table(where, rows) for where, rows in found.items()) or "<div>no record</div>"
+    found = [_table(where, rows) for where, rows in tables(records).items()] or ["<div>no record</div>"]
+    return "".join([*found, *(f"<div>lost: {escape(str(one))}</div>" for one in lost)])
 
 
 def _table(where: Setting, rows: Sequence[Row]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vbench.errors import unknown_name
 from vbench.record import Record
@@ -11,22 +11,29 @@ from vbench.reports.flat import flat, to_csv, to_json
 from vbench.reports.rows import HEADINGS, METRICS, Row, Setting, tables
 from vbench.reports.style import style_of
 
+if TYPE_CHECKING:
+    from vbench.failure import Failure
+
 Format = Literal["markdown", "csv", "json", "latex", "plain"]
 FORMATS = ("markdown", "csv", "json", "latex", "plain")
 _ARROW = " -> "
 _TEXTS = ("victim", "attack", "knowledge")
 
 
-def report(records: Sequence[Record], style: str = "markdown") -> str:
+def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Failure] = ()) -> str:
     """Before/after tables of records; one table a setting, so that different protocols never share a column.
 
     Figures are percent, mean over trials and seeds, with the standard deviation over seeds where there are
-    several. "csv" and "json" have one row a record, unrounded. Raises BadInput for an unknown format.
+    several. "csv" and "json" have one row a record, unrounded. ``lost`` runs stand below a plain table.
+    Raises BadInput for an unknown format.
     """
     check_format(style)
     if style in ("csv", "json"):
         return to_csv(flat(records)) if style == "csv" else to_json(flat(records))
-    return "\n\n".join(_table(where, rows, style) for where, rows in tables(records).items())
+    found = [_table(where, rows, style) for where, rows in tables(records).items()]
+    if lost and style == "plain":
+        found.append("\n".join(["lost:", *(f"  {one}" for one in lost)]))
+    return "\n\n".join(found)
 
 
 def check_format(style: str) -> None:

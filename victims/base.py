@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -121,6 +122,13 @@ class Victim(nn.Module):
             if stage not in self.stages:
                 raise unknown_name(f"stage of {self.name}", stage, self.stages)
         return edits or {}
+
+
+def example_tensor(victim: nn.Module) -> Tensor:
+    """A tensor on a victim's device and of its type: a parameter or buffer; without one, empty on the CPU."""
+    tensors = chain(victim.parameters(), victim.buffers())
+    nothing = torch.empty(0, dtype=torch.float32, device="cpu")
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), nothing)
 
 
 @contextmanager

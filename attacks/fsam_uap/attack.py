@@ -24,7 +24,7 @@ from vbench.errors import BadInput, unknown_name
 from vbench.parameters import param
 from vbench.threat import ThreatModel
 from vbench.types import Modality
-from vbench.victims.base import Edits, Victim, VictimOutput
+from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -166,7 +166,7 @@ class FSAMUAP(UpdatedAttack):
         if expected != found:
             raise BadInput(f"the perturbation's feature modules do not fit {victim.name} at these stages")
         modules.load_state_dict(dict(perturbation.modules))
-        return modules.to(next(victim.parameters())).requires_grad_(False).edits()
+        return modules.to(example_tensor(victim)).requires_grad_(False).edits()
 
     def controls(
         self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
@@ -200,7 +200,7 @@ class FSAMUAP(UpdatedAttack):
         for stage in wanted:
             if stage not in victim.stages:
                 raise unknown_name(f"stage of {victim.name}", stage, victim.stages)
-        device = next(victim.parameters()).device
+        device = example_tensor(victim).device
         probe = torch.zeros((1, 3, *victim.input_size), device=device)
         with torch.no_grad():
             features = victim(probe, Modality.VISIBLE).features

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vbench.errors import told
+
 if TYPE_CHECKING:
     from vbench.audit.evidence import Evidence
 
@@ -50,6 +52,12 @@ class Unmeasured(Exception):
     """A figure that a probe needs could not be had; the text says why."""
 
 
+def _short_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError)
+
+
 @dataclass(frozen=True)
 class Probe:
     """One question, with what a failure of it means and what to do then."""
@@ -65,6 +73,10 @@ class Probe:
             found = self.measure(evidence)
         except Unmeasured as error:
             found = Finding(Verdict.FAIL, f"no result: {error}")
+        except (Exception, SystemExit) as error:
+            if _short_of_memory(error):
+                raise
+            found = Finding(Verdict.FAIL, f"no result: {told(error)}")
         return Check(
             name=self.name,
             verdict=found.verdict,

@@ -18,7 +18,8 @@ from vbench.attacks.distances import squared_distance
 from vbench.audit.check import Unmeasured
 from vbench.audit.statistics import Comparison, chance_bound, compare
 from vbench.embed import BATCH, to_images
-from vbench.errors import VbenchError
+from vbench.errors import told
+from vbench.failure import LOSES_A_RUN
 from vbench.metrics import RankMetrics
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
@@ -96,9 +97,8 @@ class Evidence:
                 self._known[key] = self._measure(spec, threat, batch)
             except torch.cuda.OutOfMemoryError:
                 raise
-            except (VbenchError, RuntimeError) as error:
-                # Autograd says that there is nothing to differentiate with a plain RuntimeError.
-                self._known[key] = Unmeasured(f"{spec} stops with: {_first_line(error)}")
+            except LOSES_A_RUN as error:
+                self._known[key] = Unmeasured(f"{spec} stops with: {told(error)}")
         found = self._known[key]
         if isinstance(found, Unmeasured):
             raise found
@@ -161,7 +161,3 @@ def _hits(bench: Workbench, results: list[RankMetrics]) -> np.ndarray:
         rank = found.first_match_rank.numpy()
         hits[row, trial.query] = np.where(rank == 0, np.nan, rank == 1)
     return hits
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

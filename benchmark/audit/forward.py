@@ -13,7 +13,7 @@ from vbench.audit.evidence import Evidence
 from vbench.embed import embed, to_images
 from vbench.errors import VbenchError
 from vbench.types import Side
-from vbench.victims.base import Victim, frozen
+from vbench.victims.base import Victim, example_tensor, frozen
 
 SIDES = (Side.QUERY, Side.GALLERY)
 #: Images of a side that are looked at, evenly spread.
@@ -43,7 +43,7 @@ def rounding(victim: Victim, evidence: Evidence) -> float:
     The error is measured, not guessed: embeddings in float32 against the same in float64, scaled to the
     victim's precision. Where a copy in another precision does not run, half of the digits.
     """
-    precision = torch.finfo(next(victim.parameters()).dtype).eps
+    precision = torch.finfo(example_tensor(victim).dtype).eps
     try:
         errors = [_error_in_float32(victim, evidence, side) for side in SIDES]
     except (RuntimeError, TypeError):
@@ -75,7 +75,7 @@ def _repeatable(evidence: Evidence) -> Finding:
     if found == 0:
         return Finding(Verdict.PASS, "the same batch twice gives the same bits", figures)
     # Half of the digits: more than any kernel that adds in changing order loses.
-    digits = torch.finfo(next(evidence.victim.parameters()).dtype).eps ** 0.5
+    digits = torch.finfo(example_tensor(evidence.victim).dtype).eps ** 0.5
     verdict = Verdict.WARN if found <= digits else Verdict.FAIL
     return Finding(verdict, f"the same batch twice moves an embedding by {found:.1e} of its length", figures)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import typer
 
 
@@ -10,3 +12,15 @@ def put(text: object, nl: bool = True) -> None:
     from vbench.printable import lines
 
     typer.echo(lines(str(text)), nl=nl)
+
+
+def end_with(lost: Sequence[object], runs: int) -> None:
+    """Exit with 1, naming every lost run on standard error, if any of so many runs was lost."""
+    if not lost:
+        return
+    from vbench.printable import lines
+
+    for one in lost:
+        typer.echo(lines(f"vbench: lost: {one}"), err=True)
+    typer.echo(f"vbench: {len(lost)} of {runs} runs are lost", err=True)
+    raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vbench.cli.options import takes_request
-from vbench.cli.output import put
+from vbench.cli.output import end_with, put
 from vbench.request import Request
 
 
@@ -41,6 +41,8 @@ def run(
     records = series.execute(
         request.victims, request.attacks, seed or [0], request.settings, request.protocols, perturbation
     )
-    put(report(records, style))
+    lost = series.failures.lost
+    put(report(records, style, lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
+    end_with(lost, len(lost) + len(records))

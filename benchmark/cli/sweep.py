@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from vbench.cli.output import put
+from vbench.cli.output import end_with, put
 
 
 class _SuiteFirst(TyperGroup):
@@ -149,3 +149,5 @@ def transfer(
         surrogates=names(surrogate or victim),
     )
     put(transfer_matrices(records, metric))
+    lost = series.failures.lost
+    end_with(lost, len(lost) + len(records))

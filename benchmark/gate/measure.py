@@ -15,7 +15,8 @@ import numpy as np
 from vbench.arithmetic import undisturbed
 from vbench.attacks.perturbation import Perturbation
 from vbench.environment import environment
-from vbench.errors import VbenchError
+from vbench.errors import told
+from vbench.failure import LOSES_A_RUN
 from vbench.gate.baseline import Measured, Place
 from vbench.gate.metrics import ATTACKED, CLEAN, Metric
 from vbench.gate.parts import PARTS, independent
@@ -136,8 +137,8 @@ def _clean(place: Place, bench: Workbench) -> Taken:
     }
     try:
         taken.add(CLEAN, trial_metrics(bench, bench.clean_trials))
-    except VbenchError as error:
-        taken.failures[0] = str(error)
+    except LOSES_A_RUN as error:
+        taken.failures[0] = told(error)
     taken.seconds = time.perf_counter() - started
     return taken
 
@@ -148,8 +149,8 @@ def _attacked(
     started = time.perf_counter()
     try:
         record, _ = run.execute(ignore_gates, quiet, learnt)
-    except VbenchError as error:
-        taken.failures[run.seed] = str(error)
+    except LOSES_A_RUN as error:
+        taken.failures[run.seed] = told(error)
         return None
     finally:
         taken.seconds += time.perf_counter() - started

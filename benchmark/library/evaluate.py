@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,6 @@ from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput, unknown_name
 from vbench.library.result import Result
 from vbench.plugins import one_version
-from vbench.precision import compute_in, precision_of
 from vbench.prepare import SYNTHETIC, Choice
 from vbench.series import Series
 from vbench.threat import ThreatModel
@@ -57,11 +56,13 @@ def evaluate(
     whatever the attack does. ``settings`` are settings of every attack; several surrogates are an ensemble.
 
     With ``runs``, a folder, records and perturbations are stored there as each run ends, and what is there
-    already is not run again unless ``force``. A victim of your own is left as it was found. ``quiet=False``
-    shows progress on standard error: the first call on synthetic data draws people and trains the victim.
+    already is not run again unless ``force``. A victim of your own is copied and left as it is.
+    ``quiet=False`` shows progress on standard error: the first call on synthetic data draws people and trains
+    the victim.
 
-    Raises :class:`BadInput`, mostly before any work, for what cannot be done, and :class:`VbenchError` when
-    an attack or a victim misbehaves; runs that were stored before stay stored.
+    An attack or a victim that fails loses its own runs: they are ``failures`` of the result, and a warning.
+    Raises :class:`BadInput`, mostly before any work, for what cannot be done, and :class:`VbenchError` with
+    the first reason when every run is lost.
     """
     victims, attacks, seeds = _several(victim), _several(attack), _several(seed)
     if not (victims and attacks and seeds):
@@ -93,12 +94,16 @@ def evaluate(
         precision,
     )
     series = Series(choice, threat, _path(runs), force, quiet, stated)
-    with one_version(), _as_found(victims):
+    with one_version():
         records = series.execute(
             victims, attacks, seeds, dict(settings or {}), _several(protocol), _path(perturbation)
         )
     learnt = {record.id: series.recorder.perturbations(record) for record in records}
-    return Result(tuple(records), learnt)
+    lost = series.failures.lost
+    if lost:
+        of = len(lost) + len(records)
+        warnings.warn(f"{len(lost)} of {of} runs are lost, see .failures; {lost[0]}", stacklevel=2)
+    return Result(tuple(records), learnt, tuple(lost))
 
 
 def _several(given: T | Sequence[T] | None) -> list[T]:
@@ -110,21 +115,3 @@ def _several(given: T | Sequence[T] | None) -> list[T]:
 
 def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
-
-
-@contextmanager
-def _as_found(victims: Sequence[str | Victim]) -> Iterator[None]:
-    """Bring the precision that a caller's own victims compute in back to what it was."""
-    before = [
-        (victim, precision_of(victim), vars(victim).get("forward"))
-        for victim in victims
-        if isinstance(victim, Victim)
-    ]
-    try:
-        yield
-    finally:
-        for victim, precision, forward in before:
-            compute_in(victim, precision)
-            vars(victim).pop("forward", None)
-            if forward is not None:
-                victim.forward = forward

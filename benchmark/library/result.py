@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vbench.attacks.perturbation import Perturbation
 from vbench.errors import BadInput
+from vbench.failure import Failure
 from vbench.record import Record
 from vbench.recorder import keep, stored_perturbations
 from vbench.store import RunStore
@@ -24,12 +25,13 @@ class Result:
     """Records of runs, in the order they were asked for.
 
     ``perturbations`` holds by record id what was learnt for it: a universal attack has one, an attack that
-    crafts image by image none, a battery one for each universal member. Printing a result gives the table of
-    ``vbench run``; a notebook shows it as HTML.
+    crafts image by image none, a battery one for each universal member. ``failures`` are runs that were lost,
+    with the reason. Printing a result gives the table of ``vbench run``; a notebook shows it as HTML.
     """
 
     records: tuple[Record, ...]
     perturbations: Mapping[str, tuple[Perturbation, ...]] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
 
     @classmethod
     def read(cls, runs: str | Path) -> Result:
@@ -108,11 +110,11 @@ class Result:
     def __str__(self) -> str:
         from vbench.reports.render import report
 
-        return report(self.records, "plain") if self.records else "no record"
+        return report(self.records, "plain", self.failures) if self.records else "no record"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         from vbench.reports.notebook import html
 
-        return html(self.records)
+        return html(self.records, self.failures)

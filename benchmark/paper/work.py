@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 
 from vbench.arithmetic import undisturbed
-from vbench.errors import VbenchError
+from vbench.errors import told
+from vbench.failure import LOSES_A_RUN
 from vbench.overview import Overview
 from vbench.paper.durations import Durations, Kind
 from vbench.paper.plan import Job, Opener, Plan
@@ -82,9 +83,9 @@ class Work:
             run = Run(self.opener.open(job.victim, job.protocol), job.attack, self.threat, job.seed)
             self._share(job, run)
             self.records[job.id] = self.recorder.record(run)
-        except Exception as error:
+        except LOSES_A_RUN as error:
             # Whatever it is, a night's other runs must not be lost to it.
-            self.failures[job.id] = reason(error)
+            self.failures[job.id] = told(error)
             say(f"failed: {job.name}: {self.failures[job.id]}", self.quiet)
         else:
             durations.add(self._kind(job), time.monotonic() - started)
@@ -102,9 +103,3 @@ class Work:
         if record is not None:
             for learnt in self.recorder.perturbations(record):
                 self.recorder.adopt(run.fit_id(), without_modules(learnt, job.attack))
-
-
-def reason(error: Exception) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, VbenchError) else f"{type(error).__name__}: {text}"

@@ -11,7 +11,7 @@ from vbench.attacks.battery import Battery
 from vbench.embed import BATCH
 from vbench.runner import Run
 from vbench.types import Modality
-from vbench.victims.base import frozen
+from vbench.victims.base import example_tensor, frozen
 from vbench.workbench import Workbench
 
 #: What a backward pass holds beside the maps of the forward pass.
@@ -30,7 +30,7 @@ def estimate(run: Run) -> int:
         images = len(dataset.train_visible) + len(dataset.train_infrared)
         height, width = origin.victim.input_size
         total += images * height * width * 3
-    if next(origin.victim.parameters()).device.type == "cpu":
+    if example_tensor(origin.victim).device.type == "cpu":
         total += BATCH * map_bytes(origin) * _BACKWARD
     return int(total)
 
@@ -44,7 +44,7 @@ def map_bytes(bench: Workbench) -> int:
         if isinstance(output, torch.Tensor):
             total += output.numel() * output.element_size()
 
-    parameter = next(victim.parameters())
+    parameter = example_tensor(victim)
     image = torch.full((1, 3, *victim.input_size), 0.5, device=parameter.device, dtype=parameter.dtype)
     leaves = [module for module in victim.modules() if not any(module.children())]
     hooks = [module.register_forward_hook(count) for module in leaves]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vbench.errors import BadInput, VbenchError
+from vbench.errors import BadInput, VbenchError, told
 from vbench.resident import resident_peak
 from vbench.sweep.jobs import Did, Do, Failed, Identity, Job, Open, Opened, Outcome, Ready, Train, WriteSet
 
@@ -30,10 +30,10 @@ def perform(job: Job, shelf: Shelf) -> Outcome:
         return _perform(job, shelf)
     except VbenchError as error:
         return Failed(one_line(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # What is no refusal of ours is a defect or a broken device: the log gets all of it.
         traceback.print_exc()
-        return Failed(f"{type(error).__name__}: {one_line(error)}", sound=False)
+        return Failed(one_line(told(error)), sound=False)
 
 
 def one_line(error: object) -> str:

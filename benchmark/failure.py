@@ -1,0 +1,73 @@
+"""Runs that were lost: a row less each, with the reason, while the others go on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vbench.attack_spec import label
+from vbench.attacks.base import Attack
+from vbench.errors import VbenchError, told
+from vbench.parallel.group import processes
+
+#: What loses a run; an interrupt ends all of them.
+LOSES_A_RUN = (Exception, SystemExit)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``reason``: one line, with file and line of an attack's or a victim's own code where that raised."""
+
+    victim: str
+    attack: str
+    seed: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.victim}, {self.attack}, seed {self.seed}: {self.reason}"
+
+
+@dataclass
+class Failures:
+    """The runs that were lost, in order."""
+
+    lost: list[Failure] = field(default_factory=list)
+    _first: BaseException | None = None
+
+    def add(self, victim: str, attack: Attack, seed: int, error: BaseException) -> Failure:
+        """Note a lost run. Raises the error again where it is no single run's.
+
+        That is what the system refuses (a plugin's error was made one of ours where it ran) and, where
+        several processes share the runs, anything: they end together.
+        """
+        if isinstance(error, OSError) or processes() > 1:
+            raise error
+        found = Failure(victim, _named(attack), seed, told(error))
+        self.lost.append(found)
+        self._first = self._first or _light(error)
+        return found
+
+    def refuse_if_all(self, done: Sequence[object]) -> None:
+        """Raise the first error, as one of ours, if nothing was done at all."""
+        if self._first is None or done:
+            return
+        if isinstance(self._first, VbenchError):
+            raise self._first
+        raise VbenchError(told(self._first)) from self._first
+
+
+def _named(attack: Attack) -> str:
+    try:
+        return label(attack)
+    except Exception:  # a plugin's class may fail at anything
+        return str(attack.name)
+
+
+def _light(error: BaseException) -> BaseException:
+    """The error without the local variables of its frames, which may hold all memory of a device."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error
