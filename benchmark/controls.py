@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from vbench.assault import Plan, assault
@@ -14,6 +13,7 @@ from vbench.embed import embed
 from vbench.measures import mean_rank1, trial_metrics
 from vbench.metrics import RankMetrics
 from vbench.record import STEALTH_LOSS, ControlRecord
+from vbench.seeds import SEEDS, torch_generator
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
@@ -31,7 +31,7 @@ def measure_controls(
     """Every control that the attack declares for what it learnt; none for attacks that learn nothing."""
     if perturbation is None or not isinstance(attack, UniversalAttack):
         return []
-    generator = torch.Generator().manual_seed(seed + 1)
+    generator = torch_generator((seed + 1) % SEEDS)
     return [
         ControlRecord(
             name=control.name,

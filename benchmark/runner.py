@@ -6,8 +6,6 @@ import datetime
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from vbench.assault import Plan, assault
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack, UniversalAttack
@@ -23,6 +21,7 @@ from vbench.meter import Meter
 from vbench.parallel.exchange import refuse_differences
 from vbench.precision import precision_of
 from vbench.record import Record, config_id
+from vbench.seeds import check_seed, torch_generator
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
@@ -90,6 +89,7 @@ class Run:
 
     def check(self) -> None:
         """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
+        check_seed(self.seed)
         attack = self.attack
         attack.check(self._origin.victim, self.threat)
         if self.perturbation is not None and not isinstance(attack, UniversalAttack):
@@ -211,7 +211,7 @@ class Run:
             cost = known.fit_log.get("cost")
             return known, dict(cost) if isinstance(cost, dict) else {}
         training = self._origin.training
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch_generator(self.seed)
         with Meter(self._origin.victim) as meter:
             learnt = self.attack.fit(self._origin.victim, training, self.threat, generator, quiet)
         cost = {
