@@ -30,6 +30,10 @@ def pairwise_squared(a: Tensor, b: Tensor, similarity: str) -> Tensor:
     if similarity.startswith("dot"):
         return -2 * _dot(a, b, similarity, lambda x, y: x @ y.T)
     a, b = comparable(a, similarity), comparable(b, similarity)
+    if similarity != "cosine":
+        # A common offset changes no distance, and would drown them all in rounding.
+        middle = b.detach().mean(0)
+        a, b = a - middle, b - middle
     return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
 
 

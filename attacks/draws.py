@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from vbench.attacks.base import Context
+from vbench.seeds import hashed
 
 
 def stream_seeds(seeds: Sequence[int], purpose: str) -> tuple[int, ...]:
     """A seed for every seed, 63 bits, unrelated for different purposes."""
-    return tuple(_hashed(f"{purpose}/{seed}") for seed in seeds)
+    return tuple(hashed(f"{purpose}/{seed}") for seed in seeds)
 
 
 def attempt_context(context: Context, attempt: int) -> Context:
@@ -19,8 +19,3 @@ def attempt_context(context: Context, attempt: int) -> Context:
     if attempt == 0:
         return context
     return replace(context, seeds=stream_seeds(context.seeds, f"attempt {attempt}"))
-
-
-def _hashed(text: str) -> int:
-    # Python's own hash() differs from process to process.
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

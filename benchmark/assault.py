@@ -19,11 +19,16 @@ from vbench.portions import Portions
 from vbench.precision import take_float32
 from vbench.progress import track
 from vbench.sandbox import twin
+from vbench.seeds import hashed
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
 from vbench.victims.base import Edits, frozen
 from vbench.workbench import Workbench
+
+#: Below so many seeds of runs and images of a side, image seeds differ in the 32 bits that torch's generators
+#: take in. Beyond, they are hashes, which no two images share but by chance.
+_PLAIN_SEEDS, _PLAIN_IMAGES = 2000, 500_000
 
 
 @dataclass
@@ -125,5 +130,11 @@ def _enforced(threat: ThreatModel, clean: Tensor, adversarial: Tensor, attack: A
 
 def image_seeds(seed: int, side: Side, rows: slice) -> tuple[int, ...]:
     """A seed for every image, from the run's seed, the side and the image's position there."""
-    base = seed * 1_000_003 + (0 if side is Side.QUERY else 500_009)
-    return tuple((base * 2_000_003 + row) % (1 << 63) for row in range(rows.start, rows.stop))
+    return tuple(_image_seed(seed, side, row) for row in range(rows.start, rows.stop))
+
+
+def _image_seed(seed: int, side: Side, row: int) -> int:
+    if seed < _PLAIN_SEEDS and row < _PLAIN_IMAGES:
+        base = seed * 1_000_003 + (0 if side is Side.QUERY else 500_009)
+        return base * 2_000_003 + row
+    return hashed(f"image/{seed}/{side.value}/{row}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 
-import torch
 from torch import Tensor
 
 from vbench.assault import Plan, assault
@@ -17,6 +16,7 @@ from vbench.measures import mean_rank1, trial_metrics
 from vbench.metrics import RankMetrics
 from vbench.record import STEALTH_LOSS, ControlRecord
 from vbench.sandbox import contained, twin
+from vbench.seeds import SEEDS, torch_generator
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
@@ -34,7 +34,7 @@ def measure_controls(
     """Every control that the attack declares for what it learnt; none for attacks that learn nothing."""
     if perturbation is None or not isinstance(attack, UniversalAttack):
         return []
-    generator, who = torch.Generator().manual_seed(seed + 1), f"attack '{attack.name}'"
+    generator, who = torch_generator((seed + 1) % SEEDS), f"attack '{attack.name}'"
     with contained(who, generator.initial_seed()):
         controls = list(attack.controls(deepcopy(perturbation), twin(bench.victim), generator))
     return [

@@ -7,8 +7,6 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from vbench.arithmetic import undisturbed
 from vbench.assault import Plan, assault
 from vbench.attack_spec import label
@@ -27,6 +25,7 @@ from vbench.parallel.exchange import refuse_differences
 from vbench.precision import precision_card
 from vbench.record import IDENTITY, Record, config_id, precision_text
 from vbench.sandbox import contained, twin, untouched
+from vbench.seeds import check_seed, torch_generator
 from vbench.similarity import PerturbationSize
 from vbench.source import attack_card
 from vbench.threat import ThreatModel
@@ -91,6 +90,7 @@ class Run:
 
     def check(self) -> None:
         """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
+        check_seed(self.seed)
         attack, victim = self.attack, self._origin.victim
         with untouched(f"attack '{attack.name}'", victim):
             attack.check(victim, self.threat)
@@ -239,7 +239,7 @@ class Run:
             twin(self._origin.victim),
             self._origin.training,
         )
-        generator, threat = torch.Generator().manual_seed(self.seed), replace(self.threat)
+        generator, threat = torch_generator(self.seed), replace(self.threat)
         with contained(who, generator.initial_seed()), Meter(victim) as meter:
             learnt = self.attack.fit(victim, training, threat, generator, quiet)
         learnt = own_perturbation(who, learnt, self._origin.victim.input_size)

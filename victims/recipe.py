@@ -12,6 +12,12 @@ from torch import Tensor
 from vbench.errors import BadInput
 
 
+def check_share(share: float) -> None:
+    """Raise :class:`BadInput` for a share of training identities to leave out that is not in [0, 1)."""
+    if not 0 <= share < 1:
+        raise BadInput(f"the validation share must be in [0, 1), got {share}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Training settings a victim declares.
@@ -46,6 +52,9 @@ class Recipe:
     erasing_area: tuple[float, float] = (0.02, 0.4)
     visible_views: int = 1
     validation: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share(self.validation)
 
     def stretched(self, epochs: int) -> Recipe:
         """The same recipe over another number of epochs, warm-up and milestones in proportion."""

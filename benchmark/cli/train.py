@@ -55,32 +55,34 @@ def train(
     """
     from dataclasses import replace
 
-    import torch
-
     from vbench.cli.data import parse_size
     from vbench.errors import BadInput
+    from vbench.files import check_writable
     from vbench.prepare import open_named
     from vbench.registry import victims
+    from vbench.seeds import torch_generator
     from vbench.train import load_train_images, train_victim
-    from vbench.train.trainer import recipe_of
+    from vbench.train.trainer import mixed_precision, recipe_of
     from vbench.victim_spec import read_victim
     from vbench.victims.load import build_victim, resolve_device
     from vbench.victims.pretrained import start_from_imagenet
 
     if out.suffix != ".safetensors":
         raise BadInput(f"--out {out}: weights are written as .safetensors; name the file so")
-    resolve_device(device)
+    mixed_precision(precision, resolve_device(device))
+    generator = torch_generator(seed)
     spec = read_victim(victim)
     victim_class = victims.load(spec.name)
     options = {**(getattr(victim_class, "THIN", {}) if thin else {}), **spec.options}
     if size is not None:
         options["input_size"] = parse_size(size)
     opened = open_named(dataset, root, protocol)
+    check_writable(out.parent)
     built = build_victim(
         victim_class,
         num_classes=len(opened.train_labels),
         device="cpu",
-        generator=torch.Generator().manual_seed(seed),
+        generator=generator,
         **options,
     )
     recipe = recipe_of(built, epochs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vbench.errors import BadInput
+from vbench.metrics.arrays import real_array
 
 #: Sign patterns worked on at once.
 _BATCH = 512
@@ -68,7 +69,7 @@ def _drawn(totals: np.ndarray, rows: int, generator: np.random.Generator) -> np.
 
 def _totals(differences: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, int]:
     """Sums of the groups that differ at all, and how many values there were."""
-    differences = np.asarray(differences, dtype=np.float64)
+    differences = real_array("differences", differences)
     if differences.ndim != 1 or differences.shape != np.shape(groups) or not len(differences):
         raise BadInput(
             f"differences and groups must be N values, got {differences.shape}, {np.shape(groups)}"

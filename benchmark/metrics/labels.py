@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vbench.errors import BadInput
+from vbench.metrics.arrays import plain_array
 from vbench.metrics.removal import check_cameras, check_protocol
 
 #: Integer labels, one an image.
@@ -71,10 +73,28 @@ class TrialLabels:
         )
 
 
+def number_tensor(name: str, values: Any) -> Tensor:
+    """Real numbers of any kind as a tensor, on its device if it is one; see :func:`plain_array`."""
+    if not isinstance(values, Tensor):
+        array = plain_array(name, values)
+        # Torch has no longer floats and, before version 2.3, no larger unsigned integers.
+        return torch.from_numpy(array.astype(np.float64) if array.dtype.itemsize > 8 else array)
+    if values.is_complex() or values.is_quantized:
+        raise BadInput(f"{name} must be real numbers, got {_kind(values)}")
+    return values.detach().to_dense() if values.layout != torch.strided else values.detach()
+
+
 def _labels(name: str, values: Labels, length: int, device: torch.device) -> Tensor:
-    labels = torch.as_tensor(values)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise BadInput(f"{name} must be integers, got {str(labels.dtype).removeprefix('torch.')}")
+    labels = number_tensor(name, values)
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise BadInput(f"{name} must be integers, got {_kind(labels)}")
     if tuple(labels.shape) != (length,):
         raise BadInput(f"{name} must have length {length} to fit the distances, got {tuple(labels.shape)}")
-    return labels.to(device, torch.int64)
+    wide = labels.to(device, torch.int64)
+    if labels.dtype == torch.uint64 and bool((wide < 0).any()):
+        raise BadInput(f"{name} hold an integer of 2^63 or more; number the identities anew")
+    return wide
+
+
+def _kind(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vbench.errors import BadInput
+from vbench.metrics.arrays import plain_array, real_array
 
 #: Resamples worked on at once.
 _BATCH = 128
@@ -55,7 +56,8 @@ def attack_success_rate(clean_first_rank: np.ndarray, adversarial_first_rank: np
     Both: ``first_match_rank`` of the same queries, any shape, 0 for a query without a match. Such queries
     are in neither numerator nor denominator. Raises :class:`BadInput` if the two do not belong together.
     """
-    clean_rank, adversarial_rank = np.asarray(clean_first_rank), np.asarray(adversarial_first_rank)
+    clean_rank = plain_array("clean ranks", clean_first_rank)
+    adversarial_rank = plain_array("adversarial ranks", adversarial_first_rank)
     if clean_rank.shape != adversarial_rank.shape:
         raise BadInput(
             f"clean and adversarial ranks differ in shape: {clean_rank.shape} and {adversarial_rank.shape}"
@@ -68,7 +70,7 @@ def attack_success_rate(clean_first_rank: np.ndarray, adversarial_first_rank: np
 
 def _paired_drop(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
     """Trials x queries, without the queries that are NaN in every trial."""
-    before, after = np.asarray(clean, dtype=np.float64), np.asarray(adversarial, dtype=np.float64)
+    before, after = real_array("clean values", clean), real_array("adversarial values", adversarial)
     if before.shape != after.shape or before.ndim not in (1, 2):
         raise BadInput(
             "clean and adversarial values must both be queries or trials x queries, "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vbench.errors import BadInput, VbenchError
-from vbench.metrics.labels import Labels, TrialLabels
+from vbench.metrics.labels import Labels, TrialLabels, number_tensor
 from vbench.metrics.positions import nearer, positions
 from vbench.metrics.removal import IDENTITY_CMC, Protocol, removed
 from vbench.metrics.result import RankMetrics, summarise
@@ -31,8 +31,8 @@ def rank_metrics(
     """Rank the gallery for every query, nearest first, and measure the ranking.
 
     ``distance``: Q x G floating point, any device, any scale, smaller is nearer. Ids and cameras: integers of
-    length Q and G. ``chunk``: queries worked on at once (memory grows with ``chunk * G``); it changes
-    nothing else.
+    length Q and G, of any size and sign. All of them tensors, arrays, or what NumPy takes for one.
+    ``chunk``: queries worked on at once (memory grows with ``chunk * G``); it changes nothing else.
 
     Removal (junk). sysu: queries of camera 3 lose gallery camera 2, and its mirror for visible queries; llcm:
     images of the query's own identity and camera; regdb: nothing. Removed images hold no rank.
@@ -46,7 +46,7 @@ def rank_metrics(
     Raises :class:`BadInput` for shapes or labels that do not fit, missing cameras and no valid query at all,
     and :class:`VbenchError` for a distance that is not finite.
     """
-    distance = torch.as_tensor(distance)
+    distance = number_tensor("distance", distance)
     if distance.ndim != 2 or not distance.is_floating_point():
         got = f"{str(distance.dtype).removeprefix('torch.')} of shape {tuple(distance.shape)}"
         raise BadInput(f"distance must be a floating-point matrix of queries x gallery, got {got}")

@@ -22,6 +22,7 @@ from vbench.data.base import Dataset
 from vbench.errors import BadInput, VbenchError, unknown_name
 from vbench.files import check_writable, remove_leftovers, write_atomically
 from vbench.progress import say, track
+from vbench.seeds import check_seed, entropy
 from vbench.train.augment import augment
 from vbench.train.images import TrainImages
 from vbench.train.optimise import make_optimizer, set_rate
@@ -69,6 +70,7 @@ def train_victim(
     Raises BadInput if the victim cannot be trained or does not fit the data, VbenchError if a loss stops
     being finite.
     """
+    seed = check_seed(seed)
     recipe = recipe_of(victim, epochs, recipe)
     _check_fit(victim, dataset, images)
     out = None if out is None else Path(out)
@@ -152,7 +154,7 @@ class _Step:
 
 def _steps(sampler: PairedSampler, start: int, epochs: int, seed: int) -> Iterator[_Step]:
     for epoch in range(start, epochs):
-        rng = np.random.default_rng([seed, epoch])
+        rng = np.random.default_rng([entropy(seed), epoch])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         for number, (visible, infrared, labels) in enumerate(sampler.epoch(rng)):
             yield _Step(epoch, number, visible, infrared, labels, generator)

@@ -8,9 +8,11 @@ from vbench.data.base import Dataset
 from vbench.embed import embed
 from vbench.errors import BadInput
 from vbench.metrics import rank_embeddings
+from vbench.seeds import entropy
 from vbench.train.images import TrainImages
 from vbench.types import Modality
 from vbench.victims.base import Victim
+from vbench.victims.recipe import check_share
 
 
 def held_out_labels(images: TrainImages, share: float, seed: int) -> tuple[int, ...]:
@@ -18,13 +20,13 @@ def held_out_labels(images: TrainImages, share: float, seed: int) -> tuple[int, 
 
     Empty for a share of 0. The choice depends on the labels and the seed alone.
     """
-    if not 0 <= share < 1:
-        raise BadInput(f"the validation share must be in [0, 1), got {share}")
+    check_share(share)
     if share == 0:
         return ()
     labels = np.intersect1d(images.visible_labels, images.infrared_labels)
     count = max(2, round(share * len(labels)))
-    chosen = np.random.default_rng([seed, len(labels)]).choice(labels, min(count, len(labels)), replace=False)
+    generator = np.random.default_rng([entropy(seed), len(labels)])
+    chosen = generator.choice(labels, min(count, len(labels)), replace=False)
     return tuple(sorted(int(label) for label in chosen))
 
 

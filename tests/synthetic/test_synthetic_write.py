@@ -252,7 +252,7 @@ def test_two_runs_at_once_end_in_one_set(tmp_path, monkeypatch):
         ("sysu", {"ids": 1}, "at least 2 training"),
         ("sysu", {"test_ids": 0}, "at least 1 test"),
         ("sysu", {"ids": 9999}, "4-digit"),
-        ("sysu", {"seed": -1}, "negative"),
+        ("sysu", {"seed": -1}, "whole numbers from 0"),
         ("sysu", {"size": (64, 4)}, "64x4"),
         ("sysu", {"size": (64, 32, 3)}, "64x32x3"),
     ],

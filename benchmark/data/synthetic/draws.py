@@ -7,6 +7,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from vbench.seeds import entropy
+
 
 class Stream(IntEnum):
     """Separate streams of one seed, so that a new question in one never shifts another."""
@@ -20,7 +22,7 @@ class Stream(IntEnum):
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
     """The generator of one thing (an identity, an image), named by its ``key``."""
-    return np.random.default_rng([seed, int(stream), *key])
+    return np.random.default_rng([entropy(seed), int(stream), *key])
 
 
 class Draws:

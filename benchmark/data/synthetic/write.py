@@ -17,6 +17,7 @@ from vbench.data.synthetic.layouts import LAYOUTS, Plan
 from vbench.data.synthetic.render import Shot, render
 from vbench.errors import BadInput, VbenchError, refused, unknown_name
 from vbench.progress import track
+from vbench.seeds import check_seed
 from vbench.types import Modality
 
 #: Written last: a folder that holds it is complete.
@@ -54,7 +55,8 @@ def write_dataset(
     """
     out = Path(out)
     test_ids = 48 if test_ids is None else test_ids
-    _check(layout, ids, test_ids, seed, size)
+    seed = check_seed(seed)
+    _check(layout, ids, test_ids, size)
     manifest = {
         "generator": GENERATOR_VERSION,
         "layout": layout,
@@ -80,7 +82,7 @@ def write_dataset(
     return out
 
 
-def _check(layout: str, ids: int, test_ids: int, seed: int, size: tuple[int, int]) -> None:
+def _check(layout: str, ids: int, test_ids: int, size: tuple[int, int]) -> None:
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     if ids < 2:
@@ -91,8 +93,6 @@ def _check(layout: str, ids: int, test_ids: int, seed: int, size: tuple[int, int
         raise BadInput(
             f"{ids} + {test_ids} identities do not fit 4-digit names; at most {_MOST_PEOPLE} in all"
         )
-    if seed < 0:
-        raise BadInput(f"seed must not be negative, got {seed}")
     if len(size) != 2 or not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in size):
         wanted = f"height and width of {_SMALLEST_SIDE} to {_LARGEST_SIDE} pixels"
         raise BadInput(f"size must be {wanted}, got {'x'.join(str(side) for side in size)}")
