@@ -6,8 +6,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from vbench._version import __version__
+
 _PACKAGES = (
-    "vbench",
     "torch",
     "torchvision",
     "adversarial-robustness-toolbox",
@@ -21,7 +22,8 @@ _PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Version of Python and of every package that can change a result; "missing" where not installed."""
-    found = {"python": platform.python_version()}
+    # Our own is not looked up by name: another project's distribution is called vbench, too.
+    found = {"python": platform.python_version(), "vbench": __version__}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

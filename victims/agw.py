@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.initialise import build_then_initialise
 from vbench.victims.l2_norm import l2_normalise
 from vbench.victims.neck import bn_neck
@@ -33,7 +34,7 @@ _EMBEDDINGS = ("neck", "pooled")
 
 
 class AGW(TwoStreamVictim):
-    """The AGW baseline of Ye et al., TPAMI 2021, as released for VIReID.
+    """The AGW baseline of Ye et al., TPAMI 2022, as released for VIReID.
 
     ``width=1.0`` with default ``blocks`` is the authors' network. ``embedding`` picks which of its two
     outputs is ranked, each L2-normalised: "neck" (after batch normalisation, the authors' choice) or
@@ -43,8 +44,8 @@ class AGW(TwoStreamVictim):
 
     name: ClassVar[str] = "agw"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50, non-local blocks, GeM pooling, BN neck"
-    paper: ClassVar[str] = "Ye et al., Deep Learning for Person Re-identification, TPAMI 2021"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
     #: Options of the small network that trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(

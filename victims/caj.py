@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.victims.agw import AGW
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.channel_exchange import exchange_channels
 from vbench.victims.pooling import gem_pool
 from vbench.victims.recipe import Recipe, TrainBatch
@@ -30,8 +31,8 @@ class CAJ(AGW):
 
     name: ClassVar[str] = "caj"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "AGW's network trained with channel exchange and a squared triplet loss"
-    paper: ClassVar[str] = "Ye et al., Channel Augmented Joint Learning, ICCV 2021"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.errors import BadInput
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.dropping import generator_on
 from vbench.victims.graph_attention import GraphClassifier
 from vbench.victims.initialise import build_then_initialise
@@ -46,8 +47,8 @@ class DDAG(TwoStreamVictim):
 
     name: ClassVar[str] = "ddag"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50, part attention, graph attention in training"
-    paper: ClassVar[str] = "Ye et al., Dynamic Dual-Attentive Aggregation Learning, ECCV 2020"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
     #: Options of the small network that trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {**THIN_RESIDUAL_OPTIONS, "graph_width": 32}
     released: ClassVar[ReleasedLayout] = ReleasedLayout(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vbench.errors import BadInput
 from vbench.types import Modality
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.center_pair_mining import center_pair_mining, orthogonality
 from vbench.victims.channel_exchange import exchange_channels
 from vbench.victims.dropping import drop_elements, generator_on
@@ -76,8 +77,8 @@ class DEEN(TwoStreamVictim):
 
     name: ClassVar[str] = "deen"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50, multistage aggregation, diverse embedding expansion"
-    paper: ClassVar[str] = "Zhang and Wang, Diverse Embedding Expansion Network, CVPR 2023"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
     similarity = "dot"
     #: Options of the small network that trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS

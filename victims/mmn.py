@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vbench.errors import BadInput
 from vbench.types import Modality
 from vbench.victims.base import Edits, VictimOutput
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.distribution_consistency import DistributionConsistency
 from vbench.victims.initialise import build_then_initialise
 from vbench.victims.l2_norm import l2_normalise
@@ -70,8 +71,8 @@ class MMN(TwoStreamVictim):
 
     name: ClassVar[str] = "mmn"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50, generated middle modality, four stripes"
-    paper: ClassVar[str] = "Zhang et al., Towards a Unified Middle Modality Learning, ACM MM 2021"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
     #: Options of the small network that trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(

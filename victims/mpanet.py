@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vbench.errors import BadInput
 from vbench.types import Modality
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.center_cluster import center_cluster
 from vbench.victims.initialise import build_then_initialise
 from vbench.victims.modality_alleviation import ModalityAlleviation
@@ -75,8 +76,8 @@ class MPANet(StagedVictim):
 
     name: ClassVar[str] = "mpanet"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "single-stream ResNet-50, modality alleviation, pattern masks, BN neck"
-    paper: ClassVar[str] = "Wu et al., Discover Cross-Modality Nuances, CVPR 2021"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
     resize_filter: ClassVar[str] = "bilinear"
     imagenet: ClassVar[str | None] = "resnet50"
     #: Options of the small network that trains in three minutes on two CPU cores.

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.types import Modality
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.center_quadruplet import causal_separation, center_quadruplet
 from vbench.victims.initialise import build_then_initialise
 from vbench.victims.l2_norm import l2_normalise
@@ -61,8 +62,8 @@ class MRCN(TwoStreamVictim):
 
     name: ClassVar[str] = "mrcn"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50, instance normalisation with restitution, BN neck"
-    paper: ClassVar[str] = "Zhang et al., MRCN, AAAI 2023"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
     #: Options of the small network that trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
 

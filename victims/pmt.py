@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vbench.errors import BadInput
 from vbench.grey import grey_images
 from vbench.types import Modality
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.discriminative_center import discriminative_center
 from vbench.victims.dropping import generator_on
 from vbench.victims.infrared_changes import jitter_or_blur
@@ -89,8 +90,8 @@ class PMT(StagedVictim):
 
     name: ClassVar[str] = "pmt"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = "single-stream ViT-B/16 with overlapping patches, BN neck"
-    paper: ClassVar[str] = "Lu et al., Learning Progressive Modality-shared Transformers, AAAI 2023"
+    summary: ClassVar[str] = VICTIMS[name].summary
+    paper: ClassVar[str] = VICTIMS[name].paper
     imagenet: ClassVar[str | None] = "vit_b_16"
     #: Options of the small network that trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {

@@ -15,7 +15,7 @@ def weighted_regularised_triplet(vectors: Tensor, labels: Tensor) -> Tensor:
 
     ``vectors`` is N x D, ``labels`` N; d is the Euclidean distance, j runs over the other vectors of the
     anchor's identity with weights softmax(d), k over other identities with weights softmax(-d). Raises
-    BadInput if an anchor has no positive or no negative. Source: Ye et al., TPAMI 2021, equations 12-13;
+    BadInput if an anchor has no positive or no negative. Source: Ye et al., TPAMI 2022, equations 12-13;
     unlike the released code, an anchor is not its own positive.
     """
     return F.softplus(_weighted_gap(vectors, labels)).mean()

@@ -187,7 +187,7 @@ def doctor(
     put(tabulate(lines, tablefmt="plain"))
     missing = [name for name, version in versions().items() if version == "missing"]
     if missing:
-        say(f"missing packages: {', '.join(missing)}; install vbench again with its dependencies")
+        say(f"missing packages: {', '.join(missing)}; pip install {' '.join(missing)}")
         raise typer.Exit(1)
 
 

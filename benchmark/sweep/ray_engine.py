@@ -130,7 +130,7 @@ class RayPool:
 def require_ray() -> None:
     """Raise :class:`BadInput` where Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise BadInput("--engine ray needs Ray: pip install 'vbench[ray]'")
+        raise BadInput('--engine ray needs Ray: pip install "ray>=2.9"')
 
 
 def _answers(address: str) -> None:

@@ -11,7 +11,7 @@ from sweep_world import World, build_world
 
 from vbench.store import RunStore
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'vbench[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray>=2.9'")
 
 pytestmark = pytest.mark.slow
 

@@ -19,6 +19,17 @@ from vbench.victims.recipe import Recipe, TrainBatch
 
 BOTH = list(Modality)
 CLASSES = 5
+#: Where and when each paper came out, by its own title page.
+PUBLISHED = {
+    "agw": "TPAMI 2022",
+    "caj": "ICCV 2021",
+    "ddag": "ECCV 2020",
+    "mmn": "ACM MM 2021",
+    "deen": "CVPR 2023",
+    "mpanet": "CVPR 2021",
+    "pmt": "AAAI 2023",
+    "mrcn": "AAAI 2023",
+}
 
 
 def thin(name, **options):
@@ -218,6 +229,14 @@ def test_losses_survive_bfloat16(name):
     torch.stack([loss.float() for loss in losses.values()]).sum().backward()
     assert all(loss.isfinite() for loss in losses.values())
     assert all(p.grad.isfinite().all() for p in victim.parameters() if p.grad is not None)
+
+
+def test_catalogue_agrees_with_the_class(name):
+    cls, entry = victims.load(name), victims.entry(name)
+    assert (cls.name, cls.summary, cls.paper) == (name, entry.summary, entry.paper)
+    assert f"{cls.__module__}:{cls.__qualname__}" == entry.target
+    assert cls.paper.endswith(f", {PUBLISHED[name]}")
+    assert entry.facts["year"] == PUBLISHED[name].split()[-1]
 
 
 def test_catalogue_tells_the_truth_about_the_full_network(name):
