@@ -81,10 +81,10 @@ def assault(
     """
     source = source or bench
     attack, threat, who = plan.attack, plan.threat, f"attack '{plan.attack.name}'"
-    take_float32(bench.victim)
-    take_float32(source.victim)
     victim, modality, pixels = twin(bench.victim), bench.modality(side), bench.pixels[side]
     crafted_on = victim if attack.universal else twin(source.victim)
+    take_float32(victim)
+    take_float32(crafted_on)
     crafter = Crafter(source, crafted_on, side, attack, threat, plan.perturbation)
     edits = contained_edits(who, plan.edits)
     embeddings: list[Tensor] = []
