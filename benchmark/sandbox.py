@@ -42,9 +42,8 @@ def twin(victim: T, who: str = "") -> T:
         with torch.inference_mode(False):
             return copy.deepcopy(victim, memo)
     except (Exception, SystemExit) as error:
-        raise VbenchError(
-            f"{who or victim.name} is run on copies and cannot be copied: {told(error)}"
-        ) from error
+        who = who or f"victim '{victim.name}'"
+        raise VbenchError(f"{who} is run on copies and cannot be copied: {told(error)}") from error
 
 
 @dataclass

@@ -55,7 +55,7 @@ def ask(name: str, evidence: Evidence):
         ),
         ("Indexed", ["gradient", "attack and batch"]),
         ("Shattered", ["gradient direction", "attack beats noise", "black box"]),
-        ("Noisy", ["same batch twice", "batch and order", "saved as PNG"]),
+        ("Noisy", ["same batch twice", "batch and order"]),
         ("DropsOut", ["same batch twice", "frozen"]),
         ("BatchStatistics", ["batch and order"]),
         ("Counts", ["frozen"]),
