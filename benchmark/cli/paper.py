@@ -99,6 +99,7 @@ def paper(
         device=device,
         ignore_gates=ignore_gates,
         precision=precision,
+        fresh=force,
     )
     checkpoints = Checkpoints(weights or ())
     request = Request(

@@ -155,5 +155,5 @@ def _unidentified(path: Path) -> str:
     for name in _OTHER_FORMATS:
         _, accepts = Image.OPEN.get(name, (None, None))
         if accepts is not None and accepts(start):
-            return f"a {name} file; save it as JPEG, PNG or BMP"
+            return f"in {name} format; save it as JPEG, PNG or BMP"
     return "not an image"
