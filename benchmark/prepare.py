@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
+from vbench.data.check import checked
 from vbench.data.protocols import LAYOUTS
 from vbench.data.reader import read_with
 from vbench.defaults import SyntheticSet, thin_weights
@@ -68,7 +69,7 @@ class Choice:
     def _opened(self, dataset: Dataset) -> Dataset:
         if self.root is not None or self.protocol not in (None, dataset.protocol):
             raise BadInput(f"the dataset is open already, in {dataset.root} under {dataset.protocol}")
-        return dataset
+        return checked(dataset, "the dataset")
 
     def workbench(
         self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False

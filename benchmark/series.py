@@ -33,8 +33,9 @@ class Series:
     """Runs under one dataset choice and threat model, with records in ``runs`` (None: kept nowhere).
 
     ``force`` runs a configuration again even if its record is there, on images decoded anew. ``keep`` names
-    what runs store beside their records, "embeddings" and "images"; a run that did not is done again. ``stated`` are the parts of
-    the threat model that somebody asked for; a preset that comes with a side or a budget decides the others.
+    what runs store beside their records, "embeddings" and "images"; a run that did not is done again.
+    ``stated`` are the parts of the threat model that somebody asked for; a preset that comes with a side or a
+    budget decides the others.
     """
 
     def __init__(

@@ -123,11 +123,11 @@ class Images:
         return found
 
     def _vouched(self, samples: Sequence[Sample]) -> list[str] | None:
-        found, root = [], str(self._root)
+        found = []
         for sample in samples:
             entry = self._entries.get(sample.path)
             try:
-                if entry is None or stamp_of(os.path.join(root, sample.path)) != entry[0]:
+                if entry is None or stamp_of(self._root / sample.path) != entry[0]:
                     return None
             except (OSError, ValueError):
                 return None
@@ -190,13 +190,13 @@ class Images:
     @staticmethod
     def _attempt(path: Path, work: Callable[[Path], tuple[T, str]]) -> tuple[T, str, Stamp | None]:
         try:
-            before = settled_stamp(str(path))
+            before = settled_stamp(path)
         except (OSError, ValueError):
             # The work says better what is wrong.
             before = None
         started = time.time_ns()
         made, found = work(path)
-        if before is None or stamp_of(str(path)) != before:
+        if before is None or stamp_of(path) != before:
             raise Unreadable("changed while it was read")
         return made, found, before if vouches(before, started) else None
 

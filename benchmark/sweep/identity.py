@@ -47,7 +47,9 @@ class Identities:
         except (VbenchError, OSError):
             # Whatever is wrong is told by the worker that opens it.
             return None
-        return digest([__version__, task.key, card, weights])
+        # Whom the victim was trained on decides whether it may run, even where no attack looks at them.
+        trained = [[one.path, one.pid] for one in (*dataset.train_visible, *dataset.train_infrared)]
+        return digest([__version__, task.key, card, trained, weights])
 
     def _card(self, task: Task, dataset: Dataset) -> dict[str, object]:
         """The card of a task's data; opens the images that nobody has read since they changed."""
