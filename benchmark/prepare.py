@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
+from vbench.data.check import checked
 from vbench.data.protocols import LAYOUTS
 from vbench.data.reader import read_with
 from vbench.defaults import SyntheticSet, thin_weights
@@ -38,7 +39,7 @@ class Choice:
     ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
     ``surrogates`` are the victims attacks are crafted on where they are transferred, with
     ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
-    of :func:`vbench.precision_choice.settle`.
+    of :func:`vbench.precision_choice.settle`. ``fresh`` decodes images anew, whatever the cache holds.
     """
 
     dataset: str | Dataset = SYNTHETIC
@@ -53,6 +54,7 @@ class Choice:
     surrogate_weights: tuple[Path, ...] = ()
     precision: str = "auto"
     channels_last: bool | None = None
+    fresh: bool = False
 
     def open(self, cache: Path, quiet: bool = False) -> Dataset:
         """Open the dataset, writing the synthetic one on first use."""
@@ -69,7 +71,7 @@ class Choice:
     def _opened(self, dataset: Dataset) -> Dataset:
         if self.root is not None or self.protocol not in (None, dataset.protocol):
             raise BadInput(f"the dataset is open already, in {dataset.root} under {dataset.protocol}")
-        return dataset
+        return checked(dataset, "the dataset")
 
     def workbench(
         self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
@@ -86,7 +88,7 @@ class Choice:
         else:
             spec = read_victim(victim) if isinstance(victim, str) else victim
             loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
-        return self._settled(Workbench(dataset, loaded, cache / "images", quiet), cache, quiet)
+        return self._settled(Workbench(dataset, loaded, cache / "images", quiet, self.fresh), cache, quiet)
 
     def source(
         self,
@@ -115,7 +117,7 @@ class Choice:
         stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
             return Wrapped(shared[0], stands_in)
-        source = Workbench(bench.dataset, stands_in, cache / "images", quiet)
+        source = Workbench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
         return self._settled(source, cache, quiet)
 
     def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:

@@ -35,9 +35,10 @@ from vbench.workbench import Workbench
 class Series:
     """Runs under one dataset choice and threat model, with records in ``runs`` (None: kept nowhere).
 
-    ``force`` runs a configuration again even if its record is there. ``keep`` names what runs store beside
-    their records, "embeddings" and "images"; a run that did not is done again. ``stated`` are the parts of
-    the threat model that somebody asked for; a preset that comes with a side or a budget decides the others.
+    ``force`` runs a configuration again even if its record is there, on images decoded anew. ``keep`` names
+    what runs store beside their records, "embeddings" and "images"; a run that did not is done again.
+    ``stated`` are the parts of the threat model that somebody asked for; a preset that comes with a side or a
+    budget decides the others.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Series:
         stated: Collection[str] = ("eps", "side"),
         keep: Collection[str] = (),
     ) -> None:
-        self._choice = choice
+        self._choice = dataclasses.replace(choice, fresh=force or choice.fresh)
         self._threat = threat
         self._quiet = quiet
         self._stated = stated

@@ -45,7 +45,9 @@ def paper(
         typer.Option("--set", help="Setting of every attack that has it, as in evaluations=2560."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    force: Annotated[bool, typer.Option(help="Run again even if the record exists, and trust no cache.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Run again even if the record exists, and trust no cache.")
+    ] = False,
     ignore_gates: Annotated[
         bool, typer.Option("--ignore-gates", help="Run despite chance-level weights or a foreign split.")
     ] = False,
@@ -99,6 +101,7 @@ def paper(
         device=device,
         ignore_gates=ignore_gates,
         precision=precision,
+        fresh=force,
     )
     checkpoints = Checkpoints(weights or ())
     request = Request(

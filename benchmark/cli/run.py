@@ -24,7 +24,9 @@ def run(
         typer.Option(help="For figures, store beside the records: embeddings, images, or both with a comma."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    force: Annotated[bool, typer.Option(help="Run again even if the record exists, and trust no cache.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Run again even if the record exists, and trust no cache.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")

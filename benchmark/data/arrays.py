@@ -115,9 +115,7 @@ def _read(path: Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
     return array if checksum == stored else None
 
 
-def _write(
-    part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where: Callable[[], Path]
-) -> None:
+def _write(part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where: Callable[[], Path]) -> None:
     # The caller holds the lock, so the name can be fixed: what a killed process left is overwritten.
     checksum = 0
     try:

@@ -9,19 +9,35 @@ import numpy as np
 
 from vbench.types import Modality
 
+_MODALITIES = frozenset(modality.value for modality in Modality)
+
+
+#: Written by ``vbench data synth`` at the root of what it writes.
+SYNTHETIC_MARK = "vbench-synthetic.json"
+
 
 @dataclass(frozen=True)
 class Sample:
     """One image on disk.
 
     ``path`` is relative to the dataset's root; ``pid`` is the identity as its owner numbers it; ``cam`` the
-    camera number (RegDB has no cameras: 1 is visible, 2 is infrared).
+    camera number (RegDB has no cameras: 1 is visible, 2 is infrared). Numbers of NumPy and the texts
+    "visible" and "infrared" become what they mean.
     """
 
     path: str
     pid: int
     cam: int
     modality: Modality
+
+    def __post_init__(self) -> None:
+        for name in ("pid", "cam"):
+            value = getattr(self, name)
+            if isinstance(value, np.integer):
+                object.__setattr__(self, name, int(value))
+        # A text equals its member and is not the same: it would pass one test and fail another.
+        if type(self.modality) is str and self.modality in _MODALITIES:
+            object.__setattr__(self, "modality", Modality(self.modality))
 
 
 @dataclass(frozen=True)

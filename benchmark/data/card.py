@@ -13,7 +13,9 @@ from vbench.data.images import Images
 
 
 def data_card(
-    dataset: Dataset, hashes: Callable[[Sequence[Sample]], Sequence[str]] | None = None, training: bool = False
+    dataset: Dataset,
+    hashes: Callable[[Sequence[Sample]], Sequence[str]] | None = None,
+    training: bool = False,
 ) -> dict[str, object]:
     """Names, protocol and hashes over what is tested, and trained on where that matters; JSON-able.
 
@@ -29,7 +31,9 @@ def data_card(
         facts = zip(samples, hashes(samples), strict=True)
         return [[shown, sample.pid, sample.cam, sample.modality.value] for sample, shown in facts]
 
-    trials = [[np.asarray(trial.query).tolist(), np.asarray(trial.gallery).tolist()] for trial in dataset.trials]
+    trials = [
+        [np.asarray(trial.query).tolist(), np.asarray(trial.gallery).tolist()] for trial in dataset.trials
+    ]
     test = [dataset.metric, listed(dataset.query), listed(dataset.gallery), trials]
     reader = {"source": dataset.reader} if dataset.reader else {}
     card: dict[str, object] = {

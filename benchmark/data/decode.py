@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ def open_rgb(path: Path) -> Image.Image:
     or 16-bit values, one of several pictures.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(path.stat().st_mode):
             raise Unreadable("not a file")
         with Image.open(path, formats=FORMATS) as image:
             _refuse_other_readings(image)
@@ -96,7 +95,7 @@ def open_rgb(path: Path) -> Image.Image:
 
 @contextmanager
 def whole_files_only() -> Iterator[None]:
-    """Refuse truncated files inside the block, also where other code told Pillow to fill them up with grey."""
+    """Refuse truncated files inside the block, also where other code told Pillow to fill them up."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -155,5 +154,5 @@ def _unidentified(path: Path) -> str:
     for name in _OTHER_FORMATS:
         _, accepts = Image.OPEN.get(name, (None, None))
         if accepts is not None and accepts(start):
-            return f"a {name} file; save it as JPEG, PNG or BMP"
+            return f"in {name} format; save it as JPEG, PNG or BMP"
     return "not an image"

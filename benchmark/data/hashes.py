@@ -1,10 +1,9 @@
-"""What the images under one root show, by hash: kept in the cache, trusted while nothing touched the files."""
+"""What the images under one root show, by hash: kept in the cache, trusted until a file is touched."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,13 +33,13 @@ class Stamp(NamedTuple):
     inode: int
 
 
-def stamp_of(path: str) -> Stamp:
+def stamp_of(path: Path) -> Stamp:
     """The present stamp of a file; raises :class:`OSError`."""
-    status = os.stat(path)
+    status = path.stat()
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def settled_stamp(path: str) -> Stamp:
+def settled_stamp(path: Path) -> Stamp:
     """The stamp of a file, after waiting for a moment if it was changed just now; raises :class:`OSError`."""
     stamp = stamp_of(path)
     age = time.time_ns() - stamp.ctime
@@ -87,9 +86,7 @@ class HashFile:
         The caller holds the lock. Raises :class:`VbenchError` when the disk refuses.
         """
         kept = {
-            path: (*stamp, found)
-            for path, (stamp, found) in entries.items()
-            if os.path.exists(os.path.join(self._root, path))
+            path: (*stamp, found) for path, (stamp, found) in entries.items() if (self._root / path).exists()
         }
         body = json.dumps(kept).encode()
         write_atomically(self.path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)

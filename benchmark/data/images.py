@@ -56,6 +56,7 @@ class Images:
         self._fresh = fresh
         self._quiet = quiet
         self._entries: dict[str, tuple[Stamp, str]] = {}
+        self._unsaved: dict[str, tuple[Stamp, str]] = {}
         self._used: dict[str, str] = {}
 
     def load(
@@ -87,6 +88,8 @@ class Images:
         folder = self._cache
 
         def stored() -> Path | None:
+            # While the lock is held: who waits for it must find what was learnt.
+            self._keep()
             found = hashes or self.known(samples)
             return None if found is None else folder / array_name(found, size, resize_filter)
 
@@ -94,10 +97,7 @@ class Images:
         if place is None:
             listing = [sample.path for sample in samples]
             place = folder / listing_name(listing, self._root, size, resize_filter)
-        images = load_or_build(place, shape, rows, self._quiet, stored)
-        if hashes:
-            self._keep()
-        return images
+        return load_or_build(place, shape, rows, self._quiet, stored)
 
     def hashes(self, samples: Sequence[Sample]) -> list[str]:
         """The content hash of each image, see :func:`vbench.data.decode.content_hash`.
@@ -123,11 +123,11 @@ class Images:
         return found
 
     def _vouched(self, samples: Sequence[Sample]) -> list[str] | None:
-        found, root = [], str(self._root)
+        found = []
         for sample in samples:
             entry = self._entries.get(sample.path)
             try:
-                if entry is None or stamp_of(os.path.join(root, sample.path)) != entry[0]:
+                if entry is None or stamp_of(self._root / sample.path) != entry[0]:
                     return None
             except (OSError, ValueError):
                 return None
@@ -177,7 +177,7 @@ class Images:
                 self._use(sample.path, found)
                 hashes.append(found)
                 if stamp is not None:
-                    self._entries[sample.path] = (stamp, found)
+                    self._entries[sample.path] = self._unsaved[sample.path] = (stamp, found)
                 if not broken:
                     yield row
         if broken:
@@ -190,13 +190,13 @@ class Images:
     @staticmethod
     def _attempt(path: Path, work: Callable[[Path], tuple[T, str]]) -> tuple[T, str, Stamp | None]:
         try:
-            before = settled_stamp(str(path))
+            before = settled_stamp(path)
         except (OSError, ValueError):
             # The work says better what is wrong.
             before = None
         started = time.time_ns()
         made, found = work(path)
-        if before is None or stamp_of(str(path)) != before:
+        if before is None or stamp_of(path) != before:
             raise Unreadable("changed while it was read")
         return made, found, before if vouches(before, started) else None
 
@@ -207,12 +207,13 @@ class Images:
             raise VbenchError(f"cannot use the image cache {file.path}: {refused(error)}") from error
 
     def _keep(self) -> None:
-        """Add what is known here to what the cache knows."""
-        if self._file is None:
+        """Tell the cache what was learnt since it was told last."""
+        if self._file is None or not self._unsaved:
             return
         try:
             self._file.path.parent.mkdir(parents=True, exist_ok=True)
             with lock_of(self._file.path):
-                self._file.write({**self._read(self._file), **self._entries})
+                self._file.write({**self._read(self._file), **self._unsaved})
+            self._unsaved.clear()
         except OSError as error:
             raise VbenchError(f"cannot use the image cache {self._file.path}: {refused(error)}") from error

@@ -89,7 +89,7 @@ def list_llcm(root: Path) -> Inventory:
     lists = llcm.read_train(root)
     test = llcm.read_test(root, pids)
     llcm.refuse_leak(root, lists, test)
-    train = llcm.train_samples(lists)
+    train = llcm.train_samples(lists, pids)
     found = Inventory()
     found.samples = [sample for samples in train.values() for sample in samples]
     found.counts["training identities"] = len({sample.pid for sample in found.samples})

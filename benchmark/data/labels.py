@@ -13,9 +13,14 @@ from vbench.types import Modality
 TRAIN_PID_OFFSET = 10_000
 
 
-def training_samples(lines: Iterable[Line], cam: int, modality: Modality) -> tuple[Sample, ...]:
-    """Samples of a training list, pid = class number + :data:`TRAIN_PID_OFFSET`."""
-    return tuple(Sample(line.path, line.label + TRAIN_PID_OFFSET, cam, modality) for line in lines)
+def first_training_pid(tested: Iterable[int]) -> int:
+    """The pid of training class 0: :data:`TRAIN_PID_OFFSET`, or more where test identities reach that far."""
+    return max(TRAIN_PID_OFFSET, 1 + max(tested, default=0))
+
+
+def training_samples(lines: Iterable[Line], cam: int, modality: Modality, first: int) -> tuple[Sample, ...]:
+    """Samples of a training list, pid = class number + ``first``."""
+    return tuple(Sample(line.path, line.label + first, cam, modality) for line in lines)
 
 
 def one_sided_note(kind: str, visible: Iterable[Sample], infrared: Iterable[Sample]) -> list[str]:

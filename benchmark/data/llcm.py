@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from vbench.data.base import Dataset, Sample
-from vbench.data.folders import Camera, Shots, absence_notes, read_folders, stray_note
+from vbench.data.folders import Camera, Shots, absence_notes, missing_images, read_folders, stray_note
 from vbench.data.galleries import draw_galleries, index_galleries
-from vbench.data.labels import one_sided_note, training_samples
+from vbench.data.labels import first_training_pid, one_sided_note, training_samples
 from vbench.data.listings import Line, read_ids, read_list, refuse_shared_images
 from vbench.data.protocols import Protocol
 from vbench.errors import BadInput
@@ -40,9 +40,10 @@ def read_train(root: Path) -> dict[Modality, list[Line]]:
     return lines
 
 
-def train_samples(lines: dict[Modality, list[Line]]) -> dict[Modality, tuple[Sample, ...]]:
-    """Samples of the lists: pid = label + ``TRAIN_PID_OFFSET``, camera 0 (not recorded)."""
-    return {modality: training_samples(lines[modality], _NO_CAMERA, modality) for modality in Modality}
+def train_samples(lines: dict[Modality, list[Line]], pids: list[int]) -> dict[Modality, tuple[Sample, ...]]:
+    """Samples of the lists: pids apart from those of the test, camera 0 (not recorded)."""
+    first = first_training_pid(pids)
+    return {modality: training_samples(lines[modality], _NO_CAMERA, modality, first) for modality in Modality}
 
 
 def read_test(root: Path, pids: list[int]) -> dict[Modality, Shots]:
@@ -53,7 +54,7 @@ def read_test(root: Path, pids: list[int]) -> dict[Modality, Shots]:
 def read_llcm(root: Path, protocol: Protocol, synthetic: bool = False) -> Dataset:
     """Read LLCM in one direction.
 
-    Training pids are label + ``TRAIN_PID_OFFSET``, training cameras 0 (not recorded); a test pid is the
+    Training pids are as of :func:`first_training_pid`, training cameras 0 (not recorded); a test pid is the
     number of its folder. Every test image of one modality is a query; each of the ten galleries holds one
     image per test id and camera of the other. (The owner's released script for visible-to-infrared swaps
     these roles; this does not.) Raises :class:`BadInput` for a broken list, a training image among the
@@ -63,13 +64,14 @@ def read_llcm(root: Path, protocol: Protocol, synthetic: bool = False) -> Datase
     lines = read_train(root)
     test = read_test(root, pids)
     refuse_leak(root, lines, test)
-    train = train_samples(lines)
+    train = train_samples(lines, pids)
     asked = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
     query, candidates = test[asked], test[asked.other]
     for side, modality in (("query", asked), ("gallery", asked.other)):
         if not test[modality].groups:
             folder = CAMERAS[modality][0].folder.split("/")[0]
-            raise BadInput(f"{root}: no {side} image: no identity of {TEST_IDS} has images under {folder}/")
+            where = f"no identity of {TEST_IDS} has images under {folder}/"
+            raise BadInput(f"{root}: {missing_images(side, where, test[modality].strays)}")
     galleries = draw_galleries(candidates.groups, protocol.shots_per_camera)
     gallery, trials = index_galleries(galleries, candidates.samples, len(query.samples))
     notes = one_sided_note("training", *train.values())

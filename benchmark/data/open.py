@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vbench.data import llcm, regdb, sysu
-from vbench.data.base import Dataset
+from vbench.data.base import SYNTHETIC_MARK, Dataset
+from vbench.data.check import checked
 from vbench.data.protocols import check_layout, default_protocol, parse_protocol
 from vbench.errors import BadInput
-
-#: Written by ``vbench data synth`` at the root of what it writes.
-SYNTHETIC_MARK = "vbench-synthetic.json"
 
 _READERS = {"sysu": sysu.read_sysu, "regdb": regdb.read_regdb, "llcm": llcm.read_llcm}
 _EXPECTED = {"sysu": sysu.EXPECTED, "regdb": regdb.EXPECTED, "llcm": llcm.EXPECTED}
@@ -30,11 +28,7 @@ def open_dataset(layout: str, root: Path, protocol: str | None = None) -> Datase
             f"protocol '{chosen}' belongs to '{chosen.layout}', not to '{layout}'; "
             f"try '{default_protocol(layout)}'"
         )
-    dataset = _READERS[layout](root, chosen, synthetic=is_synthetic(root))
-    searched = {sample.pid for sample in dataset.gallery}
-    if not any(sample.pid in searched for sample in dataset.query):
-        raise BadInput(f"{root}: no query identity of '{chosen}' is in the gallery; there is nothing to rank")
-    return dataset
+    return checked(_READERS[layout](root, chosen, synthetic=is_synthetic(root)))
 
 
 def check_root(layout: str, root: Path) -> Path:

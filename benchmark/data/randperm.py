@@ -26,7 +26,7 @@ def read_galleries(
     """
     path = root / FILE
     cells = _load_cells(path)
-    by_number = {(sample.cam, sample.pid, _number(sample)): sample for sample in samples}
+    by_number = _by_number(samples, path)
     galleries: dict[str, list[Sample]] = {}
     absent: list[str] = []
     for trial in range(DRAWS):
@@ -71,6 +71,16 @@ def _row(cells: np.ndarray, cam: int, pid: int, trial: int, path: Path) -> list[
     if min(row) < 1 or len(set(row)) != len(row):
         raise BadInput(f"{path}: camera {cam}, identity {pid}: a row must permute image numbers from 1 on")
     return row
+
+
+def _by_number(samples: Sequence[Sample], path: Path) -> dict[tuple[int, int, int], Sample]:
+    found: dict[tuple[int, int, int], Sample] = {}
+    for sample in samples:
+        number = _number(sample)
+        if number is not None and found.setdefault((sample.cam, sample.pid, number), sample) != sample:
+            other = found[sample.cam, sample.pid, number]
+            raise BadInput(f"{path} goes by numbers, and {other.path} and {sample.path} have the same one")
+    return found
 
 
 def _number(sample: Sample) -> int | None:

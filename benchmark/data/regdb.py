@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vbench.data.base import Dataset, Sample, Trial
-from vbench.data.labels import one_sided_note, training_samples
+from vbench.data.labels import first_training_pid, one_sided_note, training_samples
 from vbench.data.listings import Line, read_list, refuse_shared_images
 from vbench.data.protocols import Protocol
 from vbench.types import Modality
@@ -40,12 +40,13 @@ def read_lists(root: Path, trial: int) -> dict[tuple[str, Modality], list[Line]]
 def read_regdb(root: Path, protocol: Protocol, synthetic: bool = False) -> Dataset:
     """Read one of RegDB's ten splits; its single trial ranks all test images of both modalities.
 
-    A test pid is the label in the list, a training pid the label + ``TRAIN_PID_OFFSET``: both number
-    their people from 0 on, and they are different people. Raises as :func:`read_lists`.
+    A test pid is the label in the list, a training pid the label + :func:`first_training_pid`: both
+    number their people from 0 on, and they are different people. Raises as :func:`read_lists`.
     """
     trial = protocol.trial
     lists = read_lists(root, trial)
-    train = {m: training_samples(lists["train", m], CAMERA[m], m) for m in Modality}
+    first = first_training_pid(line.label for m in Modality for line in lists["test", m])
+    train = {m: training_samples(lists["train", m], CAMERA[m], m, first) for m in Modality}
     test = {
         m: tuple(Sample(line.path, line.label, CAMERA[m], m) for line in lists["test", m]) for m in Modality
     }

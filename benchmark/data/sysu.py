@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vbench.data import randperm
 from vbench.data.base import Dataset, Sample
-from vbench.data.folders import Camera, Shots, absence_notes, read_folders, stray_note
+from vbench.data.folders import Camera, Shots, absence_notes, missing_images, read_folders, stray_note
 from vbench.data.galleries import draw_galleries, index_galleries
 from vbench.data.listings import read_ids
 from vbench.data.protocols import Protocol
@@ -71,7 +71,8 @@ def read_sysu(root: Path, protocol: Protocol, synthetic: bool = False) -> Datase
     for side, shots, cameras in (("query", query, queried), ("gallery", candidates, searched)):
         if not shots.groups:
             folders = ", ".join(camera.folder for camera in cameras)
-            raise BadInput(f"{root}: no {side} image: no test identity has images in {folders}")
+            where = f"no test identity has images in {folders}"
+            raise BadInput(f"{root}: {missing_images(side, where, shots.strays)}")
     galleries, notes = _galleries(root, protocol, ids, candidates, searched)
     gallery, trials = index_galleries(galleries, candidates.samples, len(query.samples))
     empty = [trial.name for trial in trials if not len(trial.gallery)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.data.base import Sample
-from vbench.data.decode import Unreadable, open_rgb
+from vbench.data.decode import Unreadable, open_rgb, whole_files_only
 from vbench.data.inventory import Inventory, list_llcm, list_regdb, list_sysu
 from vbench.data.known import KNOWN_COUNTS
 from vbench.data.open import check_root, is_synthetic
@@ -117,7 +117,7 @@ def _attempts(samples: list[Sample], root: Path) -> Iterator[tuple[Sample, str |
             return str(error)
         return None
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with whole_files_only(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(samples), _PORTION):
             portion = samples[start : start + _PORTION]
             yield from zip(portion, pool.map(attempt, portion), strict=True)

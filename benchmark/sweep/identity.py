@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vbench._version import __version__
+from vbench.attack_spec import build_attack
 from vbench.data.base import Dataset
 from vbench.data.card import data_card
+from vbench.data.images import Images
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
 from vbench.folders import cache_folder
 from vbench.record import IDENTITY
+from vbench.runner import looks_at_training
 from vbench.sweep.entries import SYNTHETIC
 from vbench.sweep.jobs import Train
 from vbench.sweep.opened import choice_of
@@ -28,7 +31,7 @@ class Identities:
 
     def __init__(self) -> None:
         self._datasets: dict[Data, Dataset] = {}
-        self._cards: dict[Data, dict[str, object]] = {}
+        self._cards: dict[tuple[Data, bool], dict[str, object]] = {}
         self._files: dict[str, str] = {}
 
     def of(self, task: Task) -> str | None:
@@ -41,12 +44,22 @@ class Identities:
             if dataset is None:
                 return None
             weights = [self._weights(model) for model in task.group.models]
+            card = self._card(task, dataset)
         except (VbenchError, OSError):
             # Whatever is wrong is told by the worker that opens it.
             return None
-        if task.group.data not in self._cards:
-            self._cards[task.group.data] = data_card(dataset)
-        return digest([IDENTITY, __version__, task.key, self._cards[task.group.data], weights])
+        # Whom the victim was trained on decides whether it may run, even where no attack looks at them.
+        trained = [[one.path, one.pid] for one in (*dataset.train_visible, *dataset.train_infrared)]
+        return digest([IDENTITY, __version__, task.key, card, trained, weights])
+
+    def _card(self, task: Task, dataset: Dataset) -> dict[str, object]:
+        """The card of a task's data; opens the images that nobody has read since they changed."""
+        training = looks_at_training(build_attack(task.attack, dict(task.settings)))
+        key = task.group.data, training
+        if key not in self._cards:
+            images = Images(dataset.root, cache_folder() / "images", quiet=True)
+            self._cards[key] = data_card(dataset, images.hashes, training)
+        return self._cards[key]
 
     def dataset(self, data: Data) -> Dataset | None:
         """The dataset; None for a synthetic one that is not written yet."""
