@@ -16,7 +16,10 @@ from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
 from vbench.folders import cache_folder
 from vbench.record import IDENTITY
+from vbench.registry import Registry, attacks, victims
 from vbench.runner import looks_at_training
+from vbench.source import code_card
+from vbench.spec import parse
 from vbench.sweep.entries import SYNTHETIC
 from vbench.sweep.jobs import Train
 from vbench.sweep.opened import choice_of
@@ -27,17 +30,18 @@ _CHUNK = 1 << 20
 
 
 class Identities:
-    """Reads the listings of datasets and the bytes of checkpoints, each once."""
+    """Reads the listings of datasets, the bytes of checkpoints and the code of plugins, each once."""
 
     def __init__(self) -> None:
         self._datasets: dict[Data, Dataset] = {}
         self._cards: dict[tuple[Data, bool], dict[str, object]] = {}
         self._files: dict[str, str] = {}
+        self._codes: dict[tuple[str, str], dict[str, object]] = {}
 
     def of(self, task: Task) -> str | None:
-        """A hash over the task, its data and its checkpoints; None where they are not (yet) here.
+        """A hash over the task, its data, its checkpoints and its code; None where one is not (yet) here.
 
-        The id of a record follows from these and from the code, so equal hashes have equal records.
+        The id of a record follows from these, so equal hashes have equal records.
         """
         try:
             dataset = self.dataset(task.group.data)
@@ -45,12 +49,16 @@ class Identities:
                 return None
             weights = [self._weights(model) for model in task.group.models]
             card = self._card(task, dataset)
+            code = [
+                self._code(attacks, task.attack),
+                *(self._code(victims, m.victim) for m in task.group.models),
+            ]
         except (VbenchError, OSError):
             # Whatever is wrong is told by the worker that opens it.
             return None
         # Whom the victim was trained on decides whether it may run, even where no attack looks at them.
         trained = [[one.path, one.pid] for one in (*dataset.train_visible, *dataset.train_infrared)]
-        return digest([IDENTITY, __version__, task.key, card, trained, weights])
+        return digest([IDENTITY, __version__, task.key, card, trained, weights, code])
 
     def _card(self, task: Task, dataset: Dataset) -> dict[str, object]:
         """The card of a task's data; opens the images that nobody has read since they changed."""
@@ -90,6 +98,11 @@ class Identities:
             return thin_path(read_victim(model.victim), dataset, cache_folder(), size)
         except (VbenchError, OSError):
             return None
+
+    def _code(self, registry: Registry, text: str) -> dict[str, object]:
+        if (registry.kind, text) not in self._codes:
+            self._codes[registry.kind, text] = code_card(registry.load(parse(text, registry.kind)[0]))
+        return self._codes[registry.kind, text]
 
     def _weights(self, model: Model) -> str:
         if model.weights is None:

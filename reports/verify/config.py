@@ -19,10 +19,24 @@ class _Precision(_Strict):
     channels_last: bool
 
 
-class _Victim(_Strict):
+class _Code(_Strict):
+    """Whose code it is: the version of a class of vbench's own, a hash of the source of any other."""
+
+    version: Annotated[int, Field(ge=1)] | None = None
+    source: _Hash | None = None
+    library: Annotated[str, Field(pattern=r"^[a-z0-9.-]+ [\w.+!-]+$")] | None = None
+
+
+class _Inner(_Code):
+    name: _Name
+
+
+class _Victim(_Code):
     name: _Name
     options: dict[str, Any]
     weights: _Hash
+    structure: _Hash | None = None
+    members: list[_Inner] = Field(default_factory=list)
     precision: _Precision | None = None
 
 
@@ -33,9 +47,10 @@ class _Dataset(_Strict):
     synthetic: bool
     fingerprint: _Hash
     training: _Hash | None = None
+    source: _Hash | None = None
 
 
-class _Attack(_Strict):
+class _Attack(_Code):
     name: _Name
     settings: dict[str, Any]
     members: list[_Attack] = Field(default_factory=list)

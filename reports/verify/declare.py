@@ -42,6 +42,7 @@ def _attack(cls: Any) -> dict[str, Any]:
     schemas = {field.name: TypeAdapter(hints[field.name]).json_schema() for field in dataclasses.fields(cls)}
     known = set(usual.knowledge)
     return {
+        "version": cls.version,
         "universal": cls.universal,
         "needs": sorted(cls.needs),
         "norms": sorted(cls.norms),
@@ -75,6 +76,7 @@ def _by_choice(cls: Any, schemas: dict[str, Any], ask: Any) -> dict[str, dict[st
 def _victim(cls: Any) -> dict[str, Any]:
     defaults = default_options(cls)
     return {
+        "version": cls.version,
         "options": option_names(cls),
         "settings": {name: defaults.get(name) for name in cls.SETTINGS if name in option_names(cls)},
     }

@@ -18,6 +18,7 @@ class Declared:
     """One built-in attack: its class in figures. ``settings`` below are those of a record."""
 
     name: str
+    version: int
     universal: bool
     needs: tuple[str, ...]
     norms: tuple[str, ...]
@@ -87,6 +88,7 @@ def declared_attack(name: str) -> Declared | None:
         return None
     return Declared(
         name=name,
+        version=found["version"],
         universal=found["universal"],
         needs=tuple(found["needs"]),
         norms=tuple(found["norms"]),
@@ -110,6 +112,7 @@ class DeclaredVictim:
     """One built-in victim: names of its options, and those that choose what is ranked, with defaults."""
 
     name: str
+    version: int
     options: tuple[str, ...]
     settings: Mapping[str, Any]
 
@@ -123,7 +126,9 @@ class DeclaredVictim:
 def declared_victim(name: str) -> DeclaredVictim | None:
     """What a victim of this name declares; None if it is not built in."""
     found = _file()["victims"].get(name)
-    return None if found is None else DeclaredVictim(name, tuple(found["options"]), found["settings"])
+    if found is None:
+        return None
+    return DeclaredVictim(name, found["version"], tuple(found["options"]), found["settings"])
 
 
 @cache

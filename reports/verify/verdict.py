@@ -33,7 +33,8 @@ _MEANINGS = {
     Mark.LIBRARY_ATTACK: "The attack is one of torchattacks or ART; its settings are as stated.",
     Mark.FOREIGN_VICTIM: "The victim is not one of vbench; its options and its name are as stated.",
     Mark.FOREIGN_SURROGATE: "The attack was crafted on a model that is not one of vbench.",
-    Mark.OTHER_VERSION: "Made with another version of vbench; this one does not know all of its settings.",
+    Mark.OTHER_VERSION: "Made with another version of vbench, whose attack or victim is another or has other "
+    "settings.",
     Mark.TIES: "More than 1 % of the queries hang on equal distances: their result is gallery order, "
     "not ranking.",
 }

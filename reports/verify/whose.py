@@ -8,7 +8,13 @@ from typing import Any
 from vbench._version import __version__
 from vbench.data.protocols import LAYOUTS
 from vbench.record import Record
-from vbench.reports.verify.declared import Declared, declared_attack, declared_victim, of_library
+from vbench.reports.verify.declared import (
+    Declared,
+    DeclaredVictim,
+    declared_attack,
+    declared_victim,
+    of_library,
+)
 from vbench.reports.verify.verdict import Mark
 
 _PIXEL, _FEATURE = "pixel", "feature"
@@ -20,15 +26,23 @@ def marks(record: Record) -> list[Mark]:
     if record.config["dataset"]["name"] not in LAYOUTS:
         found.append(Mark.FOREIGN_DATA)
     declared = declared_attack(attack["name"])
-    if declared is None:
+    if declared is None or "source" in attack:
         found.append(Mark.LIBRARY_ATTACK if of_library(attack["name"]) else Mark.FOREIGN_ATTACK)
-    if declared_victim(record.config["victim"]["name"]) is None:
+    victim = record.config["victim"]
+    known = declared_victim(victim["name"])
+    if known is None or "source" in victim:
         found.append(Mark.FOREIGN_VICTIM)
     if any(declared_victim(str(card["name"])) is None for card in _crafted_on(record)):
         found.append(Mark.FOREIGN_SURROGATE)
-    if not _same_version(record) and declared and declared.problems(attack["settings"]):
+    other_settings = not _same_version(record) and declared and declared.problems(attack["settings"])
+    if other_settings or _of_other_version(attack, declared) or _of_other_version(victim, known):
         found.append(Mark.OTHER_VERSION)
     return found
+
+
+def _of_other_version(card: Mapping[str, Any], declared: Declared | DeclaredVictim | None) -> bool:
+    # Records of older kinds do not tell.
+    return declared is not None and card.get("version", declared.version) != declared.version
 
 
 def attack(record: Record) -> Iterator[str]:
@@ -100,7 +114,8 @@ def _is_word(text: str) -> bool:
 
 
 def _members(declared: Declared, record: Record) -> Iterator[str]:
-    found = record.config["attack"].get("members", [])
+    cards = record.config["attack"].get("members", [])
+    found = [{part: card[part] for part in ("name", "settings")} for card in cards]
     if _same_version(record) and found != list(declared.members):
         yield f"config.attack.members: not the {len(declared.members)} that {declared.name} has"
     if declared.members and record.config["threat"]["side"] != "query":

@@ -1,0 +1,158 @@
+"""Runs every built-in attack and victim on something tiny and prints what comes out, as JSON.
+
+``python driver.py FOLDER`` with a folder of :mod:`pictures`. Each side of the comparison runs the driver of its
+own commit, so this file may change with the package. ``INPUTS`` names what it feeds: raise it when that
+changes, and move the checked commit on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import typing
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import vbench
+from vbench.registry import attacks, victims
+
+INPUTS = 1
+SIZE, CLASSES = (32, 16), 8
+#: Settings that keep an attack short, for those that have them.
+SHORT = {"evaluations": 64, "batch": 8, "queries": 12, "module_steps": 2, "starts": 2, "width": 8, "blocks": 1}
+#: One attack of each library: the others go through the same adapter.
+LIBRARIES = ("torchattacks:PGD", "torchattacks:APGD", "art:FastGradientMethod")
+
+
+class Probe(vbench.Victim):
+    """A small smooth network of which no built-in victim is a part."""
+
+    name, summary, paper = "probe", "a victim to compare attacks on", ""
+    stages = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_size, self.embedding_dim, self.num_classes = SIZE, 12, CLASSES
+        self.layers = nn.ModuleList(
+            nn.Conv2d(3 if not n else 12, 12, 3, stride=1 + (n < 2), padding=1) for n in range(5)
+        )
+        self.classifier = nn.Linear(12, CLASSES, bias=False)
+        fill(self)
+
+    def forward(self, images: Tensor, modality: Any, edits: Any = None) -> Any:
+        current, features, edits = images - 0.5, {}, edits or {}
+        for stage, layer in zip(self.stages, self.layers, strict=True):
+            current = torch.tanh(2 * layer(current))
+            features[stage] = current = edits[stage](current) if stage in edits else current
+        pooled = current.mean((2, 3))
+        return vbench.VictimOutput(nn.functional.normalize(pooled), self.classifier(pooled), features)
+
+
+def fill(network: nn.Module) -> None:
+    """Values for all parameters and statistics that follow from their names and shapes alone."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+            drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+            fan = max(1, tensor[0].numel()) if tensor.ndim > 1 else 4
+            tensor.copy_(drawn.abs() + 0.5 if "var" in name else drawn / fan**0.5)
+
+
+def choices(hints: dict[str, Any], usual: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Nothing, and then every other choice of each setting that is one of several, one at a time."""
+    yield {}
+    for name, default in usual.items():
+        hint = hints.get(name)
+        options = [not default] if isinstance(default, bool) else typing.get_args(hint)
+        if isinstance(default, bool) or typing.get_origin(hint) is typing.Literal:
+            yield from ({name: option} for option in options if option != default)
+
+
+def of_attacks(folder: str) -> Iterator[tuple[str, int | None, str, Any]]:
+    """Name, version, case and outcome of every case of every attack."""
+    names = [entry.name for entry in attacks.entries() if entry.origin == "vbench"]
+    probe = Probe().eval()
+    for name in (*names, *LIBRARIES):
+        cls = attacks.load(name)
+        fields = {field.name: field.default for field in dataclasses.fields(cls)}
+        short = {key: value for key, value in SHORT.items() if key in fields}
+        hints = typing.get_type_hints(cls)
+        cases = [(f"{name}{given or ''}", {**short, **given}) for given in choices(hints, fields)]
+        cases += [(f"{name} preset {key}", {**given, **short}) for key, given in getattr(cls, "PRESETS", {}).items()]
+        for case, settings in cases:
+            for norm, eps in (("linf", "8/255"), ("l2", "0.5")):
+                if norm in cls.norms and (norm == "linf" or settings == short):
+                    threat = vbench.ThreatModel(eps, norm, quantize=norm == "linf")
+                    yield name, getattr(cls, "version", None), f"{case} {norm}", attacked(probe, cls, settings, threat, folder)
+
+
+def attacked(probe: Probe, cls: type, settings: dict[str, Any], threat: Any, folder: str) -> Any:
+    """What one run gives: how images changed, how they rank, what was learnt; or why it cannot run."""
+    try:
+        found = vbench.evaluate(
+            probe, cls(**settings), "regdb", threat, root=folder, ignore_gates=True, device="cpu", precision="float32"
+        )
+    except vbench.VbenchError as error:
+        return type(error).__name__
+    record = found.record
+    sizes = {name: record.size[name] for name in ("linf_levels", "l2", "psnr_db", "asked")}
+    ranked = {name: digest(str(record.per_query[name])) for name in ("adversarial_rank", "adversarial_ap")}
+    learnt = digest(found.perturbation.delta) if cls.universal else None
+    return [sizes, ranked, learnt]
+
+
+def of_victims() -> Iterator[tuple[str, int | None, str, Any]]:
+    """Name, version, case and outputs of every victim with every setting of its ranking."""
+    images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    for name in (entry.name for entry in victims.entries() if entry.origin == "vbench"):
+        cls = victims.load(name)
+        hints = typing.get_type_hints(cls.__init__)
+        usual = {key: getattr(cls(num_classes=CLASSES, **thin(cls)), key) for key in cls.SETTINGS if key in hints}
+        for given in choices(hints, usual):
+            victim = cls(num_classes=CLASSES, **thin(cls), **given).eval()
+            fill(victim)
+            yield name, getattr(cls, "version", None), f"{name}{given or ''}", outputs(victim, images)
+
+
+def thin(cls: Any) -> dict[str, Any]:
+    """The thin variant of a victim for the smallest images."""
+    width = {"width": 0.125} if isinstance(cls.THIN.get("width"), float) else {"depth": 4}
+    return {**cls.THIN, "input_size": SIZE, **width}
+
+
+def outputs(victim: Any, images: Tensor) -> list[str]:
+    """Digests of all that a victim returns for both modalities, and of the gradient that attacks follow."""
+    found = []
+    for modality in vbench.Modality:
+        given = images.clone().requires_grad_(True)
+        output = victim(given, modality)
+        (gradient,) = torch.autograd.grad(output.embedding.square().sum() + output.embedding.sum(), given)
+        more = [*output.features.values(), *output.parts.values()]
+        logits = [] if output.logits is None else [output.logits]
+        found += [digest(one) for one in (output.embedding, gradient, *logits, *more)]
+    return found
+
+
+def digest(value: Any) -> str:
+    """Sixteen hexadecimal digits over a text or a tensor."""
+    data = value.encode() if isinstance(value, str) else value.detach().contiguous().numpy().tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def main() -> None:
+    """Print {"inputs", "results": [[kind, name, version, case, outcome], ...]}."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    found = [["attack", *one] for one in of_attacks(sys.argv[1])]
+    found += [["victim", *one] for one in of_victims()]
+    print(json.dumps({"inputs": INPUTS, "results": found}))
+
+
+if __name__ == "__main__":
+    main()
