@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all lint bench gate thin study ablation site clean
+.PHONY: install demo test test-all test-docs lint bench gate thin study ablation site clean
 
 install: $(STAMP)
 
@@ -27,6 +27,10 @@ test: install
 # With the slow ones too. Those of the Ray engine are skipped where Ray is not installed.
 test-all: install
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
+
+# The commands of README and docs/, for real: all that need neither real data nor a cluster. An hour or two.
+test-docs: install
+	$(ONE_THREAD) $(BIN)/python tests/docs/run_commands.py $(PAGES)
 
 lint: install
 	$(BIN)/ruff check .
