@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all lint bench gate thin study ablation site clean
+.PHONY: install demo test test-all test-docs lint bench gate thin study ablation site clean
 
 install: $(STAMP)
 
@@ -20,13 +20,20 @@ demo: install
 	$(BIN)/vbench run --victim agw --attack fsam_uap
 	$(BIN)/vbench run --victim agw --attack noise --attack metric_ifgsm --attack uap --attack fsam_uap --quiet
 
-# Two processes of one thread each: tests are small, and threads that fight for cores are slower than one.
+# Two processes of one thread each: tests are small, and threads that fight for cores are slower than one. A file
+# goes to one of them, so that what its tests share is made once.
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 tests
+	$(ONE_THREAD) $(BIN)/python -m pytest $(IN_TWO) tests
 
 # With the slow ones too. Those of the Ray engine are skipped where Ray is not installed.
 test-all: install
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "slow or not slow" tests
+	$(ONE_THREAD) $(BIN)/python -m pytest $(IN_TWO) -m "slow or not slow" tests
+
+# The commands of README and docs/, for real: all that need neither real data nor a cluster. An hour or two.
+test-docs: install
+	$(ONE_THREAD) $(BIN)/python tests/docs/run_commands.py $(PAGES)
 
 lint: install
 	$(BIN)/ruff check .

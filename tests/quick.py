@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 
 from vbench.data import open_dataset
+from vbench.data.base import Dataset
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.data.synthetic import write_dataset
 from vbench.registry import victims
+from vbench.victim_spec import read_victim
 from vbench.victims.checkpoint import write_checkpoint
+from vbench.victims.options import accepts_generator, option_names
 
 SIZE = (32, 16)
 IDS = 6
@@ -33,14 +36,24 @@ class Quick:
         marks = [victim, dataset.split.replace("/", "-"), str(seed), *map(str, more.values())]
         path = self.cache / f"{'-'.join(marks)}.safetensors"
         if not path.exists():
-            cls = victims.load(victim)
-            options = {**cls.THIN, "input_size": SIZE, "width": 0.125, **more}
-            generator = torch.Generator().manual_seed(seed)
-            built = cls(num_classes=len(dataset.train_labels), generator=generator, **options).eval()
-            _spread(built, generator)
-            facts = {"victim": victim, "options": built.describe(), "split": dataset.split}
-            write_checkpoint(path, built.state_dict(), facts)
+            write_weights(path, victim, dataset, seed, **more)
         return path
+
+
+def write_weights(path: Path, victim: str, dataset: Dataset, seed: int = 0, **more: object) -> Path:
+    """Write weights of an untrained thin victim, by name or path, for the identities of a set."""
+    cls = victims.load(read_victim(victim).name)
+    options = {**getattr(cls, "THIN", {}), "input_size": SIZE, "width": 0.125, **more}
+    generator = torch.Generator().manual_seed(seed)
+    given = {name: value for name, value in options.items() if name in option_names(cls)}
+    if accepts_generator(cls):
+        given["generator"] = generator
+    built = cls(num_classes=len(dataset.train_labels), **given).eval()
+    _spread(built, generator)
+    facts = {"victim": cls.name, "options": built.describe(), "split": dataset.split}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(path, built.state_dict(), facts)
+    return path
 
 
 def make(folder: Path, layout: str = "sysu", real: bool = False, test_ids: int = 6) -> Quick:

@@ -101,6 +101,8 @@ def test_lowering_the_loss_ranks_others_before_the_own_identity(victim):
     assert value(learnt.delta) < value(torch.zeros_like(learnt.delta))
 
 
+#: Whether a setting matters shows after a few updates.
+SHORT = QUICK.replace("1440", "480")
 SWITCHES = [
     "",
     "fsam=false",
@@ -128,7 +130,7 @@ def test_every_setting_changes_the_perturbation(victim):
     digests = {}
     for switch in SWITCHES:
         own = {text.partition("=")[0] for text in switch.split(",")}
-        kept = [text for text in QUICK.split(",") if text.partition("=")[0] not in own]
+        kept = [text for text in SHORT.split(",") if text.partition("=")[0] not in own]
         values = ",".join([*kept, switch] if switch else kept)
         digests.setdefault(fit(victim, f"fsam_uap[{values}]").digest, []).append(switch)
     assert all(len(same) == 1 for same in digests.values()), [s for s in digests.values() if len(s) > 1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import quick as quickly
+from filelock import FileLock
 
 from vbench.cli import main
 from vbench.data import open_dataset
@@ -37,17 +40,32 @@ class Fixture:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
-    folder = tmp_path_factory.mktemp("small")
+    folder = made_once(tmp_path_factory, "small", _train)
+    root, weights = folder / "data", folder / "agw.safetensors"
+    choice = Choice("sysu", root, weights=weights)
+    bench = choice.workbench("agw", open_dataset("sysu", root), folder / "cache", quiet=True)
+    return Fixture(root, weights, folder / "cache", bench)
+
+
+def _train(folder: Path) -> None:
+    """Draw people into ``folder/data`` and train a thin AGW on them."""
     root = write_dataset("sysu", folder / "data", ids=150, seed=3, size=SIZE, test_ids=12, quiet=True)
     dataset = open_dataset("sysu", root)
-    options = {**AGW.THIN, "input_size": SIZE, "width": 0.125}
-    victim = AGW(num_classes=150, **options)
+    victim = AGW(num_classes=150, **{**AGW.THIN, "input_size": SIZE, "width": 0.125})
     images = load_train_images(dataset, SIZE, quiet=True)
-    weights = folder / "agw.safetensors"
-    train_victim(victim, dataset, images, seed=0, epochs=10, out=weights, quiet=True)
-    choice = Choice("sysu", root, weights=weights)
-    bench = choice.workbench("agw", dataset, folder / "cache", quiet=True)
-    return Fixture(root, weights, folder / "cache", bench)
+    train_victim(victim, dataset, images, seed=0, epochs=10, out=folder / "agw.safetensors", quiet=True)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that ``make`` fills for all processes of this test run; the first that needs it does."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            making = factory.mktemp(name)
+            make(making)
+            making.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+# named_files.py
 """A data set of files named like 0042_c3_0007.jpg, in train and test folders of each modality."""
 
 import re

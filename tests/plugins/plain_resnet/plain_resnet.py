@@ -1,3 +1,4 @@
+# plain_resnet.py
 """A torchvision ResNet-18 as a victim."""
 
 from torch.nn.functional import normalize

@@ -1,3 +1,4 @@
+# plain_resnet_training.py
 """What a victim adds to be trained by vbench: a recipe, its losses, and (optionally) a thin variant."""
 
 from typing import ClassVar

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 import torch
 from tiny import make_context
 
@@ -18,9 +17,6 @@ from vbench.victims.options import default_options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-GUIDES = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES]
-WITH_COMMANDS = [page for page in PAGES if "```sh\nvbench" in page.read_text()]
 
 
 def test_the_example_attack_runs_from_its_file(tmp_path, victim, images):
@@ -38,30 +34,6 @@ def test_the_page_of_attacks_has_a_row_for_each():
     text = (ROOT / "docs" / "attacks.md").read_text()
     rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
     assert [name for name in attacks.names() if f"`{name}`" not in rows] == []
-
-
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
-def test_every_command_of_a_page_exists(page):
-    from typer.main import get_command
-
-    from vbench.cli import app
-
-    text = page.read_text()
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    blocks = re.sub(r"^torchrun .*? -m vbench", "vbench", blocks, flags=re.MULTILINE)
-    known = get_command(app).commands
-    named = set(re.findall(r"^vbench (\w+)", blocks, re.MULTILINE))
-    assert named and named <= set(known)
-    groups = [known[name] for name in ("data", "victims", "sweep")]
-    commands = [*(known[name] for name in named), *(c for group in groups for c in group.commands.values())]
-    parameters = [parameter for command in commands for parameter in command.params]
-    options = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}
-    assert set(re.findall(r"(?<=\s)--[a-z][a-z-]*", blocks)) <= options
-
-
-def test_the_guide_prints_the_sample_victim_as_it_is():
-    sample = (ROOT / "tests" / "plugins" / "plain_resnet" / "plain_resnet.py").read_text()
-    assert f"```python\n{sample}```" in (ROOT / "docs" / "victims.md").read_text()
 
 
 def test_the_guide_names_settings_that_exist():

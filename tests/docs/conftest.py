@@ -1,0 +1,171 @@
+"""A folder in which commands and samples of the pages find everything that they name, all of it tiny."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import quick
+from pages import PAGES, ROOT, blocks
+from pipeline.conftest import vbench
+
+from vbench.data.synthetic import write_dataset
+from vbench.defaults import SyntheticSet
+from vbench.gate.baseline import write_baseline
+from vbench.gate.make import make_baseline
+from vbench.kept import KEEPABLE
+from vbench.prepare import Choice, open_named
+from vbench.request import Request
+from vbench.series import Series
+from vbench.store import RunStore, to_archive
+from vbench.sweep.load import read_suite
+from vbench.sweep.select import tasks_of
+from vbench.sweep.state import States
+from vbench.threat import ThreatModel
+from vbench.victims.checkpoint import read_checkpoint
+
+__all__ = ["vbench"]
+
+
+def untrained(spec, dataset, cache, size, seed=0, quiet=True):
+    """In place of :func:`vbench.defaults.thin_weights`: a thinner victim that nobody trained."""
+    path = cache / "victims" / f"{spec.name}-{len(dataset.train_labels)}.safetensors"
+    return path if path.exists() else quick.write_weights(path, spec.name, dataset)
+
+
+def _thin_file(released: Path) -> Path:
+    """Where thin weights lie that are read instead of a released file, which would have hundreds of MB."""
+    return released if released.suffix == ".safetensors" else released.with_suffix(".safetensors")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The embedded data and its victims, so small that they are drawn, embedded and attacked in no time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SyntheticSet.__init__, "__defaults__", ("sysu", quick.IDS, 6, 0, quick.SIZE))
+        patched.setattr("vbench.prepare.thin_weights", untrained)
+        patched.setattr("vbench.victims.load.read_checkpoint", lambda path: read_checkpoint(_thin_file(path)))
+        patched.setattr("vbench.gates.clean_gate", lambda bench: None)
+        patched.setattr("vbench.runner.clean_gate", lambda bench: None)
+        yield
+
+
+@dataclass(frozen=True)
+class World:
+    """The folder that commands are typed in: sample files, records and the folders of readers."""
+
+    folder: Path
+
+    def provide(self, words: Sequence[str]) -> None:
+        """Put what a command reads where it names it, and make way for what it writes."""
+        pairs = list(pairwise(words))
+        given = {name: [value for option, value in pairs if option == name] for name, _ in pairs}
+        for out in given.get("--out", []):
+            Path(out).unlink() if Path(out).is_file() else None
+        if words[1] == "check":
+            Path(words[2]).parent.mkdir(exist_ok=True)
+            shutil.copy("baseline.json", words[2])
+        layout = words[3] if list(words[1:3]) == ["data", "verify"] else given.get("--dataset", ["sysu"])[0]
+        for root in given.get("--root", []):
+            Path(root).unlink(missing_ok=True)
+            Path(root).symlink_to(self.copy_of(layout))
+        released = words[3:4] if list(words[1:3]) == ["victims", "convert"] else ()
+        for text in (*given.get("--weights", ()), *released):
+            victim, _, file = text.rpartition("=")
+            self._weights(victim or given["--victim"][0], file, layout, given)
+
+    def copy_of(self, dataset: str) -> Path:
+        """A tiny data set in the layout of a real one, or as the sample reader expects it."""
+        if ":" in dataset:
+            return self._named()
+        folder = self.folder / "sets" / dataset
+        return write_dataset(dataset, folder, quick.IDS, 3, quick.SIZE, test_ids=6, quiet=True)
+
+    def _named(self) -> Path:
+        source, folder = open_named("sysu", self.copy_of("sysu")), self.folder / "sets" / "named"
+        for part, samples in (
+            ("train", source.train_visible + source.train_infrared),
+            ("test", source.query + source.gallery),
+        ):
+            for number, sample in enumerate(samples):
+                name = f"{sample.pid:04d}_c{sample.cam}_{number:05d}.jpg"
+                to = folder / part / sample.modality.value / name
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source.root / sample.path, to)
+        return folder
+
+    def _weights(self, victim: str, file: str, layout: str, given: dict[str, list[str]]) -> None:
+        (protocol,) = given.get("--protocol", [None])[:1]
+        trials = range(1, 11) if "{trial}" in file else (None,)
+        for trial in trials:
+            asked = protocol if trial is None else f"{protocol}/trial-{trial}"
+            dataset = open_named(layout, self.copy_of(layout), asked)
+            path = Path(file.replace("{trial}", str(trial)))
+            path.touch()
+            quick.write_weights(_thin_file(path), victim, dataset)
+
+
+@pytest.fixture(scope="session")
+def world(tiny, tmp_path_factory) -> World:
+    """One for all commands; records of two attacks lie in it, with all that can be kept."""
+    folder = tmp_path_factory.mktemp("pages")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("VBENCH_CACHE", str(folder / "cache"))
+        for block in (block for page in PAGES for block in blocks(page) if block.file):
+            Path(block.file).write_text(block.text)
+        series = Series(Choice(), ThreatModel("8/255"), Path("runs"), quiet=True, keep=KEEPABLE)
+        plain, learnt = series.execute(["agw"], ["metric_ifgsm", "uap[evaluations=64]"], [0], {})
+        smaller = Series(Choice(), ThreatModel("4/255"), Path("runs"), quiet=True)
+        smaller.execute(["agw"], ["metric_ifgsm"], [0], {})
+        asked = Request(victims=["agw"], attacks=["noise"])
+        write_baseline(Path("baseline.json"), make_baseline(asked, range(2), folder, 0.005, quiet=True))
+        suite = read_suite(Path("suite.yaml"))
+        States.of(Path("runs"), suite.suite.name).list_tasks(folder / "suite.yaml", tasks_of(suite), 1)
+    for copy in ("mine", "submissions/alice", "submissions/bob"):
+        RunStore(folder / copy).write(plain)
+    # Learning as long as a plain uap does would take a minute.
+    store = RunStore(folder / "runs")
+    store.write(learnt.model_copy(update={"label": "uap"}))
+    perturbation = store.perturbation_path(learnt, "uap")
+    shutil.copy(perturbation, perturbation.with_name("FILE.safetensors"))
+    (folder / "archive.jsonl").write_text(to_archive(store.read_all().records))
+    (folder / "docs").symlink_to(ROOT / "docs")
+    return World(folder)
+
+
+@pytest.fixture
+def at_home(world, monkeypatch) -> World:
+    """Be in its folder, with the variables that a reader, a batch system or a CI sets."""
+    _enter(world.folder, monkeypatch)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "step.md")
+    return world
+
+
+@pytest.fixture(scope="session")
+def names_of(world, tmp_path_factory) -> Callable[[Path], dict[str, object]]:
+    """Run the Python blocks of a page in a copy of the folder, in order; returns what they leave behind."""
+
+    @cache
+    def run(page: Path) -> dict[str, object]:
+        names: dict[str, object] = {}
+        folder = shutil.copytree(world.folder, tmp_path_factory.mktemp("page") / "pages", symlinks=True)
+        with pytest.MonkeyPatch.context() as patched:
+            _enter(folder, patched)
+            for block in blocks(page):
+                if block.language == "python" and not block.reason and not block.file:
+                    exec(compile(block.text, block.where, "exec"), names)
+        return names
+
+    return run
+
+
+def _enter(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VBENCH_CACHE", str(folder / "cache"))
