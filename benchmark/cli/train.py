@@ -65,6 +65,7 @@ def train(
     from vbench.train.trainer import recipe_of
     from vbench.victim_spec import read_victim
     from vbench.victims.load import build_victim, resolve_device
+    from vbench.victims.options import with_classes
     from vbench.victims.pretrained import start_from_imagenet
 
     if out.suffix != ".safetensors":
@@ -78,10 +79,9 @@ def train(
     opened = open_named(dataset, root, protocol)
     built = build_victim(
         victim_class,
-        num_classes=len(opened.train_labels),
         device="cpu",
         generator=torch.Generator().manual_seed(seed),
-        **options,
+        **with_classes(victim_class, options, len(opened.train_labels)),
     )
     recipe = recipe_of(built, epochs)
     if validation is not None:

@@ -12,6 +12,7 @@ from vbench.data.card import data_card
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
+from vbench.files import split_entry
 from vbench.folders import cache_folder
 from vbench.sweep.entries import SYNTHETIC
 from vbench.sweep.jobs import Train
@@ -82,10 +83,11 @@ class Identities:
             return "thin"
         if model.weights not in self._files:
             sha = hashlib.sha256()
-            with Path(model.weights).open("rb") as file:
+            path, entry = split_entry(model.weights)
+            with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     sha.update(chunk)
-            self._files[model.weights] = sha.hexdigest()
+            self._files[model.weights] = sha.hexdigest() + (f"::{entry}" if entry else "")
         return self._files[model.weights]
 
 
