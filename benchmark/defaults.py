@@ -163,12 +163,16 @@ def _intact(path: Path, quiet: bool) -> bool:
 
 
 def _thin(spec: VictimSpec, dataset: Dataset, size: Sequence[int]) -> Victim:
+    from vbench.victims.make import make_victim
+    from vbench.victims.options import with_classes
+
     cls = victims.load(spec.name)
     options = getattr(cls, "THIN", None)
     if options is None:
         raise BadInput(f"victim '{spec.name}' has no thin variant for synthetic data; give --weights")
     wanted = {name: value for name, value in spec.options.items() if name not in spec.settings}
-    return cls(num_classes=len(dataset.train_labels), **{**options, "input_size": tuple(size), **wanted})
+    given = {**options, "input_size": tuple(size), **wanted}
+    return make_victim(cls, with_classes(cls, given, len(dataset.train_labels)))
 
 
 @contextmanager

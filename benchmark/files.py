@@ -20,6 +20,12 @@ _LEFT = re.compile(r"\..+\.(json|safetensors)\.[a-z0-9_]{8}")
 _DAY = 24 * 3600.0
 
 
+def split_entry(path: str | Path) -> tuple[Path, str | None]:
+    """The file, and the entry of it that is meant, of ``file.pth`` or ``file.pth::entry``."""
+    file, colons, entry = str(path).rpartition("::")
+    return (Path(file), entry) if colons and not Path(path).exists() else (Path(path), None)
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path`` through a temporary file beside it, creating the folder.
 

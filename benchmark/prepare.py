@@ -18,11 +18,13 @@ from vbench.parallel.group import one_first
 from vbench.parallel.shards import share
 from vbench.plugins import explained
 from vbench.precision_choice import settle
+from vbench.progress import say
 from vbench.registry import datasets
 from vbench.sandbox import twin
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
 from vbench.victims.base import Victim, example_tensor
+from vbench.victims.check import check_victim
 from vbench.victims.load import load_victim
 from vbench.victims.split import is_regdb
 from vbench.workbench import Workbench, Wrapped
@@ -83,6 +85,7 @@ class Choice:
         if isinstance(victim, Victim):
             if self.weights is not None:
                 raise BadInput(f"victim '{victim.name}' is loaded already; weights are for victims by name")
+            check_victim(victim)
             _check_split(victim, dataset, f"victim '{victim.name}'", self.ignore_gates)
             loaded = twin(victim)
         else:
@@ -174,6 +177,12 @@ def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:
 
 
 def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: bool) -> None:
+    """Refuse weights that may have been trained on the identities under test, or that are of another set.
+
+    That is told by the split that the weights name, and by the number of identities where they are of a model
+    whose files are for these sets. A model of one's own may have been trained on anything: its number of
+    identities says nothing, but that it can only be told with a note.
+    """
     if ignore:
         return
     split = victim.weights_metadata.get("split")
@@ -186,11 +195,16 @@ def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: 
     if not split and dataset.name == "regdb" and is_regdb(victim.num_classes):
         raise BadInput(
             f"{weights} does not say on which of RegDB's ten splits it was trained; record it with "
-            "vbench victims convert --split regdb/trial-N (--ignore-gates runs anyway)"
+            "vbench victims convert --split regdb/trial-N, or of a loaded victim with "
+            "victim.weights_metadata['split'] = 'regdb/trial-N' (--ignore-gates runs anyway)"
         )
     classes = len(dataset.train_labels)
-    if victim.num_classes not in (0, classes):
-        raise BadInput(
-            f"{weights}: its classifier knows {victim.num_classes} identities, the training set of "
-            f"{dataset.split} has {classes}; weights of another data set? (--ignore-gates runs anyway)"
-        )
+    if victim.num_classes in (0, classes):
+        return
+    told = (
+        f"{weights}: its classifier knows {victim.num_classes} identities, the training set of "
+        f"{dataset.split} has {classes}"
+    )
+    if split or victim.released is not None:
+        raise BadInput(f"{told}; weights of another data set? (--ignore-gates runs anyway)")
+    say(f"note: {told}: trained on other people, or on these and some more; vbench cannot tell")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from vbench.errors import BadInput, unknown_name
 from vbench.parameters import from_text
 from vbench.registry import victims
 from vbench.spec import parse
 from vbench.victims.base import Victim
-from vbench.victims.options import default_options, option_names
+from vbench.victims.options import default_options, option_names, read_option
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,13 @@ def read_victim(text: str) -> VictimSpec:
     """Read one text; see :func:`expand`."""
     name, given = parse(text, "victim")
     cls = victims.load(name)
-    known = [option for option in option_names(cls) if option != "num_classes"]
-    hints = typing.get_type_hints(cls.__init__)
-    options = {}
-    for option, value in given.items():
+    known = option_names(cls)
+    for option in given:
         if option not in known:
             raise unknown_name(f"option of victim {name}", option, known)
-        try:
-            options[option] = TypeAdapter(hints.get(option, Any)).validate_python(_read(value))
-        except ValidationError as error:
-            raise BadInput(f"victim {name}: {option}={value!r}: {error.errors()[0]['msg']}") from error
+    options = {
+        option: read_option(cls, option, _read(value), f"victim {name}") for option, value in given.items()
+    }
     return VictimSpec(name, options)
 
 

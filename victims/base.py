@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vbench.errors import BadInput, unknown_name
+from vbench.errors import BadInput, shortened, unknown_name
 from vbench.types import Modality
 from vbench.victims.options import option_names
 from vbench.victims.released import ReleasedLayout
@@ -77,12 +77,18 @@ class Victim(nn.Module):
     #: Length D of the embedding.
     embedding_dim: int
     #: Number C of training identities, 0 without a classifier.
-    num_classes: int
+    num_classes: int = 0
 
     def __init__(self) -> None:
         super().__init__()
         #: What the weights file says about itself; {} without one.
         self.weights_metadata: dict[str, Any] = {}
+
+    def __call__(self, images: Tensor, modality: Modality | str, *more: Any, **named: Any) -> VictimOutput:
+        """Embed a batch: :meth:`forward`, with hooks. A modality may be its text, "visible" or "infrared"."""
+        if type(modality) is not Modality:
+            modality = _modality(modality, self.name)
+        return super().__call__(images, modality, *more, **named)
 
     @classmethod
     def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -129,6 +135,15 @@ def example_tensor(victim: nn.Module) -> Tensor:
     tensors = chain(victim.parameters(), victim.buffers())
     nothing = torch.empty(0, dtype=torch.float32, device="cpu")
     return next((tensor for tensor in tensors if tensor.is_floating_point()), nothing)
+
+
+def _modality(given: object, owner: str) -> Modality:
+    # "visible" equals Modality.VISIBLE but is not it: a victim that asks with "is" would get it wrong.
+    try:
+        return Modality(given)
+    except ValueError as error:
+        known = " or ".join(repr(one.value) for one in Modality)
+        raise BadInput(f"{owner}: a modality is {known}, not {shortened(repr(given), 60)}") from error
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +19,39 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from vbench.errors import BadInput, shortened
-from vbench.files import write_atomically
+from vbench.files import split_entry, write_atomically
 from vbench.printable import one_line
+from vbench.victims.formats import SAFETENSORS, SAVE_THE_STATE, TORCH_LEGACY, kind_of
+from vbench.victims.pickles import check_pickle
+from vbench.victims.states import Checkpoint, find_state, to_tensors
+
+__all__ = ["Checkpoint", "read_checkpoint", "read_metadata", "sha256_of", "write_checkpoint"]
 
 #: The one header entry of our files; its value is the metadata as JSON.
 _HEADER_KEY = "vbench"
-_USUAL_STATE_KEYS = ("net", "state_dict", "model")
-_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Tensors of a weights file and what is stored beside them (JSON-able)."""
-
-    state: dict[str, Tensor]
-    metadata: dict[str, Any] = field(default_factory=dict)
+#: Bytes of a header, and characters of the metadata in it; those of a network with ten thousand tensors are a
+#: tenth of it, and text read as JSON takes many times its size.
+_LARGEST_HEADER, _LARGEST_METADATA = 16_000_000, 4_000_000
+_INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+_DTYPES = ("bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128")
+#: A file that torch.save wrote before version 1.6: four pickles before the one of the storages' names.
+_LEGACY_PICKLES = 5
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a ``.safetensors`` file or one written by ``torch.save``; tensors land on the CPU.
+    """Read a safetensors file or one written by ``torch.save``, whatever its name; tensors land on the CPU.
 
     Of a ``torch.save`` file only tensors, plain values and numpy arrays and scalars are accepted; the state
-    dict is the file itself or its one entry that is a dict of tensors. A common ``module.`` prefix is
-    dropped. Anything else raises BadInput naming the file and the reason; nothing in a file is ever run.
+    dict is the file itself or an entry of it (:func:`vbench.victims.states.find_state`), which a path may
+    name: ``file.pth::model_ema``. Anything else raises BadInput naming the file and the reason; nothing in a
+    file is ever run.
     """
-    path = Path(path)
-    head = _first_bytes(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if not head.startswith((b"PK", b"\x80")):
-        raise BadInput(f"{path}: not a weights file (neither .safetensors nor written by torch.save)")
-    content = _load_restricted(path)
+    path, entry = split_entry(path)
+    kind = kind_of(path)
     try:
-        return _split_state(content, path)
+        if kind == SAFETENSORS:
+            return _read_safetensors(path, entry)
+        return find_state(_load_restricted(path, kind), entry, str(path))
     except RecursionError as error:
         raise BadInput(f"{path}: what lies beside its tensors is nested without end") from error
 
@@ -58,7 +59,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def read_metadata(path: Path) -> dict[str, Any]:
     """Read the metadata of our own ``.safetensors`` file from its header alone; {} for foreign files."""
     path = Path(path)
-    _first_bytes(path)
+    if kind_of(path) != SAFETENSORS:
+        return {}
+    _check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             return _parse_metadata(file.metadata(), path)
@@ -69,54 +72,78 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def write_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write ``path`` (``.safetensors``, metadata in its header) and a readable ``.json`` beside it.
 
-    Each file appears whole or not at all. Raises BadInput for another extension.
+    Each file appears whole or not at all. Tensors that share memory are each written whole. Raises BadInput
+    for another extension, and as :func:`check_storable` does.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise BadInput(f"{path}: weights are written as .safetensors; name the file so")
+    check_storable(state, str(path))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    held: set[int] = set()
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if memory in held else tensor
+        held.add(memory)
     header = {_HEADER_KEY: json.dumps(metadata, sort_keys=True)}
     write_atomically(path.with_suffix(".json"), json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     write_atomically(path, to_safetensors(tensors, metadata=header))
+
+
+def check_state(state: Mapping[str, Tensor], owner: str) -> None:
+    """Raise BadInput, in a line that begins with ``owner``, for a state dict of more than plain tensors."""
+    for name, value in state.items():
+        said = f"{owner}: '{shortened(str(name))}' of its state dict"
+        if not isinstance(value, Tensor):
+            raise BadInput(f"{said} is no tensor but a {type(value).__name__}; keep it as a buffer")
+        if value.layout != torch.strided or value.is_quantized or value.is_nested:
+            raise BadInput(f"{said} is sparse, nested or quantised; keep a plain tensor instead")
+        if value.is_meta:
+            raise BadInput(f"{said} has no values (meta device); load weights first")
+
+
+def check_storable(state: Mapping[str, Tensor], owner: str) -> None:
+    """Raise BadInput, in a line that begins with ``owner``, for tensors that no weights file can hold."""
+    check_state(state, owner)
+    try:
+        to_safetensors({name: torch.empty(0, dtype=value.dtype) for name, value in state.items()})
+    except Exception as error:  # a type of numbers that the format lacks can make it fail in any way
+        types = ", ".join(sorted({str(value.dtype) for value in state.values()}))
+        raise BadInput(f"{owner}: a weights file cannot hold all of {types}; convert its tensors") from error
 
 
 def sha256_of(state: Mapping[str, Tensor]) -> str:
     """Hash names, shapes, types and bits of all tensors, independent of order, device and file format."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+        tensor = state[name].detach().cpu().resolve_conj().resolve_neg().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        flat = tensor.reshape(-1)
+        flat = torch.view_as_real(flat).reshape(-1) if flat.is_complex() else flat
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _first_bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise BadInput(f"{path}: no such weights file")
-    with path.open("rb") as file:
-        head = file.read(256)
-    text = head.lstrip().lower()
-    if not head:
-        raise BadInput(f"{path}: the file is empty; get it again")
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise BadInput(
-            f"{path}: this is a web page, not weights; the download link led elsewhere, get it again"
-        )
-    if text.startswith(b"version https://git-lfs"):
-        raise BadInput(
-            f"{path}: this is a Git LFS pointer, not weights; run 'git lfs pull' where it came from"
-        )
-    return head
-
-
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path, entry: str | None) -> Checkpoint:
+    _check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = file.metadata()
     except Exception as error:  # a type of numbers that torch lacks can make the reader fail in any way
         raise _damaged(path, error) from error
-    return Checkpoint(_without_prefix(state), _parse_metadata(header, path))
+    if entry is not None:
+        return find_state(state, entry, str(path))
+    return Checkpoint(to_tensors(state, str(path)), _parse_metadata(header, path))
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _LARGEST_HEADER:
+        raise BadInput(
+            f"{path}: damaged or incomplete .safetensors file (a header of {length:,} bytes); get it again"
+        )
 
 
 def _damaged(path: Path, error: Exception) -> BadInput:
@@ -128,6 +155,8 @@ def _parse_metadata(header: Mapping[str, str] | None, path: Path) -> dict[str, A
     text = (header or {}).get(_HEADER_KEY)
     if text is None:
         return {}
+    if len(text) > _LARGEST_METADATA:
+        raise BadInput(f"{path}: the metadata in its header is too long ({len(text):,} characters)")
     try:
         metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -137,104 +166,68 @@ def _parse_metadata(header: Mapping[str, str] | None, path: Path) -> dict[str, A
     return metadata
 
 
-def _load_restricted(path: Path) -> Any:
-    _check_archive(path)
+def _load_restricted(path: Path, kind: str) -> Any:
+    _check_pickles(path, kind)
     try:
         with torch.serialization.safe_globals(_allowed_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on the pickle protocol of files it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or cut file can make the reader fail in any way
         told = str(error).strip().splitlines()
+        array = re.search(r"numpy\.dtypes\.(\w+?)DType", str(error))
+        if array:
+            raise BadInput(
+                f"{path}: refused, it holds a numpy array of type {array[1]}; save a tensor of numbers"
+            ) from error
         reason = shortened(told[0]) if told else type(error).__name__
         if "weights_only" in str(error) or "GLOBAL" in str(error):
             named = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
-            reason = f"it asks for more than tensors, numbers and numpy arrays ({(named or [reason])[0]})"
-            raise BadInput(f"{path}: refused, {one_line(reason)}; nothing of it was run") from error
+            reason = f"it holds more than tensors, numbers and numpy arrays ({(named or [reason])[0]})"
+            raise BadInput(
+                f"{path}: refused, {one_line(reason)}; nothing of it was run; {SAVE_THE_STATE}"
+            ) from error
         raise BadInput(f"{path}: damaged or incomplete ({reason}); get it again") from error
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is, or whose members would leave a folder.
-
-    torch.save stores as it is, under plain names; nothing is ever unpacked to disk here.
-    """
-    if not zipfile.is_zipfile(path):
-        return
-    try:
+def _check_pickles(path: Path, kind: str) -> None:
+    if kind == TORCH_LEGACY:
+        with path.open("rb") as file:
+            for _ in range(_LEGACY_PICKLES):
+                check_pickle(file, str(path))
+    elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except Exception as error:  # as the reader of torch, this one fails in any way
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    check_pickle(io.BytesIO(_member(archive, name, path)), str(path))
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    try:
+        return archive.read(name)
+    except Exception as error:  # a cut or encrypted member can make the reader fail in any way
         raise BadInput(f"{path}: damaged or incomplete ({type(error).__name__}); get it again") from error
-    for member in members:
-        parts = member.filename.replace("\\", "/").split("/")
-        if ".." in parts or not parts[0] or ":" in parts[0]:
-            raise BadInput(f"{path}: refused, a member of it is named {shortened(repr(member.filename))}")
-    if sum(member.file_size for member in members) > 2 * path.stat().st_size:
-        raise BadInput(f"{path}: refused, it is compressed, which torch.save never does")
 
 
 def _allowed_globals() -> list[Any]:
     multiarray = (getattr(np, "_core", None) or np.core).multiarray
-    functions = (multiarray._reconstruct, multiarray.scalar)
     # numpy 2 moved these two; files name the module of the numpy that wrote them.
     both_homes = [
-        _renamed(function, home) for function in functions for home in ("numpy.core", "numpy._core")
+        _renamed(function, name, home)
+        for function, name in ((_empty_array, "_reconstruct"), (multiarray.scalar, "scalar"))
+        for home in ("numpy.core", "numpy._core")
     ]
     return [*both_homes, np.ndarray, np.dtype, *(type(np.dtype(name)) for name in _DTYPES)]
 
 
-def _renamed(function: Callable[..., Any], home: str) -> Callable[..., Any]:
+def _empty_array(*arguments: Any) -> np.ndarray:
+    """What numpy's pickles fill; they may ask for one of any size."""
+    return np.ndarray((0,), np.int8)
+
+
+def _renamed(function: Callable[..., Any], name: str, home: str) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         return function(*arguments)
 
     call.__module__ = f"{home}.multiarray"
-    call.__name__ = call.__qualname__ = function.__name__
+    call.__name__ = call.__qualname__ = name
     return call
-
-
-def _split_state(content: Any, path: Path) -> Checkpoint:
-    if _is_state(content):
-        return Checkpoint(_without_prefix(_whole(content, path)))
-    if not isinstance(content, dict):
-        raise BadInput(f"{path}: holds a {type(content).__name__}, not a dict of tensors")
-    candidates = [key for key, value in content.items() if _is_state(value)]
-    usual = [key for key in _USUAL_STATE_KEYS if key in candidates]
-    if not usual and len(candidates) != 1:
-        entries = shortened(", ".join(map(str, content))) or "none"
-        raise BadInput(f"{path}: no state dict among its entries: {entries}")
-    chosen = usual[0] if usual else candidates[0]
-    beside = {str(key): _plain(value) for key, value in content.items() if key != chosen}
-    return Checkpoint(_without_prefix(_whole(content[chosen], path)), beside)
-
-
-def _whole(state: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
-    """The state, of plain tensors; one that repeats a few stored numbers could be of any size."""
-    for name, tensor in state.items():
-        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise BadInput(f"{path}: its tensor {shortened(repr(name))} does not hold what its shape says")
-    return state
-
-
-def _is_state(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, bool | int | float | str | type(None)):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return f"<{type(value).__name__}>"
-
-
-def _without_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
-    if all(name.startswith(prefix) for name in state):
-        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return dict(state)

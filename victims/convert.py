@@ -8,6 +8,7 @@ from typing import Any
 
 from vbench._version import __version__
 from vbench.errors import BadInput
+from vbench.files import split_entry
 from vbench.victims.checkpoint import sha256_of, write_checkpoint
 from vbench.victims.load import load_victim
 from vbench.victims.split import is_regdb
@@ -43,7 +44,7 @@ def convert_checkpoint(
         "victim": loaded.name,
         "options": loaded.describe(),
         "split": split or known,
-        "released": {"file": file.name, "sha256": _sha256(file), "beside": beside},
+        "released": {"file": file.name, "sha256": _sha256(split_entry(file)[0]), "beside": beside},
         "sha256": sha256_of(state),
         "vbench": __version__,
     }

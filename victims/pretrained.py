@@ -11,6 +11,7 @@ from torch import Tensor
 from vbench.errors import BadInput
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import read_checkpoint
+from vbench.victims.naming import bare
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.residual import STAGES, ResidualStages
 
@@ -28,7 +29,7 @@ def start_from_imagenet(victim: Victim, source: Path | None = None, download: bo
     if victim.imagenet is None:
         raise BadInput(f"victim '{victim.name}' has no backbone that ImageNet weights would fit")
     if source is not None:
-        victim.start_from(read_checkpoint(source).state, str(source))
+        victim.start_from(bare(read_checkpoint(source).state), str(source))
         return
     weights = torchvision.models.get_model_weights(victim.imagenet).IMAGENET1K_V1
     if not download:

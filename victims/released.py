@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from vbench.errors import BadInput
+from vbench.errors import BadInput, shortened
+from vbench.victims.naming import is_counter
 
 _SHOWN = 6
 
@@ -23,7 +25,8 @@ class ReleasedLayout:
     tensor it duplicates; a tensor is dead only where that live tensor exists.
     ``unused`` are patterns of released names that the authors store and never use, in training or at test.
     ``left_out`` are patterns of what a smaller variant does not use: dead where no live name matches them.
-    ``classifier`` is our name of the identity classifier's C x D weight.
+    ``classifier`` is our name of the identity classifier's C x D weight, whose rows tell the number of
+    classes of a victim that has the option ``num_classes``.
     ``marks`` are released names that, all present, tell this file from those of other models.
     """
 
@@ -42,14 +45,17 @@ class ReleasedLayout:
         """The released name of one of our tensors."""
         return _substitute(own, self.renames)
 
-    def is_dead(self, released: str, live: Iterable[str]) -> bool:
-        """Whether a stored tensor is known to be unused, given the names that are used."""
-        if any(re.search(pattern, released) for pattern in self.unused):
-            return True
-        if any(re.search(p, released) and not any(re.search(p, n) for n in live) for p in self.left_out):
-            return True
-        twin = _substitute(released, self.twins)
-        return twin != released and twin in live
+    def dead(self, stored: Iterable[str], live: Iterable[str]) -> set[str]:
+        """Those of the stored tensors that are known to be unused, given the names that are used."""
+        live = dict.fromkeys(live)
+        left_out = [rule for rule in self.left_out if not any(re.search(rule, name) for name in live)]
+
+        def is_dead(name: str) -> bool:
+            twin = _substitute(name, self.twins)
+            named = any(re.search(rule, name) for rule in (*self.unused, *left_out))
+            return named or (twin != name and twin in live)
+
+        return {name for name in stored if is_dead(name)}
 
     def num_classes(self, state: Mapping[str, Tensor], where: str) -> int:
         """Read the number of identities off the classifier's weight; BadInput if it is not there."""
@@ -66,12 +72,16 @@ class ReleasedLayout:
         """Return ``state`` under our names, without dead tensors.
 
         ``own`` is the state dict of the victim to fill: names and shapes must fit it exactly, else BadInput
-        lists the missing, unexpected and wrongly shaped tensors under the names the file uses.
+        lists the missing, unexpected and wrongly shaped tensors under the names the file uses. Counters of
+        batches, which play no part at test, may be missing or too many. Numbers come back in the types of
+        ``own``; BadInput names a tensor that has none of such a type, or whose numbers are not finite.
         """
         names = {ours: self.released_name(ours) for ours in own}
         live = dict.fromkeys(names.values())
-        missing = [name for name in live if name not in state]
-        unexpected = [name for name in state if name not in live and not self.is_dead(name, live)]
+        missing = [name for name in live if name not in state and not is_counter(name)]
+        others = [name for name in state if name not in live and not is_counter(name)]
+        dead = self.dead(others, live)
+        unexpected = [name for name in others if name not in dead]
         misshaped = {
             name: f"{name} {tuple(state[name].shape)} instead of {tuple(own[ours].shape)}"
             for ours, name in names.items()
@@ -80,8 +90,17 @@ class ReleasedLayout:
         kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", [*misshaped.values()]))
         problems = [f"{kind} ({len(found)}): {_shorten(found)}" for kind, found in kinds if found]
         if problems:
-            raise BadInput(f"{where}: the tensors do not fit this victim; {'; '.join(problems)}")
-        return {ours: state[name] for ours, name in names.items()}
+            raise Misfit(f"{where}: the tensors do not fit this victim; {'; '.join(problems)}")
+        return {
+            ours: _as_type_of(own[ours], state[name], f"{where}: its tensor '{name}'")
+            if name in state
+            else own[ours]
+            for ours, name in names.items()
+        }
+
+
+class Misfit(BadInput):
+    """Tensors whose names or shapes are not those of the victim."""
 
 
 #: The layout of our own files: same names, nothing dead.
@@ -96,6 +115,32 @@ def _substitute(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
+def _as_type_of(own: Tensor, stored: Tensor, said: str) -> Tensor:
+    """The stored tensor in the type of a victim's own, of the same shape."""
+    if stored.is_complex() and not own.is_complex():
+        raise BadInput(f"{said} is of complex numbers, and this victim's is not")
+    whole = not (stored.is_floating_point() or stored.is_complex())
+    if whole and own.is_floating_point():
+        raise BadInput(f"{said} is of {stored.dtype}, and this victim's of {own.dtype}; is it quantised?")
+    converted = stored.to(own.dtype)
+    if not own.is_floating_point() and not own.is_complex():
+        if not torch.equal(converted.to(stored.dtype), stored):
+            raise BadInput(
+                f"{said} is of {stored.dtype}, and its numbers are none of this victim's {own.dtype}"
+            )
+        return converted
+    odd = ~_finite(converted)
+    # A mask may hold infinite numbers, in the victim as in its file.
+    if bool(odd.any()) and bool(_finite(own.detach().to(odd.device))[odd].any()):
+        raise BadInput(f"{said} holds numbers that are not finite in {own.dtype}; was its training sound?")
+    return converted
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    small = tensor.is_floating_point() and tensor.element_size() < 4
+    return torch.isfinite(tensor.float() if small else tensor)
+
+
 def _shorten(names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
+    shown = ", ".join(shortened(name) for name in names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown}, and {len(names) - _SHOWN} more"

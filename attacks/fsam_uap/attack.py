@@ -20,11 +20,14 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training_view import ModalityView, TrainingView
 from vbench.attacks.universal import updates_for
 from vbench.attacks.updates import UpdatedAttack, by_modality
-from vbench.errors import BadInput, unknown_name
+from vbench.errors import BadInput, VbenchError, unknown_name
 from vbench.parameters import param
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor
+
+#: The stage with modules unless another is asked for, in victims that have it.
+_USUAL = "layer2"
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -74,7 +77,9 @@ class FSAMUAP(UpdatedAttack):
     sfm: bool = param(True, "attention on feature maps")
     aqal: bool = param(True, "auxiliary quadruple adversarial loss")
     identity: bool = param(True, "d raises the identity loss")
-    stages: tuple[str, ...] | str = param("layer2", "stages with modules, comma separated, or all")
+    stages: tuple[str, ...] | str | None = param(
+        None, "stages with modules, comma separated, or all; none means layer2, or the middle one without it"
+    )
     attention: Literal["cbam_spatial", "se", "eca", "identity"] = param(
         "cbam_spatial", "kind of attention; identity forces masks of one (a control)"
     )
@@ -113,6 +118,11 @@ class FSAMUAP(UpdatedAttack):
     @property
     def tampers(self) -> bool:
         return self.level == "feature"
+
+    def check(self, victim: Victim, threat: ThreatModel) -> None:
+        """Refuse, besides, a stage that the victim does not have."""
+        super().check(victim, threat)
+        self._stages(victim)
 
     def learn(
         self,
@@ -195,17 +205,28 @@ class FSAMUAP(UpdatedAttack):
     def _modules(self, victim: Victim, generator: torch.Generator) -> FeatureModules:
         if not self._has_modules:
             return FeatureModules({}, self.attention, False, False, self.mask_start, generator)
+        wanted = self._stages(victim)
+        probe = torch.zeros((1, 3, *victim.input_size), device=example_tensor(victim).device)
+        with torch.no_grad():
+            features = victim(probe, Modality.VISIBLE).features
+        for stage in wanted:
+            if stage not in features or features[stage].ndim != 4:
+                raise VbenchError(
+                    f"{victim.name}: stage {stage} is declared, and its pass returns no map of it"
+                )
+        channels = {stage: features[stage].shape[1] for stage in victim.stages if stage in wanted}
+        return FeatureModules(channels, self.attention, self.fsam, self.sfm, self.mask_start, generator)
+
+    def _stages(self, victim: Victim) -> tuple[str, ...]:
+        """The stages with modules; BadInput, with the nearest name, for one that the victim does not have."""
+        if self.stages is None:
+            return (_USUAL if _USUAL in victim.stages else victim.stages[len(victim.stages) // 2],)
         wanted = victim.stages if self.stages == "all" else self.stages
         wanted = (wanted,) if isinstance(wanted, str) else wanted
         for stage in wanted:
             if stage not in victim.stages:
                 raise unknown_name(f"stage of {victim.name}", stage, victim.stages)
-        device = example_tensor(victim).device
-        probe = torch.zeros((1, 3, *victim.input_size), device=device)
-        with torch.no_grad():
-            features = victim(probe, Modality.VISIBLE).features
-        channels = {stage: features[stage].shape[1] for stage in victim.stages if stage in wanted}
-        return FeatureModules(channels, self.attention, self.fsam, self.sfm, self.mask_start, generator)
+        return tuple(wanted)
 
     @property
     def _separate_x1(self) -> bool:

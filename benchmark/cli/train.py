@@ -65,6 +65,7 @@ def train(
     from vbench.train.trainer import mixed_precision, recipe_of
     from vbench.victim_spec import read_victim
     from vbench.victims.load import build_victim, resolve_device
+    from vbench.victims.options import with_classes
     from vbench.victims.pretrained import start_from_imagenet
 
     if out.suffix != ".safetensors":
@@ -80,10 +81,9 @@ def train(
     check_writable(out.parent)
     built = build_victim(
         victim_class,
-        num_classes=len(opened.train_labels),
         device="cpu",
         generator=generator,
-        **options,
+        **with_classes(victim_class, options, len(opened.train_labels)),
     )
     recipe = recipe_of(built, epochs)
     if validation is not None:

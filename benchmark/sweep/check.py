@@ -9,6 +9,7 @@ from vbench.attack_spec import build_attack
 from vbench.attack_spec import expand as expand_attacks
 from vbench.data.open import check_root, is_synthetic
 from vbench.errors import BadInput
+from vbench.files import split_entry
 from vbench.sweep.entries import SYNTHETIC, VictimEntry
 from vbench.sweep.load import SuiteFile
 from vbench.sweep.located import Place
@@ -81,5 +82,5 @@ def _weights(entry: VictimEntry, data: Data, folder: Path, drawn: bool) -> Itera
     for model in models(entry, data, folder):
         if model.weights is None and not drawn:
             yield f"victim '{model.victim}' has no weights for {data.label} ({data.protocol})"
-        elif model.weights is not None and not Path(model.weights).is_file():
+        elif model.weights is not None and not split_entry(model.weights)[0].is_file():
             yield f"no checkpoint at {model.weights}"

@@ -14,6 +14,7 @@ from vbench.data.images import Images
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
+from vbench.files import split_entry
 from vbench.folders import cache_folder
 from vbench.record import IDENTITY
 from vbench.registry import Registry, attacks, victims
@@ -109,10 +110,11 @@ class Identities:
             return "thin"
         if model.weights not in self._files:
             sha = hashlib.sha256()
-            with Path(model.weights).open("rb") as file:
+            path, entry = split_entry(model.weights)
+            with path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     sha.update(chunk)
-            self._files[model.weights] = sha.hexdigest()
+            self._files[model.weights] = sha.hexdigest() + (f"::{entry}" if entry else "")
         return self._files[model.weights]
 
 

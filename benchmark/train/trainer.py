@@ -30,7 +30,8 @@ from vbench.train.resume import drop_state, fingerprint_of, load_state, save_sta
 from vbench.train.sampler import PairedSampler
 from vbench.train.validation import held_out_labels, validate
 from vbench.victims.base import Victim
-from vbench.victims.checkpoint import sha256_of, write_checkpoint
+from vbench.victims.check import check_victim
+from vbench.victims.checkpoint import check_storable, sha256_of, write_checkpoint
 from vbench.victims.load import resolve_device
 from vbench.victims.narrow import avoid_narrow_kernel
 from vbench.victims.recipe import Recipe, Trainable, TrainBatch
@@ -72,6 +73,8 @@ def train_victim(
     """
     seed = check_seed(seed)
     recipe = recipe_of(victim, epochs, recipe)
+    check_victim(victim)
+    check_storable(victim.state_dict(), f"victim '{victim.name}'")
     _check_fit(victim, dataset, images)
     out = None if out is None else Path(out)
     if out is not None and out.suffix != ".safetensors":

@@ -139,7 +139,7 @@ def test_an_archive_that_would_leave_its_folder_is_refused(tmp_path, name):
     path = tmp_path / "inside" / "w.pth"
     path.parent.mkdir()
     path.write_bytes(archive(name))
-    with pytest.raises(BadInput, match=r"w\.pth: (refused, a member of it|damaged)"):
+    with pytest.raises(BadInput, match=r"w\.pth: (refused, a member of it|damaged|written)"):
         read_checkpoint(path)
     assert [one.name for one in tmp_path.rglob("*")] == ["inside", "w.pth"]
 

@@ -52,7 +52,7 @@ def test_presets_and_levels():
     full, plain = ABLATION.lines[-1], ABLATION.lines[0]
     assert Settings().attack(full, "feature", STAGES).level == "feature"
     assert Settings().attack(plain, "feature", STAGES).level == "pixel", "it has no modules to keep"
-    assert Settings("default").attack(full, "pixel", STAGES).stages == "layer2"
+    assert Settings("default").attack(full, "pixel", STAGES).stages is None, "the usual one"
     strong = Settings("strong")
     assert not strong.attack(SUITES["systems"].lines[0], "feature", STAGES).tampers
     assert strong.attack(ATTENTION.lines[0], "feature", STAGES).tampers, "attention needs its modules"

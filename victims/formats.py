@@ -1,0 +1,172 @@
+"""Which kind of file this is: told by its bytes, never by its name alone."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from vbench.errors import BadInput, refused, shortened
+
+#: What :func:`kind_of` answers.
+SAFETENSORS, TORCH_ZIP, TORCH_LEGACY = "safetensors", "torch zip", "torch legacy"
+
+#: How to get tensors alone out of whatever holds them.
+SAVE_THE_STATE = "where you trust it, save its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
+
+_AS_TENSORS = "save its arrays as a dict of names and tensors with torch.save"
+_EXPORT = "convert it to a PyTorch state dict with the tool that wrote it"
+_UNPACK = "unpack it and name the weights file inside"
+_AGAIN = "get it again"
+
+#: Where a mark stands, the mark, what a file with it is, and what to do.
+_MARKS = (
+    (0, b"\x93NUMPY", "a single numpy array (.npy)", _AS_TENSORS),
+    (0, b"\x89HDF\r\n", "an HDF5 file, as Keras and MATLAB write", _EXPORT),
+    (0, b"\x1f\x8b", "compressed with gzip", _UNPACK),
+    (0, b"BZh", "compressed with bzip2", _UNPACK),
+    (0, b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (0, b"Rar!", "a rar archive", _UNPACK),
+    (257, b"ustar", "a tar archive", _UNPACK),
+    (0, b"GGUF", "a GGUF file", _EXPORT),
+    (4, b"TFL3", "a TensorFlow Lite model", _EXPORT),
+    (0, b"MATLAB 5.0", "a MATLAB file", _AS_TENSORS),
+    (0, b"version https://git-lfs", "a Git LFS pointer", "run 'git lfs pull' where it came from"),
+)
+#: The same for files that bytes do not tell: a pattern of their names.
+_NAMES = (
+    (r"\.onnx$", "an ONNX model", _EXPORT),
+    (r"\.(pb|index|meta)$|\.data-\d{5}-of-\d{5}$", "a TensorFlow model or checkpoint", _EXPORT),
+    (r"\.msgpack$", "a Flax checkpoint", _EXPORT),
+)
+_WEB_PAGES = (b"<!doctype", b"<html", b"<?xml")
+#: How a file that torch.save wrote before version 1.6 begins: a pickle of this one number.
+_LEGACY = re.compile(rb"\x80.\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", re.DOTALL)
+_TEXT_PICKLES = (b"(dp", b"(lp", b"ccollections", b"cnumpy", b"cbuiltins", b"c__builtin__", b"ctorch")
+_WEIGHTS = (".pth", ".pt", ".t", ".t7", ".bin", ".ckpt", ".safetensors", ".tar")
+_SHOWN = 4
+
+
+def kind_of(path: Path) -> str:
+    """Whether ``path`` is a safetensors file, or one of the two kinds that torch.save writes.
+
+    Anything else raises BadInput that says what the file is, where its bytes tell it, and what to do.
+    """
+    head = first_bytes(path)
+    text = head.lstrip().lower()
+    if not head:
+        raise BadInput(f"{path}: the file is empty; {_AGAIN}")
+    if text.startswith(_WEB_PAGES):
+        raise BadInput(f"{path}: a web page, not weights; the download link led elsewhere, {_AGAIN}")
+    if _is_safetensors(path, head):
+        return SAFETENSORS
+    if head.startswith(b"PK"):
+        check_archive(path)
+        return TORCH_ZIP
+    if _LEGACY.match(head):
+        return TORCH_LEGACY
+    if head.startswith(b"\x80") or head.startswith(_TEXT_PICKLES):
+        raise _not_weights(path, "a Python pickle that torch.save did not write", SAVE_THE_STATE)
+    for at, mark, what, remedy in _MARKS:
+        if head[at:].startswith(mark):
+            raise _not_weights(path, what, remedy)
+    if head[:1] == b"\x08" and (b"onnx" in text or b"pytorch" in text):
+        raise _not_weights(path, "an ONNX model", _EXPORT)
+    if b'"weight_map"' in head:
+        raise _not_weights(path, "the index of weights in several files", "join them into one state dict")
+    for pattern, what, remedy in _NAMES:
+        if re.search(pattern, path.name.lower()):
+            raise _not_weights(path, what, remedy)
+    if path.suffix == ".safetensors":
+        return SAFETENSORS
+    raise BadInput(
+        f"{path}: not a weights file (neither safetensors nor written by torch.save); name the checkpoint"
+    )
+
+
+def first_bytes(path: Path) -> bytes:
+    """The beginning of a file; BadInput for what is no file or cannot be read."""
+    try:
+        if path.is_dir():
+            raise _not_weights(path, "a folder", _in_folder(path))
+        if not path.is_file():
+            raise BadInput(f"{path}: no such weights file")
+        with path.open("rb") as file:
+            return file.read(512)
+    except (OSError, ValueError) as error:
+        reason = refused(error) if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{shortened(str(path))}: cannot be read ({reason})") from error
+
+
+def _in_folder(path: Path) -> str:
+    found = sorted(file.name for file in path.iterdir() if file.suffix in _WEIGHTS)
+    if (path / "data.pkl").is_file():
+        return "it is what torch.save writes, unpacked: name the file it was"
+    if (path / "saved_model.pb").is_file() or (path / "checkpoint").is_file():
+        return f"it is of TensorFlow: {_EXPORT}"
+    if (path / ".metadata").is_file():
+        return "join a distributed checkpoint with torch.distributed.checkpoint.format_utils first"
+    return f"name the weights file in it{f' ({_some(found)})' if found else ''}"
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
+
+
+def _not_weights(path: Path, what: str, remedy: str) -> BadInput:
+    return BadInput(f"{path}: this is {what}, not weights; {remedy}")
+
+
+def check_archive(path: Path) -> None:
+    """Refuse a zip archive that torch.save did not write, and one that is not what it seems.
+
+    That is one that unpacks to more than it is, has a member twice, or members that would leave a folder.
+    torch.save stores as it is, under plain names; nothing is ever unpacked to disk here. What no zip reader
+    opens is left to the reader of torch, which says that it is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # as the reader of torch, this one fails in any way
+        raise BadInput(f"{path}: damaged or incomplete ({type(error).__name__}); {_AGAIN}") from error
+    names = [member.orig_filename for member in members]
+    for name in names:
+        parts = name.replace("\\", "/").split("/")
+        if ".." in parts or not parts[0] or ":" in parts[0] or "\0" in name:
+            raise BadInput(f"{path}: refused, a member of it is named {shortened(repr(name))}")
+    _refuse_other_archives(path, names)
+    if len(set(names)) < len(names):
+        raise BadInput(f"{path}: refused, it has two members of one name; save it again with torch.save")
+    if sum(member.file_size for member in members) > 2 * path.stat().st_size:
+        raise BadInput(
+            f"{path}: refused, it is compressed, which torch.save never does; save it again with torch.save"
+        )
+
+
+def _refuse_other_archives(path: Path, names: Sequence[str]) -> None:
+    inside = [name.partition("/")[2] for name in names]
+    if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
+        script = "torch.save(torch.jit.load(file).state_dict(), 'weights.pth') where you trust it"
+        raise _not_weights(
+            path, "a TorchScript program, which holds code", f"save its tensors alone: {script}"
+        )
+    if "archive_format" in inside or any("serialized_exported_program" in name for name in names):
+        program = "torch.save(torch.export.load(file).state_dict, 'weights.pth') where you trust it"
+        raise _not_weights(path, "a program of torch.export (.pt2)", f"save its tensors alone: {program}")
+    if "data.pkl" in inside:
+        return
+    if names and all(name.endswith(".npy") for name in names):
+        raise _not_weights(path, "an archive of numpy arrays (.npz)", _AS_TENSORS)
+    if any(name.endswith((".weights.h5", "saved_model.pb")) for name in names):
+        raise _not_weights(path, "a model of Keras or TensorFlow", _EXPORT)
+    raise _not_weights(path, f"a zip archive (of {_some(names) or 'nothing'})", _UNPACK)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _SHOWN else ""
+    return shortened(", ".join(names[:_SHOWN]) + more)
