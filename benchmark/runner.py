@@ -25,7 +25,7 @@ from vbench.seeds import check_seed, torch_generator
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
-from vbench.victims.base import Edits
+from vbench.victims.base import Edits, Victim
 from vbench.workbench import Workbench
 from vbench.worst_case import Outcome, worst_case
 
@@ -90,14 +90,7 @@ class Run:
     def check(self) -> None:
         """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
         check_seed(self.seed)
-        attack = self.attack
-        attack.check(self._origin.victim, self.threat)
-        if self.perturbation is not None and not isinstance(attack, UniversalAttack):
-            raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
-        if self.source and isinstance(attack, UniversalAttack) and attack.tampers:
-            raise BadInput(
-                f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
-            )
+        check_fit(self.attack, self.threat, self._origin.victim, self.source is not None, self.perturbation)
 
     def execute(
         self,
@@ -233,6 +226,26 @@ class Run:
         if perturbation is None or not isinstance(self.attack, UniversalAttack):
             return {}
         return self.attack.edits(perturbation, self.bench.victim)
+
+
+def check_fit(
+    attack: Attack,
+    threat: ThreatModel,
+    origin: Victim,
+    transferred: bool,
+    perturbation: Perturbation | None = None,
+) -> None:
+    """Raise :class:`BadInput` where an attack cannot be crafted on ``origin`` and shown to what it is for.
+
+    ``transferred``: that is another victim than ``origin``. ``perturbation`` would be replayed.
+    """
+    attack.check(origin, threat)
+    if perturbation is not None and not isinstance(attack, UniversalAttack):
+        raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
+    if transferred and isinstance(attack, UniversalAttack) and attack.tampers:
+        raise BadInput(
+            f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
+        )
 
 
 def _fit_warnings(perturbation: Perturbation | None) -> list[str]:

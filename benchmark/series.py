@@ -22,8 +22,10 @@ from vbench.progress import say
 from vbench.record import Record
 from vbench.recorder import Recorder
 from vbench.runner import Run
+from vbench.seeds import check_seed
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
+from vbench.upfront import Upfront
 from vbench.victim_spec import VictimSpec
 from vbench.victims.base import Victim
 from vbench.workbench import Workbench
@@ -72,7 +74,7 @@ class Series:
         before stays on disk.
         """
         runs = self.each(victim_names, attack_specs, seeds, settings, protocols, perturbation, surrogates)
-        return [self.recorder.record(run) for run in runs]
+        return [self.recorder.record(run) for _, _, run in runs]
 
     def each(
         self,
@@ -83,39 +85,46 @@ class Series:
         protocols: Sequence[str] = (),
         perturbation: Path | None = None,
         surrogates: Sequence[str] = (),
-    ) -> Iterator[Run]:
-        """Every run, ready to be done: protocols, then victims, surrogates, attacks, and seeds within.
+    ) -> Iterator[tuple[str | Victim, str | Attack, Run]]:
+        """Every run, ready to be done, with the victim and the attack as they were asked for.
 
+        In order: protocols, then victims, surrogates, attacks, and seeds within; repeats are left out.
         Victims and attacks are texts, or objects that are taken as they are.
         With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
         that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
-        of one split share what a universal attack learnt: fitting looks at training identities only. Names,
-        settings and files are checked before any work.
+        of one split share what a universal attack learnt: fitting looks at training identities only. What
+        can be refused is refused before any work, see :class:`Upfront`.
         """
+        victim_names = victim_spec.names(victim_names)
         chosen = victim_spec.expand(victim_names)
         victim_spec.expand([*surrogates, *self._choice.surrogates])
+        seeds = list(dict.fromkeys(check_seed(seed) for seed in seeds))
         replay = Perturbation.load(perturbation) if perturbation else None
         specs = expand(list(attack_specs))
         attacks = [build_attack(spec, settings) for spec in specs]
         threats = [self._threat_of(spec, settings) for spec in specs]
         if replay is not None:
             attacks = [_as_learnt(attacks, replay)]
-        for protocol in protocols or [None]:
-            choice = dataclasses.replace(self._choice, protocol=protocol)
-            dataset = choice.open(cache_folder(), self._quiet)
+        by_protocol = [
+            dataclasses.replace(self._choice, protocol=protocol)
+            for protocol in dict.fromkeys(protocols or [None])
+        ]
+        series = list(zip(attacks, threats, strict=True))
+        upfront = Upfront(by_protocol, chosen, surrogates)
+        upfront.check_attacks(series, replay)
+        self.recorder.check_writable()
+        for choice, dataset in upfront.open(cache_folder(), self._quiet):
             opened = partial(self._open, choice, dataset) if surrogates else None
-            for victim in chosen:
+            for name, victim in zip(victim_names, chosen, strict=True):
                 bench = (opened or partial(self._fresh, choice, dataset))(victim)
                 choices = [dataclasses.replace(choice, surrogates=(one,)) for one in surrogates] or [choice]
                 runs = [
-                    Run(bench, attack, threat, seed, replay, self._source(from_these, bench, opened))
-                    for from_these in choices
-                    for attack, threat in zip(attacks, threats, strict=True)
+                    (name, spec, Run(bench, attack, threat, seed, replay, self._source(these, bench, opened)))
+                    for these in choices
+                    for spec, (attack, threat) in zip(specs, series, strict=True)
                     for seed in seeds
                 ]
-                for run in runs:
-                    run.check()
-                self._announce(runs)
+                self._announce([run for _, _, run in runs])
                 yield from runs
             self._opened.clear()
             self._sources.clear()

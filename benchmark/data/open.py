@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vbench.data import llcm, regdb, sysu
 from vbench.data.base import Dataset
-from vbench.data.protocols import check_layout, default_protocol, parse_protocol
+from vbench.data.protocols import Protocol, check_layout, default_protocol, parse_protocol
 from vbench.errors import BadInput
 
 #: Written by ``vbench data synth`` at the root of what it writes.
@@ -24,17 +24,23 @@ def open_dataset(layout: str, root: Path, protocol: str | None = None) -> Datase
     layout, a missing folder, and whatever makes the set unusable.
     """
     root = check_root(layout, root)
+    chosen = chosen_protocol(layout, protocol)
+    dataset = _READERS[layout](root, chosen, synthetic=is_synthetic(root))
+    searched = {sample.pid for sample in dataset.gallery}
+    if not any(sample.pid in searched for sample in dataset.query):
+        raise BadInput(f"{root}: no query identity of '{chosen}' is in the gallery; there is nothing to rank")
+    return dataset
+
+
+def chosen_protocol(layout: str, protocol: str | None = None) -> Protocol:
+    """The protocol with this id, the layout's default when None; raises as :func:`open_dataset` does."""
     chosen = parse_protocol(default_protocol(layout) if protocol is None else protocol)
     if chosen.layout != layout:
         raise BadInput(
             f"protocol '{chosen}' belongs to '{chosen.layout}', not to '{layout}'; "
             f"try '{default_protocol(layout)}'"
         )
-    dataset = _READERS[layout](root, chosen, synthetic=is_synthetic(root))
-    searched = {sample.pid for sample in dataset.gallery}
-    if not any(sample.pid in searched for sample in dataset.query):
-        raise BadInput(f"{root}: no query identity of '{chosen}' is in the gallery; there is nothing to rank")
-    return dataset
+    return chosen
 
 
 def check_root(layout: str, root: Path) -> Path:
