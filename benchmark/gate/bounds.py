@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 
 from scipy import stats
@@ -36,8 +37,13 @@ def seeds_needed(
     """
     if spread.resolution >= least:
         return None
-    counts = range(2, MOST_SEEDS + 1)
-    return next((n for n in counts if _width(spread, n, n, comparisons, false_alarm) < least), None)
+
+    def enough(count: int) -> bool:
+        return _width(spread, count, count, comparisons, false_alarm) < least
+
+    # More seeds never widen a bound.
+    found = bisect.bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=enough)
+    return found if found <= MOST_SEEDS else None
 
 
 def _width(spread: Spread, before: int, now: int, comparisons: int, false_alarm: float) -> float:

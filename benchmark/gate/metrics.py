@@ -36,15 +36,14 @@ class Metric:
     share: bool = False
 
     def reach(self, mean: float, clean: float | None) -> float:
-        """How far a re-run can lie from ``mean`` at most; ``clean``: of the victim that it is a drop of.
+        """How far from ``mean`` the farthest result lies; ``clean``: of the victim that it is a drop of.
 
-        An amount without an upper limit can fall to nothing, which must be seen.
+        For a drop that is an attack that does nothing, or all there is to do. An amount without an upper
+        limit can fall to nothing, which must be seen.
         """
-        if self.share:
-            return max(mean, 1 - mean)
-        if self.clean:
-            low, high = (-1.0, 1.0) if clean is None else (clean - 1, clean)
-            return max(mean - low, high - mean)
+        if self.share or self.clean:
+            most = 1.0 if self.share or clean is None else clean
+            return max(mean, most - mean)
         return mean if mean > 0 else math.inf
 
     def shown(self, value: float, sign: str = "") -> str:
