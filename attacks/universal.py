@@ -18,13 +18,15 @@ from vbench.threat import ThreatModel
 UniversalObjective = Callable[[Tensor], Tensor]
 
 
-def updates_for(evaluations: int, per_update: int, owner: str) -> int:
+def updates_for(evaluations: int, per_update: int, owner: str, before: int = 0) -> int:
     """How many updates a budget of gradient evaluations pays for, one evaluation being one image forward
-    and backward through the victim. Raises :class:`BadInput` when it pays for none."""
-    updates = evaluations // per_update
+    and backward through the victim; ``before`` are spent before the first one. Raises :class:`BadInput` when
+    it pays for none."""
+    updates = (evaluations - before) // per_update
     if updates < 1:
+        first = f" after the {before} that come first; give at least {before + per_update}" if before else ""
         raise BadInput(
-            f"{owner}: evaluations={evaluations} is less than one update, which takes {per_update}"
+            f"{owner}: evaluations={evaluations} is less than one update, which takes {per_update}{first}"
         )
     return updates
 

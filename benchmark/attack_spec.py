@@ -24,7 +24,7 @@ def expand(specs: Sequence[Any]) -> list[Any]:
     single = [name for name, entry in known.items() if entry.traits != "battery"]
     expanded: list[Any] = []
     for spec in specs:
-        expanded += [*single, *_ALSO] if spec == "all" else [spec]
+        expanded += [*single, *_ALSO] if isinstance(spec, str) and spec == "all" else [_known(spec)]
     return list(dict.fromkeys(expanded))
 
 
@@ -47,12 +47,18 @@ def build_attack(spec: Any, extra: Mapping[str, Any] | None = None) -> Any:
     return build(cls, owner, values)
 
 
-def _taken(attack: Any, extra: Mapping[str, Any] | None) -> Any:
-    from vbench.attacks.base import Attack
+def _known(attack: Any) -> Any:
+    if not isinstance(attack, str):
+        from vbench.attacks.base import Attack
 
-    if not isinstance(attack, Attack):
-        raise BadInput(f"an attack is a text such as pgd[steps=20] or an Attack, not {_kind(attack)}")
-    attacks.check(type(attack), type(attack).__qualname__, getattr(attack, "name", None))
+        if not isinstance(attack, Attack):
+            raise BadInput(f"an attack is a text such as pgd[steps=20] or an Attack, not {_kind(attack)}")
+        attacks.check(type(attack), type(attack).__qualname__, getattr(attack, "name", None))
+    return attack
+
+
+def _taken(attack: Any, extra: Mapping[str, Any] | None) -> Any:
+    _known(attack)
     return build(type(attack), attack.name, {**vars(attack), **extra}) if extra else attack
 
 

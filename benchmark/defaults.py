@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vbench.data.base import Dataset
 from vbench.data.protocols import check_layout
@@ -25,6 +25,8 @@ from vbench.source import code_card
 #: The order of float sums, and so the weights, follows from the number of threads: fixed, the default victim
 #: is the same on machines with more or fewer cores.
 _TRAINING_THREADS = 2
+#: A GPU, or half the digits, would give other weights under the same name.
+_DEVICE, _PRECISION = "cpu", "float32"
 
 #: Weights of the default victim: trained elsewhere they would be others, for float sums follow the processor.
 _SHIPPED = Path(__file__).parent / "shipped"
@@ -88,7 +90,7 @@ def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[in
 
 def _thin_name(spec: VictimSpec, dataset: Dataset, size: Sequence[int], seed: int) -> str:
     """A name that says what the weights follow from: another recipe or other images, another name."""
-    victim = _thin(spec, dataset, size)
+    victim = _thin(spec, len(dataset.train_labels), size)
     key = {
         "victim": victim.name,
         "options": {k: v for k, v in victim.describe().items() if k not in victim.SETTINGS},
@@ -114,8 +116,8 @@ def thin_weights(
     """Weights of a thin victim for a synthetic dataset: shipped, or trained on first use and cached.
 
     Trained on the training identities alone, by the victim's own recipe, with the options of ``spec`` that
-    matter for weights; a cached file that is damaged is made again. Raises :class:`BadInput` for a victim
-    without a thin variant.
+    matter for weights, on the CPU in float32 whatever they will be used on; a cached file that is damaged, or
+    was trained otherwise, is made again. Raises :class:`BadInput` for a victim without a thin variant.
     """
     path = thin_path(spec, dataset, cache, size, seed)
     if path.parent == _SHIPPED:
@@ -123,7 +125,7 @@ def thin_weights(
     from vbench.train import load_train_images, train_victim
     from vbench.train.resume import UnusableState, state_path
 
-    victim = _thin(spec, dataset, size)
+    victim = _thin(spec, len(dataset.train_labels), size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock_of(path):
         if not _intact(path, quiet):
@@ -134,7 +136,8 @@ def thin_weights(
             images = load_train_images(
                 dataset, size, victim.resize_filter, cache_dir=cache / "images", quiet=quiet
             )
-            train = partial(train_victim, victim, dataset, images, seed=seed, out=path, quiet=quiet)
+            how = {"seed": seed, "out": path, "quiet": quiet, "device": _DEVICE, "precision": _PRECISION}
+            train = partial(train_victim, victim, dataset, images, **how)
             with threads(_TRAINING_THREADS):
                 try:
                     train()
@@ -156,23 +159,37 @@ def _intact(path: Path, quiet: bool) -> bool:
         say(f"{error}: training again", quiet)
         return False
     # Files of earlier versions may not tell.
-    if found.metadata.get("sha256") in (None, sha256_of(found.state)):
-        return True
-    say(f"{path}: not the weights that were written: training again", quiet)
-    return False
+    if found.metadata.get("sha256") not in (None, sha256_of(found.state)):
+        say(f"{path}: not the weights that were written: training again", quiet)
+        return False
+    device, precision = (
+        found.metadata.get("device", _DEVICE),
+        found.metadata.get("precision", "torch.float32"),
+    )
+    if (device, precision) != (_DEVICE, f"torch.{_PRECISION}"):
+        say(f"{path}: trained on {device} in {precision}: training again on the CPU in float32", quiet)
+        return False
+    return True
 
 
-def _thin(spec: VictimSpec, dataset: Dataset, size: Sequence[int]) -> Victim:
-    from vbench.victims.make import make_victim
-    from vbench.victims.options import with_classes
+def untrained(spec: VictimSpec, size: Sequence[int]) -> Victim:
+    """The thin victim that :func:`thin_weights` would train for images of ``size``, for a few identities."""
+    return _thin(spec, 2, size, spec.settings)
 
+
+def _thin(
+    spec: VictimSpec, classes: int, size: Sequence[int], settings: Mapping[str, Any] | None = None
+) -> Victim:
     cls = victims.load(spec.name)
     options = getattr(cls, "THIN", None)
     if options is None:
         raise BadInput(f"victim '{spec.name}' has no thin variant for synthetic data; give --weights")
     wanted = {name: value for name, value in spec.options.items() if name not in spec.settings}
-    given = {**options, "input_size": tuple(size), **wanted}
-    return make_victim(cls, with_classes(cls, given, len(dataset.train_labels)))
+    from vbench.victims.make import make_victim
+    from vbench.victims.options import with_classes
+
+    given = {**options, "input_size": tuple(size), **wanted, **(settings or {})}
+    return make_victim(cls, with_classes(cls, given, classes))
 
 
 @contextmanager

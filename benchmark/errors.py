@@ -39,7 +39,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
     >>> print(unknown_name("attack", "pdg", ["pgd", "fgsm"]))
     unknown attack 'pdg'; did you mean 'pgd'? known: fgsm, pgd
     """
-    names, name = sorted(known), shortened(name)
+    names, name = sorted(known), shortened(str(name))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return BadInput(f"unknown {kind} '{name}'; {hint}known: {', '.join(names) or 'none'}")

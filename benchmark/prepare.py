@@ -9,15 +9,16 @@ from pathlib import Path
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.check import checked
+from vbench.data.open import chosen_protocol
 from vbench.data.protocols import LAYOUTS
 from vbench.data.reader import read_with
-from vbench.defaults import SyntheticSet, thin_weights
+from vbench.defaults import SyntheticSet, thin_weights, untrained
 from vbench.errors import BadInput, unknown_name
 from vbench.parallel.devices import own_device
 from vbench.parallel.group import one_first
 from vbench.parallel.shards import share
 from vbench.plugins import explained
-from vbench.precision_choice import settle
+from vbench.precision_choice import candidates, settle
 from vbench.progress import say
 from vbench.registry import datasets
 from vbench.sandbox import twin
@@ -25,11 +26,20 @@ from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
 from vbench.victims.base import Victim, example_tensor
 from vbench.victims.check import check_victim
-from vbench.victims.load import load_victim
+from vbench.victims.load import load_victim, resolve_device
 from vbench.victims.split import is_regdb
 from vbench.workbench import Workbench, Wrapped
 
 SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A victim by name, or one that is loaded already; its file, and the option that names the file."""
+
+    victim: VictimSpec | Victim
+    weights: Path | None = None
+    option: str = "--weights"
 
 
 @dataclass(frozen=True)
@@ -60,20 +70,33 @@ class Choice:
 
     def open(self, cache: Path, quiet: bool = False) -> Dataset:
         """Open the dataset, writing the synthetic one on first use."""
+        self.check_data()
         if isinstance(self.dataset, Dataset):
-            return self._opened(self.dataset)
+            return checked(self.dataset, "the dataset")
         if self.dataset == SYNTHETIC:
-            if self.root is not None:
-                raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
             with one_first():
                 written = self._synthetic().write(cache, quiet)
             return open_dataset(self.layout, written, self.protocol)
         return open_named(self.dataset, self.root, self.protocol)
 
-    def _opened(self, dataset: Dataset) -> Dataset:
-        if self.root is not None or self.protocol not in (None, dataset.protocol):
-            raise BadInput(f"the dataset is open already, in {dataset.root} under {dataset.protocol}")
-        return checked(dataset, "the dataset")
+    def check(self) -> None:
+        """Raise :class:`BadInput` for data, a device or a precision that cannot be had; opens nothing."""
+        self.check_data()
+        candidates(self.precision, self.channels_last, resolve_device(own_device(self.device)))
+        self.stand_ins()
+
+    def check_data(self) -> None:
+        """Raise :class:`BadInput` for a dataset that :meth:`open` could not even look for."""
+        if isinstance(self.dataset, Dataset):
+            if self.root is not None or self.protocol not in (None, self.dataset.protocol):
+                where = f"{self.dataset.root} under {self.dataset.protocol}"
+                raise BadInput(f"the dataset is open already, in {where}")
+        elif self.dataset == SYNTHETIC:
+            if self.root is not None:
+                raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
+            chosen_protocol(self.layout, self.protocol)
+        else:
+            check_named(self.dataset, self.root)
 
     def workbench(
         self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
@@ -82,15 +105,8 @@ class Choice:
 
         Of a victim that is loaded already a copy is taken, on its own device.
         """
-        if isinstance(victim, Victim):
-            if self.weights is not None:
-                raise BadInput(f"victim '{victim.name}' is loaded already; weights are for victims by name")
-            check_victim(victim)
-            _check_split(victim, dataset, f"victim '{victim.name}'", self.ignore_gates)
-            loaded = twin(victim)
-        else:
-            spec = read_victim(victim) if isinstance(victim, str) else victim
-            loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
+        named = read_victim(victim) if isinstance(victim, str) else victim
+        loaded = self._load(Named(named, self.weights), dataset, cache, quiet)
         return self._settled(Workbench(dataset, loaded, cache / "images", quiet, self.fresh), cache, quiet)
 
     def source(
@@ -105,15 +121,9 @@ class Choice:
         ``opened`` gives the workbench of a thin victim that others use too; a single surrogate for images of
         its own size then brings its embeddings along.
         """
-        weights = [*self.surrogate_weights] or [None] * len(self.surrogates)
-        if len(weights) != len(self.surrogates):
-            raise BadInput(
-                f"{len(weights)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
-            )
         shared = [opened(read_victim(name)) for name in self.surrogates] if opened else []
         members = [one.victim for one in shared] or [
-            self._load(read_victim(name), file, "--surrogate-weights", bench.dataset, cache, quiet)
-            for name, file in zip(self.surrogates, weights, strict=True)
+            self._load(named, bench.dataset, cache, quiet) for named in self.stand_ins()
         ]
         victim = bench.victim
         device = example_tensor(victim).device
@@ -123,47 +133,86 @@ class Choice:
         source = Workbench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
         return self._settled(source, cache, quiet)
 
+    def stand_ins(self) -> list[Named]:
+        """The surrogates with their files; :class:`BadInput` where some have none."""
+        files = self.surrogate_weights or [None] * len(self.surrogates)
+        if len(files) != len(self.surrogates):
+            raise BadInput(
+                f"{len(files)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
+            )
+        pairs = zip(self.surrogates, files, strict=True)
+        return [Named(read_victim(name), file, "--surrogate-weights") for name, file in pairs]
+
     def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:
         settle(bench, self.precision, self.channels_last, cache / "precision", quiet)
         return bench
 
-    def _load(
-        self,
-        spec: VictimSpec,
-        weights: Path | None,
-        option: str,
-        dataset: Dataset,
-        cache: Path,
-        quiet: bool,
-    ) -> Victim:
-        device = own_device(self.device)
-        if weights is not None:
-            loaded = load_victim(spec.name, weights, device=device, **spec.options)
-            _check_split(loaded, dataset, weights, self.ignore_gates)
-            share(loaded)
+    def _load(self, named: Named, dataset: Dataset, cache: Path, quiet: bool) -> Victim:
+        if isinstance(named.victim, Victim):
+            loaded = self.structure(named)
+            self.check_fits(named, loaded, dataset)
             return loaded
-        if not dataset.synthetic:
-            raise BadInput(f"victim '{spec.name}' on {dataset.name} needs {option}, its released checkpoint")
-        with one_first():
-            thin = thin_weights(spec, dataset, cache, self._size(dataset), quiet=quiet)
-        loaded = load_victim(spec.name, thin, device=device, **spec.settings)
+        spec, device = named.victim, own_device(self.device)
+        if named.weights is not None:
+            loaded = load_victim(spec.name, named.weights, device=device, **spec.options)
+            self.check_fits(named, loaded, dataset)
+        else:
+            self.check_fits(named, None, dataset)
+            with one_first():
+                thin = thin_weights(spec, dataset, cache, self._size(), quiet=quiet)
+            loaded = load_victim(spec.name, thin, device=device, **spec.settings)
         share(loaded)
         return loaded
+
+    def structure(self, named: Named) -> Victim:
+        """A victim that attacks can be checked against before any work: thin ones are not trained.
+
+        Raises :class:`BadInput` for options or a file of weights that do not fit.
+        """
+        victim, weights = named.victim, named.weights
+        if not isinstance(victim, Victim):
+            if weights is None:
+                return untrained(victim, self._size())
+            return load_victim(victim.name, weights, device="cpu", **victim.options)
+        if weights is not None:
+            raise BadInput(f"victim '{victim.name}' is loaded already; weights are for victims by name")
+        check_victim(victim)
+        return twin(victim)
+
+    def check_fits(self, named: Named, victim: Victim | None, dataset: Dataset) -> None:
+        """Raise :class:`BadInput` where a victim's weights are missing, or may not be tested on ``dataset``.
+
+        ``victim``: with its weights, None where none are given.
+        """
+        if named.weights is not None:
+            _check_split(victim, dataset, named.weights, self.ignore_gates)
+        elif isinstance(named.victim, Victim):
+            _check_split(victim, dataset, f"victim '{victim.name}'", self.ignore_gates)
+        elif not dataset.synthetic:
+            asked = f"victim '{named.victim.name}' on {dataset.name}"
+            raise BadInput(f"{asked} needs {named.option}, its released checkpoint")
 
     def _synthetic(self) -> SyntheticSet:
         chosen = SyntheticSet(layout=self.layout)
         return replace(chosen, size=self.size) if self.size else chosen
 
-    def _size(self, dataset: Dataset) -> tuple[int, int]:
+    def _size(self) -> tuple[int, int]:
         return self.size or SyntheticSet().size
 
 
-def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
-    """Open a layout, an installed reader's set, or that of a reader given by path, under ``root``."""
+def check_named(name: str, root: Path | None) -> None:
+    """Raise :class:`BadInput` for what :func:`open_named` does not know, and for a missing ``root``."""
+    if not isinstance(name, str):
+        raise BadInput(f"a dataset is a name or an open Dataset, not {type(name).__name__}")
     if name not in LAYOUTS and ":" not in name and name not in datasets.names():
         raise unknown_name("dataset", name, (SYNTHETIC, *LAYOUTS, *datasets.names()))
     if root is None:
         raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
+
+
+def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
+    """Open a layout, an installed reader's set, or that of a reader given by path, under ``root``."""
+    check_named(name, root)
     if name in LAYOUTS:
         return open_dataset(name, root, protocol)
     reader = datasets.load(name)

@@ -43,6 +43,11 @@ class Recorder:
         self._learnt: dict[str, Perturbation] = {}
         self._made: dict[str, tuple[Perturbation, ...]] = {}
 
+    def check_writable(self) -> None:
+        """Raise :class:`VbenchError`, before any work, where records could not be stored."""
+        if self._store and leads():
+            check_writable(self._store.root)
+
     def known(self, run: Run) -> Record | None:
         """The record of a run that will not be done again, None for one that will."""
         # Process 0 decides: another may look after the record of an equal run was written.
@@ -61,8 +66,8 @@ class Recorder:
         wanted, learnt = told(lambda: self._again(run))
         if learnt is not None:
             self._learnt[run.fit_id()] = learnt
+        self.check_writable()
         if self._store and leads():
-            check_writable(self._store.root)
             remove_leftovers(self._store.root)
         keeper = Keeper(wanted)
         record, applied = run.execute(self._ignore_gates, self._quiet, self._learnt, keeper)

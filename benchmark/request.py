@@ -61,7 +61,7 @@ class Request(BaseModel):
 
     def series(
         self,
-        runs: Path,
+        runs: Path | None,
         device: str = "auto",
         force: bool = False,
         quiet: bool = False,
@@ -89,8 +89,11 @@ class Request(BaseModel):
         return Series(choice, self.threat(), runs, force=force, quiet=quiet, stated=stated, keep=keep)
 
     def each(
-        self, seeds: Sequence[int], runs: Path, device: str = "auto", quiet: bool = False
-    ) -> Iterator[Run]:
-        """Every run, ready to be done, whatever records ``runs`` holds; see :meth:`Series.each`."""
+        self, seeds: Sequence[int], runs: Path | None, device: str = "auto", quiet: bool = False
+    ) -> Iterator[tuple[str, str, Run]]:
+        """Every run, ready to be done, with the texts of its victim and attack; see :meth:`Series.each`.
+
+        ``runs`` must be a folder that can be written to, if given; no record in it is looked for.
+        """
         series = self.series(runs, device, force=True, quiet=quiet)
         return series.each(self.victims, self.attacks, seeds, self.settings, self.protocols)

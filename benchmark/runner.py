@@ -30,7 +30,7 @@ from vbench.similarity import PerturbationSize
 from vbench.source import attack_card
 from vbench.threat import ThreatModel
 from vbench.types import Side
-from vbench.victims.base import Edits
+from vbench.victims.base import Edits, Victim
 from vbench.workbench import Workbench
 from vbench.worst_case import Outcome, worst_case
 
@@ -93,13 +93,7 @@ class Run:
         check_seed(self.seed)
         attack, victim = self.attack, self._origin.victim
         with untouched(f"attack '{attack.name}'", victim):
-            attack.check(victim, self.threat)
-        if self.perturbation is not None and not isinstance(attack, UniversalAttack):
-            raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
-        if self.source and isinstance(attack, UniversalAttack) and attack.tampers:
-            raise BadInput(
-                f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
-            )
+            check_fit(attack, self.threat, victim, self.source is not None, self.perturbation)
 
     @undisturbed()
     def execute(
@@ -289,6 +283,26 @@ def fit_of(config: dict[str, Any], attack: dict[str, Any] | None = None) -> str:
 def _precision(bench: Workbench) -> str:
     card = precision_card(bench.victim)
     return precision_text(card) or str(card["dtype"])
+
+
+def check_fit(
+    attack: Attack,
+    threat: ThreatModel,
+    origin: Victim,
+    transferred: bool,
+    perturbation: Perturbation | None = None,
+) -> None:
+    """Raise :class:`BadInput` where an attack cannot be crafted on ``origin`` and shown to what it is for.
+
+    ``transferred``: that is another victim than ``origin``. ``perturbation`` would be replayed.
+    """
+    attack.check(origin, threat)
+    if perturbation is not None and not isinstance(attack, UniversalAttack):
+        raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
+    if transferred and isinstance(attack, UniversalAttack) and attack.tampers:
+        raise BadInput(
+            f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
+        )
 
 
 def _fit_warnings(perturbation: Perturbation | None) -> list[str]:

@@ -25,8 +25,10 @@ from vbench.progress import say
 from vbench.record import Record
 from vbench.recorder import Recorder
 from vbench.runner import Run
+from vbench.seeds import check_seed
 from vbench.store import RunStore
 from vbench.threat import ThreatModel
+from vbench.upfront import Upfront
 from vbench.victim_spec import VictimSpec
 from vbench.victims.base import Victim
 from vbench.workbench import Workbench
@@ -81,7 +83,7 @@ class Series:
         """
         records = []
         given = (victim_names, attack_specs, seeds, settings, protocols, perturbation, surrogates)
-        for run in self.each(*given, lose=self._lose):
+        for _, _, run in self.each(*given, lose=self._lose):
             try:
                 records.append(self.recorder.record(run))
             except LOSES_A_RUN as error:
@@ -102,15 +104,16 @@ class Series:
         perturbation: Path | None = None,
         surrogates: Sequence[str] = (),
         lose: Callable[[str, Attack, int, BaseException], None] | None = None,
-    ) -> Iterator[Run]:
-        """Every run, ready to be done: protocols, then victims, surrogates, attacks, and seeds within.
+    ) -> Iterator[tuple[str | Victim, str | Attack, Run]]:
+        """Every run, ready to be done, with the victim and the attack as they were asked for.
 
+        In order: protocols, then victims, surrogates, attacks, and seeds within; repeats are left out.
         Victims and attacks are texts, or objects that are taken as they are.
         With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
         that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
-        of one split share what a universal attack learnt: fitting looks at training identities only. Names,
-        settings and files are checked before any work. A run that cannot be made ready raises its error, or
-        with ``lose`` is handed to it, unless it is bad input before the first run.
+        of one split share what a universal attack learnt: fitting looks at training identities only. What
+        can be refused is refused before any work, see :class:`Upfront`. A run that cannot be made ready raises
+        its error, or with ``lose`` is handed to it, unless it is bad input before the first run.
         """
         begun = False
 
@@ -119,36 +122,46 @@ class Series:
                 raise error
             lose(victim, attack, seed, error)
 
+        victim_names = victim_spec.names(victim_names)
         chosen = victim_spec.expand(victim_names)
         victim_spec.expand([*surrogates, *self._choice.surrogates])
+        seeds = list(dict.fromkeys(check_seed(seed) for seed in seeds))
         replay = Perturbation.load(perturbation) if perturbation else None
         specs = expand(list(attack_specs))
         attacks = [build_attack(spec, settings) for spec in specs]
         threats = [self._threat_of(spec, settings) for spec in specs]
         if replay is not None:
             attacks = [_as_learnt(attacks, replay)]
-        for protocol in protocols or [None]:
-            choice = dataclasses.replace(self._choice, protocol=protocol)
-            dataset = choice.open(cache_folder(), self._quiet)
+        by_protocol = [
+            dataclasses.replace(self._choice, protocol=protocol)
+            for protocol in dict.fromkeys(protocols or [None])
+        ]
+        upfront = Upfront(by_protocol, chosen, surrogates)
+        upfront.check_attacks(list(zip(attacks, threats, strict=True)), replay)
+        self.recorder.check_writable()
+        data = upfront.open(cache_folder(), self._quiet)
+        # It holds a copy of every victim.
+        del upfront
+        for choice, dataset in data:
             opened = partial(self._open, choice, dataset) if surrogates else None
-            for victim in chosen:
+            for name, victim in zip(victim_names, chosen, strict=True):
                 choices = [dataclasses.replace(choice, surrogates=(one,)) for one in surrogates] or [choice]
-                asked = list(product(choices, zip(attacks, threats, strict=True), seeds))
+                asked = list(product(choices, zip(specs, attacks, threats, strict=True), seeds))
                 try:
                     bench = (opened or partial(self._fresh, choice, dataset))(victim)
                     runs = [
-                        Run(bench, attack, threat, seed, replay, self._source(from_these, bench, opened))
-                        for from_these, (attack, threat), seed in asked
+                        (name, spec, Run(bench, attack, threat, seed, replay, self._source(these, bench, opened)))
+                        for these, (spec, attack, threat), seed in asked
                     ]
                 except LOSES_A_RUN as error:
-                    for _, (attack, _), seed in asked:
+                    for _, (_, attack, _), seed in asked:
                         lost(victim.name, attack, seed, error)
                     continue
-                ready = [run for run in runs if self._ready(run, lost)]
-                self._announce(ready)
-                for run in ready:
+                ready = [one for one in runs if self._ready(one[-1], lost)]
+                self._announce([run for _, _, run in ready])
+                for one in ready:
                     begun = True
-                    yield run
+                    yield one
             self._opened.clear()
             self._sources.clear()
 

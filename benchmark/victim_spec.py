@@ -33,12 +33,17 @@ def expand(specs: Sequence[str | Victim]) -> list[VictimSpec | Victim]:
 
     Raises :class:`BadInput` for unknown names and options (nearest name) and for values that do not fit.
     """
-    return [read_victim(one) if isinstance(one, str) else _taken(one) for one in names(specs)]
+    return [read_victim(one) if isinstance(one, str) else one for one in names(specs)]
 
 
 def names(specs: Sequence[str | Victim]) -> list[str | Victim]:
     """The texts with ``all`` replaced by every known victim, in order, without repeats."""
-    texts = [text for spec in specs for text in (victims.names() if spec == "all" else [spec])]
+    known = [spec if isinstance(spec, str) else _taken(spec) for spec in specs]
+    texts = [
+        text
+        for spec in known
+        for text in (victims.names() if isinstance(spec, str) and spec == "all" else [spec])
+    ]
     return list(dict.fromkeys(texts))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tabulate import tabulate
 
-from vbench.gate.baseline import Baseline
+from vbench.gate.baseline import Baseline, Unguarded
+from vbench.gate.check import seeds_text
 from vbench.gate.metrics import METRICS
 from vbench.reports.gate import spread_text
 
@@ -28,6 +31,16 @@ def render_baseline(baseline: Baseline) -> str:
     if blind:
         parts.append(f"could stop working within these bounds, more seeds narrow them: {'; '.join(blind)}")
     return "\n\n".join(parts)
+
+
+def render_unguarded(figures: Sequence[Unguarded]) -> str:
+    """Figures that are left out of a baseline because no result could exceed their bounds, a line each."""
+    lines = ["left out, since whatever happened would be allowed:"]
+    for one in figures:
+        metric = METRICS[one.metric]
+        bound = f"± {metric.shown(one.bound)}"
+        lines.append(f"- {one.subject}: {metric.label} {bound} {seeds_text(one.needed)}")
+    return "\n".join(lines)
 
 
 def render_update(old: Baseline, new: Baseline) -> str:

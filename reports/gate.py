@@ -18,9 +18,9 @@ _WIDTHS = [34, 44, None, None, None, None, None]
 
 def render(gate: Gate, every: bool = False) -> str:
     """For a terminal: the table of what moved (of every figure if asked), causes, the verdict."""
-    rows = gate.rows if every else gate.moved
+    rows = gate.rows if every else [*gate.moved, *gate.unguarded]
     parts = [_plain(rows)] if rows else []
-    if gate.causes and rows:
+    if gate.causes and gate.moved:
         parts.append("\n".join(["not as in the baseline:", *(f"- {cause}" for cause in gate.causes)]))
     return "\n\n".join([*parts, verdict(gate)])
 
@@ -29,8 +29,8 @@ def summary(gate: Gate) -> str:
     """For the summary page of a CI job: markdown, every figure folded away under what moved."""
     page = Markdown()
     parts = [f"### vbench check: {page.escape(verdict(gate))}"]
-    if gate.moved:
-        parts.append(_pipes(gate.moved, page))
+    if not gate.green:
+        parts.append(_pipes([*gate.moved, *gate.unguarded], page))
     if gate.causes:
         listed = "\n".join(f"- {page.escape(cause)}" for cause in gate.causes)
         parts += ["Not as in the baseline:", listed]
@@ -45,8 +45,12 @@ def verdict(gate: Gate) -> str:
     if gate.green:
         same = sum(row.verdict is Verdict.SAME for row in gate.rows)
         return f"green: {len(gate.rows)} figures within bounds, {same} of them to the last bit ({seeds})"
-    names = dict.fromkeys(str(row.subject) for row in gate.moved)
-    return f"red: {len(gate.moved)} of {len(gate.rows)} figures moved ({seeds}): {'; '.join(names)}"
+    said = []
+    for rows, what in ((gate.moved, "moved"), (gate.unguarded, "cannot be guarded, any result is allowed")):
+        names = "; ".join(dict.fromkeys(str(row.subject) for row in rows))
+        if rows:
+            said.append(f"{len(rows)} of {len(gate.rows)} figures {what} ({seeds}): {names}")
+    return f"red: {'; '.join(said)}"
 
 
 def heading(row: Row) -> str:

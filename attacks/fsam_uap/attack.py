@@ -137,6 +137,8 @@ class FSAMUAP(UpdatedAttack):
             raise BadInput("fsam_uap needs at least two training identities with images in both modalities")
         modules = self._modules(victim, generator).to(train[Modality.VISIBLE].embeddings)
         trainer = ModuleTrainer(victim, train, modules, self.module_rate, self.keep_weight)
+        before = trainer.price(self.module_steps, count)
+        updates = updates_for(self.evaluations, self._per_update(count), self.name, before)
         trainer.learn_to_keep(self.module_steps, count, generator)
         active: list[float] = []
         ranking = RankingLoss(train, victim.similarity) if self.reading == "ranking" else None
@@ -152,7 +154,6 @@ class FSAMUAP(UpdatedAttack):
             active.append(share)
             return value
 
-        updates = updates_for(self.evaluations - trainer.evaluations, self._per_update(count), self.name)
         delta = self.climb(victim, train, objective, threat, generator, updates, 2 * count, quiet)
         masks = trainer.mask_statistics(count, generator)
         if self.attention != "identity":

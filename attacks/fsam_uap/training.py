@@ -16,7 +16,7 @@ from vbench.victims.base import Victim
 
 
 class ModuleTrainer:
-    """Adam on the modules' parameters; the victim stays frozen. Counts its own gradient evaluations."""
+    """Adam on the modules' parameters; the victim stays frozen."""
 
     def __init__(
         self,
@@ -32,14 +32,16 @@ class ModuleTrainer:
         self._keep_weight = keep_weight
         self._parameters = list(modules.parameters())
         self._optimizer = torch.optim.Adam(self._parameters, lr=rate) if self._parameters else None
-        self.evaluations = 0
+
+    def price(self, steps: int, count: int) -> int:
+        """Gradient evaluations that :meth:`learn_to_keep` takes."""
+        return 2 * count * steps if self._optimizer else 0
 
     def learn_to_keep(self, steps: int, count: int, generator: torch.Generator) -> None:
         """Descend the identity loss on clean images for ``steps`` batches of ``count`` pairs."""
         for _ in range(steps if self._optimizer else 0):
             _, positions = self._train.pairs(count, generator)
             self._step(lambda positions=positions: self._keep(positions))
-            self.evaluations += 2 * count
 
     def help_attack(self, positions: Mapping[Modality, Tensor], attack: Callable[[], Tensor]) -> None:
         """One step up the attack's objective and, by ``keep_weight``, down the loss on clean images."""

@@ -31,7 +31,8 @@ def baseline(
 ) -> None:
     """Run attacks with several seeds; write what vbench check compares with, and its bounds.
 
-    Paths that are given relative are kept relative to the file, so that a repository can be moved.
+    Paths that are given relative are kept relative to the file, so that a repository can be moved. Figures
+    whose bounds no result could exceed are left out, and the exit code is 1: more seeds narrow them.
     """
     from vbench.errors import BadInput
 
@@ -41,11 +42,18 @@ def baseline(
         raise BadInput(
             f"--out {out} exists; vbench check {out} --update rewrites it with a diff, --force overwrites it"
         )
+    from vbench.files import check_writable
     from vbench.gate.baseline import write_baseline
     from vbench.gate.make import make_baseline
-    from vbench.reports.baseline import render_baseline
+    from vbench.reports.baseline import render_baseline, render_unguarded
 
+    check_writable(out.parent)
     found = make_baseline(request, range(seeds), out.parent, false_alarm, device, quiet, runs)
+    unguarded = found.unguarded(seeds)
+    found = found.without(unguarded)
     write_baseline(out, found)
     put(render_baseline(found))
     put(f"\nbaseline in {out}; compare with it: vbench check {out}")
+    if unguarded:
+        put(f"\n{render_unguarded(unguarded)}")
+        raise typer.Exit(1)

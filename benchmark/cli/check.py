@@ -45,17 +45,20 @@ def check(
 ) -> None:
     """Run a baseline's configurations again and compare: strength, clean accuracy, size and cost of attacks.
 
-    An attack that became stronger is a finding like one that became weaker. Exits with 1 if anything moved.
+    An attack that became stronger is a finding like one that became weaker. Exits with 1 if anything moved,
+    or if a figure's bounds are so wide that nothing could move it.
     """
     from vbench.errors import BadInput
     from vbench.gate.baseline import read_baseline
 
     baseline = read_baseline(file)
+    from vbench.files import check_writable, write_atomically
+
     for name, path in (("--junit", junit), ("--summary", summary)):
         if path is not None and path.is_dir():
             raise BadInput(f"{name} {path} is a folder; name a file")
-
-    from vbench.files import write_atomically
+        if path is not None:
+            check_writable(path.parent)
     from vbench.gate.make import check_against, seeds_for
     from vbench.reports.gate import render
     from vbench.reports.gate import summary as summary_of
@@ -86,14 +89,19 @@ def check(
 
 def _rewrite(file: Path, old: Baseline, new: Baseline) -> None:
     from vbench.gate.baseline import write_baseline
-    from vbench.reports.baseline import render_update
+    from vbench.reports.baseline import render_unguarded, render_update
 
+    unguarded = new.unguarded(len(new.seeds))
+    new = new.without(unguarded)
     if (old.subjects, old.seeds) == (new.subjects, new.seeds):
         put(f"{file} says what was found, to the last bit; left as it is")
         return
     write_baseline(file, new)
     put(render_update(old, new))
     put(f"rewrote {file}; review it like any change, with git diff")
+    if unguarded:
+        put(f"\n{render_unguarded(unguarded)}")
+        raise typer.Exit(1)
 
 
 def _refuse_code(baseline: Baseline, allowed: bool) -> None:

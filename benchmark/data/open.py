@@ -7,7 +7,7 @@ from pathlib import Path
 from vbench.data import llcm, regdb, sysu
 from vbench.data.base import SYNTHETIC_MARK, Dataset
 from vbench.data.check import checked
-from vbench.data.protocols import check_layout, default_protocol, parse_protocol
+from vbench.data.protocols import Protocol, check_layout, default_protocol, parse_protocol
 from vbench.errors import BadInput
 
 _READERS = {"sysu": sysu.read_sysu, "regdb": regdb.read_regdb, "llcm": llcm.read_llcm}
@@ -22,13 +22,19 @@ def open_dataset(layout: str, root: Path, protocol: str | None = None) -> Datase
     layout, a missing folder, and whatever makes the set unusable.
     """
     root = check_root(layout, root)
+    chosen = chosen_protocol(layout, protocol)
+    return checked(_READERS[layout](root, chosen, synthetic=is_synthetic(root)))
+
+
+def chosen_protocol(layout: str, protocol: str | None = None) -> Protocol:
+    """The protocol with this id, the layout's default when None; raises as :func:`open_dataset` does."""
     chosen = parse_protocol(default_protocol(layout) if protocol is None else protocol)
     if chosen.layout != layout:
         raise BadInput(
             f"protocol '{chosen}' belongs to '{chosen.layout}', not to '{layout}'; "
             f"try '{default_protocol(layout)}'"
         )
-    return checked(_READERS[layout](root, chosen, synthetic=is_synthetic(root)))
+    return chosen
 
 
 def check_root(layout: str, root: Path) -> Path:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
 from vbench.defaults import SyntheticSet
 from vbench.errors import BadInput
 from vbench.files import write_atomically
-from vbench.gate.bounds import FALSE_ALARM, allowed
-from vbench.gate.metrics import ATTACKED, CLEAN, STRENGTH
+from vbench.gate.bounds import FALSE_ALARM, allowed, seeds_needed
+from vbench.gate.metrics import ATTACKED, CLEAN, METRICS, STRENGTH
 from vbench.gate.spread import Spread
 from vbench.request import Request
+from vbench.seeds import SEEDS
 
 SCHEMA = 1
 #: Problems of a broken file that are named at once.
 _MOST_PROBLEMS = 12
+
+
+Seed = Annotated[StrictInt, Field(ge=0, lt=SEEDS)]
 
 
 class Place(BaseModel):
@@ -58,6 +63,15 @@ class Measured(Place):
         return self
 
 
+class Unguarded(BaseModel):
+    """A figure whose bound no result can exceed; ``needed`` seeds would do, None: no number would."""
+
+    subject: Measured
+    metric: str
+    bound: float
+    needed: int | None
+
+
 class Baseline(BaseModel):
     """What to run and how it went: ``victims`` clean, ``attacks`` on them, each over ``seeds``.
 
@@ -72,7 +86,7 @@ class Baseline(BaseModel):
     created: str = ""
     request: Request
     drawn: SyntheticSet | None = None
-    seeds: Annotated[tuple[int, ...], Field(min_length=2)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=2)]
     false_alarm: Annotated[float, Field(gt=0, lt=0.5)] = FALSE_ALARM
     victims: Annotated[list[Measured], Field(min_length=1)]
     attacks: Annotated[list[Measured], Field(min_length=1)]
@@ -104,6 +118,34 @@ class Baseline(BaseModel):
     def bound(self, spread: Spread, seeds: int) -> float:
         """Largest difference from a figure of this baseline that a gate with ``seeds`` seeds lets pass."""
         return allowed(spread, seeds, self.comparisons, self.false_alarm)
+
+    def unguarded(self, seeds: int) -> list[Unguarded]:
+        """The figures that a gate with ``seeds`` seeds could not turn red, whatever happened."""
+        found = []
+        for subject in self.subjects:
+            for name, spread in subject.metrics.items():
+                bound, reach = self.bound(spread, seeds), self._reach(subject, name)
+                if bound >= reach:
+                    needed = seeds_needed(spread, reach, self.comparisons, self.false_alarm)
+                    found.append(Unguarded(subject=subject, metric=name, bound=bound, needed=needed))
+        return found
+
+    def without(self, figures: Sequence[Unguarded]) -> Baseline:
+        """The same without these figures."""
+        gone = {(one.subject.key, one.metric) for one in figures}
+
+        def left(one: Measured) -> Measured:
+            kept = {name: spread for name, spread in one.metrics.items() if (one.key, name) not in gone}
+            return one.model_copy(update={"metrics": kept})
+
+        changes = {kind: [left(one) for one in getattr(self, kind)] for kind in ("victims", "attacks")}
+        return self.model_copy(update=changes)
+
+    def _reach(self, subject: Measured, name: str) -> float:
+        metric = METRICS[name]
+        on = next((one for one in self.victims if one.key[:2] == subject.key[:2]), None)
+        clean = on.metrics.get(metric.clean) if on else None
+        return metric.reach(subject.metrics[name].mean, clean.mean if clean else None)
 
     def smallest_loss(self, subject: Measured, seeds: int) -> float | None:
         """Share of its strength that an attack must lose before a gate with ``seeds`` seeds notices.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -14,7 +14,10 @@ from vbench.gate.spread import Spread
 
 
 class Verdict(str, Enum):
-    """What became of a figure; all but SAME and WITHIN turn a gate red."""
+    """What became of a figure; all but SAME and WITHIN turn a gate red.
+
+    UNGUARDED: no result could have moved it.
+    """
 
     SAME = "same"
     WITHIN = "within"
@@ -23,6 +26,7 @@ class Verdict(str, Enum):
     MISSING = "missing"
     FAILED = "failed"
     CHANGED = "changed"
+    UNGUARDED = "cannot guard"
 
     @property
     def red(self) -> bool:
@@ -72,24 +76,30 @@ class Gate:
     @property
     def moved(self) -> list[Row]:
         """The findings."""
-        return [row for row in self.rows if row.verdict.red]
+        return [row for row in self.rows if row.verdict.red and row.verdict is not Verdict.UNGUARDED]
+
+    @property
+    def unguarded(self) -> list[Row]:
+        """The figures that this gate says nothing about."""
+        return [row for row in self.rows if row.verdict is Verdict.UNGUARDED]
 
     @property
     def green(self) -> bool:
-        """Whether nothing moved."""
-        return not self.moved
+        """Whether nothing moved, and everything could have been seen to move."""
+        return not self.moved and not self.unguarded
 
 
 def compare(baseline: Baseline, takings: Takings, seeds: Sequence[int]) -> Gate:
     """Set what was measured with ``seeds`` against the baseline, figure by figure."""
     found = {one.place.key: one for one in (*takings.victims, *takings.attacks)}
+    unguarded = {(one.subject.key, one.metric): one.needed for one in baseline.unguarded(len(seeds))}
     rows: list[Row] = []
     for subject in baseline.subjects:
         taken = found.get(subject.key)
         if taken is None:
             rows.append(Row(subject, Verdict.MISSING, note="was not run"))
         else:
-            rows += _rows(baseline, subject, taken)
+            rows += _rows(baseline, subject, taken, unguarded)
     return Gate(
         baseline,
         tuple(seeds),
@@ -99,7 +109,12 @@ def compare(baseline: Baseline, takings: Takings, seeds: Sequence[int]) -> Gate:
     )
 
 
-def _rows(baseline: Baseline, subject: Measured, taken: Taken) -> Iterator[Row]:
+def _rows(
+    baseline: Baseline,
+    subject: Measured,
+    taken: Taken,
+    unguarded: Mapping[tuple[tuple[str, str, str], str], int | None],
+) -> Iterator[Row]:
     for note in other_subject(subject, taken):
         yield Row(subject, Verdict.CHANGED, note=note)
     for reason in dict.fromkeys(taken.failures.values()):
@@ -107,11 +122,17 @@ def _rows(baseline: Baseline, subject: Measured, taken: Taken) -> Iterator[Row]:
     now = taken.spreads()
     for name, before in subject.metrics.items():
         if name in now:
-            bound = baseline.bound(before, now[name].n)
-            verdict = _verdict(before, now[name], bound)
-            yield Row(subject, verdict, METRICS[name], before, now[name], bound)
+            bound, key = baseline.bound(before, now[name].n), (subject.key, name)
+            verdict = Verdict.UNGUARDED if key in unguarded else _verdict(before, now[name], bound)
+            note = seeds_text(unguarded[key]) if key in unguarded else ""
+            yield Row(subject, verdict, METRICS[name], before, now[name], bound, note)
         elif not taken.failures:
             yield Row(subject, Verdict.MISSING, METRICS[name], before, note="has no value any more")
+
+
+def seeds_text(needed: int | None) -> str:
+    """How a figure that cannot be guarded could be."""
+    return "(no number of seeds would do)" if needed is None else f"({needed} seeds would do)"
 
 
 def _verdict(before: Spread, now: Spread, bound: float) -> Verdict:

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +108,7 @@ def measure(
     store = RunStore(keep) if keep else None
     takings = Takings()
     learnt: dict[str, Perturbation] = {}
-    names = product(request.protocols or [None], request.victims, request.attacks, seeds)
-    runs = request.each(seeds, keep or Path("runs"), device, quiet)
-    for (_, victim, attack, _), run in zip(names, runs, strict=True):
+    for victim, attack, run in request.each(seeds, keep, device, quiet):
         protocol = run.bench.dataset.protocol
         on_victim = Place(victim=victim, protocol=protocol)
         if not takings.victims or takings.victims[-1].place != on_victim:

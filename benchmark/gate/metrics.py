@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ class Metric:
 
     ``worth``: what one query can change at most, from the same. ``scale`` turns values into what is shown:
     shares into percent, with so many ``digits``. ``words`` say what a move up and a move down mean.
+    ``clean`` names the metric of the victim that this one is a drop of. ``share``: it lies in [0, 1].
     """
 
     name: str
@@ -30,6 +32,19 @@ class Metric:
     words: Words = _HIGHER
     scale: float = 1.0
     digits: int = 2
+    clean: str = ""
+    share: bool = False
+
+    def reach(self, mean: float, clean: float | None) -> float:
+        """How far from ``mean`` the farthest result lies; ``clean``: of the victim that it is a drop of.
+
+        For a drop that is an attack that does nothing, or all there is to do. An amount without an upper
+        limit can fall to nothing, which must be seen.
+        """
+        if self.share or self.clean:
+            most = 1.0 if self.share or clean is None else clean
+            return max(mean, most - mean)
+        return mean if mean > 0 else math.inf
 
     def shown(self, value: float, sign: str = "") -> str:
         """A value of this metric as tables show it; ``sign`` "+" writes the sign of a rise too."""
@@ -78,14 +93,30 @@ def _half_a_level(_: Record) -> float:
 
 #: Of a victim on a protocol, whatever the attack; read off its clean trials.
 CLEAN = (
-    Metric("r1", "clean Rank-1, %", lambda trials: _mean(trials, "r1"), _one_query, scale=100),
-    Metric("map", "clean mAP, %", lambda trials: _mean(trials, "map"), _one_query, scale=100),
+    Metric("r1", "clean Rank-1, %", lambda trials: _mean(trials, "r1"), _one_query, scale=100, share=True),
+    Metric("map", "clean mAP, %", lambda trials: _mean(trials, "map"), _one_query, scale=100, share=True),
 )
 #: Of an attack, read off its record.
 ATTACKED = (
-    Metric("drop_r1", "drop in Rank-1, points", _drop("r1"), lambda r: _one_query(r.clean), _STRONGER, 100),
-    Metric("drop_map", "drop in mAP, points", _drop("map"), lambda r: _one_query(r.clean), _STRONGER, 100),
-    Metric("asr", "ASR, %", lambda record: record.asr, _one_hit, _STRONGER, 100),
+    Metric(
+        "drop_r1",
+        "drop in Rank-1, points",
+        _drop("r1"),
+        lambda r: _one_query(r.clean),
+        _STRONGER,
+        100,
+        clean="r1",
+    ),
+    Metric(
+        "drop_map",
+        "drop in mAP, points",
+        _drop("map"),
+        lambda r: _one_query(r.clean),
+        _STRONGER,
+        100,
+        clean="map",
+    ),
+    Metric("asr", "ASR, %", lambda record: record.asr, _one_hit, _STRONGER, 100, share=True),
     Metric("l2", "L2 of the change", lambda record: record.size.get("l2"), _one_image, digits=3),
     Metric(
         "linf",

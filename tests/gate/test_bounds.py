@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench.gate.bounds import allowed
+from vbench.gate.bounds import MOST_SEEDS, allowed, seeds_needed
+from vbench.gate.metrics import METRICS
 from vbench.gate.spread import Spread
 
 # Two-sided quantiles of Student's t from printed tables: degrees of freedom, level, t.
@@ -40,6 +41,42 @@ def test_something_without_chance_may_move_by_its_resolution():
     assert allowed(Spread.of([0.25] * 5, 0.01), 5, 10) == 0.01
     narrow = Spread.of([0.25, 0.2500001, 0.25, 0.25], 0.01)
     assert allowed(narrow, 5, 10) == 0.01
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6, unique=True), st.floats(0.01, 2))
+def test_the_number_of_seeds_that_would_do_is_the_smallest(values, least):
+    spread = Spread.of(values, 0.001)
+    needed = seeds_needed(spread, least, 20)
+
+    def bound(n):
+        wider = Spread(
+            mean=spread.mean, sd=spread.sd, dof=n - 1, n=n, resolution=0, values=(spread.mean,) * n
+        )
+        return allowed(wider, n, 20)
+
+    assert needed is None or bound(needed) < least
+    assert needed == 2 or bound((needed or MOST_SEEDS + 1) - 1) >= least
+
+
+def test_what_one_query_decides_no_number_of_seeds_guards():
+    assert seeds_needed(Spread.of([0.2, 0.3], 0.5), 0.5, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "clean", "reach"),
+    [
+        ("r1", 0.8, None, 0.8),
+        ("asr", 0.1, None, 0.9),
+        ("drop_r1", 0.5, 0.8, 0.5),
+        ("drop_map", 0.1, 0.8, 0.7),
+        ("drop_r1", -0.1, 0.2, 0.3),
+        ("drop_r1", 0.4, None, 0.6),
+        ("l2", 3.0, None, 3.0),
+        ("evaluations", 0.0, None, math.inf),
+    ],
+)
+def test_how_far_a_result_can_lie(name, mean, clean, reach):
+    assert METRICS[name].reach(mean, clean) == pytest.approx(reach)
 
 
 @given(

@@ -31,9 +31,9 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def file(tmp_path, making, vbench, kept):
-    """A baseline of three seeds, made once and copied: it names no place but the weights', which stay."""
+    """A baseline of five seeds, made once and copied: it names no place but the weights', which stay."""
     if not kept.exists():
-        vbench(*making, "--seeds", 3, "--out", kept)
+        vbench(*making, "--seeds", 5, "--out", kept)
     return Path(shutil.copy(kept, tmp_path / "baseline.json"))
 
 
@@ -51,13 +51,13 @@ def weaker_now(content):
 
 
 def test_made_checked_green_and_read_by_nobody_else(file, making, vbench, tmp_path):
-    made = vbench(*making, "--seeds", 3, "--out", tmp_path / "other.json")
+    made = vbench(*making, "--seeds", 5, "--out", tmp_path / "other.json")
     assert "allowed" in made.stdout and f"vbench check {tmp_path / 'other.json'}" in made.stdout
     done = vbench("check", file, "--quiet")
     # Victim 2, noise 7, metric_ifgsm 7, uap 8.
     assert (
         done.stdout.splitlines()[-1]
-        == "green: 24 figures within bounds, 24 of them to the last bit (3 seeds)"
+        == "green: 24 figures within bounds, 24 of them to the last bit (5 seeds)"
     )
     assert not (tmp_path / "runs").exists()
 
@@ -75,7 +75,7 @@ def test_red_exits_with_one_and_says_what_moved(file, vbench, tmp_path):
     done = vbench("check", file, "--quiet", "--junit", junit, "--summary", summary, expect=1)
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("agw, metric_ifgsm")]
     assert "drop in mAP" in row and row.endswith("weaker")
-    assert done.stdout.splitlines()[-1] == "red: 1 of 24 figures moved (3 seeds): agw, metric_ifgsm[steps=2]"
+    assert done.stdout.splitlines()[-1] == "red: 1 of 24 figures moved (5 seeds): agw, metric_ifgsm[steps=2]"
     assert ET.parse(junit).getroot().get("failures") == "1"
     assert summary.read_text().startswith("before\n### vbench check: red: 1 of 24")
 
@@ -104,10 +104,35 @@ def test_a_repository_can_be_moved(file, making, vbench, tmp_path, monkeypatch, 
     shutil.copy(quick.weights(), here / "w.safetensors")
     monkeypatch.chdir(here)
     arguments = [a if a != quick.weights() else "w.safetensors" for a in making]
-    vbench(*arguments, "--seeds", 2, "--out", "gate.json")
+    vbench(*arguments, "--seeds", 5, "--out", "gate.json")
     there = here.rename(tmp_path / "there")
     monkeypatch.chdir(tmp_path)
     assert vbench("check", there / "gate.json", "--quiet").stdout.startswith("green")
+
+
+def test_names_that_are_given_twice_are_run_once(file, vbench):
+    def twice(content):
+        asked = content["request"]
+        asked.update(victims=asked["victims"] * 2, attacks=[asked["attacks"][1], *asked["attacks"]])
+
+    edit(file, twice)
+    assert vbench("check", file, "--quiet").stdout.startswith("green: 24 figures within bounds, 24 of them")
+
+
+def test_what_two_seeds_cannot_guard_is_left_out_and_said(making, vbench, tmp_path):
+    done = vbench(*making, "--seeds", 2, "--out", tmp_path / "two.json", expect=1)
+    (line,) = [one for one in done.stdout.splitlines() if one.startswith("- agw, uap") and "Rank-1" in one]
+    assert line.endswith(" seeds would do)")
+    assert "drop_r1" not in json.loads((tmp_path / "two.json").read_text())["attacks"][2]["metrics"]
+
+
+def test_a_bound_that_allows_everything_is_not_green(file, vbench):
+    """A file of somebody who was told nothing, and a re-run that gives the very same figures."""
+    edit(file, lambda content: content["attacks"][1]["metrics"]["drop_map"].update(sd=1.0))
+    done = vbench("check", file, "--quiet", expect=1)
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("agw, metric_ifgsm")]
+    assert "drop in mAP" in row and row.endswith("cannot guard")
+    assert "1 of 24 figures cannot be guarded" in done.stdout.splitlines()[-1]
 
 
 def test_other_weights_are_red_and_named(file, vbench, quick):
@@ -129,7 +154,7 @@ def test_a_failed_run_is_red_and_the_others_go_on(file, vbench):
 
 def test_records_are_kept_where_asked_for(file, vbench, tmp_path):
     vbench("check", file, "--quiet", "--runs", tmp_path / "kept")
-    assert len(list((tmp_path / "kept").glob("*.json"))) == 9
+    assert len(list((tmp_path / "kept").glob("*.json"))) == 15
 
 
 def test_a_baseline_with_code_by_path_runs_only_if_told(file, vbench, tmp_path):

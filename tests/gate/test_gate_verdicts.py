@@ -117,6 +117,24 @@ def test_what_else_differs_is_listed_and_not_red(baseline, same):
     assert "agw, pgd: attack.settings.steps: 10 -> 5" in gate.causes
 
 
+def test_a_figure_that_nothing_could_move_is_named_and_not_green(baseline, same):
+    wide = baseline.model_copy(deep=True)
+    spread = next(one for one in wide.attacks if one.attack == "pgd").metrics["asr"]
+    object.__setattr__(spread, "sd", 1.0)
+    gate = compare(wide, same, wide.seeds)
+    assert [(row.subject.attack, row.metric.name) for row in gate.unguarded] == [("pgd", "asr")]
+    assert not gate.green and not gate.moved
+    assert "cannot guard" in render(gate) and "seeds would do)" in " ".join(render(gate).split())
+    assert ET.fromstring(to_junit(gate)).get("failures") == "1"
+    assert "cannot guard" in summary(gate).split("<details>")[0]
+    left = wide.without(wide.unguarded(len(wide.seeds)))
+    assert left.comparisons == wide.comparisons - 1 and not left.unguarded(len(left.seeds))
+
+
+def test_the_projects_own_gate_guards_every_figure(baseline):
+    assert baseline.unguarded(len(baseline.seeds)) == baseline.unguarded(2) == []
+
+
 @pytest.fixture
 def red(baseline, same):
     one = attack(same, "pgd")
