@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-import sys
 from collections.abc import Iterable
-from pathlib import Path
-from traceback import walk_tb
 
 from vbench.printable import one_line
 
@@ -48,23 +45,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
 def shortened(text: str, most: int = 200) -> str:
     """A text that somebody else chose, in one line and cut to what one can read."""
     return one_line(text if len(text) <= most else f"{text[:most]}...")
-
-
-#: Whose lines say nothing about where an error in somebody's attack or victim is to be mended.
-_NOT_THEIRS = frozenset({"vbench", "torch", "numpy"}) | sys.stdlib_module_names
-
-
-def told(error: BaseException) -> str:
-    """An error in one line: what it says, and in which file and line of an attack's or a victim's code."""
-    if isinstance(error, VbenchError):
-        return shortened(str(error), 500)
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    own = [
-        f" ({Path(frame.f_code.co_filename).name}, line {line})"
-        for frame, line in walk_tb(error.__traceback__)
-        if str(frame.f_globals.get("__name__")).split(".")[0] not in _NOT_THEIRS
-    ]
-    return shortened(" ".join(text.split()), 400) + (own[-1] if own else "")
 
 
 _REMEDIES = {

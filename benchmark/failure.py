@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack
-from vbench.errors import VbenchError, told
+from vbench.errors import VbenchError
 from vbench.parallel.group import processes
+from vbench.plugins import reason
 
 #: What loses a run; an interrupt ends all of them.
 LOSES_A_RUN = (Exception, SystemExit)
@@ -43,7 +44,7 @@ class Failures:
         """
         if isinstance(error, OSError) or processes() > 1:
             raise error
-        found = Failure(victim, _named(attack), seed, told(error))
+        found = Failure(victim, _named(attack), seed, reason(error))
         self.lost.append(found)
         self._first = self._first or _light(error)
         return found
@@ -54,7 +55,7 @@ class Failures:
             return
         if isinstance(self._first, VbenchError):
             raise self._first
-        raise VbenchError(told(self._first)) from self._first
+        raise VbenchError(reason(self._first)) from self._first
 
 
 def _named(attack: Attack) -> str:

@@ -14,6 +14,11 @@ from weakref import WeakSet
 
 from vbench.errors import BadInput, VbenchError, shortened
 
+#: Packages whose lines say nothing about where an error in somebody's attack or victim is to be mended.
+_NOT_PLUGINS = (
+    frozenset({"vbench", "torch", "torchvision", "numpy", "typer", "click"}) | sys.stdlib_module_names
+)
+
 _blocks: list[object] = []
 _seen_unchanged: set[str] = set()
 
@@ -38,6 +43,25 @@ def unchanged(what: str, check: Callable[[], bool]) -> bool:
     if found:
         _seen_unchanged.add(what)
     return found
+
+
+def reason(error: BaseException) -> str:
+    """An error of an attack or a victim in one line: what one of vbench's own says, else its place and name.
+
+    The place is that of :func:`plugin_line`, or the innermost line of an installed package that is neither
+    vbench's nor what everybody computes with.
+    """
+    if isinstance(error, VbenchError):
+        return shortened(str(error), 500)
+    place = plugin_place(error) or next(
+        (
+            f"{shown(frame.f_code.co_filename)}, line {line}"
+            for frame, line in reversed(list(traceback.walk_tb(error.__traceback__)))
+            if str(frame.f_globals.get("__name__")).partition(".")[0] not in _NOT_PLUGINS
+        ),
+        "",
+    )
+    return f"{place}: {_named(error)}" if place else _named(error)
 
 
 def plugin_line(error: BaseException, plugin: object = None) -> str:

@@ -266,6 +266,8 @@ class Run:
 def looks_at_training(attack: Attack) -> bool:
     """Whether what an attack does may depend on the training images."""
     return attack.universal or "training" in attack.knowledge
+
+
 def fit_of(config: dict[str, Any], attack: dict[str, Any] | None = None) -> str:
     """Names what a fit depends on in a configuration: that of its attack, or of the attack with this card."""
     data = {name: config["dataset"].get(name) for name in ("split", "training")}

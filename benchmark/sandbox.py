@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from vbench.attacks.chance import chance, own_chance, sow
-from vbench.errors import BadInput, VbenchError, told
+from vbench.errors import BadInput, VbenchError
+from vbench.plugins import reason
 from vbench.process_state import ProcessState
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def twin(victim: T, who: str = "") -> T:
             return copy.deepcopy(victim, memo)
     except (Exception, SystemExit) as error:
         who = who or f"victim '{victim.name}'"
-        raise VbenchError(f"{who} is run on copies and cannot be copied: {told(error)}") from error
+        raise VbenchError(f"{who} is run on copies and cannot be copied: {reason(error)}") from error
 
 
 @dataclass
@@ -78,7 +79,7 @@ def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
         if isinstance(error, VbenchError) and not isinstance(error, BadInput):
             raise
         # Bad input that shows up in the middle of the work is work that failed.
-        raise VbenchError(str(error) if isinstance(error, BadInput) else f"{who}: {told(error)}") from error
+        raise VbenchError(str(error) if isinstance(error, BadInput) else f"{who}: {reason(error)}") from error
     finally:
         changed = state.put_back()
     _refuse(who, changed)

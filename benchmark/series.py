@@ -150,7 +150,11 @@ class Series:
                 try:
                     bench = (opened or partial(self._fresh, choice, dataset))(victim)
                     runs = [
-                        (name, spec, Run(bench, attack, threat, seed, replay, self._source(these, bench, opened)))
+                        (
+                            name,
+                            spec,
+                            Run(bench, attack, threat, seed, replay, self._source(these, bench, opened)),
+                        )
                         for these, (spec, attack, threat), seed in asked
                     ]
                 except LOSES_A_RUN as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vbench.errors import told
+from vbench.plugins import reason
 
 if TYPE_CHECKING:
     from vbench.audit.evidence import Evidence
@@ -76,7 +76,7 @@ class Probe:
         except (Exception, SystemExit) as error:
             if _short_of_memory(error):
                 raise
-            found = Finding(Verdict.FAIL, f"no result: {told(error)}")
+            found = Finding(Verdict.FAIL, f"no result: {reason(error)}")
         return Check(
             name=self.name,
             verdict=found.verdict,

@@ -18,9 +18,9 @@ from vbench.attacks.distances import squared_distance
 from vbench.audit.check import Unmeasured
 from vbench.audit.statistics import Comparison, chance_bound, compare
 from vbench.embed import BATCH, to_images
-from vbench.errors import told
 from vbench.failure import LOSES_A_RUN
 from vbench.metrics import RankMetrics
+from vbench.plugins import reason
 from vbench.similarity import PerturbationSize
 from vbench.threat import ThreatModel
 from vbench.types import Side
@@ -98,7 +98,7 @@ class Evidence:
             except torch.cuda.OutOfMemoryError:
                 raise
             except LOSES_A_RUN as error:
-                self._known[key] = Unmeasured(f"{spec} stops with: {told(error)}")
+                self._known[key] = Unmeasured(f"{spec} stops with: {reason(error)}")
         found = self._known[key]
         if isinstance(found, Unmeasured):
             raise found

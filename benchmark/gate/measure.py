@@ -14,13 +14,13 @@ import numpy as np
 from vbench.arithmetic import undisturbed
 from vbench.attacks.perturbation import Perturbation
 from vbench.environment import environment
-from vbench.errors import told
 from vbench.failure import LOSES_A_RUN
 from vbench.gate.baseline import Measured, Place
 from vbench.gate.metrics import ATTACKED, CLEAN, Metric
 from vbench.gate.parts import PARTS, independent
 from vbench.gate.spread import Spread
 from vbench.measures import trial_metrics
+from vbench.plugins import reason
 from vbench.progress import say
 from vbench.record import IDENTITY, Record
 from vbench.request import Request
@@ -135,7 +135,7 @@ def _clean(place: Place, bench: Workbench) -> Taken:
     try:
         taken.add(CLEAN, trial_metrics(bench, bench.clean_trials))
     except LOSES_A_RUN as error:
-        taken.failures[0] = told(error)
+        taken.failures[0] = reason(error)
     taken.seconds = time.perf_counter() - started
     return taken
 
@@ -147,7 +147,7 @@ def _attacked(
     try:
         record, _ = run.execute(ignore_gates, quiet, learnt)
     except LOSES_A_RUN as error:
-        taken.failures[run.seed] = told(error)
+        taken.failures[run.seed] = reason(error)
         return None
     finally:
         taken.seconds += time.perf_counter() - started

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass, field
 
 from vbench.arithmetic import undisturbed
-from vbench.errors import told
 from vbench.failure import LOSES_A_RUN
 from vbench.overview import Overview
 from vbench.paper.durations import Durations, Kind
 from vbench.paper.plan import Job, Opener, Plan
 from vbench.paper.slot import Filled
 from vbench.paper.twins import without_modules
+from vbench.plugins import reason
 from vbench.progress import say
 from vbench.record import Record
 from vbench.recorder import Recorder
@@ -85,7 +85,7 @@ class Work:
             self.records[job.id] = self.recorder.record(run)
         except LOSES_A_RUN as error:
             # Whatever it is, a night's other runs must not be lost to it.
-            self.failures[job.id] = told(error)
+            self.failures[job.id] = reason(error)
             say(f"failed: {job.name}: {self.failures[job.id]}", self.quiet)
         else:
             durations.add(self._kind(job), time.monotonic() - started)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vbench.errors import BadInput, VbenchError, told
+from vbench.errors import BadInput, VbenchError
+from vbench.plugins import reason
 from vbench.resident import resident_peak
 from vbench.sweep.jobs import Did, Do, Failed, Identity, Job, Open, Opened, Outcome, Ready, Train, WriteSet
 
@@ -33,7 +34,7 @@ def perform(job: Job, shelf: Shelf) -> Outcome:
     except (Exception, SystemExit) as error:
         # What is no refusal of ours is a defect or a broken device: the log gets all of it.
         traceback.print_exc()
-        return Failed(one_line(told(error)), sound=False)
+        return Failed(one_line(reason(error)), sound=False)
 
 
 def one_line(error: object) -> str:
