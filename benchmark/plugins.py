@@ -187,6 +187,7 @@ def shown(file: str) -> str:
 
 def _named(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {shortened(str(error))}".rstrip(": ")
+        said = shortened(" ".join(str(error).split()), 400)
+        return f"{type(error).__name__}: {said}".rstrip(": ")
     except Exception:  # a plugin's error may have a __str__ that fails itself
         return type(error).__name__

@@ -207,7 +207,8 @@ class FSAMUAP(UpdatedAttack):
         if not self._has_modules:
             return FeatureModules({}, self.attention, False, False, self.mask_start, generator)
         wanted = self._stages(victim)
-        probe = torch.zeros((1, 3, *victim.input_size), device=example_tensor(victim).device)
+        like = example_tensor(victim)
+        probe = torch.zeros((1, 3, *victim.input_size), device=like.device, dtype=like.dtype)
         with torch.no_grad():
             features = victim(probe, Modality.VISIBLE).features
         for stage in wanted:

@@ -193,9 +193,9 @@ def _stops(victim, images, modality, context):
 
 #: Attacks without a row, and what is said of each.
 FAILING = {
-    "raises": (_raises, r"ValueError: no such thing at all \(misbehaving.py, line \d+\)"),
-    "leaves": (_leaves, r"SystemExit: 0 \(misbehaving.py, line \d+\)"),
-    "stops": (_stops, r"StopIteration \(misbehaving.py, line \d+\)"),
+    "raises": (_raises, r"misbehaving.py, line \d+: ValueError: no such thing at all"),
+    "leaves": (_leaves, r"misbehaving.py, line \d+: SystemExit: 0"),
+    "stops": (_stops, r"misbehaving.py, line \d+: StopIteration"),
     "none": (lambda victim, images, *_: None, "torch.Tensor, not a NoneType"),
     "pair": (lambda victim, images, *_: (images, images), "torch.Tensor, not a tuple"),
     "listed": (lambda victim, images, *_: list(images), "torch.Tensor, not a list"),
@@ -271,7 +271,7 @@ def _counts(self, images, output):
 VICTIMS = {
     "in place": (_in_place, "writes to its input"),
     "in place, unseen by autograd": (_in_place_unseen, "writes to its input"),
-    "raises": (_broken, r"AttributeError: .* \(misbehaving.py, line \d+\)"),
+    "raises": (_broken, r"misbehaving.py, line \d+: AttributeError: .*"),
     "a tuple": (lambda self, images, output: (output.embedding, output.logits), "not a tuple"),
     "none": (lambda self, images, output: None, "must return a VictimOutput, not a NoneType"),
     "no embedding": (lambda self, images, output: replace(output, embedding=None), "not a NoneType"),
