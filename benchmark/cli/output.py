@@ -14,13 +14,12 @@ def put(text: object, nl: bool = True) -> None:
     typer.echo(lines(str(text)), nl=nl)
 
 
-def end_with(lost: Sequence[object], runs: int) -> None:
-    """Exit with 1, naming every lost run on standard error, if any of so many runs was lost."""
+def end_with(lost: Sequence[object]) -> None:
+    """Exit with 1 if any run was lost, with a line on standard error for each."""
     if not lost:
         return
     from vbench.printable import lines
 
     for one in lost:
         typer.echo(lines(f"vbench: lost: {one}"), err=True)
-    typer.echo(f"vbench: {len(lost)} of {runs} runs are lost", err=True)
     raise typer.Exit(1)

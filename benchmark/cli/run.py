@@ -43,8 +43,7 @@ def run(
     records = series.execute(
         request.victims, request.attacks, seed or [0], request.settings, request.protocols, perturbation
     )
-    lost = series.failures.lost
-    put(report(records, style, lost))
+    put(report(records, style, series.failures.lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
-    end_with(lost, len(lost) + len(records))
+    end_with(series.failures.lost)
