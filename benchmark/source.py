@@ -79,7 +79,7 @@ def _versions(cls: type, made_of: Modules) -> list[str]:
     """The classes of vbench's own that a plugin builds on, with their numbers."""
     imported = (getattr(sys.modules.get(module), name, None) for module, name in made_of.of_vbench)
     found = {one for one in (*cls.__mro__, *imported) if isinstance(one, type) and is_own_class(one)}
-    return sorted(f"{one.name} {one.version}" for one in found if "version" in vars(one))
+    return sorted(f"{one.__qualname__} {one.version}" for one in found if "version" in vars(one))
 
 
 def _plain(attack: Any) -> dict[str, Any]:

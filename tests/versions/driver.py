@@ -1,8 +1,8 @@
 """Runs every built-in attack and victim on something tiny and prints what comes out, as JSON.
 
-``python driver.py FOLDER`` with a folder of :mod:`pictures`. Each side of the comparison runs the driver of its
-own commit, so this file may change with the package. ``INPUTS`` names what it feeds: raise it when that
-changes, and move the checked commit on.
+``python driver.py FOLDER`` with a folder of :mod:`pictures`. Each side of the comparison runs the driver of
+its own commit, so this file may change with the package. ``INPUTS`` numbers what it feeds: raise it when
+that changes, and move the checked commit on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vbench.registry import attacks, victims
 INPUTS = 1
 SIZE, CLASSES = (32, 16), 8
 #: Settings that keep an attack short, for those that have them.
-SHORT = {"evaluations": 64, "batch": 8, "queries": 12, "module_steps": 2, "starts": 2, "width": 8, "blocks": 1}
+SHORT = {"evaluations": 32, "batch": 8, "queries": 8, "module_steps": 2, "starts": 2, "width": 8, "blocks": 1}
 #: One attack of each library: the others go through the same adapter.
 LIBRARIES = ("torchattacks:PGD", "torchattacks:APGD", "art:FastGradientMethod")
 
@@ -76,44 +76,70 @@ def choices(hints: dict[str, Any], usual: dict[str, Any]) -> Iterator[dict[str, 
 
 def of_attacks(folder: str) -> Iterator[tuple[str, int | None, str, Any]]:
     """Name, version, case and outcome of every case of every attack."""
-    names = [entry.name for entry in attacks.entries() if entry.origin == "vbench"]
     probe = Probe().eval()
-    for name in (*names, *LIBRARIES):
+    for name in (*built_in(attacks), *LIBRARIES):
         cls = attacks.load(name)
-        fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        short = {key: value for key, value in SHORT.items() if key in fields}
-        hints = typing.get_type_hints(cls)
-        cases = [(f"{name}{given or ''}", {**short, **given}) for given in choices(hints, fields)]
-        cases += [(f"{name} preset {key}", {**given, **short}) for key, given in getattr(cls, "PRESETS", {}).items()]
-        for case, settings in cases:
-            for norm, eps in (("linf", "8/255"), ("l2", "0.5")):
-                if norm in cls.norms and (norm == "linf" or settings == short):
+        for case, settings in cases(cls):
+            # All budgets with the usual settings, and the most usual budget with all others.
+            budgets = [("linf", "8/255"), *([("l2", "0.5")] if not case else [])]
+            for norm, eps in budgets:
+                if norm in cls.norms:
                     threat = vbench.ThreatModel(eps, norm, quantize=norm == "linf")
-                    yield name, getattr(cls, "version", None), f"{case} {norm}", attacked(probe, cls, settings, threat, folder)
+                    outcome = attacked(probe, cls, settings, threat, folder)
+                    yield name, getattr(cls, "version", None), f"{name}{case} {norm}", outcome
 
 
-def attacked(probe: Probe, cls: type, settings: dict[str, Any], threat: Any, folder: str) -> Any:
+def built_in(registry: Any) -> list[str]:
+    """The names of vbench's own attacks or victims."""
+    return [entry.name for entry in registry.entries() if entry.origin == "vbench"]
+
+
+def cases(cls: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is run of an attack: its usual settings (an empty text), each other choice, each preset."""
+    usual = {field.name: field.default for field in dataclasses.fields(cls)}
+    for given in choices(typing.get_type_hints(cls), usual):
+        yield str(given or ""), given
+    yield from ((f" preset {name}", dict(given)) for name, given in getattr(cls, "PRESETS", {}).items())
+
+
+def made(cls: Any, settings: dict[str, Any]) -> Any:
+    """The attack, made short; a battery with its members made short."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    if not hasattr(cls, "members"):
+        return cls(**{**settings, **{key: SHORT[key] for key in names if key in SHORT}})
+    members = tuple(made(type(one), _changed(one)) for one in cls(**settings).members())
+    return type("Short", (cls,), {"name": "short", "members": lambda self: members})()
+
+
+def _changed(attack: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(attack)
+    return {one.name: getattr(attack, one.name) for one in fields if getattr(attack, one.name) != one.default}
+
+
+def attacked(probe: Probe, cls: Any, settings: dict[str, Any], threat: Any, folder: str) -> Any:
     """What one run gives: how images changed, how they rank, what was learnt; or why it cannot run."""
+    where = {"dataset": "regdb", "root": folder, "device": "cpu", "precision": "float32"}
     try:
-        found = vbench.evaluate(
-            probe, cls(**settings), "regdb", threat, root=folder, ignore_gates=True, device="cpu", precision="float32"
-        )
+        attack = made(cls, settings)
+        found = vbench.evaluate(probe, attack, threat=threat, ignore_gates=True, **where)
     except vbench.VbenchError as error:
         return type(error).__name__
     record = found.record
     sizes = {name: record.size[name] for name in ("linf_levels", "l2", "psnr_db", "asked")}
     ranked = {name: digest(str(record.per_query[name])) for name in ("adversarial_rank", "adversarial_ap")}
-    learnt = digest(found.perturbation.delta) if cls.universal else None
-    return [sizes, ranked, learnt]
+    learnt = digest(found.perturbation.delta) if attack.universal else None
+    members = [repr(one) for one in cls(**settings).members()] if hasattr(cls, "members") else []
+    return [sizes, ranked, learnt, members]
 
 
 def of_victims() -> Iterator[tuple[str, int | None, str, Any]]:
     """Name, version, case and outputs of every victim with every setting of its ranking."""
     images = torch.rand(4, 3, *SIZE, generator=torch.Generator().manual_seed(0))
-    for name in (entry.name for entry in victims.entries() if entry.origin == "vbench"):
+    for name in built_in(victims):
         cls = victims.load(name)
         hints = typing.get_type_hints(cls.__init__)
-        usual = {key: getattr(cls(num_classes=CLASSES, **thin(cls)), key) for key in cls.SETTINGS if key in hints}
+        plain = cls(num_classes=CLASSES, **thin(cls))
+        usual = {key: getattr(plain, key) for key in cls.SETTINGS if key in hints}
         for given in choices(hints, usual):
             victim = cls(num_classes=CLASSES, **thin(cls), **given).eval()
             fill(victim)
@@ -122,7 +148,7 @@ def of_victims() -> Iterator[tuple[str, int | None, str, Any]]:
 
 def thin(cls: Any) -> dict[str, Any]:
     """The thin variant of a victim for the smallest images."""
-    width = {"width": 0.125} if isinstance(cls.THIN.get("width"), float) else {"depth": 4}
+    width = {"width": 0.125} if isinstance(cls.THIN.get("width"), float) else {}
     return {**cls.THIN, "input_size": SIZE, **width}
 
 
@@ -146,12 +172,12 @@ def digest(value: Any) -> str:
 
 
 def main() -> None:
-    """Print {"inputs", "results": [[kind, name, version, case, outcome], ...]}."""
+    """Print {"package", "inputs", "results": [[kind, name, version, case, outcome], ...]}."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     found = [["attack", *one] for one in of_attacks(sys.argv[1])]
     found += [["victim", *one] for one in of_victims()]
-    print(json.dumps({"inputs": INPUTS, "results": found}))
+    print(json.dumps({"package": vbench.__path__[0], "inputs": INPUTS, "results": found}))
 
 
 if __name__ == "__main__":

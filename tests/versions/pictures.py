@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-IDENTITIES, EACH = {"train": 8, "test": 6}, 3
+IDENTITIES, EACH = {"train": 8, "test": 6}, 2
 HEIGHT, WIDTH = 32, 16
 
 
