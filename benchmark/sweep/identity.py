@@ -9,11 +9,11 @@ from pathlib import Path
 from vbench._version import __version__
 from vbench.data.base import Dataset
 from vbench.data.card import data_card
+from vbench.data.names import SYNTHETIC
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
 from vbench.folders import cache_folder
-from vbench.sweep.entries import SYNTHETIC
 from vbench.sweep.jobs import Train
 from vbench.sweep.opened import choice_of
 from vbench.sweep.tasks import Data, Group, Model, Task, digest
