@@ -9,11 +9,12 @@ from pathlib import Path
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.check import checked
+from vbench.data.names import SYNTHETIC, check_name
 from vbench.data.open import chosen_protocol
 from vbench.data.protocols import LAYOUTS
 from vbench.data.reader import read_with
 from vbench.defaults import SyntheticSet, thin_weights, untrained
-from vbench.errors import BadInput, unknown_name
+from vbench.errors import BadInput
 from vbench.parallel.devices import own_device
 from vbench.parallel.group import one_first
 from vbench.parallel.shards import share
@@ -29,8 +30,6 @@ from vbench.victims.check import check_victim
 from vbench.victims.load import load_victim, resolve_device
 from vbench.victims.split import is_regdb
 from vbench.workbench import Workbench, Wrapped
-
-SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True)
@@ -202,10 +201,8 @@ class Choice:
 
 def check_named(name: str, root: Path | None) -> None:
     """Raise :class:`BadInput` for what :func:`open_named` does not know, and for a missing ``root``."""
-    if not isinstance(name, str):
-        raise BadInput(f"a dataset is a name or an open Dataset, not {type(name).__name__}")
-    if name not in LAYOUTS and ":" not in name and name not in datasets.names():
-        raise unknown_name("dataset", name, (SYNTHETIC, *LAYOUTS, *datasets.names()))
+    if check_name(name) == SYNTHETIC:
+        raise BadInput("synthetic data are drawn; name a real data set, or the layout of drawn ones")
     if root is None:
         raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
 

@@ -25,7 +25,10 @@ class Upfront:
     """
 
     def __init__(
-        self, choices: Sequence[Choice], victims: Sequence[VictimSpec | Victim], surrogates: Sequence[str]
+        self,
+        choices: Sequence[Choice],
+        victims: Sequence[VictimSpec | Victim],
+        surrogates: Sequence[str] = (),
     ) -> None:
         self._choices = choices
         self._choice = choices[0]
@@ -48,9 +51,10 @@ class Upfront:
 
     def open(self, cache: Path, quiet: bool) -> list[tuple[Choice, Dataset]]:
         """Open the data of every protocol, refusing victims that may not be used on them."""
+        built = [*self._built, *self._members]
         opened = [(choice, choice.open(cache, quiet)) for choice in self._choices]
         for choice, dataset in opened:
-            for named, victim in [*self._built, *self._members]:
+            for named, victim in built:
                 choice.check_fits(named, victim, dataset)
         return opened
 

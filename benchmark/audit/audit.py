@@ -10,6 +10,7 @@ from vbench.audit import forward, gradients, ladder, storage, strength
 from vbench.audit.evidence import Evidence, rank1
 from vbench.audit.record import Audit
 from vbench.audit.statistics import LEAST_IDENTITIES
+from vbench.data.base import Dataset
 from vbench.environment import environment
 from vbench.errors import BadInput
 from vbench.progress import track
@@ -19,6 +20,16 @@ from vbench.workbench import Workbench
 
 # The budget looks at every attack that was measured, so it comes last.
 PROBES = (*forward.PROBES, *gradients.PROBES, *strength.PROBES, *ladder.PROBES, *storage.PROBES)
+
+
+def check_identities(dataset: Dataset) -> None:
+    """Raise :class:`BadInput` for queries of too few identities to tell anything from chance."""
+    identities = len({sample.pid for sample in dataset.query})
+    if identities < LEAST_IDENTITIES:
+        raise BadInput(
+            f"{len(dataset.query)} queries of {identities} identities tell nothing from chance; "
+            f"raise --queries until there are {LEAST_IDENTITIES} identities"
+        )
 
 
 @undisturbed()
@@ -31,13 +42,8 @@ def audit(
     for too few identities to tell anything from chance, :class:`VbenchError` where clean images cannot be
     embedded or ranked.
     """
+    check_identities(bench.dataset)
     evidence = Evidence(bench, threat, seed)
-    identities = len(set(evidence.ids.tolist()))
-    if identities < LEAST_IDENTITIES:
-        raise BadInput(
-            f"{len(evidence.ids)} queries of {identities} identities tell nothing from chance; "
-            f"raise --queries until there are {LEAST_IDENTITIES} identities"
-        )
     clean = evidence.clean
     checks = [probe.ask(evidence) for probe in track(PROBES, f"audit of {bench.victim.name}", quiet=quiet)]
     config = {

@@ -47,17 +47,25 @@ def audit(
     height_width = parse_size(size) if size else None
 
     from vbench.audit.audit import audit as examine
+    from vbench.audit.audit import check_identities
     from vbench.audit.subset import with_queries
+    from vbench.files import check_writable
     from vbench.folders import cache_folder
     from vbench.gates import clean_gate
     from vbench.prepare import Choice
     from vbench.progress import say
+    from vbench.seeds import check_seed
+    from vbench.upfront import Upfront
     from vbench.victim_spec import read_victim
 
+    check_seed(seed)
+    check_writable(runs)
     spec = read_victim(victim)
     choice = Choice(dataset, root, protocol, layout, height_width, weights, device, ignore_gates)
-    opened = choice.open(cache_folder(), quiet)
-    bench = choice.workbench(spec, with_queries(opened, queries), cache_folder(), quiet)
+    ((_, opened),) = Upfront([choice], [spec]).open(cache_folder(), quiet)
+    asked = with_queries(opened, queries)
+    check_identities(asked)
+    bench = choice.workbench(spec, asked, cache_folder(), quiet)
     if not ignore_gates:
         clean_gate(bench)
     found = examine(bench, threat, seed, len(opened.query), quiet)

@@ -116,8 +116,10 @@ def paper(
         LEVELS if level == "both" else (level,),
     )
     opener, store = Opener(request, quiet), RunStore(runs)
+    recorder = Recorder(store, force, ignore_gates, quiet)
+    recorder.check_writable()
     plan = make_plan(request, opener)
-    work = Work(plan, threat, opener, Recorder(store, force, ignore_gates, quiet), store, force, quiet)
+    work = Work(plan, threat, opener, recorder, store, force, quiet)
     work.do(f"paper {suite}")
     put(paper_report(work.filled(), style))
     _close(work, runs, style)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vbench.data.base import SYNTHETIC_MARK, Dataset, Sample, Trial
-from vbench.data.names import is_text
+from vbench.data.disk_names import is_text
 from vbench.errors import BadInput, shortened
 from vbench.types import Modality
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vbench.data.base import Sample
-from vbench.data.names import MOST_DIGITS, Names, entries, is_text, two_cases
+from vbench.data.disk_names import MOST_DIGITS, Names, entries, is_text, two_cases
 from vbench.errors import BadInput, shortened
 from vbench.types import Modality
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vbench.data.disk_names import MOST_DIGITS, Names
 from vbench.data.folders import IMAGE_SUFFIXES, check_suffix
-from vbench.data.names import MOST_DIGITS, Names
 from vbench.errors import BadInput, shortened
 
 _ID = re.compile(rf"[0-9]{{1,{MOST_DIGITS}}}")

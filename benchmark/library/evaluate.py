@@ -13,10 +13,11 @@ import torch
 
 from vbench.attacks.base import Attack
 from vbench.data.base import Dataset
+from vbench.data.names import SYNTHETIC
 from vbench.errors import BadInput, shortened
 from vbench.library.result import Result
 from vbench.plugins import one_version
-from vbench.prepare import SYNTHETIC, Choice
+from vbench.prepare import Choice
 from vbench.series import Series
 from vbench.size import parse_size
 from vbench.threat import ThreatModel

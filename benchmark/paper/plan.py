@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vbench import victim_spec
@@ -18,10 +19,12 @@ from vbench.paper.settings import ANY_STAGES, Settings, has_modules
 from vbench.paper.slot import Place, Slot
 from vbench.paper.suite import Line, Suite
 from vbench.paper.twins import at_feature_level
-from vbench.prepare import Choice
+from vbench.prepare import Choice, Named
 from vbench.record import config_id
 from vbench.runner import Run
+from vbench.seeds import check_seed
 from vbench.threat import ThreatModel
+from vbench.victims.base import Victim
 from vbench.workbench import Workbench
 
 
@@ -98,6 +101,26 @@ class Opener:
         self._key: tuple[str, str | None] | None = None
         self._bench: Workbench | None = None
 
+    def check(self) -> None:
+        """Raise :class:`BadInput`, before any victim is trained, for one that could not be opened."""
+        names = self._request.everybody
+        specs = dict(zip(names, victim_spec.expand(names), strict=True))
+        choices = [
+            dataclasses.replace(self._request.choice, protocol=protocol)
+            for protocol in self._request.protocols
+        ]
+        for choice in choices:
+            choice.check()
+        built: dict[tuple[str, Path | None], Victim] = {}
+        for choice in choices:
+            dataset = choice.open(cache_folder(), self._quiet)
+            for name, spec in specs.items():
+                file = self._request.checkpoints.of(name, dataset.protocol)
+                named = Named(spec, file, f"--weights {name}=FILE")
+                if (name, file) not in built:
+                    built[name, file] = choice.structure(named)
+                choice.check_fits(named, built[name, file], dataset)
+
     def open(self, victim: str, protocol: str | None) -> Workbench:
         """The workbench; raises :class:`BadInput` for whatever makes it impossible."""
         if self._key != (victim, protocol) or self._bench is None:
@@ -105,10 +128,6 @@ class Opener:
             choice = dataclasses.replace(self._request.choice, protocol=protocol)
             dataset = choice.open(cache_folder(), self._quiet)
             file = self._request.checkpoints.of(victim, dataset.protocol)
-            if file is None and not dataset.synthetic:
-                raise BadInput(
-                    f"victim '{victim}' on {dataset.name} needs --weights {victim}=FILE, its checkpoint"
-                )
             choice = dataclasses.replace(choice, weights=file)
             self._bench = choice.workbench(victim, dataset, cache_folder(), self._quiet)
             self._key = (victim, protocol)
@@ -122,8 +141,10 @@ def make_plan(request: Request, opener: Opener) -> Plan:
     checkpoints that do not fit. A row that a victim cannot have is a slot that says why.
     """
     request.settings.check(list(request.suites.values()))
-    victim_spec.expand(request.everybody)
     request.checkpoints.check(request.everybody)
+    for seed in request.seeds:
+        check_seed(seed)
+    opener.check()
     plan = Plan([], {}, "")
     for protocol in request.protocols:
         for victim in request.everybody:

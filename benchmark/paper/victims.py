@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vbench import victim_spec
+from vbench.data.names import SYNTHETIC
 from vbench.paper.checkpoints import Checkpoints
 from vbench.paper.suite import Suite
-from vbench.prepare import SYNTHETIC, Choice
+from vbench.prepare import Choice
 from vbench.progress import say
 
 

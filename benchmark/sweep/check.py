@@ -7,10 +7,13 @@ from pathlib import Path
 
 from vbench.attack_spec import build_attack
 from vbench.attack_spec import expand as expand_attacks
+from vbench.data.names import SYNTHETIC
 from vbench.data.open import check_root, is_synthetic
+from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput
 from vbench.files import split_entry
-from vbench.sweep.entries import SYNTHETIC, VictimEntry
+from vbench.prepare import open_named
+from vbench.sweep.entries import VictimEntry
 from vbench.sweep.load import SuiteFile
 from vbench.sweep.located import Place
 from vbench.sweep.tasks import Data, anchored, groups, models
@@ -70,12 +73,19 @@ def _files(file: SuiteFile) -> Iterator[tuple[Place, str]]:
         drawn = data.dataset == SYNTHETIC
         if data.root is not None:
             try:
-                drawn = is_synthetic(check_root(data.dataset, Path(data.root)))
+                drawn = _drawn(data, Path(data.root))
             except BadInput as error:
                 yield ("datasets", labels.index(data.label), "root"), str(error)
                 continue
         for place, entry in _entries(file):
             yield from ((place, reason) for reason in _weights(entry, data, file.folder, drawn))
+
+
+def _drawn(data: Data, root: Path) -> bool:
+    """Whether the data under ``root`` are drawn people; :class:`BadInput` if it cannot be what they are."""
+    if data.dataset in LAYOUTS:
+        return is_synthetic(check_root(data.dataset, root))
+    return open_named(data.dataset, root, data.protocol or None).synthetic
 
 
 def _weights(entry: VictimEntry, data: Data, folder: Path, drawn: bool) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vbench.registry import attacks, victims
+from vbench.registry import attacks, datasets, victims
 from vbench.spec import parse
 from vbench.sweep.load import SuiteFile
 
@@ -10,9 +10,10 @@ _REASON = "names code by path; running it runs that code. If it is yours, give -
 
 
 def refuse_code(file: SuiteFile) -> None:
-    """Raise :class:`BadInput` with the line of every victim and attack that is a class by path or module."""
+    """Raise :class:`BadInput` with the line of every victim, attack and reader that is a class by path."""
     suite = file.suite
     named = [(("attacks", index), attacks, entry.name) for index, entry in enumerate(suite.attacks)]
+    named += [(("datasets", index), datasets, entry.name) for index, entry in enumerate(suite.datasets)]
     named += [(("victims", index), victims, entry.name) for index, entry in enumerate(suite.victims)]
     named += [
         (("surrogates", index, at), victims, entry.name)

@@ -14,13 +14,12 @@ from pydantic import (
 )
 
 from vbench.budget import parse_budget
+from vbench.data.names import SYNTHETIC, check_name
 from vbench.data.protocols import LAYOUTS, default_protocol, parse_protocol
 from vbench.registry import attacks, victims
 from vbench.size import LARGEST_SIDE, parse_size
 from vbench.spec import parse
 from vbench.sweep.strict import Strict, as_list, complaint, one_of, told
-
-SYNTHETIC = "synthetic"
 
 Words = Annotated[list[str], BeforeValidator(as_list)]
 
@@ -116,12 +115,19 @@ def _size(value: Any) -> Any:
     return told(parse_size, value) if isinstance(value, str) else value
 
 
+def _dataset(value: Any) -> str:
+    return told(check_name, value)
+
+
 class DatasetEntry(Strict):
-    """A dataset: ``synthetic`` (``layout``, ``size``), or a layout with ``root``; by its ``protocols``."""
+    """A dataset: ``synthetic`` (``layout``, ``size``), or a layout or a reader with ``root``.
+
+    By its ``protocols``. A reader is named as it is installed, or by path.
+    """
 
     SHORT: ClassVar[str] = "name"
 
-    name: Annotated[str, BeforeValidator(one_of("dataset", (SYNTHETIC, *LAYOUTS)))] = SYNTHETIC
+    name: Annotated[str, BeforeValidator(_dataset)] = SYNTHETIC
     label: str = Field(default="", max_length=80)
     root: str | None = None
     layout: Annotated[str, BeforeValidator(one_of("dataset layout", LAYOUTS))] = "sysu"
@@ -140,7 +146,8 @@ class DatasetEntry(Strict):
         if not synthetic and "layout" in self.model_fields_set and self.layout != self.name:
             raise complaint(f"layout is for synthetic data; this one is '{self.name}'", "layout")
         layout = self.layout if synthetic else self.name
-        for index, text in enumerate(self.protocols):
+        # What protocols a reader has, it says when it is loaded.
+        for index, text in enumerate(self.protocols if layout in LAYOUTS else ()):
             if told(parse_protocol, text, place=("protocols", index)).layout != layout:
                 raise complaint(f"'{text}' is no protocol of '{layout}'", "protocols", index)
         return self
@@ -152,8 +159,9 @@ class DatasetEntry(Strict):
 
     @property
     def protocol_ids(self) -> list[str]:
-        """The protocols that are asked for, or the layout's default."""
-        return self.protocols or [default_protocol(self.layout if self.name == SYNTHETIC else self.name)]
+        """The protocols that are asked for, or the layout's default; of a reader "" stands for its own."""
+        layout = self.layout if self.name == SYNTHETIC else self.name
+        return self.protocols or [default_protocol(layout) if layout in LAYOUTS else ""]
 
 
 class Exclusion(Strict):

@@ -11,6 +11,7 @@ from vbench.attack_spec import build_attack
 from vbench.data.base import Dataset
 from vbench.data.card import data_card
 from vbench.data.images import Images
+from vbench.data.names import SYNTHETIC
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.defaults import SyntheticSet, thin_path
 from vbench.errors import VbenchError
@@ -21,7 +22,6 @@ from vbench.registry import Registry, attacks, victims
 from vbench.runner import looks_at_training
 from vbench.source import code_card
 from vbench.spec import parse
-from vbench.sweep.entries import SYNTHETIC
 from vbench.sweep.jobs import Train
 from vbench.sweep.opened import choice_of
 from vbench.sweep.tasks import Data, Group, Model, Task, digest

@@ -45,7 +45,7 @@ def choice_of(group: Group) -> Choice:
     return Choice(
         data.dataset,
         None if data.root is None else Path(data.root),
-        data.protocol,
+        data.protocol or None,
         data.layout,
         data.size,
         None if group.victim.weights is None else Path(group.victim.weights),

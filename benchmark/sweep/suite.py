@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_valida
 
 from vbench.budget import parse_budget
 from vbench.errors import unknown_name
+from vbench.seeds import SEEDS
 from vbench.sweep.entries import (
     AttackEntry,
     DatasetEntry,
@@ -57,7 +58,7 @@ class Suite(Strict):
         BeforeValidator(as_list),
     ] = Field(default_factory=list)
     quantize: StrictBool = True
-    seeds: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**31)]], BeforeValidator(as_list)] = Field(
+    seeds: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=SEEDS)]], BeforeValidator(as_list)] = Field(
         default_factory=lambda: [0]
     )
     settings: Settings = Field(default_factory=dict)

@@ -34,7 +34,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset under one protocol; ``label`` is what the suite calls it, ``size`` that of drawn images."""
+    """A dataset under one protocol; ``label`` is what the suite calls it, ``size`` that of drawn images.
+
+    The protocol is "" where that is for a reader from outside to say.
+    """
 
     label: str
     dataset: str
@@ -169,7 +172,8 @@ def groups(suite: Suite, folder: Path) -> list[Group]:
     for entry in suite.datasets:
         root = None if entry.root is None else str(folder / Path(entry.root).expanduser())
         for protocol in entry.protocol_ids:
-            data = Data(entry.called, entry.name, protocol, root, entry.layout, entry.size)
+            name = anchored(entry.name, folder)
+            data = Data(entry.called, name, protocol, root, entry.layout, entry.size)
             victims = [model for one in suite.victims for model in models(one, data, folder)]
             for victim in dict.fromkeys(victims):
                 for surrogates in _surrogates(suite, data, folder):

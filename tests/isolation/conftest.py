@@ -46,7 +46,7 @@ def row():
             record, perturbation = run.execute(ignore_gates=True, quiet=True, learnt=learnt)
         except VbenchError as error:
             return str(error)
-        left_out = {"created", "cost", "environment", "fit_log"}
+        left_out = {"created", "cost", "digest", "environment", "fit_log"}
         kept = record.model_dump(mode="json", exclude=left_out)
         for member in [*kept["members"], *kept["controls"]]:
             member.pop("cost", None)
