@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vbench.errors import BadInput, shortened
+from vbench.errors import BadInput, VbenchError, shortened
 from vbench.types import SIMILARITIES
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import check_state
@@ -21,8 +20,8 @@ _FILTERS = ("lanczos", "bilinear")
 def check_victim(victim: Victim) -> None:
     """Raise BadInput, in one line, for a victim that could not be run, told from others, or saved.
 
-    Attributes are there and of their types, options are JSON-able, there are weights, all on one device, and
-    the state dict holds tensors alone.
+    Attributes are there and of their types, options are JSON-able, weights lie on one device, and the state
+    dict holds tensors alone.
     """
     name = getattr(victim, "name", None)
     if not isinstance(name, str) or not name:
@@ -39,7 +38,9 @@ def check_victim(victim: Victim) -> None:
     check_state(state, owner)
     try:
         json.dumps(victim.describe())
-    except (TypeError, ValueError) as error:
+    except VbenchError:
+        raise
+    except Exception as error:
         raise BadInput(
             f"{owner}: its options must be plain values (JSON), {shortened(str(error))}"
         ) from error
@@ -80,24 +81,10 @@ def _check_weights(victim: nn.Module, owner: str) -> None:
     tensors = [*victim.parameters(), *victim.buffers()]
     if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise BadInput(f"{owner}: it has lazy parameters without a shape; send one batch through it first")
-    first = next(victim.parameters(), None)
-    if first is None:
-        raise BadInput(
-            f"{owner}: it has no parameter, which tells device and type of number; register one, such as "
-            "nn.Parameter(torch.ones(()))"
-        )
-    if not first.is_floating_point():
-        raise BadInput(
-            f"{owner}: its first parameter is of {first.dtype}; images come in its type, so make it float"
-        )
     devices = sorted({str(tensor.device) for tensor in tensors})
     if len(devices) > 1:
         raise BadInput(f"{owner}: its weights lie on {' and '.join(devices)}; bring them to one device")
-    _refuse_meta(first, owner)
-
-
-def _refuse_meta(tensor: Tensor, owner: str) -> None:
-    if tensor.device == torch.device("meta"):
+    if devices == ["meta"]:
         raise BadInput(f"{owner}: its weights have no values (meta device); load weights first")
 
 
