@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vbench.errors import BadInput, shortened
+from vbench.errors import BadInput, VbenchError, shortened
 from vbench.types import SIMILARITIES
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import check_state
@@ -38,7 +38,9 @@ def check_victim(victim: Victim) -> None:
     check_state(state, owner)
     try:
         json.dumps(victim.describe())
-    except (TypeError, ValueError) as error:
+    except VbenchError:
+        raise
+    except Exception as error:
         raise BadInput(
             f"{owner}: its options must be plain values (JSON), {shortened(str(error))}"
         ) from error

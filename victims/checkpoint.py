@@ -171,7 +171,9 @@ def _load_restricted(path: Path, kind: str) -> Any:
     try:
         with torch.serialization.safe_globals(_allowed_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on the pickle protocol of files it then refuses
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # By its name torch would take a file for one of safetensors.
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or cut file can make the reader fail in any way
         told = str(error).strip().splitlines()
         array = re.search(r"numpy\.dtypes\.(\w+?)DType", str(error))

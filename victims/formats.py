@@ -137,7 +137,7 @@ def check_archive(path: Path) -> None:
     names = [member.orig_filename for member in members]
     for name in names:
         parts = name.replace("\\", "/").split("/")
-        if ".." in parts or not parts[0] or ":" in parts[0] or "\0" in name:
+        if ".." in parts or not parts[0] or re.match("[A-Za-z]:$", parts[0]) or "\0" in name:
             raise BadInput(f"{path}: refused, a member of it is named {shortened(repr(name))}")
     _refuse_other_archives(path, names)
     if len(set(names)) < len(names):

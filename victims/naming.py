@@ -77,15 +77,15 @@ def as_wanted(wanted: Iterable[str], state: Mapping[str, T], where: str) -> tupl
     note = ""
     if outside:
         some = shortened(", ".join(outside[:4]) + (", ..." if len(outside) > 4 else ""))
-        note = f"the tensors under '{shortened(prefix, 60)}' were taken, not {len(outside)} others: {some}"
+        note = f"tensors named '{shortened(prefix, 60)}...' were taken; left out ({len(outside)}): {some}"
     return {ours.get(name, name): value for name, value in inside.items()}, note
 
 
 def _without_own_prefix(
     ours: Mapping[str, str], state: Mapping[str, T]
 ) -> tuple[dict[str, T], str, list[str]] | None:
-    """A file of the network inside a victim that keeps it in one attribute."""
-    inner, shorter = _unwrapped(state), bare(dict.fromkeys(ours))
+    """A file of the network inside a victim that keeps it in one attribute; all of the file, no more."""
+    inner, shorter = bare(state), bare(dict.fromkeys(ours))
     start = next(iter(ours), "").removesuffix(next(iter(shorter), ""))
     counted = {name for name in inner if not is_counter(name)}
     if not start or counted != {name for name in shorter if not is_counter(name)}:

@@ -56,7 +56,7 @@ def with_classes(victim_class: type, options: dict[str, Any], classes: int) -> d
     """The options of a victim that is trained on ``classes`` identities; BadInput for another number."""
     if options.get("num_classes", classes) != classes:
         raise BadInput(
-            f"num_classes={options['num_classes']}: it is trained on {classes} identities; leave num_classes out"
+            f"num_classes={options['num_classes']}: trained on {classes} identities; leave num_classes out"
         )
     takes = "num_classes" in option_names(victim_class)
     return {**options, "num_classes": classes} if takes else options

@@ -147,8 +147,8 @@ class _Reading:
             self._do[name]()
         else:
             raise BadInput(
-                f"{self._where}: written with a pickle protocol that torch reads without its guard alone "
-                f"({name}); save it again with torch.save and its default protocol"
+                f"{self._where}: written with a pickle protocol that torch's safe reader does not know "
+                f"({name}); save it again with torch.save(state, file)"
             )
 
     def _take(self, count: int) -> list[_Value]:

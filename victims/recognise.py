@@ -10,6 +10,7 @@ from torch import Tensor
 from vbench.errors import BadInput
 from vbench.victims.base import Victim
 from vbench.victims.catalogue import VICTIMS
+from vbench.victims.naming import under_names
 from vbench.victims.released import ReleasedLayout
 
 #: What people load by mistake besides another victim.
@@ -38,7 +39,15 @@ def models_of(state: Mapping[str, Tensor]) -> list[str]:
     for name, facts in VICTIMS.items():
         module, _, attribute = facts.target.partition(":")
         layout = getattr(import_module(module), attribute).released
-        if layout is not None and layout.recognises(state):
+        if layout is not None and _bears(layout, state):
             article = "an" if name[0] in _SPOKEN_WITH_A_VOWEL else "a"
             found.append(f"{article} {name.upper()} checkpoint (victim {name})")
-    return found or [name for name, layout in _OTHERS.items() if layout.recognises(state)]
+    return found or [name for name, layout in _OTHERS.items() if _bears(layout, state)]
+
+
+def _bears(layout: ReleasedLayout, state: Mapping[str, Tensor]) -> bool:
+    """Whether the marks of a layout are in a state, under any wrapper or prefix."""
+    try:
+        return under_names(layout.marks, state, "") is not None
+    except BadInput:
+        return True

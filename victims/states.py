@@ -22,6 +22,9 @@ _ENTRIES, _CHARACTERS = 10_000, 1000
 _A_LINE = 100
 _LARGEST_INTEGER = 1 << 64
 
+#: What a dict holds: tensors, tensors and numpy arrays, or some tensors among other things.
+_TENSORS, _ARRAYS, _SOME = range(3)
+
 #: An entry of a file: the keys that lead to it.
 Entry = tuple[str, ...]
 
@@ -57,7 +60,7 @@ def find_state(content: Any, entry: str | None, where: str) -> Checkpoint:
     for name, value in found[taken].items():
         (state if isinstance(name, str) and _is_array(value) else others)[name] = value
     notes = []
-    if len(found) > 1:
+    if len(found) > 1 and entry is None:
         rest = ", ".join(f"'{_label(one)}'" for one in found if one != taken)
         notes.append(f"it holds {len(found)} state dicts; '{_label(taken)}' was taken, not {shortened(rest)}")
     if any(str(name).endswith("_packed_params") for name in others):
@@ -66,7 +69,7 @@ def find_state(content: Any, entry: str | None, where: str) -> Checkpoint:
         others = {".".join((*taken, str(name))): value for name, value in others.items()}
     beside = {} if not taken else {key: value for key, value in content.items() if key != taken[0]}
     facts = _Facts(where).of({**beside, **others})
-    if len(taken) > 1 or notes:
+    if len(taken) > 1 or len(found) > 1:
         facts["entry"] = _label(taken)
     return Checkpoint(to_tensors(state, where), facts, tuple(notes))
 
@@ -97,9 +100,6 @@ def _to_tensor(name: str, value: Any, where: str) -> Tensor:
 def _from_numpy(array: np.ndarray, said: str) -> Tensor:
     if array.dtype.kind not in "biufc":
         raise BadInput(f"{said} is a numpy array of {array.dtype}, not of numbers; save it as a torch tensor")
-    base = array if array.base is None else array.base
-    if array.nbytes > getattr(base, "nbytes", 0):
-        raise BadInput(f"{said} does not hold what its shape says; save it as array.copy()")
     native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
     try:
         return torch.from_numpy(native)
@@ -117,21 +117,27 @@ def _candidates(content: Any, where: str) -> dict[Entry, Mapping[Any, Any]]:
         dicts: dict[Entry, dict[Any, Any]] = {(): content}
     else:
         dicts = dict(_dicts(content))
-    kinds = (
-        lambda one: all(isinstance(value, Tensor) for value in one.values()),
-        lambda one: all(map(_is_array, one.values())),
-        lambda one: any(isinstance(value, Tensor) for value in one.values()),
-    )
-    for kind in kinds:
-        found = {label: one for label, one in dicts.items() if one and kind(one)}
+    kinds = {id(one): _kind(one) for one in dicts.values()}
+    for kind in (_TENSORS, _ARRAYS, _SOME):
+        found = {label: one for label, one in dicts.items() if kinds[id(one)] == kind}
         named = {label: one for label, one in found.items() if any(isinstance(name, str) for name in one)}
         if named:
             return named
         if found:
             names = shortened(", ".join(f"{name!r}"[:40] for name in list(next(iter(found.values())))[:4]))
-            raise BadInput(f"{where}: its tensors are named by no text ({names}); save model.state_dict()")
+            raise BadInput(
+                f"{where}: the names of its tensors are no text ({names}); save model.state_dict()"
+            )
     entries = shortened(", ".join(str(key)[:40] for key in list(content)[:9] if isinstance(key, str | int)))
     raise BadInput(f"{where}: no state dict among its entries: {entries or 'none'}")
+
+
+def _kind(one: Mapping[Any, Any]) -> int | None:
+    if one and all(isinstance(value, Tensor) for value in one.values()):
+        return _TENSORS
+    if one and all(map(_is_array, one.values())):
+        return _ARRAYS
+    return _SOME if any(isinstance(value, Tensor) for value in one.values()) else None
 
 
 def _dicts(
@@ -139,11 +145,11 @@ def _dicts(
 ) -> Iterator[tuple[Entry, dict[Any, Any]]]:
     seen = set() if seen is None else seen
     # The state of an optimiser is a dict of tensors too.
-    if id(content) in seen or "param_groups" in content:
+    if "param_groups" in content:
         return
-    seen.add(id(content))
     yield label, content
-    if len(label) < _LEVELS:
+    if len(label) < _LEVELS and id(content) not in seen:
+        seen.add(id(content))
         for key, value in content.items():
             if isinstance(value, dict) and isinstance(key, str):
                 yield from _dicts(value, (*label, key), seen)
@@ -201,7 +207,8 @@ class _Facts:
 
     def of(self, content: Mapping[Any, Any]) -> dict[str, Any]:
         kept = {}
-        for key, value in content.items():
+        # Lists last: one that takes all there is leaves no number out.
+        for key, value in sorted(content.items(), key=lambda item: isinstance(item[1], list | tuple)):
             if self._left > 0 and isinstance(key, str | int):
                 kept[self._text(str(key))] = self._plain(value)
         return kept
