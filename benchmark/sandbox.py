@@ -29,7 +29,7 @@ T = TypeVar("T")
 def twin(victim: T, who: str = "") -> T:
     """An independent copy of a victim or an attack, weights included.
 
-    Raises :class:`VbenchError` for one that cannot be copied; ``who`` names it there.
+    Raises :class:`BadInput` for one that cannot be copied; ``who`` names it there.
     """
     modules = victim.modules() if isinstance(victim, nn.Module) else ()
     values = (value for module in modules for value in vars(module).values())
@@ -44,7 +44,7 @@ def twin(victim: T, who: str = "") -> T:
             return copy.deepcopy(victim, memo)
     except (Exception, SystemExit) as error:
         who = who or f"victim '{victim.name}'"
-        raise VbenchError(f"{who} is run on copies and cannot be copied: {reason(error)}") from error
+        raise BadInput(f"{who} is run on copies and cannot be copied: {reason(error)}") from error
 
 
 @dataclass

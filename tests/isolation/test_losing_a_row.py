@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import misbehaving
@@ -46,13 +47,15 @@ def test_the_other_rows_are_in_the_result(where, order):
         ("tiny", "raises", 1),
     ]
     reason = found.failures[0].reason
-    assert reason.startswith("attack 'raises': ValueError: no such thing at all (misbehaving.py, line ")
+    assert re.fullmatch(
+        r"attack 'raises': .*misbehaving.py, line \d+: ValueError: no such thing at all", reason
+    )
     assert "lost:\n  tiny, raises, seed 0: attack 'raises'" in str(found)
     assert "lost: tiny, raises, seed 1: attack &#x27;raises&#x27;" in found._repr_html_()
 
 
 def test_no_row_at_all_is_an_error_with_the_first_reason(where):
-    with pytest.raises(VbenchError, match="attack 'first': ValueError") as caught:
+    with pytest.raises(VbenchError, match="attack 'first': .*: ValueError") as caught:
         evaluate(TinyVictim(), [raising("first"), raising("second")], **where)
     assert not isinstance(caught.value, BadInput)
 
@@ -68,12 +71,12 @@ def test_one_victim_of_several(where):
         assert [record.adversarial for record in found] == [record.adversarial for record in alone]
 
 
-def test_a_victim_that_cannot_be_opened(where):
+def test_a_victim_that_cannot_be_copied_is_refused_before_any_work(where, tmp_path):
     closed = TinyVictim()
     closed.source = (one for one in ())
-    with pytest.warns(UserWarning, match="cannot be copied"):
-        found = evaluate([closed, TinyVictim()], "noise", **where)
-    assert len(found) == 1 and len(found.failures) == 1
+    with pytest.raises(BadInput, match="cannot be copied"):
+        evaluate([TinyVictim(), closed], "noise", runs=tmp_path / "runs", **where)
+    assert not (tmp_path / "runs").exists() or not RunStore(tmp_path / "runs").read_all().records
 
 
 def test_what_is_done_stays_when_somebody_interrupts(where, tmp_path):
@@ -100,7 +103,7 @@ def test_a_battery_loses_its_row_by_the_name_of_its_member(where):
         def members(self):
             return Noise(), raising("member")
 
-    with pytest.warns(UserWarning, match="tiny, both, seed 0: attack 'member': ValueError"):
+    with pytest.warns(UserWarning, match="tiny, both, seed 0: attack 'member': .*: ValueError"):
         found = evaluate(TinyVictim(), [Both(), "noise"], **where)
     assert [record.label for record in found] == ["noise"]
 
