@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all test-docs lint bench gate thin study ablation site clean
+.PHONY: install demo test test-all test-docs lint versions bench gate thin study ablation site clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ test-docs: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Has an attack or a victim changed without its version number? Needs the whole history.
+versions: install
+	$(ONE_THREAD) $(BIN)/python tests/versions/check.py
 
 bench: install
 	$(BIN)/python tests/bench/ranking_bench.py

@@ -1,9 +1,9 @@
 """``make versions``: has an attack or a victim changed without its version number?
 
-Runs every built-in attack and victim (:mod:`driver`) with the code that is here and with that of the commit at
-which the numbers were last checked, on this machine, one after the other's inputs, and compares bit by bit.
-No result is kept. That commit is the last one that changed the file ``checked`` beside this one: found in the
-history, it outlives rebases, and a file that is moved is followed.
+Runs every built-in attack and victim (:mod:`driver`) with the code that is here and with that of the commit
+at which the numbers were last checked, on this machine, and compares bit by bit. No result is kept. That
+commit is the last one that changed the file ``checked`` beside this one: looked up in the history, it
+outlives rebases, and the file is followed where it moves.
 
 Exit code 0: numbers and results agree; 1: they do not; 2: it cannot be told.
 """
@@ -61,9 +61,7 @@ def compare(before: Results, now: Results) -> tuple[list[str], list[str]]:
         elif old.version is not None and (one.version or 0) < old.version:
             wrong.append(f"{what}: the version fell from {old.version} to {one.version}")
         elif rose and not moved:
-            notes.append(
-                f"{what}: the version rose from {old.version} to {one.version}, and nothing differs here"
-            )
+            notes.append(f"{what}: version {old.version} -> {one.version}, and nothing differs here")
         elif rose:
             notes.append(f"{what}: version {old.version} -> {one.version}; move the checked commit on")
     notes += [f"{' '.join(key)} is gone" for key in before.keys() - now.keys()]
@@ -77,9 +75,7 @@ def checked_commit(root: Path = ROOT, file: Path = HERE / "checked") -> str:
     if not found:
         raise CannotTell(f"no commit of this history has {name}; {_advice(root)}")
     if len(git(root, "log", "-1", "--format=%P", found).split()) != 1:
-        raise CannotTell(
-            f"the history ends at {found[:12]}, before the numbers were checked; {_advice(root)}"
-        )
+        raise CannotTell(f"the history ends at {found[:12]}, too early to be sure; {_advice(root)}")
     changed = git(root, "diff-tree", "--no-commit-id", "--name-only", "-r", found).split("\n")
     if len(list(filter(None, changed))) != 1:
         raise CannotTell(
@@ -103,9 +99,7 @@ def git(root: Path, *arguments: str) -> str:
         raise CannotTell("make versions needs git") from error
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip().split("\n")[-1]
-        raise CannotTell(
-            f"git {arguments[0]}: {said}; versions are checked in a clone of the project"
-        ) from error
+        raise CannotTell(f"git {arguments[0]}: {said}; run this in a clone of the project") from error
 
 
 @contextlib.contextmanager
@@ -165,18 +159,14 @@ def compared(commit: str, folder: Path, root: Path = ROOT) -> tuple[list[str], l
         # The first commits with numbers to check have no driver yet.
         driver = tree / DRIVER if (tree / DRIVER).is_file() else root / DRIVER
         sides = {commit[:12]: (tree, driver), "the working tree": (root, root / DRIVER)}
-        started = {
-            what: start(*side, folder / f"side{number}", pictures)
-            for number, (what, side) in enumerate(sides.items())
-        }
+        places = {what: folder / f"side{number}" for number, what in enumerate(sides)}
+        started = {what: start(*side, places[what], pictures) for what, side in sides.items()}
         try:
-            (fed, before), (feeding, now) = (
-                finish(one, folder / f"side{number}", what)
-                for number, (what, one) in enumerate(started.items())
-            )
+            given = [finish(one, places[what], what) for what, one in started.items()]
         finally:
             for one in started.values():
                 one.kill()
+    (fed, before), (feeding, now) = given
     if fed != feeding:
         raise CannotTell("the driver feeds other inputs than at that commit; move the checked commit on")
     return compare(before, now)
