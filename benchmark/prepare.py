@@ -16,6 +16,7 @@ from vbench.parallel.devices import own_device
 from vbench.parallel.group import one_first
 from vbench.parallel.shards import share
 from vbench.precision_choice import settle
+from vbench.record import Asked
 from vbench.registry import datasets
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim
@@ -84,7 +85,14 @@ class Choice:
         else:
             spec = read_victim(victim) if isinstance(victim, str) else victim
             loaded = self._load(spec, self.weights, "--weights", dataset, cache, quiet)
-        return self._settled(Workbench(dataset, loaded, cache / "images", quiet), cache, quiet)
+        bench = self._settled(Workbench(dataset, loaded, cache / "images", quiet), cache, quiet)
+        drawn = self.dataset == SYNTHETIC
+        bench.asked = Asked(
+            synthetic=drawn,
+            size=self._size(dataset) if drawn else None,
+            weights=loaded is victim or self.weights is not None,
+        )
+        return bench
 
     def source(
         self,
@@ -114,6 +122,7 @@ class Choice:
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
             return Wrapped(shared[0], stands_in)
         source = Workbench(bench.dataset, stands_in, cache / "images", quiet)
+        source.asked = Asked(weights=bool(self.surrogate_weights))
         return self._settled(source, cache, quiet)
 
     def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:

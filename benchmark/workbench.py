@@ -19,7 +19,7 @@ from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.parallel.group import one_first
 from vbench.precision import precision_card, take_float32
-from vbench.record import precision_text
+from vbench.record import Asked, precision_text
 from vbench.types import Modality, Side
 from vbench.victim_spec import label
 from vbench.victims.base import Victim
@@ -37,6 +37,8 @@ class Workbench:
         self.victim = victim
         self._cache = cache
         self._quiet = quiet
+        #: Whoever opens the data and loads the victim says how they were named.
+        self.asked = Asked(weights=True)
         take_float32(victim)
 
     @cached_property
@@ -175,6 +177,7 @@ class Wrapped(Workbench):
 
     def __init__(self, own: Workbench, victim: Victim) -> None:
         super().__init__(own.dataset, victim, own._cache, own._quiet)
+        self.asked = own.asked
         self._own = own
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 from vbench._version import __version__
 from vbench.data.protocols import LAYOUTS
-from vbench.record import Record
+from vbench.record import Record, precision_text
 from vbench.reports.verify.declared import Declared, declared_attack, declared_victim, of_library
 from vbench.reports.verify.verdict import Mark
 
@@ -16,7 +16,7 @@ _PIXEL, _FEATURE = "pixel", "feature"
 
 def marks(record: Record) -> list[Mark]:
     """Whose attack, victim and version it is, where they are not this vbench's own."""
-    attack, found = record.config["attack"], []
+    attack, found = record.config["attack"], [Mark.OLDER_IDENTITY] if record.older else []
     if record.config["dataset"]["name"] not in LAYOUTS:
         found.append(Mark.FOREIGN_DATA)
     declared = declared_attack(attack["name"])
@@ -78,11 +78,8 @@ def victim_label(card: Mapping[str, Any]) -> str | None:
     declared = declared_victim(card["name"])
     if declared is None:
         return None
-    name, precision = declared.label(card["options"]), card.get("precision")
-    if precision is None:
-        return name
-    layout = ", channels-last" if precision["channels_last"] else ""
-    return f"{name} ({precision['dtype']}{layout})"
+    name, precision = declared.label(card["options"]), precision_text(card.get("precision"))
+    return f"{name} ({precision})" if precision else name
 
 
 def _foreign(record: Record) -> Iterator[str]:
@@ -100,7 +97,8 @@ def _is_word(text: str) -> bool:
 
 
 def _members(declared: Declared, record: Record) -> Iterator[str]:
-    found = record.config["attack"].get("members", [])
+    cards = record.config["attack"].get("members", [])
+    found = [{part: card[part] for part in ("name", "settings")} for card in cards]
     if _same_version(record) and found != list(declared.members):
         yield f"config.attack.members: not the {len(declared.members)} that {declared.name} has"
     if declared.members and record.config["threat"]["side"] != "query":

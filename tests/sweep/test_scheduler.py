@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from fake_pool import FakePool, identity, record, task
+from fake_pool import FakePool, record, task
 
 from vbench.store import RunStore
 from vbench.sweep.display import Display
