@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 from vbench.errors import BadInput, shortened
 
@@ -40,18 +42,30 @@ def parse_budget(text: str | float | Fraction, norm: str = "linf") -> Fraction:
     if value <= 0:
         raise BadInput(f"eps '{text}' must be above 0, for instance 8/255")
     if norm == "linf" and value > 1:
-        hint = f"; did you mean {text}/255?" if value <= 255 else ""
+        hint = f"; did you mean {text}/255?" if value <= 255 and "/" not in str(text) else ""
         raise BadInput(f"eps {text} is above 1, the whole pixel range{hint}")
     if value > _LARGEST_L2:
         raise BadInput(f"eps {text} is above {_LARGEST_L2}, more than any image in [0, 1] can change")
     return value
 
 
-def show_budget(value: Fraction) -> str:
-    """Write a budget the way the field does: over 255 where that is exact or where it came from levels.
+def show_budget(value: Fraction, norm: str = "linf") -> str:
+    """Write a budget the way the field does: a bound on a pixel over 255 where that is exact.
 
-    >>> show_budget(Fraction(8, 255)), show_budget(Fraction(3, 100))
-    ('8/255', '0.03')
+    A Euclidean norm is no number of 8-bit levels.
+
+    >>> show_budget(Fraction(8, 255)), show_budget(Fraction(3, 100)), show_budget(Fraction(2), "l2")
+    ('8/255', '0.03', '2')
     """
     levels = value * 255
-    return f"{levels}/255" if levels.denominator == 1 else f"{float(value):g}"
+    exact = norm == "linf" and levels.denominator == 1
+    return f"{levels}/255" if exact else f"{float(value):g}"
+
+
+def budget_text(threat: Mapping[str, Any]) -> str:
+    """The budget in the card of a threat model, for people; older cards call an L2 budget of 2 "510/255"."""
+    text = str(threat["eps"])
+    try:
+        return show_budget(parse_budget(text, "l2"), "l2") if threat["norm"] == "l2" else text
+    except BadInput:
+        return text

@@ -80,9 +80,8 @@ def compute_in(victim: Victim, precision: Precision) -> None:
     if precision.channels_last != before.channels_last:
         layout = torch.channels_last if precision.channels_last else torch.contiguous_format
         victim.to(memory_format=layout)
-    own = entrance(victim)
-    if precision != PLAIN or own is not torch.float32:
-        victim.forward = partial(_forward, victim.forward, precision=precision, entrance=own)
+    if precision != PLAIN or entrance(victim) is not torch.float32:
+        victim.forward = partial(_forward, victim.forward, precision=precision, victim=victim)
 
 
 def take_float32(victim: Victim) -> None:
@@ -112,7 +111,7 @@ def _forward(
     edits: Edits | None = None,
     *,
     precision: Precision,
-    entrance: torch.dtype,
+    victim: Victim,
 ) -> VictimOutput:
     dtype, scale = getattr(torch, precision.dtype), _SCALE if precision.dtype == "float16" else 1.0
     autocast = partial(torch.autocast, images.device.type, dtype, enabled=dtype is not torch.float32)
@@ -123,7 +122,7 @@ def _forward(
             return _steeper(edited, 1 / scale).to(features.dtype)
 
     inside = {stage: partial(outside, edit) for stage, edit in (edits or {}).items()}
-    given = _steeper(images, 1 / scale).to(entrance)
+    given = _steeper(images, 1 / scale).to(entrance(victim))
     if precision.channels_last:
         given = given.contiguous(memory_format=torch.channels_last)
     with autocast():

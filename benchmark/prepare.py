@@ -21,6 +21,7 @@ from vbench.parallel.shards import share
 from vbench.plugins import explained
 from vbench.precision_choice import candidates, settle
 from vbench.progress import say
+from vbench.record import Asked
 from vbench.registry import datasets
 from vbench.sandbox import twin
 from vbench.surrogate import Surrogate
@@ -104,9 +105,16 @@ class Choice:
 
         Of a victim that is loaded already a copy is taken, on its own device.
         """
-        named = read_victim(victim) if isinstance(victim, str) else victim
-        loaded = self._load(Named(named, self.weights), dataset, cache, quiet)
-        return self._settled(Workbench(dataset, loaded, cache / "images", quiet, self.fresh), cache, quiet)
+        named = Named(read_victim(victim) if isinstance(victim, str) else victim, self.weights)
+        loaded = self._load(named, dataset, cache, quiet)
+        bench = Workbench(dataset, loaded, cache / "images", quiet, self.fresh)
+        drawn = self.dataset == SYNTHETIC
+        bench.asked = Asked(
+            synthetic=drawn,
+            size=self._size() if drawn else None,
+            weights=isinstance(victim, Victim) or self.weights is not None,
+        )
+        return self._settled(bench, cache, quiet)
 
     def source(
         self,
@@ -130,6 +138,7 @@ class Choice:
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
             return Wrapped(shared[0], stands_in)
         source = Workbench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
+        source.asked = Asked(weights=bool(self.surrogate_weights))
         return self._settled(source, cache, quiet)
 
     def stand_ins(self) -> list[Named]:

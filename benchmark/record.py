@@ -66,13 +66,29 @@ class MemberRecord(BaseModel):
     cost: dict[str, float] = Field(default_factory=dict)
 
 
+class Asked(BaseModel):
+    """What a run was given that its configuration cannot tell, for the command that does it again.
+
+    ``synthetic``: the built-in set, of images of ``size`` (H, W), not a folder. ``weights`` and
+    ``surrogate_weights``: from files. ``ignore_gates``: the gates were not to stop it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    synthetic: bool = False
+    size: tuple[int, int] | None = None
+    weights: bool = False
+    surrogate_weights: bool = False
+    ignore_gates: bool = False
+
+
 class Record(BaseModel):
     """One (dataset and protocol, victim, attack, threat, seed) with its result.
 
     ``id`` is the hash of ``config``, ``digest`` that of all that the record says (:meth:`seal`), empty in
     records made before there was one. ``label`` names the attack with the settings that are not its defaults,
     ``victim_label`` the victim with the setting of its ranking, ``surrogate`` the victims a transfer attack
-    was crafted on. ``ignored_gates``: the run was told to ignore the gates.
+    was crafted on.
     ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
     average precision (NaN there), clean and adversarial; of a battery also ``member``, whose image the query
     is, a position in ``members``. ``left_out``: members that the victim could not be attacked with, and why.
@@ -87,6 +103,7 @@ class Record(BaseModel):
     digest: str = ""
     created: str = ""
     config: dict[str, Any]
+    asked: Asked | None = None
     protocol: str
     synthetic: bool
     label: str = ""
@@ -101,7 +118,6 @@ class Record(BaseModel):
     left_out: dict[str, str] = Field(default_factory=dict)
     level: str = "pixel"
     stealthy: bool | None = None
-    ignored_gates: bool = False
     asr: float | None = None
     drop_interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
     per_query: dict[str, Packed] = Field(default_factory=dict)
@@ -148,9 +164,15 @@ class Record(BaseModel):
 
     def _digest(self) -> str:
         # A field with its default says nothing: a later vbench may add one without breaking older seals.
-        text = self.model_dump_json(exclude={"digest", "schema_version"}, exclude_defaults=True)
-        said = {"schema_version": self.schema_version, **json.loads(text)}
-        return hashlib.sha256(canonical(said).encode()).hexdigest()
+        apart = {"digest", "schema_version", "per_query"}
+        said = json.loads(self.model_dump_json(exclude=apart, exclude_defaults=True))
+        # Hashed by themselves: they are most of a record, and already text.
+        queries = {
+            name: [packed.dtype, packed.shape, hashlib.sha256(packed.data.encode()).hexdigest()]
+            for name, packed in self.per_query.items()
+        }
+        whole = {**said, "schema_version": self.schema_version, "per_query": queries}
+        return hashlib.sha256(canonical(whole).encode()).hexdigest()
 
     def mean(self, which: str, metric: str) -> float:
         """Mean over trials of a metric of "clean" or "adversarial", in [0, 1]."""

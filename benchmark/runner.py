@@ -23,7 +23,7 @@ from vbench.measures import paired, tie_warnings, trial_metrics
 from vbench.meter import Meter
 from vbench.parallel.exchange import refuse_differences
 from vbench.precision import precision_card
-from vbench.record import IDENTITY, Record, config_id, precision_text
+from vbench.record import IDENTITY, Asked, Record, config_id, precision_text
 from vbench.sandbox import contained, twin, untouched
 from vbench.seeds import check_seed, torch_generator
 from vbench.similarity import PerturbationSize
@@ -72,6 +72,12 @@ class Run:
             "perturbation": self.perturbation.digest if self.perturbation else None,
         }
         return {**config, "surrogate": self.source.victim_card()} if self.source else config
+
+    def asked(self, ignore_gates: bool = False) -> Asked:
+        """What the run was given that its configuration cannot tell."""
+        files = self.source is not None and self.source.asked.weights
+        changes = {"surrogate_weights": files, "ignore_gates": ignore_gates}
+        return self.bench.asked.model_copy(update=changes)
 
     def fit_id(self) -> str:
         """Names what a universal attack's fit depends on: equal ids learn equal perturbations."""
@@ -148,6 +154,7 @@ class Run:
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             config=config,
+            asked=self.asked(ignore_gates),
             protocol=bench.dataset.protocol,
             synthetic=bench.dataset.synthetic,
             knowledge=sorted(attack.knowledge),
@@ -161,7 +168,6 @@ class Run:
             left_out=self._left_out(),
             level="feature" if outcome.edits else "pixel",
             stealthy=stealthy(bench, controls) if outcome.edits else None,
-            ignored_gates=ignore_gates,
             size=size,
             cost=outcome.cost,
             fit_log=dict(perturbation.fit_log) if perturbation else {},

@@ -51,8 +51,11 @@ class _Options(_Open):
 
 
 class _Precision(_Open):
-    dtype: _Name = ""
+    dtype: _Name = "float32"
+    autocast: bool = True
+    parameters: _Name = "float32"
     channels_last: bool = False
+    float32: dict[str, _Name] = Field(default_factory=dict)
 
 
 class _Victim(_Open):
@@ -88,6 +91,7 @@ class _Surrogate(_Open):
 
 
 class _Config(_Open):
+    identity: Annotated[int, Field(ge=1)] = 1
     victim: _Victim
     dataset: _Dataset
     attack: _Attack

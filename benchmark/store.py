@@ -115,12 +115,18 @@ class RunStore:
     def read_all(self) -> Contents:
         """Every record, oldest first; what cannot be read is listed by file (and line), never fatal."""
         records, broken, doubted = [], [], []
+        seen: dict[str, Path] = {}
         for path, found in self._found():
             if not isinstance(found, Record):
                 broken.append((path, found))
                 continue
-            records.append(found)
             reason = found.fault()
+            if reason is None and found.digest in seen:
+                broken.append((path, f"the same record as {seen[found.digest].name}"))
+                continue
+            if found.digest:
+                seen.setdefault(found.digest, path)
+            records.append(found)
             if reason is None and not self.root.is_file() and not path.name.endswith(f"-{found.id}.json"):
                 reason = f"it holds the record {found.id[:40]}, and its name says another"
             if reason is not None:
@@ -148,8 +154,8 @@ def older_note(records: Iterable[Record]) -> list[str]:
         return []
     which = "all runs" if all(kinds) else f"{sum(kinds)} of {len(kinds)} runs"
     return [
-        f"{which} were recorded before ids covered the content of images, the code of plugins and the "
-        "arithmetic: their ids name less, and no later run takes their figures over"
+        f"Older identity: {which} were recorded before ids covered the content of images, the code of "
+        "plugins and the arithmetic: their ids name less, and no later run takes their figures over"
     ]
 
 

@@ -134,7 +134,7 @@ class ThreatModel:
         """JSON-able description, as stored with every result."""
         return {
             "norm": self.norm,
-            "eps": show_budget(self.eps),
+            "eps": show_budget(self.eps, self.norm),
             "eps_value": float(self.eps),
             "side": self.side.value,
             "quantize": self.quantize,

@@ -20,7 +20,7 @@ from vbench.embed import Embedded, embed
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.parallel.group import one_first
 from vbench.precision import precision_card, take_float32
-from vbench.record import precision_text
+from vbench.record import Asked, precision_text
 from vbench.sandbox import twin, untouched
 from vbench.source import victim_code
 from vbench.types import Modality, Side
@@ -50,6 +50,8 @@ class Workbench:
         self._images = Images(dataset.root, cache, fresh, quiet)
         self._decoded: dict[int, np.ndarray] = {}
         self._cards: dict[bool, dict[str, object]] = {}
+        #: Whoever opens the data and loads the victim says how they were named.
+        self.asked = Asked(weights=True)
         take_float32(victim)
 
     @cached_property
@@ -209,6 +211,7 @@ class Wrapped(Workbench):
 
     def __init__(self, own: Workbench, victim: Victim) -> None:
         super().__init__(own.dataset, victim, own._cache, own._quiet)
+        self.asked = own.asked
         self._own = own
         self._images = own._images
 

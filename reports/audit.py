@@ -10,8 +10,10 @@ from vbench.audit.check import Check, Verdict
 from vbench.audit.record import Audit
 from vbench.errors import unknown_name
 from vbench.printable import json_text
+from vbench.reports.flat import to_csv
+from vbench.reports.style import style_of
 
-FORMATS = ("plain", "markdown", "json")
+FORMATS = ("plain", "markdown", "json", "latex", "csv")
 _HEADER = ["check", "verdict", "measured", "a failure would mean"]
 _WIDTHS = [19, None, 58, 46]
 
@@ -23,19 +25,38 @@ def check_format(style: str) -> None:
 
 
 def render(audit: Audit, style: str = "plain") -> str:
-    """The whole audit in one of :data:`FORMATS`; raises BadInput for another."""
+    """The whole audit in one of :data:`FORMATS`, "csv" a row a check; raises BadInput for another."""
     check_format(style)
     if style == "json":
         return json_text(audit.model_dump_json(indent=1))
+    if style == "csv":
+        return to_csv([_flat(audit, check) for check in audit.checks])
     lines = [[check.name, check.verdict.value, check.measured, check.means] for check in audit.checks]
+    todo = [_advice(check, style) for check in audit.checks if check.verdict is not Verdict.PASS]
+    if style == "latex":
+        page = style_of(style)
+        cells = [[page.escape(cell) for cell in line] for line in lines]
+        slug, notes = ("audit", audit.victim_label, audit.protocol), [*todo, verdict(audit)]
+        return page.table(_HEADER, cells, ["left"] * len(_HEADER), _title(audit), slug, notes)
     table = (
         tabulate(lines, _HEADER, tablefmt="pipe", disable_numparse=True)
         if style == "markdown"
         else tabulate(lines, _HEADER, maxcolwidths=_WIDTHS, disable_numparse=True)
     )
     title = f"**{_title(audit)}**" if style == "markdown" else _title(audit)
-    todo = [_advice(check, style) for check in audit.checks if check.verdict is not Verdict.PASS]
     return "\n\n".join([title, table, *(["\n".join(todo)] if todo else []), verdict(audit)])
+
+
+def _flat(audit: Audit, check: Check) -> dict[str, object]:
+    return {
+        "id": audit.id,
+        "victim": audit.victim_label,
+        "protocol": audit.protocol,
+        "synthetic": audit.synthetic,
+        "eps": audit.config["threat"]["eps"],
+        **{name: getattr(check, name) for name in ("name", "measured", "means", "advice")},
+        "verdict": check.verdict.value,
+    }
 
 
 def verdict(audit: Audit) -> str:
@@ -57,4 +78,6 @@ def _title(audit: Audit) -> str:
 
 def _advice(check: Check, style: str) -> str:
     text = f"{check.verdict.value} {check.name}: {check.advice}"
+    if style == "latex":
+        return text
     return f"- {text}" if style == "markdown" else fill(text, 110, subsequent_indent="  ")

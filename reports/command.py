@@ -14,11 +14,11 @@ from functools import cache
 from typing import Any
 
 from vbench.attacks.catalogue import ATTACKS
-from vbench.budget import read_fraction
+from vbench.budget import budget_text, read_fraction
 from vbench.data.protocols import LAYOUTS
 from vbench.defaults import SyntheticSet
 from vbench.errors import BadInput
-from vbench.record import Record
+from vbench.record import Asked, Record
 from vbench.registry import Registry, attacks, datasets, victims
 from vbench.spec import parse
 from vbench.victims.catalogue import VICTIMS
@@ -50,20 +50,20 @@ class Command:
         return found
 
 
-def command(records: Sequence[Record]) -> Command:
+def command(records: Sequence[Record], more: Sequence[str] = ()) -> Command:
     """The command that gives records of the same configuration but for the seed, in the order they come.
 
-    On synthetic data the set is taken to be the built-in one where the number of identities is its own, with
-    images of the victim's size, and its victims to be those trained on it.
+    ``more``: words to end with, such as ``--keep images``.
     """
     config = records[0].config
     data, victim, threat = (dict(config.get(part) or {}) for part in ("dataset", "victim", "threat"))
     options = dict(victim.get("options") or {})
-    drawn = records[0].synthetic and options.get("num_classes", SyntheticSet.ids) == SyntheticSet.ids
+    asked = records[0].asked or _guessed(records[0], options)
+    size = asked.size if asked.synthetic else None
     notes: list[str] = []
-    words = ["vbench", "run", *_data(data, options, drawn, notes)]
-    words += _option("victim", _victim(victim.get("name", ""), options, drawn, notes))
-    if not drawn:
+    words = ["vbench", "run", *_data(data, asked, notes)]
+    words += _option("victim", _victim(victim.get("name", ""), options, not asked.weights, notes, size))
+    if asked.weights:
         words += _option("weights", "WEIGHTS")
         notes.append(
             f"WEIGHTS: a checkpoint of {victim.get('name')} whose weights have hash {victim.get('weights')}"
@@ -72,14 +72,28 @@ def command(records: Sequence[Record]) -> Command:
     words += _threat(threat)
     for seed in dict.fromkeys(str(record.config.get("seed", 0)) for record in records):
         words += _option("seed", seed)
-    words += _surrogates(config.get("surrogate"), drawn, notes)
+    words += _surrogates(config.get("surrogate"), not asked.surrogate_weights, notes, size)
     if config.get("perturbation"):
         words += _option("perturbation", "PERTURBATION")
         notes.append(f"PERTURBATION: the learnt perturbation with digest {config['perturbation']}")
-    words += _precision(victim.get("precision"))
+    words += _precision(victim.get("precision"), notes)
+    words += ["--ignore-gates"] if asked.ignore_gates else []
+    words += more
     if not all(word.isprintable() for word in words):
         return Command((), ("no command: the record's names hold control characters",))
     return Command(tuple(words), tuple(dict.fromkeys(notes)))
+
+
+def _guessed(record: Record, options: Mapping[str, Any]) -> Asked:
+    """What a record of an older kind was given, as far as can be seen.
+
+    The set is the built-in one where the number of identities is its own, with images of the victim's size,
+    and its victims are those trained on it.
+    """
+    drawn = record.synthetic and options.get("num_classes", SyntheticSet.ids) == SyntheticSet.ids
+    size = options.get("input_size") if drawn else None
+    pair = tuple(size) if isinstance(size, (list, tuple)) and len(size) == 2 else None
+    return Asked(synthetic=drawn, size=pair, weights=not drawn, surrogate_weights=not drawn)
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -88,12 +102,11 @@ def _option(name: str, value: object) -> list[str]:
     return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
-def _data(data: Mapping[str, Any], options: Mapping[str, Any], drawn: bool, notes: list[str]) -> list[str]:
+def _data(data: Mapping[str, Any], asked: Asked, notes: list[str]) -> list[str]:
     layout = data.get("name", "")
-    if drawn:
+    if asked.synthetic:
         words = _option("dataset", "synthetic") + _option("layout", layout)
-        size = options.get("input_size")
-        words += _option("size", _size(size)) if size else []
+        words += _option("size", _size(asked.size)) if asked.size else []
     else:
         words = _option("dataset", layout) + _option("root", "FOLDER")
         if layout not in LAYOUTS:
@@ -102,10 +115,16 @@ def _data(data: Mapping[str, Any], options: Mapping[str, Any], drawn: bool, note
     return words + _option("protocol", data.get("protocol", ""))
 
 
-def _victim(name: str, options: Mapping[str, Any], drawn: bool, notes: list[str]) -> str:
-    """The victim with the options that neither the set nor the checkpoint brings."""
+def _victim(
+    name: str,
+    options: Mapping[str, Any],
+    thin: bool,
+    notes: list[str],
+    drawn: tuple[int, int] | None = None,
+) -> str:
+    """The victim with the options that neither a file nor the built-in set, of size ``drawn``, brings."""
     _check_known(victims, name, notes)
-    usual = [found[name] for found in ((THIN,) if drawn else (FULL, THIN)) if name in found]
+    usual = [found[name] for found in ((THIN,) if thin else (FULL, THIN)) if name in found]
     stated = {key: value for key, value in options.items() if key not in ("num_classes", "input_size")}
     changed = min(
         ({key: value for key, value in stated.items() if of.get(key) != value} for of in usual),
@@ -113,7 +132,8 @@ def _victim(name: str, options: Mapping[str, Any], drawn: bool, notes: list[str]
         default=stated,
     )
     size = options.get("input_size")
-    if size and not drawn and not (name in VICTIMS and tuple(size) == VICTIMS[name].input_size):
+    brought = drawn if thin else VICTIMS[name].input_size if name in VICTIMS else None
+    if size and brought != tuple(size) and (drawn or not thin):
         changed = {"input_size": size, **changed}
     return _spec(name, changed)
 
@@ -143,7 +163,7 @@ def _threat(threat: Mapping[str, Any]) -> list[str]:
 
 def _eps(threat: Mapping[str, Any]) -> str:
     """The budget as shown, or with all its digits where six do not tell it."""
-    shown, value = str(threat.get("eps", "")), threat.get("eps_value")
+    shown, value = budget_text({"norm": "linf", "eps": "", **threat}), threat.get("eps_value")
     try:
         exact = value is None or float(read_fraction(shown)) == float(value)
     except (TypeError, ValueError, OverflowError):
@@ -151,25 +171,29 @@ def _eps(threat: Mapping[str, Any]) -> str:
     return shown if exact else repr(float(value))
 
 
-def _surrogates(card: Any, drawn: bool, notes: list[str]) -> list[str]:
+def _surrogates(card: Any, thin: bool, notes: list[str], drawn: tuple[int, int] | None = None) -> list[str]:
     words: list[str] = []
     for member in (card or {}).get("options", {}).get("members", []):
         name = str(member.get("name", ""))
         options = {key: value for key, value in member.items() if key != "name"}
-        words += _option("surrogate", _victim(name, options, drawn, notes))
-        if not drawn:
+        words += _option("surrogate", _victim(name, options, thin, notes, drawn))
+        if not thin:
             words += _option("surrogate-weights", f"WEIGHTS_OF_{name.upper()}")
-    if words and not drawn:
+    if words and not thin:
         notes.append(
             f"WEIGHTS_OF_...: checkpoints of the surrogates; their weights have hash {card.get('weights')}"
         )
     return words
 
 
-def _precision(card: Any) -> list[str]:
+def _precision(card: Any, notes: list[str]) -> list[str]:
     card = card or {}
     layout = "--channels-last" if card.get("channels_last") else "--no-channels-last"
-    return [*_option("precision", card.get("dtype", "float32")), layout]
+    products = (card.get("float32") or {}).get("matmul", "ieee")
+    if products != "ieee":
+        notes.append(f"torch multiplied float32 matrices in {products}, as somebody had set it to")
+    told = card.get("dtype", "float32") if card.get("autocast", True) else "float32"
+    return [*_option("precision", told), layout]
 
 
 def _check_known(registry: Registry, name: str, notes: list[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vbench.budget import budget_text
 from vbench.printable import json_text, one_line
 from vbench.record import Record
 from vbench.reports.rows import HEADINGS
@@ -71,7 +72,9 @@ def identity(record: Record) -> dict[str, object]:
         "dataset": data["name"],
         "synthetic": record.synthetic,
         "protocol": record.protocol,
-        **{name: threat[name] for name in ("norm", "eps", "side", "quantize")},
+        "norm": threat["norm"],
+        "eps": budget_text(threat),
+        **{name: threat[name] for name in ("side", "quantize")},
         "seed": record.config["seed"],
     }
 

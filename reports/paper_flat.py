@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vbench.budget import budget_text
 from vbench.paper.slot import Filled
 from vbench.reports.flat import flat
 from vbench.reports.paper_rows import suite_tables
@@ -40,7 +41,7 @@ def _about(one: Filled) -> dict[str, object]:
         "attack": slot.label,
         "protocol": slot.place.protocol,
         "synthetic": slot.place.synthetic,
-        "eps": dict(slot.place.threat)["eps"],
+        "eps": budget_text(dict(slot.place.threat)),
         "seed": slot.seed,
     }
 

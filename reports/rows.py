@@ -8,6 +8,7 @@ from statistics import fmean as mean
 from statistics import stdev
 from typing import Any
 
+from vbench.budget import budget_text
 from vbench.record import MemberRecord, Record, TrialMetrics
 
 METRICS = ("r1", "r10", "map", "minp")
@@ -72,7 +73,7 @@ def budget(threat: Mapping[str, Any]) -> str:
     norm = {"linf": "L_inf", "l2": "L2"}.get(threat["norm"], threat["norm"])
     side = "both sides" if threat["side"] == "both" else f"{threat['side']} side"
     depth = "8-bit" if threat["quantize"] else "float"
-    return f"{norm} {threat['eps']}, {side}, {depth}"
+    return f"{norm} {budget_text(threat)}, {side}, {depth}"
 
 
 def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:

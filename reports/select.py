@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from vbench.budget import read_fraction
+from vbench.budget import budget_text, read_fraction
 from vbench.errors import BadInput, unknown_name
 from vbench.record import Record
 from vbench.reports.published import Published
@@ -26,7 +26,7 @@ _KEYS: dict[str, Callable[[Record], tuple[str, ...]]] = {
     "surrogate": lambda record: (record.surrogate or "none",),
     "dataset": lambda record: (_of(record, "dataset"),),
     "protocol": lambda record: (record.protocol,),
-    "eps": lambda record: (str(record.config["threat"]["eps"]),),
+    "eps": lambda record: (budget_text(record.config["threat"]),),
     "norm": lambda record: (record.config["threat"]["norm"],),
     "side": lambda record: (record.config["threat"]["side"],),
     "seed": lambda record: (str(record.config["seed"]),),

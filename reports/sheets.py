@@ -11,6 +11,7 @@ from vbench.reports.best import best, interval
 from vbench.reports.published import Beside
 from vbench.reports.rows import HEADINGS, Row, Setting, grouped, rows_of, victim_key
 from vbench.reports.significance import heading, p_values, reference, tested_metric
+from vbench.store import older_note
 
 GROUPS = ("victim", "attack", "dataset")
 
@@ -125,6 +126,8 @@ def _sheet(
     if versus:
         notes.append(_versus_note(entries, p, versus))
     notes += beside.notes()
+    records = [record for _, row in entries for record in row.records]
+    notes += [*_changed_note(records), *older_note(records)]
     legend = _legend(entries, metrics)
     return Sheet(name, entries, shared, differing, bold, p, printed if any(printed) else (), legend, notes)
 
@@ -151,6 +154,13 @@ def _legend(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
     if any(interval(row, metric) for _, row in entries for metric in metrics):
         text += ", [95 % paired bootstrap interval over queries]"
     return text
+
+
+def _changed_note(records: Sequence[Record]) -> list[str]:
+    """Which records are not what a run wrote: their figures are shown as they stand, and not in silence."""
+    found = [f"{record.id} ({reason})" for record in records if (reason := record.fault()) is not None]
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return [f"WARNING, not what a run wrote: {', '.join(found[:5])}{more}"] if found else []
 
 
 def _versus_note(entries: Sequence[Entry], values: Sequence[float | None], versus: Versus) -> str:

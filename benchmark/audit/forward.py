@@ -12,6 +12,7 @@ from vbench.audit.check import Finding, Probe, Unmeasured, Verdict
 from vbench.audit.evidence import Evidence
 from vbench.embed import embed, to_images
 from vbench.errors import VbenchError
+from vbench.precision import entrance
 from vbench.types import Side
 from vbench.victims.base import Victim, example_tensor, frozen
 
@@ -56,7 +57,8 @@ def _error_in_float32(victim: Victim, evidence: Evidence, side: Side) -> float:
     for dtype in (torch.float32, torch.float64):
         twin = copy.deepcopy(victim).to(dtype)
         with frozen(twin), torch.no_grad():
-            output = twin(to_images(sample(evidence, side), twin), evidence.bench.modality(side))
+            images = to_images(sample(evidence, side), twin).to(dtype)
+            output = twin(images, evidence.bench.modality(side))
         found.append(output.embedding)
     return max(drift(*found), torch.finfo(torch.float32).eps)
 
@@ -89,7 +91,8 @@ def _state(victim: nn.Module) -> dict[str, Tensor]:
 def _untouched(evidence: Evidence) -> Finding:
     victim, touched = evidence.victim, []
     for side in SIDES:
-        images = to_images(sample(evidence, side), victim)
+        # In its own type: images of another would be converted first, and it would write to a copy.
+        images = to_images(sample(evidence, side), victim).to(entrance(victim))
         with frozen(victim), torch.no_grad():
             before, given = _state(victim), images.clone()
             victim(given, evidence.bench.modality(side))

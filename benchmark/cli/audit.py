@@ -31,7 +31,7 @@ def audit(
         bool, typer.Option("--ignore-gates", help="Audit despite chance-level weights or a foreign split.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    style: Annotated[str, typer.Option("--format", help="plain, markdown or json.")] = "plain",
+    style: Annotated[str, typer.Option("--format", help="plain, markdown, json, csv or latex.")] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
     """Check that attacks on a victim mean what they seem to: gradients, randomness, batches, budget.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,26 +70,23 @@ def read_images(runs: Path, record: Record) -> KeptImages:
     return KeptImages.read(_check(runs, record, "images"))
 
 
-def keep_hint(record: Record, what: str) -> str:
-    """The command that makes a run keep something, as far as its record tells it; "..." is the rest."""
-    config, threat = record.config, record.config["threat"]
-    name = config["dataset"]["name"]
-    words = [
-        f"--victim {shlex.quote(record.victim_label or config['victim']['name'])}",
-        *(f"--surrogate {shlex.quote(member)}" for member in record.surrogate.split("+") if member),
-        f"--attack {shlex.quote(record.label or config['attack']['name'])}",
-        f"--layout {name}" if record.synthetic else f"--dataset {name} ...",
-        f"--protocol {shlex.quote(record.protocol)}",
-        f"--eps {threat['eps']} --side {threat['side']} --seed {config['seed']}",
-    ]
-    return f"vbench run {' '.join(words)} --keep {what}"
+def keep_hint(runs: Path, record: Record, what: str) -> str:
+    """The command that makes a run keep something, and what must be known to use it, on one line."""
+    # Reports look at kept files too.
+    from vbench.reports.command import command
+
+    folder = [] if runs == Path("runs") else ["--runs", str(runs)]
+    found = command([record], ["--keep", what, *folder])
+    return "; ".join(filter(None, (found.text, *found.notes)))
 
 
 def _check(runs: Path, record: Record, what: str) -> Path:
     path = kept_file(runs, record.id, what)
     if not path.is_file():
-        raise BadInput(f"run {record.id} kept no {what}; this does: {keep_hint(record, what)}")
+        raise BadInput(f"run {record.id} kept no {what}; this does: {keep_hint(runs, record, what)}")
     meta = read_meta(path, *_KINDS[what])
     if (meta.record, meta.created, meta.digest) != (record.id, record.created, record.digest):
-        raise BadInput(f"{path} is of another run than its record; run again: {keep_hint(record, what)}")
+        raise BadInput(
+            f"{path} is of another run than its record; run again: {keep_hint(runs, record, what)}"
+        )
     return path

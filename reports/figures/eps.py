@@ -9,7 +9,7 @@ from fractions import Fraction
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vbench.budget import show_budget
+from vbench.budget import budget_text, show_budget
 from vbench.errors import BadInput
 from vbench.record import Record
 from vbench.reports.figures.curves import Value, value
@@ -54,8 +54,9 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
     for panel in _panels(records):
         clean = value(panel.records, "clean", metric).mean
         parts.append(f"{'; '.join(panel.facts.values())}: clean {clean:.1f}")
+        norm = panel.records[0].config["threat"]["norm"]
         for line in lines(panel.records, metric):
-            ends = [f"{line.values[at].mean:.1f} at eps {show_budget(line.eps[at])}" for at in (0, -1)]
+            ends = [f"{line.values[at].mean:.1f} at eps {show_budget(line.eps[at], norm)}" for at in (0, -1)]
             parts.append(f"{line.attack} {' to '.join(ends)}")
     return f"{HEADINGS[metric]} against the budget, percent. " + "; ".join(parts) + "."
 
@@ -103,7 +104,7 @@ def _candidates(records: Sequence[Record]) -> list[Facet]:
 
 def _facts(record: Record) -> dict[str, str]:
     # The budget varies along the axis; what else a setting says of the threat does not.
-    eps = record.config["threat"]["eps"]
+    eps = budget_text(record.config["threat"])
     return {**facts_of(record), "budget": setting(record).threat.replace(f" {eps},", ",", 1)}
 
 

@@ -19,11 +19,10 @@ def find_doubts(entries: Sequence[Entry]) -> None:
     to take another's result off a board by handing in a false one.
     """
     results = [result for entry in entries for result in entry.results]
-    lines = [_clean(same) for same in _alike(results, _victim_and_images)]
-    lines += [
-        _drawn(same) for same in _alike(results, lambda record: record.config["dataset"]["fingerprint"])
-    ]
-    return [line for line in lines if line]
+    for same in _alike(results, _victim_and_images):
+        _clean(same)
+    for same in _alike(results, lambda record: record.config["dataset"]["fingerprint"]):
+        _drawn(same)
 
 
 def _alike(results: Iterable[Result], key: Callable[[Record], Hashable]) -> list[list[Result]]:

@@ -61,8 +61,7 @@ class Collected:
             self.refuse(source, *verdict.reasons)
             return
         # A thousand records with the values of every query would not fit where a site is made.
-        record.per_query = {}
-        self.found.append(Found(record, source, tuple(verdict.marks)))
+        self.found.append(Found(record.without_queries(), source, tuple(verdict.marks)))
 
     def refuse(self, source: str, *reasons: str) -> None:
         """Note a refusal; what strangers wrote is made safe to print."""

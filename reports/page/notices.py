@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vbench.record import Record
 from vbench.reports.rows import Row
 from vbench.reports.sheets import Entry
+from vbench.store import older_note
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ def cautions(records: Sequence[Record], entries: Sequence[Entry], broken: Sequen
     knowing = [row for row in rows if {"gallery", "evaluation"} & set(row.records[0].knowledge)]
     if knowing:
         said.append(f"{_count(knowing)} use true identities of the test set, which no attacker has.")
+    said += older_note(records)
+    changed = [record.id for record in records if record.fault() is not None]
+    if changed:
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        said.append(
+            f"{len(changed)} runs were changed after they were written: {', '.join(changed[:5])}{more}."
+        )
     if broken:
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         said.append(f"{len(broken)} files could not be read: {'; '.join(broken[:5])}{more}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vbench.budget import read_fraction
+from vbench.budget import budget_text, read_fraction
 from vbench.record import Record
 from vbench.reports.rows import Row
 from vbench.reports.sheets import Entry
@@ -58,7 +58,7 @@ def _card(title: str, rows: Sequence[Row]) -> Card:
     threat = records[0].config["threat"]
     facts = [
         ("may change", _SIDES.get(threat["side"], str(threat["side"]))),
-        ("budget", _budget(threat["norm"], threat["eps"])),
+        ("budget", _budget(threat["norm"], budget_text(threat))),
         ("output", _DEPTHS[bool(threat["quantize"])]),
         ("image size", _sizes(records)),
         ("largest change seen", _largest(records)),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 
-from vbench.budget import parse_budget, show_budget
+from vbench.budget import budget_text, parse_budget, show_budget
 from vbench.errors import BadInput
 from vbench.record import Record
 from vbench.threat import ThreatModel
@@ -27,8 +27,9 @@ def stated(record: Record) -> Iterator[str]:
     except BadInput as error:
         yield f"config.threat: {error}"
         return
-    if show_budget(text) != card["eps"]:
-        yield f"config.threat.eps: {card['eps']}, is written {show_budget(text)}"
+    known = {show_budget(text, card["norm"]), *([show_budget(text)] if record.older else [])}
+    if card["eps"] not in known:
+        yield f"config.threat.eps: {card['eps']}, is written {show_budget(text, card['norm'])}"
     # A decimal is written with six digits.
     if abs(float(text) - card["eps_value"]) > 1e-5 * card["eps_value"]:
         yield f"config.threat.eps_value: {card['eps_value']}, eps {card['eps']} is {float(text)}"
@@ -45,7 +46,7 @@ def kept(record: Record) -> Iterator[str]:
     if threat.norm == "linf":
         allowed = threat.levels if threat.quantize else 255 * (float(threat.eps) + _FLOAT_SLACK)
         if levels > allowed + 1e-3:
-            eps = record.config["threat"]["eps"]
+            eps = budget_text(record.config["threat"])
             yield f"size.linf_levels: {levels:.4g} levels, the budget {eps} allows {allowed:.4g}"
     elif size["l2"] > float(threat.eps) + _FLOAT_SLACK:
         yield f"size.l2: {size['l2']:.6g} on average, the budget allows {float(threat.eps):.6g} to an image"

@@ -53,6 +53,7 @@ def _verdict(record: Record, file_name: str | None) -> Verdict:
         reasons = list(queries.possible(record, found))
         if not reasons:
             reasons = [reason for check in _OF_QUERIES for reason in check(record, found)]
+    reasons = reasons or list(identity.sealed(record))
     if any(trial.tied_share > _TIES_WORTH_A_MARK for trial in record.adversarial):
         marks.append(Mark.TIES)
     return Verdict(reasons, marks)

@@ -14,7 +14,23 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+_Type = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+class _Products(_Strict):
+    matmul: Literal["ieee", "tf32", "bf16"]
+    convolution: Literal["ieee", "tf32", "bf16"]
+
+
 class _Precision(_Strict):
+    dtype: _Type
+    autocast: bool
+    parameters: Annotated[str, Field(pattern=r"^b?float\d+(\+b?float\d+)*$")]
+    channels_last: bool
+    float32: _Products
+
+
+class _FormerPrecision(_Strict):
     dtype: Literal["float32", "bfloat16", "float16"]
     channels_last: bool
 
@@ -37,7 +53,14 @@ class _Victim(_Code):
     weights: _Hash
     structure: _Hash | None = None
     members: list[_Inner] = Field(default_factory=list)
-    precision: _Precision | None = None
+    precision: _Precision
+
+
+class _FormerVictim(_Strict):
+    name: _Name
+    options: dict[str, Any]
+    weights: _Hash
+    precision: _FormerPrecision | None = None
 
 
 class _Dataset(_Strict):
@@ -50,10 +73,25 @@ class _Dataset(_Strict):
     source: _Hash | None = None
 
 
+class _FormerDataset(_Strict):
+    name: _Name
+    protocol: _Name
+    split: str
+    synthetic: bool
+    training: _Hash
+    fingerprint: _Hash
+
+
 class _Attack(_Code):
     name: _Name
     settings: dict[str, Any]
     members: list[_Attack] = Field(default_factory=list)
+
+
+class _FormerAttack(_Strict):
+    name: _Name
+    settings: dict[str, Any]
+    members: list[_FormerAttack] = Field(default_factory=list)
 
 
 class _Threat(_Strict):
@@ -64,20 +102,33 @@ class _Threat(_Strict):
     quantize: bool
 
 
-class _Config(_Strict):
-    victim: _Victim
-    dataset: _Dataset
-    attack: _Attack
+class _Common(_Strict):
     threat: _Threat
     seed: Annotated[int, Field(ge=0)]
     perturbation: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+
+class _Config(_Common):
+    identity: Literal[2]
+    victim: _Victim
+    dataset: _Dataset
+    attack: _Attack
     surrogate: _Victim | None = None
+
+
+class _FormerConfig(_Common):
+    """Before configurations said what kind they are."""
+
+    victim: _FormerVictim
+    dataset: _FormerDataset
+    attack: _FormerAttack
+    surrogate: _FormerVictim | None = None
 
 
 def problems(config: dict[str, Any]) -> list[str]:
     """What is wrong with the shape of a configuration, one line each."""
     try:
-        _Config.model_validate(config)
+        (_Config if "identity" in config else _FormerConfig).model_validate(config)
     except ValidationError as error:
         return [
             f"config.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}, found {one['input']!r:.60}"

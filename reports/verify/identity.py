@@ -22,6 +22,13 @@ def named(record: Record, file_name: str | None) -> Iterator[str]:
         yield f"file name: {file_name}, should end in -{record.id}.json"
 
 
+def sealed(record: Record) -> Iterator[str]:
+    """It says what it said when it was written."""
+    fault = record.fault()
+    if fault is not None:
+        yield f"digest: {fault}"
+
+
 def dated(record: Record) -> Iterator[str]:
     """The date is one, with its time zone."""
     try:

@@ -16,6 +16,7 @@ class Mark(str, Enum):
     LIBRARY_ATTACK = "library attack"
     FOREIGN_VICTIM = "victim not ours"
     FOREIGN_SURROGATE = "surrogate not ours"
+    OLDER_IDENTITY = "older identity"
     OTHER_VERSION = "other version"
     TIES = "ties"
 
@@ -33,6 +34,8 @@ _MEANINGS = {
     Mark.LIBRARY_ATTACK: "The attack is one of torchattacks or ART; its settings are as stated.",
     Mark.FOREIGN_VICTIM: "The victim is not one of vbench; its options and its name are as stated.",
     Mark.FOREIGN_SURROGATE: "The attack was crafted on a model that is not one of vbench.",
+    Mark.OLDER_IDENTITY: "Its id was made before ids covered the content of images, the code of plugins and "
+    "the arithmetic: it names less, and nothing tells whether the record was changed.",
     Mark.OTHER_VERSION: "Made with another version of vbench, whose attack or victim is another or has other "
     "settings.",
     Mark.TIES: "More than 1 % of the queries hang on equal distances: their result is gallery order, "

@@ -7,7 +7,7 @@ from typing import Any
 
 from vbench._version import __version__
 from vbench.data.protocols import LAYOUTS
-from vbench.record import Record
+from vbench.record import Record, precision_text
 from vbench.reports.verify.declared import (
     Declared,
     DeclaredVictim,
@@ -22,7 +22,7 @@ _PIXEL, _FEATURE = "pixel", "feature"
 
 def marks(record: Record) -> list[Mark]:
     """Whose attack, victim and version it is, where they are not this vbench's own."""
-    attack, found = record.config["attack"], []
+    attack, found = record.config["attack"], [Mark.OLDER_IDENTITY] if record.older else []
     if record.config["dataset"]["name"] not in LAYOUTS:
         found.append(Mark.FOREIGN_DATA)
     declared = declared_attack(attack["name"])
@@ -92,11 +92,8 @@ def victim_label(card: Mapping[str, Any]) -> str | None:
     declared = declared_victim(card["name"])
     if declared is None:
         return None
-    name, precision = declared.label(card["options"]), card.get("precision")
-    if precision is None:
-        return name
-    layout = ", channels-last" if precision["channels_last"] else ""
-    return f"{name} ({precision['dtype']}{layout})"
+    name, precision = declared.label(card["options"]), precision_text(card.get("precision"))
+    return f"{name} ({precision})" if precision else name
 
 
 def _foreign(record: Record) -> Iterator[str]:

@@ -27,8 +27,11 @@ def test_bfloat16_is_another_record_with_the_same_ranking(small):
     attack = build_attack("metric_ifgsm[steps=2]")
     plain, _ = Run(fresh(small), attack, EIGHT).execute(quiet=True)
     mixed, _ = Run(fresh(small, precision="bfloat16", channels_last=True), attack, EIGHT).execute(quiet=True)
-    assert "precision" not in plain.config["victim"]
-    assert mixed.config["victim"]["precision"] == {"dtype": "bfloat16", "channels_last": True}
+    own = {"parameters": "float32", "float32": {"matmul": "ieee", "convolution": "ieee"}}
+    expected = {"dtype": "float32", "autocast": False, "channels_last": False, **own}
+    assert plain.config["victim"]["precision"] == expected
+    expected = {"dtype": "bfloat16", "autocast": True, "channels_last": True, **own}
+    assert mixed.config["victim"]["precision"] == expected
     assert mixed.id != plain.id
     assert mixed.config["victim"]["weights"] == plain.config["victim"]["weights"]
     assert (plain.environment["precision"], mixed.environment["precision"]) == (

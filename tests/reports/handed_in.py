@@ -108,11 +108,23 @@ def honest(workshop: Workshop) -> dict[str, Any]:
 
 
 def judged(record: dict[str, Any], hashed: bool = True) -> Verdict:
-    """The verdict on a record that was tampered with; ``hashed``: the forger knew to hash it again."""
+    """The verdict on a record that was tampered with; ``hashed``: the forger hashed and sealed it again."""
     if hashed:
-        record["id"] = config_id(record["config"])
+        forge(record)
     found = parse(json.dumps(record).encode())
     return verify(found) if isinstance(found, Record) else Verdict(found)
+
+
+def forge(record: dict[str, Any]) -> dict[str, Any]:
+    """Give a changed record the id and the digest that go with what it says now, if it still is one."""
+    record["id"] = config_id(record["config"])
+    try:
+        whole = Record.model_validate(record)
+        whole.seal()
+    except ValueError:
+        return record
+    record["digest"] = whole.digest
+    return record
 
 
 def changed(record: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -134,8 +146,7 @@ def relabelled(record: dict[str, Any], **config: Any) -> dict[str, Any]:
     """A consistent record of another configuration, with the same figures."""
     copy = json.loads(json.dumps(record))
     copy["config"] = {**copy["config"], **config}
-    copy["id"] = config_id(copy["config"])
-    return copy
+    return forge(copy)
 
 
 @pytest.fixture(scope="session")
@@ -148,8 +159,7 @@ def battery_record(workshop: Workshop) -> dict[str, Any]:
     record["config"]["attack"]["members"] = json.loads(json.dumps(members))
     for member, card in zip(record["members"], members, strict=True):
         member["label"] = declared_attack(card["name"]).label(card["settings"])
-    record["id"] = config_id(record["config"])
-    return record
+    return forge(record)
 
 
 @pytest.fixture(scope="session")

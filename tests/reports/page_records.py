@@ -10,7 +10,7 @@ from test_tables import trials
 from vbench.kept.folder import kept_file
 from vbench.kept.images import FORMAT, ImagesMeta, KeptImages
 from vbench.packed import Packed
-from vbench.record import ControlRecord, Record, config_id
+from vbench.record import IDENTITY, ControlRecord, Record, config_id
 from vbench.reports.page.report import page_of
 from vbench.types import Modality, Side
 from vbench.victims.variants import FULL, THIN
@@ -44,6 +44,7 @@ def run(
         options = {"num_classes": 395, "input_size": [288, 144], **FULL[victim]}
     levels, whole = (int(part) for part in eps.split("/"))
     config = {
+        "identity": IDENTITY,
         "victim": {"name": victim, "options": options, "weights": f"{victim:0<16}"},
         "dataset": {
             "name": "sysu",
@@ -66,7 +67,7 @@ def run(
         "asr": 0.6,
         "drop_interval": {"r1": (0.8 - after - 0.05, 0.8 - after + 0.05)},
     }
-    return Record(
+    made = Record(
         id=config_id(config),
         config=config,
         label=label or attack,
@@ -77,6 +78,8 @@ def run(
         adversarial=trials(after),
         **{**given, **more},
     )
+    made.seal()
+    return made
 
 
 def with_queries(record: Record, queries: int = 60, count: int = 4, seed: int = 0) -> Record:
@@ -90,6 +93,7 @@ def with_queries(record: Record, queries: int = 60, count: int = 4, seed: int = 
     for name, rank in (("clean_ap", before), ("adversarial_ap", after)):
         arrays[name] = np.where(rank > 0, 1 / np.maximum(rank, 1), np.nan).astype("<f4")
     record.per_query = {name: Packed.pack(array) for name, array in arrays.items()}
+    record.seal()
     return record
 
 
@@ -120,6 +124,7 @@ def with_images(folder: Path) -> list[Record]:
         format=FORMAT,
         record=record.id,
         created=record.created,
+        digest=record.digest,
         trial="seed-0",
         rule="sysu",
         modality={Side.QUERY: Modality.INFRARED, Side.GALLERY: Modality.VISIBLE},

@@ -57,8 +57,8 @@ def test_attacks_crafted_on_a_surrogate_have_a_table_of_their_own():
 def test_what_a_comparison_cannot_show_is_refused():
     with pytest.raises(BadInput, match="unknown metric 'r2'"):
         comparison(some(), "r2")
-    with pytest.raises(BadInput, match="unknown format of a comparison 'latex'"):
-        comparison(some(), "r1", "latex")
+    with pytest.raises(BadInput, match="unknown format 'latx'; did you mean 'latex'"):
+        comparison(some(), "r1", "latx")
 
 
 def test_an_archive_makes_the_same_tables_and_a_bad_line_is_named(tmp_path):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from handed_in import UAP, changed, honest, relabelled, workshop, write  # noqa: F401
+from handed_in import UAP, changed, forge, honest, relabelled, workshop, write  # noqa: F401
 from markup import text, tree
 
 from vbench.cli import main
@@ -52,7 +52,7 @@ def foreign(record, attack=EVIL, victim=EVIL):
     )
     forged.update(label=f"{attack}[{EVIL}]", victim_label=f"{victim} {EVIL}", warnings=[EVIL])
     forged["environment"] = {"versions": {"vbench": EVIL}, "device_name": EVIL, EVIL: EVIL}
-    return forged
+    return forge(forged)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_refusals_stand_by_name_with_their_reasons(site):
 def test_real_and_drawn_data_never_share_a_table(tmp_path, workshop):  # noqa: F811
     real = workshop.run("noise", victim="tiny", protocol="sysu/all/single/vis2ir/seed10")
     real["config"]["dataset"].update(synthetic=False, fingerprint="f" * 16)
-    real = {**relabelled(real), "synthetic": False}
+    real = forge({**real, "synthetic": False})
     made, _ = site_of(tmp_path, real, workshop.run("noise"))
     index = tree((made / "index.html").read_text())
     captions = [text(one) for one in index.iter("h3")]
@@ -178,7 +178,7 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path, honest):  # noqa: F811
     record.update(label="@SUM(A1)", victim_label="+1+1")
     record["environment"]["device_name"] = evil
     record["cost"][evil] = 1.0
-    made, _ = site_of(tmp_path, record)
+    made, _ = site_of(tmp_path, forge(record))
     rows = list(csv.reader(io.StringIO((made / "records.csv").read_text())))
     cells = [cell for row in rows for cell in row]
     assert f"'{evil}" in cells and "'@SUM(A1)" in cells and "'+1+1" in cells

@@ -10,7 +10,7 @@ import pytest
 
 from vbench.errors import BadInput
 from vbench.packed import Packed
-from vbench.record import ControlRecord, Record, TrialMetrics
+from vbench.record import ControlRecord, Record, TrialMetrics, config_id
 from vbench.reports.render import report
 from vbench.store import RunStore
 
@@ -104,10 +104,11 @@ def test_unknown_format_suggests_one():
 def test_a_store_gives_back_what_it_was_given(tmp_path):
     store = RunStore(tmp_path)
     given = record(per_query={"clean_rank": Packed.pack([[1, 2], [3, 0]])})
+    given.id = config_id(given.config)
     store.write(given)
-    assert store.find(given.id) == given
-    assert store.find(given.id).per_query["clean_rank"].unpack().tolist() == [[1, 2], [3, 0]]
-    assert store.find("nothing") is None
+    assert store.find(given.config) == store.get(given.id) == given
+    assert store.find(given.config).per_query["clean_rank"].unpack().tolist() == [[1, 2], [3, 0]]
+    assert store.find({}) is None and store.get("nothing") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"id": 3}', "\x00\x01"])

@@ -124,6 +124,5 @@ def identity(one: Task) -> Identity:
 
 def called(one: Task) -> Task:
     """The task by whose key the record of this one is called."""
-    return (
-        one if not one.attack.startswith("also_") else task(one.group.victim.victim, one.attack[5:], one.seed)
-    )
+    alias = one.attack.startswith("also_")
+    return task(one.group.victim.victim, one.attack[5:], one.seed) if alias else one

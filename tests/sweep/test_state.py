@@ -108,13 +108,16 @@ def test_status_counts_and_tells_what_runs_and_what_failed(tmp_path):
     tasks = [task(seed=seed) for seed in range(7)]
     states = States.of(tmp_path, "night")
     states.list_tasks(tmp_path / "night.yaml", tasks, jobs=2)
-    RunStore(tmp_path).write(record("aaa"))
-    states.put(tasks[0].key, TaskState(status="done", record="aaa", seconds=30.0))
+    stored = record("aaa")
+    RunStore(tmp_path).write(stored)
+    states.put(tasks[0].key, TaskState(status="done", record=stored.id, seconds=30.0))
     states.put(tasks[1].key, running(started=time.time() + 500, pid=77))
     states.put(tasks[2].key, running(driver=ended_process()))
     states.put(tasks[3].key, TaskState(status="failed", reason="agw.t: damaged"))
     states.put(tasks[4].key, TaskState(status="done", record="gone", seconds=10.0))
-    states.put(tasks[5].key, TaskState(status="failed", record="aaa", reason="it was done elsewhere since"))
+    states.put(
+        tasks[5].key, TaskState(status="failed", record=stored.id, reason="it was done elsewhere since")
+    )
     (sweep,) = sweeps(tmp_path)
     assert sweep.counts == {"done": 2, "running": 1, "failed": 1, "interrupted": 1, "to do": 2}
     assert sweep.left == "about 1 min 20 s left", "four tasks of 20 s, one at a time as now"
