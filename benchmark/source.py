@@ -54,14 +54,27 @@ def attack_card(attack: Any) -> dict[str, Any]:
 
 
 def victim_code(victim: Any) -> dict[str, Any]:
-    """What names a victim's code in a configuration; ``structure`` is a hash over its layers and settings.
+    """What names a victim's code in a configuration.
 
-    Victims inside it (members of a surrogate, a victim that is wrapped) are named with their own.
+    "structure" is a hash over its layers and settings, left out for one of vbench's own that is as its options
+    make it: a version says what that is. Victims inside it (members of a surrogate, a victim that is wrapped)
+    are named with their own.
     """
     inner = [one for one in victim.modules() if one is not victim and _is_victim(one)]
-    card = {**code_card(victim), "structure": _digest(_structure(victim))}
-    members = [{"name": one.name, **code_card(one)} for one in inner]
+    card = code_card(victim)
+    if not is_own_class(type(victim)) or not (inner or _as_built(victim)):
+        card["structure"] = _digest(_structure(victim))
+    members = [{"name": one.name, **victim_code(one)} for one in inner]
     return {**card, "members": members} if members else card
+
+
+def _as_built(victim: Any) -> bool:
+    """Whether a victim of vbench's own has the layers and settings that its constructor makes."""
+    try:
+        built = type(victim)(**victim.describe())
+    except Exception:  # options that somebody changed may suit no constructor
+        return False
+    return _structure(built) == _structure(victim)
 
 
 def _is_plugin(base: type) -> bool:
