@@ -147,13 +147,17 @@ class Workbench:
             "options": self.victim.describe(),
             "weights": self.weights_hash,
             "precision": precision_card(self.victim),
-            **victim_code(self.victim),
+            **self._code,
         }
 
     def victim_label(self) -> str:
         """What a table calls the victim: its name, settings of its ranking and precision, if not default."""
         precision, name = precision_text(precision_card(self.victim)), label(self.victim)
         return f"{name} ({precision})" if precision else name
+
+    @cached_property
+    def _code(self) -> dict[str, object]:
+        return victim_code(self.victim)
 
     @cached_property
     def weights_hash(self) -> str:
