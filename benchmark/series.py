@@ -112,8 +112,8 @@ class Series:
         With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
         that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
         of one split share what a universal attack learnt: fitting looks at training identities only. What
-        can be refused is refused before any work, see :class:`Upfront`. A run that cannot be made ready raises
-        its error, or with ``lose`` is handed to it, unless it is bad input before the first run.
+        can be refused is refused before any work, see :class:`Upfront`. A run that cannot be made ready
+        raises its error, or with ``lose`` is handed to it, unless it is bad input before the first run.
         """
         begun = False
 

@@ -56,9 +56,9 @@ def attack_card(attack: Any) -> dict[str, Any]:
 def victim_code(victim: Any) -> dict[str, Any]:
     """What names a victim's code in a configuration.
 
-    "structure" is a hash over its layers and settings, left out for one of vbench's own that is as its options
-    make it: a version says what that is. Victims inside it (members of a surrogate, a victim that is wrapped)
-    are named with their own.
+    "structure" is a hash over its layers and settings, left out for one of vbench's own that is as its
+    options make it: a version says what that is. Victims inside it (members of a surrogate, a victim that is
+    wrapped) are named with their own.
     """
     inner = [one for one in victim.modules() if one is not victim and _is_victim(one)]
     card = code_card(victim)

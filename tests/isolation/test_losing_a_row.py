@@ -55,7 +55,7 @@ def test_the_other_rows_are_in_the_result(where, order):
 
 
 def test_no_row_at_all_is_an_error_with_the_first_reason(where):
-    with pytest.raises(VbenchError, match="attack 'first': .*: ValueError") as caught:
+    with pytest.raises(VbenchError, match=r"attack 'first': .*: ValueError") as caught:
         evaluate(TinyVictim(), [raising("first"), raising("second")], **where)
     assert not isinstance(caught.value, BadInput)
 
