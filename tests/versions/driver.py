@@ -126,7 +126,7 @@ def attacked(probe: Probe, cls: Any, settings: dict[str, Any], threat: Any, fold
         return type(error).__name__
     record = found.record
     sizes = {name: record.size[name] for name in ("linf_levels", "l2", "psnr_db", "asked")}
-    ranked = {name: digest(str(record.per_query[name])) for name in ("adversarial_rank", "adversarial_ap")}
+    ranked = {name: digest(record.per_query[name].data) for name in ("adversarial_rank", "adversarial_ap")}
     learnt = digest(found.perturbation.delta) if attack.universal else None
     members = [repr(one) for one in cls(**settings).members()] if hasattr(cls, "members") else []
     return [sizes, ranked, learnt, members]
