@@ -40,6 +40,8 @@ def test_a_file_of_a_page_holds_a_plugin(block, at_home):
     assert any(issubclass(cls, Attack | Victim | DatasetReader) for cls in found)
 
 
-@pytest.mark.parametrize("sample", (ROOT / "tests" / "plugins").glob("*/*.py"), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "sample", sorted((ROOT / "tests" / "plugins").glob("*/*.py")), ids=lambda path: path.name
+)
 def test_a_sample_of_the_tests_is_shown_as_it_is(sample):
     assert [block.text for block in BLOCKS if block.file == sample.name] == [sample.read_text()]
