@@ -105,6 +105,7 @@ def git(root: Path, *arguments: str) -> str:
 @contextlib.contextmanager
 def worktree(root: Path, commit: str, folder: Path) -> Iterator[Path]:
     """The files of a commit in ``folder``, for as long as the block runs."""
+    git(root, "worktree", "prune")  # what a killed run left
     git(root, "worktree", "add", "--detach", "--force", str(folder), commit)
     try:
         yield folder
