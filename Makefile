@@ -35,6 +35,7 @@ lint: install
 bench: install
 	$(BIN)/python tests/bench/ranking_bench.py
 	$(BIN)/python tests/bench/pipeline_bench.py
+	$(BIN)/python tests/bench/content_bench.py
 	$(BIN)/python tests/bench/victims_bench.py
 	$(BIN)/python tests/bench/attacks_bench.py
 	$(ONE_THREAD) $(BIN)/python tests/bench/sweep_bench.py
