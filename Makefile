@@ -46,6 +46,7 @@ versions: install
 bench: install
 	$(BIN)/python tests/bench/ranking_bench.py
 	$(BIN)/python tests/bench/pipeline_bench.py
+	$(BIN)/python tests/bench/content_bench.py
 	$(BIN)/python tests/bench/victims_bench.py
 	$(BIN)/python tests/bench/attacks_bench.py
 	$(ONE_THREAD) $(BIN)/python tests/bench/sweep_bench.py

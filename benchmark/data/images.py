@@ -115,7 +115,7 @@ class Images:
         found = self._vouched(samples)
         if found is None and self._file is not None and not self._fresh:
             # Another process may have told since.
-            self._entries = {**self._read(self._file), **self._entries}
+            self._entries = {**self._entries, **self._read(self._file)}
             found = self._vouched(samples)
         if found is not None:
             for sample, one in zip(samples, found, strict=True):
@@ -127,7 +127,7 @@ class Images:
         for sample in samples:
             entry = self._entries.get(sample.path)
             try:
-                if entry is None or stamp_of(self._root / sample.path) != entry[0]:
+                if entry is None or stamp_of(f"{self._root}/{sample.path}") != entry[0]:
                     return None
             except (OSError, ValueError):
                 return None
@@ -190,13 +190,13 @@ class Images:
     @staticmethod
     def _attempt(path: Path, work: Callable[[Path], tuple[T, str]]) -> tuple[T, str, Stamp | None]:
         try:
-            before = settled_stamp(path)
+            before = settled_stamp(str(path))
         except (OSError, ValueError):
             # The work says better what is wrong.
             before = None
         started = time.time_ns()
         made, found = work(path)
-        if before is None or stamp_of(path) != before:
+        if before is None or stamp_of(str(path)) != before:
             raise Unreadable("changed while it was read")
         return made, found, before if vouches(before, started) else None
 
@@ -213,7 +213,7 @@ class Images:
         try:
             self._file.path.parent.mkdir(parents=True, exist_ok=True)
             with lock_of(self._file.path):
-                self._file.write({**self._read(self._file), **self._unsaved})
+                self._file.add(self._unsaved)
             self._unsaved.clear()
         except OSError as error:
             raise VbenchError(f"cannot use the image cache {self._file.path}: {refused(error)}") from error
