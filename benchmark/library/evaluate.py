@@ -137,9 +137,7 @@ def _size(given: Any) -> tuple[int, int] | None:
         return parse_size(given)
     pair = tuple(given) if isinstance(given, list | tuple) else ()
     if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in pair):
-        raise BadInput(
-            f"size is a pair of pixels, height first, as in (64, 32), not {shortened(repr(given))}"
-        )
+        raise BadInput(f"size is height and width in pixels, as in (64, 32), not {shortened(repr(given))}")
     return int(pair[0]), int(pair[1])
 
 

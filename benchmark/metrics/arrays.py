@@ -31,7 +31,8 @@ def plain_array(name: str, values: Any) -> np.ndarray:
         raise BadInput(f"{name} must be numbers in an array, got {type(values).__name__}") from error
     if array.dtype.kind not in _NUMBERS:
         raise BadInput(f"{name} must be real numbers, got {array.dtype.name}")
-    return np.require(array, array.dtype.newbyteorder("="), ("C_CONTIGUOUS", "WRITEABLE"))
+    # By kind and size: C has two names for a type of eight bytes, and torch knows one.
+    return np.require(array, f"={array.dtype.str[1:]}", ("C_CONTIGUOUS", "WRITEABLE"))
 
 
 def real_array(name: str, values: Any) -> np.ndarray:
