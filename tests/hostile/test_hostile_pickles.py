@@ -165,7 +165,7 @@ def test_a_long_header_is_not_read(tmp_path):
     text = json.dumps({"__metadata__": {"x": "y" * 20_000_000}}).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text)
     for read in (read_checkpoint, read_metadata):
-        with pytest.raises(BadInput, match=r"header of 20,0.* bytes"):
+        with pytest.raises(BadInput, match=r"header of 20,\d{3},\d{3} bytes"):
             read(path)
 
 

@@ -295,6 +295,40 @@ def test_victim_without_a_recipe_is_refused():
         train(victim=Fixed())
 
 
+class Tied(AGW):
+    """Its neck stands in the state dict twice, and a buffer is a view of another one."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.same_neck = self.neck
+        self.register_buffer("part", self.neck.running_mean[:3])
+
+
+def test_a_victim_of_shared_tensors_is_saved_as_it_was_trained(tmp_path):
+    options = fresh_victim().describe()
+    out = tmp_path / "w.safetensors"
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    victim, result = train(out, Tied(**options), recipe=recipe)
+    assert sha256_of(read_checkpoint(out).state) == result.metadata["sha256"]
+    assert sha256_of(read_checkpoint(out).state) == sha256_of(victim.state_dict())
+
+
+def test_what_could_not_be_saved_is_refused_before_training(tmp_path):
+    class Wide(AGW):
+        def training_losses(self, batch):
+            raise AssertionError("trained")
+
+    for dtype, reason in ((torch.complex128, "cannot hold all of"), (None, "is no tensor but a dict")):
+        victim = Wide(**fresh_victim().describe())
+        if dtype is None:
+            Wide.get_extra_state = lambda self: {"scale": 1}
+        else:
+            victim.register_buffer("odd", torch.ones(1, dtype=dtype))
+        with pytest.raises(BadInput, match=reason):
+            train(tmp_path / "w.safetensors", victim)
+    assert not list(tmp_path.iterdir())
+
+
 def test_divergence_is_reported_with_its_place():
     with pytest.raises(VbenchError, match="not finite in epoch"):
         train(recipe=dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=1e30))
