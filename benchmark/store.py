@@ -127,8 +127,6 @@ class RunStore:
             if found.digest:
                 seen.setdefault(found.digest, path)
             records.append(found)
-            if reason is None and not self.root.is_file() and not path.name.endswith(f"-{found.id}.json"):
-                reason = f"it holds the record {found.id[:40]}, and its name says another"
             if reason is not None:
                 doubted.append((path, reason))
         return Contents(sorted(records, key=lambda record: record.created), broken, doubted)

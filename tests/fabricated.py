@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vbench.packed import Packed
-from vbench.record import Record, TrialMetrics
+from vbench.record import IDENTITY, Record, TrialMetrics, config_id
 
 PROTOCOL = "sysu/all/single/ir2vis/seed10"
 
@@ -43,18 +43,21 @@ def record(attack="uap", first=6, victim="agw", eps="8/255", side="query", seed=
     before, after = ranks(1, seed=1), ranks(first, seed=2 + seed)
     surrogate = more.get("surrogate", "")
     cost = {"attack_evaluations": 400.0, "attack_seconds": 2.0, "images_per_second": 20.0}
-    return Record(
-        id=f"{attack}-{victim}-{eps}-{side}-{seed}-{surrogate}-{protocol}".replace("/", "_"),
+    config = {
+        "identity": IDENTITY,
+        "victim": {"name": victim, "weights": f"weights-of-{victim}"},
+        "dataset": {"name": "sysu", "protocol": protocol, "split": "sysu", "fingerprint": "f"},
+        "attack": {"name": attack.split("[")[0]},
+        "threat": {"norm": norm, "eps": eps, "side": side, "quantize": True},
+        "seed": seed,
+        "called": [attack, surrogate],
+    }
+    made = Record(
+        id=config_id(config),
         created="2026-01-01T00:00:00+00:00",
         label=attack,
         victim_label=victim,
-        config={
-            "victim": {"name": victim, "weights": f"weights-of-{victim}"},
-            "dataset": {"name": "sysu", "protocol": protocol, "split": "sysu", "fingerprint": "f"},
-            "attack": {"name": attack.split("[")[0]},
-            "threat": {"norm": norm, "eps": eps, "side": side, "quantize": True},
-            "seed": seed,
-        },
+        config=config,
         protocol=protocol,
         synthetic=more.pop("synthetic", True),
         clean=metrics(before),
@@ -63,6 +66,8 @@ def record(attack="uap", first=6, victim="agw", eps="8/255", side="query", seed=
         cost=more.pop("cost", cost),
         **more,
     )
+    made.seal()
+    return made
 
 
 def text_of(figure) -> str:

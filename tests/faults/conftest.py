@@ -21,7 +21,7 @@ from vbench.store import RunStore
 __all__ = ["quick", "vbench"]
 
 #: What differs between two runs of one configuration: when, where and how fast.
-_PASSING = {"created", "cost", "environment"}
+_PASSING = {"created", "cost", "environment", "digest"}
 
 
 @dataclass(frozen=True)

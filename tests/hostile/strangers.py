@@ -40,6 +40,7 @@ def run(attack: str = "pgd", first: int = 6, **more) -> Record:
         rank = made.per_query[f"{when}_rank"].unpack()
         made.per_query[f"{when}_ap"] = Packed.pack(np.where(rank > 0, 1 / np.maximum(rank, 1), np.nan))
     made.id = config_id(made.config)
+    made.seal()
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shlex
 
 import numpy as np
 import pytest
@@ -149,15 +150,18 @@ def test_what_was_not_kept_names_the_command_that_keeps_it(run, tmp_path):
     with pytest.raises(BadInput, match="kept no images") as refused:
         read_images(tmp_path, record)
     hint = str(refused.value)
-    assert "vbench run --victim tiny --attack noise --layout sysu" in hint
-    assert hint.endswith("--eps 16/255 --side query --seed 0 --keep images")
+    assert "vbench run --dataset sysu --root FOLDER " in hint and " --attack noise --eps 16/255 " in hint
+    assert f"--keep images --runs {tmp_path}; FOLDER: " in hint
 
 
 def test_a_hostile_label_cannot_leave_its_quotes(run, tmp_path):
     _, record = run
     stranger = Record.model_validate({**record.model_dump(), "label": "noise; rm -rf ~"})
-    with pytest.raises(BadInput, match="--attack 'noise; rm -rf ~'"):
-        read_images(tmp_path, stranger)
+    with pytest.raises(BadInput, match="kept no images") as refused:
+        read_images(tmp_path / "a folder; of mine", stranger)
+    words = shlex.split(str(refused.value).split("this does: ")[1].split("; FOLDER")[0])
+    assert "noise; rm -rf ~" not in words, "a label that the settings do not bear out"
+    assert words[-1] == str(tmp_path / "a folder; of mine")
 
 
 def test_files_of_another_run_of_the_same_configuration_are_refused(copy):

@@ -68,7 +68,7 @@ def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench,
         (["figure", "cost", "--metric", "rank1"], "unknown metric 'rank1'"),
         (["figure", "transfer"], "vbench sweep transfer"),
         (["figure", "eps"], "two budgets"),
-        (["figure", "strips"], "kept no images; this does: vbench run --victim agw --attack"),
+        (["figure", "strips"], "kept no images; this does: vbench run --dataset"),
         (["figure", "tsne", "--query", "1"], "no query to choose"),
     ],
 )

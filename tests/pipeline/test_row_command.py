@@ -52,11 +52,12 @@ def files(tmp_path_factory):
 def ran(vbench, tmp_path, monkeypatch):
     """Call ``vbench run``; returns the records it would store."""
 
-    def execute(run, *_):
+    def execute(run, ignore_gates=False, *_):
         config, size = run.config(), {"linf_levels": 8.0, "changed_share": 1.0, "psnr_db": 30.0}
         values = dict.fromkeys(("r1", "r5", "r10", "r20", "map", "minp", "tied_share"), 0.5)
         trials = [TrialMetrics(trial="0", queries=1, skipped=0, **values)]
         facts = {"protocol": config["dataset"]["protocol"], "synthetic": True, "size": size}
+        facts["asked"] = run.asked(ignore_gates)
         made = Record(id=config_id(config), config=config, clean=trials, adversarial=trials, **facts)
         return made, None
 
@@ -168,3 +169,30 @@ def test_options_that_are_not_usual_are_said_and_read_back(name):
     spec = read_victim(_victim(name, changed, False, []))
     given = {**spec.options, "num_classes": 400}
     assert cls(**{**cls.THIN, **given}).describe() == changed
+
+
+DATA = {"files": [], "weights on the built-in set": ["--dataset", "synthetic"]}
+THREATS = {
+    "l2": ["--norm", "l2", "--eps", "2"],
+    "linf": ["--eps", "4/255", "--side", "gallery", "--no-quantize"],
+}
+COMPUTING = {"plain": [], "narrow": ["--precision", "bfloat16"], "layout": ["--channels-last"]}
+GATES = {"gated": [], "ungated": ["--ignore-gates"]}
+
+
+@pytest.mark.parametrize("gates", GATES.values(), ids=GATES)
+@pytest.mark.parametrize("computing", COMPUTING.values(), ids=COMPUTING)
+@pytest.mark.parametrize("threat", THREATS.values(), ids=THREATS)
+@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+def test_every_option_comes_back(files, ran, monkeypatch, data, threat, computing, gates):
+    class Small(SyntheticSet):
+        def __init__(self, layout="sysu", size=SIZE, **_):
+            super().__init__(layout, IDS, 3, 3, size)
+
+    monkeypatch.setattr("vbench.prepare.SyntheticSet", Small)
+    data = data or ["--dataset", "sysu", "--root", files.root]
+    attack = ["--attack", "metric_ifgsm[steps=2]", "--seed", "4"]
+    records = ran(*data, "--victim", "agw", "--weights", files.weights, *attack, *threat, *computing, *gates)
+    found = words(records, FOLDER=files.root, WEIGHTS=files.weights)
+    assert ("--ignore-gates" in found) == bool(gates) and ("--root" in found) == ("--root" in data)
+    assert ids(ran(*found)) == ids(records)

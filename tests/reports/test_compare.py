@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from fractions import Fraction
 from statistics import mean, stdev
 
 import pytest
 from bench.ablation_page import PAGE, filled
 from test_tables import record
 
+from vbench.budget import show_budget
 from vbench.errors import BadInput
 from vbench.reports.compare import cells, comparison
+from vbench.reports.flat import flat
 from vbench.reports.render import report
+from vbench.reports.rows import setting
 from vbench.store import RunStore, to_archive
+from vbench.threat import ThreatModel
 
 
 def some():
@@ -75,3 +83,27 @@ def test_the_page_of_the_ablation_shows_what_its_archives_hold():
     text = PAGE.read_text()
     assert text.count("<!-- end -->") == 8
     assert filled(text) == text
+
+
+def test_a_comparison_is_written_in_every_format():
+    rows_of_json = json.loads(comparison(some(), "r1", "json"))
+    assert [(row["attack"], row["victim"], row["seeds"]) for row in rows_of_json] == [
+        (attack, victim, 3) for victim in ("agw", "pmt") for attack in ("uap", "cmps")
+    ]
+    assert [row["attacked"] for row in rows_of_json] == pytest.approx([0.31, 0.41, 0.51, 0.21])
+    assert all(
+        row["clean"] == pytest.approx(0.8) and row["sd"] == pytest.approx(0.01) for row in rows_of_json
+    )
+    rows = list(csv.DictReader(io.StringIO(comparison(some(), "r1", "csv"))))
+    assert [row["attack"] for row in rows] == [row["attack"] for row in rows_of_json]
+    text = comparison(some(), "r1", "latex")
+    assert r"uap & \textbf{31.0 $\pm$ 1.0} & 51.0 $\pm$ 1.0 \\" in text and r"\begin{tabular}{lrr}" in text
+
+
+@pytest.mark.parametrize("eps", ["2", "510/255"])
+def test_an_l2_budget_is_no_number_of_levels(eps):
+    made = record(eps=eps)
+    made.config["threat"]["norm"] = "l2"
+    assert setting(made).threat == "L2 2, query side, 8-bit"
+    assert flat([made])[0]["eps"] == "2"
+    assert show_budget(Fraction(2), "l2") == ThreatModel("2", "l2").card()["eps"] == "2"

@@ -61,7 +61,7 @@ def test_what_is_stored_is_not_done_again_and_needs_no_worker(tmp_path):
     again = Sweep(tmp_path)
     assert again.ledger.sort(tasks, True) == []
     assert len(again.ledger.found) == 3
-    next(tmp_path.glob(f"*-{tasks[1].key}.json")).write_text('{"torn')
+    next(tmp_path.glob(f"*-{record(tasks[1].key).id}.json")).write_text('{"torn')
     pool, third = FakePool(tmp_path), Sweep(tmp_path)
     third.run(tasks, pool)
     assert pool.tasks_begun == [tasks[1]], "a record that cannot be read is none"
