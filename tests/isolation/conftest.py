@@ -46,7 +46,8 @@ def row():
             record, perturbation = run.execute(ignore_gates=True, quiet=True, learnt=learnt)
         except VbenchError as error:
             return str(error)
-        left_out = {"created", "cost", "digest", "environment", "fit_log"}
+        # Two attacks that do the same are compared as well, and their configurations name them.
+        left_out = {"id", "config", "digest", "created", "cost", "environment", "fit_log"}
         kept = record.model_dump(mode="json", exclude=left_out)
         for member in [*kept["members"], *kept["controls"]]:
             member.pop("cost", None)

@@ -219,6 +219,7 @@ def test_a_victim_that_counts_its_calls_has_the_rows_it_has_alone(fresh, row):
     row(bench, build_attack("metric_ifgsm"))
     row(bench, build_attack("uap[evaluations=48,batch=12]"))
     alone = row(fresh(misbehaving.victim(forward)), build_attack("pgd[steps=2]"))
+    assert not isinstance(alone, str), alone
     assert row(bench, build_attack("pgd[steps=2]")) == alone
 
 

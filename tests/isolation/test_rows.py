@@ -63,24 +63,29 @@ def test_good_rows_are_the_same_among_bad_ones(fresh, row, alone, order):
         assert isinstance(found[name], str) and f"'{name}'" in found[name] and "\n" not in found[name]
 
 
-def figures_of(found):
-    """A row without what names its attack's code."""
-    record, learnt = found
-    return {name: value for name, value in record.items() if name not in ("id", "config")}, learnt
-
-
 @pytest.mark.parametrize("attack", misbehaving.HARMLESS[:3], ids=lambda attack: attack.name)
 def test_a_row_of_an_attack_that_works_in_place_is_that_of_one_that_does_not(fresh, row, attack):
     honest = {"images": lambda images: images * 0, "data": lambda images: torch.ones_like(images)}
     change = honest.get(attack.name, lambda images: images)
     other = misbehaving.per_image(attack.name, lambda victim, images, *_: change(images), attack.knowledge)
-    assert figures_of(row(fresh(), attack)) == figures_of(row(fresh(), other))
+    assert row(fresh(), attack) == row(fresh(), other)
+
+
+def test_an_attack_that_takes_over_perturb_works_on_a_copy_too(fresh, row):
+    honest = misbehaving.per_image("own", lambda victim, images, *_: images * 0)
+
+    class Own(type(honest)):
+        def perturb(self, victim, images, modality, context):
+            return images.zero_()
+
+    found = row(fresh(), Own())
+    assert not isinstance(found, str) and found == row(fresh(), honest)
 
 
 def test_an_attack_that_spoils_its_victim_shows_what_it_shows_to_the_one_that_was_opened(fresh, row):
     nothing = misbehaving.per_image("weights", lambda victim, images, *_: images)
     found, expected = row(fresh(), misbehaving.HARMLESS[3]), row(fresh(), nothing)
-    assert figures_of(found) == figures_of(expected) and found[0]["adversarial"] == found[0]["clean"]
+    assert found == expected and found[0]["adversarial"] == found[0]["clean"]
 
 
 @pytest.mark.parametrize("attack", misbehaving.CHANCE, ids=lambda attack: attack.name)
