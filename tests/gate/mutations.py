@@ -1,14 +1,12 @@
 """Ways to break vbench, one line each, applied to the running code: what a gate must not let pass."""
 
 from __future__ import annotations
-import __future__
 
-import inspect
-import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import FunctionType
+
+from mutated import mutated
 
 from vbench import assault
 from vbench.attacks import classification, iterative, steps, universal
@@ -33,29 +31,9 @@ class Mutation:
     new: str
     seen: tuple[str, ...]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """The mutated code runs inside, wherever the function was imported to."""
-        function = _plain(self.where)
-        before = function.__code__
-        function.__code__ = self._mutated(function)
-        try:
-            yield
-        finally:
-            function.__code__ = before
-
-    def _mutated(self, function: FunctionType):
-        source = textwrap.dedent(inspect.getsource(function))
-        assert source.count(self.old) == 1, f"{self.what}: {function.__qualname__} has no such line any more"
-        flags = __future__.annotations.compiler_flag
-        code = compile(source.replace(self.old, self.new), function.__code__.co_filename, "exec", flags)
-        made = dict(function.__globals__)
-        exec(code, made)
-        return _plain(made[function.__name__]).__code__
-
-
-def _plain(function: Callable) -> FunctionType:
-    return inspect.unwrap(function)
+        return mutated(self.where, self.old, self.new)
 
 
 STRENGTH = ("drop_r1", "drop_map", "asr")
