@@ -49,7 +49,9 @@ def tiny():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(SyntheticSet.__init__, "__defaults__", ("sysu", quick.IDS, 6, 0, quick.SIZE))
         patched.setattr("vbench.prepare.thin_weights", untrained)
-        patched.setattr("vbench.victims.load.read_checkpoint", lambda path: read_checkpoint(_thin_file(path)))
+        patched.setattr(
+            "vbench.victims.from_file.read_checkpoint", lambda path: read_checkpoint(_thin_file(path))
+        )
         patched.setattr("vbench.gates.clean_gate", lambda bench: None)
         patched.setattr("vbench.runner.clean_gate", lambda bench: None)
         yield

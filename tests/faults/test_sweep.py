@@ -52,8 +52,8 @@ def test_a_value_that_is_not_finite_fails_its_run_by_name(quick, vbench, tmp_pat
     else:
         place = given.index("--weights") + 1
         given[place] = str(damaged_weights(given[place], tmp_path / "odd.safetensors", float(value)))
-        expected = "agw: "
-    (line,) = vbench(*given, expect=1).stderr.strip().splitlines()
+        expected = "odd.safetensors: its tensor "
+    (line,) = vbench(*given, expect=1 if who == "attack" else 2).stderr.strip().splitlines()
     assert expected in line and "finite" in line
     assert len(facts(runs)) == (1 if who == "attack" else 0), "what was finished before is kept"
 
@@ -73,7 +73,7 @@ def test_a_sweep_goes_on_past_victims_and_attacks_that_fail(vbench, tmp_path):
     done = vbench("sweep", suite, "--allow-code", "--runs", tmp_path / "runs", expect=1)
     said = " ".join(done.stdout.split())
     assert "6 runs: 1 done (1 of them now), 5 failed" in said
-    for reason in ("embeddings are not finite", "damaged or incomplete", "'bad' yields non-finite"):
+    for reason in ("numbers that are not finite", "damaged or incomplete", "'bad' yields non-finite"):
         assert reason in said
     assert [one["label"] for one in facts(tmp_path / "runs").values()] == ["noise"]
 

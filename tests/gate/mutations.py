@@ -139,8 +139,8 @@ MUTATIONS = (
         "half of the updates",
         UAP,
         universal.updates_for,
-        "evaluations // per_update",
-        "evaluations // per_update // 2",
+        "(evaluations - before) // per_update",
+        "(evaluations - before) // per_update // 2",
         ("fit_evaluations",),
     ),
 )

@@ -75,7 +75,7 @@ def test_a_cell_is_never_a_formula(folders, vbench):
 def test_markdown_stays_within_its_cells(folders, vbench):
     text = report(vbench, folders["markdown"], "markdown")
     assert not re.search(r"(?<!\\)<[A-Za-z/!?]|(?<!\\)`|\]\(|\]\[|^\s*(#|\[)", text, re.MULTILINE)
-    assert {line[:1] for line in text.splitlines()} <= {"", "*", "|", "B"}, "titles, tables, one note"
+    assert {line[:1] for line in text.splitlines()} <= {"", "*", "|", "B", "O", "W"}, "titles, tables, notes"
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) <= 2
 

@@ -8,11 +8,14 @@ import pytest
 
 from vbench.audit.record import Audit
 from vbench.store import RunStore
+from vbench.victims.checkpoint import read_checkpoint, write_checkpoint
 
 MASKED = """
 from vbench.victims.agw import AGW
 
 class Masked(AGW):
+    name, summary = "masked", "an AGW that hides its gradient"
+
     def forward(self, images, modality, edits=None):
         return super().forward(images.detach(), modality, edits)
 """
@@ -35,20 +38,24 @@ def test_a_masked_victim_exits_with_1_and_says_what_to_do(small, vbench, tmp_pat
     (tmp_path / "mine.py").write_text(MASKED)
     arguments = small.arguments(tmp_path / "runs")
     arguments[arguments.index("agw")] = f"{tmp_path / 'mine.py'}:Masked"
+    found = read_checkpoint(small.weights)
+    weights = tmp_path / "masked.safetensors"
+    write_checkpoint(weights, found.state, {**found.metadata, "victim": "masked"})
+    arguments[arguments.index(str(small.weights))] = str(weights)
     out = vbench(
         "audit", *arguments, "--queries", 24, "--eps", "4/255", "--format", "markdown", expect=1
     ).stdout
     assert "| gradient " in out and "| fail " in out
     assert "- fail gradient: find the quantised" in out
-    assert out.strip().splitlines()[-1].startswith("agw: the evaluation does not hold")
-    assert len(list((tmp_path / "runs" / "audits").glob("*.json"))) == 1
+    assert out.strip().splitlines()[-1].startswith("masked: the evaluation does not hold")
+    assert len(list((tmp_path / "runs" / "audits").glob("masked-*.json"))) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--victim", "awg"], "did you mean 'agw'"),
-        (["--format", "latex"], "unknown format 'latex'"),
+        (["--format", "html"], "unknown format 'html'"),
         (["--eps", "8"], "did you mean 8/255?"),
         (["--queries", "0"], "at least 1"),
         (["--queries", "5"], "tell nothing from chance"),

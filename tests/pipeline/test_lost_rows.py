@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tiny import SIZE, TinyVictim
 
@@ -82,22 +84,22 @@ def test_the_command_finishes_the_others_and_exits_with_1(command, tmp_path, sty
     stored = {record.label for record in RunStore(tmp_path / "runs").read_all().records}
     assert stored == {"noise", "metric_fgsm"}
     assert "metric_fgsm" in done.stdout
-    for name, said in (("raises", "KeyError: 'key' (mine.py, line "), ("exits", "SystemExit: 0 (mine.py")):
-        line = f"weighted, {name}, seed 0: attack '{name}': {said}"
-        assert line in done.stderr and (line in done.stdout) == (style == "plain")
+    for name, said in (("raises", "KeyError: 'key'"), ("exits", "SystemExit: 0")):
+        line = rf"weighted, {name}, seed 0: attack '{name}': .*mine\.py, line \d+: {said}"
+        assert re.search(line, done.stderr) and bool(re.search(line, done.stdout)) == (style == "plain")
     assert "attack 'threads' changed torch's number of threads" in done.stderr
     assert len(done.stderr.splitlines()) == 3
 
 
 def test_the_command_with_one_lost_row_is_one_line(command):
     done = command([":Raises"], expect=1)
-    assert done.stderr.startswith("vbench: attack 'raises': KeyError: 'key' (mine.py, line ")
+    assert re.match(r"vbench: attack 'raises': .*mine\.py, line \d+: KeyError: 'key'", done.stderr)
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_command_goes_on_with_the_next_victim(command):
     done = command(["noise"], ("Raising", "Weighted"), expect=1)
-    assert "victim 'raising': RuntimeError: not today (mine.py, line " in done.stderr
+    assert re.search(r"victim 'raising': .*mine\.py, line \d+: RuntimeError: not today", done.stderr)
     assert "weighted" in done.stdout
 
 
