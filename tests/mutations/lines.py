@@ -83,7 +83,7 @@ LINES = (
         "vbench.crafting:Crafter._crafted",
         "images.clone()",
         "images",
-        f"{ROWS}::test_a_row_of_an_attack_that_works_in_place_is_that_of_one_that_does_not",
+        f"{ROWS}::test_an_attack_that_takes_over_perturb_works_on_a_copy_too",
     ),
     Line(
         "attacks are given the clean embeddings themselves",

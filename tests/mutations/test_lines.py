@@ -23,4 +23,3 @@ def test_a_broken_line_turns_a_test_red(number, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     # 1: tests ran and some failed; anything else means that the line, or the test, is not there any more.
     assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "AssertionError" in done.stdout or "DID NOT RAISE" in done.stdout or "Failed:" in done.stdout

@@ -126,17 +126,17 @@ def test_a_feature_level_attack_cannot_transfer(small):
 def test_a_perturbation_of_another_size_is_resized_into_the_budget_and_said_so(small):
     delta = torch.where(torch.rand(3, 96, 48, generator=torch.Generator().manual_seed(2)) < 0.5, -1.0, 1.0)
     perturbation = Perturbation(delta * 8 / 255)
-    resized = perturbation.resized((64, 32), EIGHT)
-    assert resized.delta.shape == (3, 64, 32)
+    resized = perturbation.resized((48, 24), EIGHT)
+    assert resized.delta.shape == (3, 48, 24)
     assert resized.delta.abs().max() <= 8 / 255 + 1e-7
-    flat = Perturbation(torch.full((3, 96, 48), 8 / 255)).resized((64, 32), EIGHT)
-    torch.testing.assert_close(flat.delta, torch.full((3, 64, 32), 8 / 255))
+    flat = Perturbation(torch.full((3, 96, 48), 8 / 255)).resized((48, 24), EIGHT)
+    torch.testing.assert_close(flat.delta, torch.full((3, 48, 24), 8 / 255))
     assert perturbation.resized((96, 48), EIGHT) is perturbation
     record, _ = Run(small.bench, build_attack("uap"), EIGHT, perturbation=perturbation).execute(quiet=True)
-    assert any("from 96x48 to 64x32, bilinear" in warning for warning in record.warnings)
-    assert "from 96x48 to 64x32, bilinear" in record.model_dump_json()
+    assert any("from 96x48 to 48x24, bilinear" in warning for warning in record.warnings)
+    assert "from 96x48 to 48x24, bilinear" in record.model_dump_json()
     with pytest.raises(BadInput, match="cannot be resized"):
-        dataclasses.replace(perturbation, modules={"a": torch.ones(1)}).resized((64, 32), EIGHT)
+        dataclasses.replace(perturbation, modules={"a": torch.ones(1)}).resized((48, 24), EIGHT)
 
 
 def test_the_policy_of_resizing_is_in_record_and_file(small, tmp_path):
@@ -149,8 +149,8 @@ def test_the_policy_of_resizing_is_in_record_and_file(small, tmp_path):
     (record,) = series.execute(["agw"], ["uap"], [0], {}, perturbation=file)
     (written,) = (tmp_path / "runs" / "perturbations").glob("*.safetensors")
     kept = Perturbation.load(written)
-    assert kept.delta.shape == (3, 64, 32) and record.id in written.name
-    assert kept.provenance["resized"] == "from 96x48 to 64x32, bilinear, antialiased"
+    assert kept.delta.shape == (3, 48, 24) and record.id in written.name
+    assert kept.provenance["resized"] == "from 96x48 to 48x24, bilinear, antialiased"
     source = over(small, untrained(AGW, size=(96, 48)))
     record, learnt = Run(small.bench, build_attack("uap[evaluations=64]"), EIGHT, source=source).execute(
         quiet=True

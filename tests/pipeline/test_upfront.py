@@ -11,9 +11,10 @@ import quick as quickly
 import torch
 from torch import nn
 
-from vbench import defaults, prepare, workbench
+from vbench import defaults, prepare
 from vbench.attacks.perturbation import Perturbation
 from vbench.data import open_dataset
+from vbench.data.images import Images
 from vbench.errors import BadInput, VbenchError
 from vbench.library.evaluate import evaluate
 from vbench.types import Modality
@@ -58,7 +59,7 @@ def idle(monkeypatch):
     def work(*_, **__):
         raise AssertionError("work has begun")
 
-    monkeypatch.setattr(workbench, "load_images", work)
+    monkeypatch.setattr(Images, "load", work)
     monkeypatch.setattr(prepare, "thin_weights", work)
     monkeypatch.setattr(defaults.SyntheticSet, "write", work)
 
