@@ -13,10 +13,10 @@ from typing import Any
 from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
 from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput, VbenchError, shortened, unknown_name
-from vbench.plugin_class import class_problem, name_problem, place_of
+from vbench.plugin_class import class_problem, name_problem
 from vbench.plugin_files import import_file
 from vbench.plugin_modules import problem_of, spec_of
-from vbench.plugins import is_own_class, plugin_line
+from vbench.plugins import is_own_class, place_of, plugin_line
 from vbench.source import code_card
 from vbench.victims.catalogue import VICTIMS
 

@@ -1,4 +1,4 @@
-"""Data sets as people have them: other formats, names, cases and lists than their owners', and stray files."""
+"""Data sets as people have them: other formats, names, cases and lists than the owners', and stray files."""
 
 from __future__ import annotations
 
