@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 from collections.abc import Iterable
 
 from vbench.errors import shortened
-from vbench.plugins import file_of, shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 #: Characters that are left out or read as another when names are compared.
@@ -43,15 +41,6 @@ def name_problem(name: object, kind: str, own: Iterable[str]) -> str:
             looks = "is" if name == taken else f"looks like '{taken}', which is"
             return f"'{text}' {looks} vbench's own; give the {kind} another name"
     return ""
-
-
-def place_of(cls: type) -> str:
-    """File and line of a class, as far as they are known."""
-    file = file_of(cls)
-    try:
-        return f"{shown(file or '?')}, line {inspect.getsourcelines(cls)[1]}"
-    except (OSError, TypeError):
-        return shown(file) if file else f"class {cls.__qualname__}"
 
 
 def _skeleton(name: str) -> str:

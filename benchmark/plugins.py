@@ -100,9 +100,12 @@ def explained(what: str, plugin: object, kind: type[VbenchError] = BadInput) -> 
     except VbenchError:
         raise
     except (Exception, SystemExit) as error:
-        if is_own_class(plugin if isinstance(plugin, type) else type(plugin)):
+        cls = plugin if isinstance(plugin, type) else type(plugin)
+        if is_own_class(cls):
             raise
-        raise kind(f"{what}: {plugin_line(error, plugin)}; --debug shows the traceback") from error
+        # A call that does not fit passes no line of the plugin's.
+        place = "" if plugin_place(error, plugin) else f"{place_of(cls)}: "
+        raise kind(f"{what}: {place}{plugin_line(error, plugin)}; --debug shows the traceback") from error
 
 
 def file_of(plugin: object) -> str | None:
@@ -111,6 +114,15 @@ def file_of(plugin: object) -> str | None:
         return inspect.getfile(plugin if inspect.isclass(plugin) else type(plugin))
     except (TypeError, OSError):
         return None
+
+
+def place_of(cls: type) -> str:
+    """File and line of a class, as far as they are known."""
+    file = file_of(cls)
+    try:
+        return f"{shown(file or '?')}, line {inspect.getsourcelines(cls)[1]}"
+    except (OSError, TypeError):
+        return shown(file) if file else f"class {cls.__qualname__}"
 
 
 @lru_cache(maxsize=4096)

@@ -13,10 +13,10 @@ from typing import Any
 from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
 from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput, VbenchError, shortened, unknown_name
-from vbench.plugin_class import class_problem, name_problem, place_of
+from vbench.plugin_class import class_problem, name_problem
 from vbench.plugin_files import import_file
 from vbench.plugin_modules import problem_of, spec_of
-from vbench.plugins import is_own_class, plugin_line
+from vbench.plugins import is_own_class, place_of, plugin_line
 from vbench.source import code_card
 from vbench.victims.catalogue import VICTIMS
 
@@ -75,6 +75,8 @@ class Registry:
             if name in self.names():
                 raise BadInput(f"{self.kind} '{name}' is registered already ({self.entry(name).target})")
             self.check(cls, name, name)
+            if cls.name != name and not is_own_class(cls):
+                raise self._other_name(f"'{name}' ({place_of(cls)})", cls)
             summary = getattr(cls, "summary", "") or (cls.__doc__ or "").split("\n")[0]
             target = f"{cls.__module__}:{cls.__qualname__}"
             self._entries[name] = Entry(
@@ -167,6 +169,12 @@ class Registry:
         if problem:
             raise BadInput(f"{where} ({place_of(cls)}): {problem}")
 
+    def _other_name(self, what: str, cls: type) -> BadInput:
+        return BadInput(
+            f"{self.kind} {what}: its class {cls.__qualname__} is called '{shortened(cls.name)}'; "
+            "give both one name"
+        )
+
     def _reserved(self) -> list[str]:
         own = [entry.name for entry in self._entries.values() if entry.origin == "vbench"]
         return [*own, *self._libraries, *_WORDS[self.kind]]
@@ -188,10 +196,7 @@ class Registry:
             return cls(rest)
         self.check(cls, entry.name, getattr(cls, "name", None))
         if entry.origin not in ("vbench", "path") and cls.name != entry.name:
-            raise BadInput(
-                f"{self.kind} '{entry.name}' of {entry.origin}: its class {cls.__qualname__} is called "
-                f"'{cls.name}'; give both one name"
-            )
+            raise self._other_name(f"'{entry.name}' of {entry.origin}", cls)
         if not is_own_class(cls):
             code_card(cls)  # what its files say now is what runs
         return cls

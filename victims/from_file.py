@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vbench.errors import BadInput, shortened
 from vbench.files import split_entry
+from vbench.plugins import is_own_class, plugin_line
 from vbench.progress import say
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
@@ -183,7 +184,8 @@ def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Sourc
     except BadInput as error:
         raise BadInput(f"{source.where}: {error}") from error
     except _ANY as error:
-        reason = shortened(str(error))
+        own = is_own_class(victim_class)
+        reason = shortened(str(error)) if own else plugin_line(error, victim_class)
         raise BadInput(
             f"{source.where}: what it says of itself, with {held:,} numbers in {len(state)} tensors, "
             f"makes no {victim_class.name} ({reason})"

@@ -28,7 +28,9 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
 def checked(dataset: Dataset, what: str = "") -> Dataset:
-    """The dataset, its lists as tuples, if figures on it can mean something; ``what`` heads the message.
+    """The dataset, its lists as tuples and positions as int64, if figures on it can mean something.
+
+    ``what`` heads the message.
 
     Raises :class:`BadInput` for the first thing that is wrong: types, paths that leave the folder, an image
     listed twice, a modality or an identity where it must not be, trials that point nowhere or in which
@@ -37,8 +39,12 @@ def checked(dataset: Dataset, what: str = "") -> Dataset:
     what = what or f"{shortened(str(dataset.root))} under '{shortened(str(dataset.protocol))}'"
     for problem in _problems(dataset):
         raise BadInput(f"{what}: {problem}")
-    lists = {name: tuple(getattr(dataset, name)) for name in (*LISTS, "trials", "notes")}
-    return dataclasses.replace(dataset, **lists)
+    lists = {name: tuple(getattr(dataset, name)) for name in (*LISTS, "notes")}
+    trials = tuple(
+        Trial(trial.name, np.array(trial.query, dtype=np.int64), np.array(trial.gallery, dtype=np.int64))
+        for trial in dataset.trials
+    )
+    return dataclasses.replace(dataset, trials=trials, **lists)
 
 
 def _problems(dataset: Dataset) -> Iterator[str]:
@@ -180,7 +186,10 @@ def _bad_trials(dataset: Dataset) -> Iterator[str]:
 
 
 def _bad_positions(given: object, length: int) -> str | None:
-    index = np.asarray(given)
+    try:
+        index = np.asarray(given)
+    except Exception:  # lists of unequal length, or an object that makes no array of itself
+        return "is empty or no list of positions"
     if index.ndim != 1 or index.size == 0 or not np.issubdtype(index.dtype, np.integer):
         return "is empty or no list of positions"
     if index.min() < 0 or index.max() >= length:

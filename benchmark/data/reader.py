@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +12,7 @@ from vbench.data.base import Dataset
 from vbench.data.check import checked
 from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput, VbenchError, shortened, unknown_name
-from vbench.plugins import explained
+from vbench.plugins import explained, place_of
 from vbench.source import code_card
 
 
@@ -53,16 +52,16 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
     what = f"dataset '{reader.name}' under {root}"
     if not isinstance(dataset, Dataset):
         returned = type(dataset).__name__
-        raise BadInput(f"{what}: read() in {_code_of(reader.read)} returns a {returned}, not a Dataset")
+        raise BadInput(f"{what}: read() in {_code_of(type(reader))} returns a {returned}, not a Dataset")
     if (dataset.name, dataset.protocol) != (reader.name, chosen):
         found = shortened(f"'{dataset.name}' under '{dataset.protocol}'")
         raise BadInput(
-            f"{what}: says that it is {found}, asked was '{chosen}' (read() in {_code_of(reader.read)})"
+            f"{what}: says that it is {found}, asked was '{chosen}' (read() in {_code_of(type(reader))})"
         )
     try:
         return replace(checked(dataset, what), reader=code_card(reader).get("source", ""))
     except BadInput as error:
-        raise BadInput(f"{error} (read() in {_code_of(reader.read)})") from None
+        raise BadInput(f"{error} (read() in {_code_of(type(reader))})") from None
 
 
 def _check_reader(reader: DatasetReader) -> None:
@@ -70,14 +69,14 @@ def _check_reader(reader: DatasetReader) -> None:
     cls = type(reader)
     for name in ("name", "expected"):
         if not isinstance(getattr(reader, name, None), str):
-            raise BadInput(f"dataset reader {cls.__name__} in {_code_of(cls.read)}: '{name}' must be a text")
+            raise BadInput(f"dataset reader {cls.__name__} in {_code_of(cls)}: '{name}' must be a text")
     protocols = getattr(reader, "protocols", None)
     if (
         not isinstance(protocols, tuple | list)
         or not protocols
         or not all(isinstance(p, str) for p in protocols)
     ):
-        raise BadInput(f"dataset '{reader.name}' in {_code_of(cls.read)}: 'protocols' must be a tuple of ids")
+        raise BadInput(f"dataset '{reader.name}' in {_code_of(cls)}: 'protocols' must be a tuple of ids")
     if reader.name in LAYOUTS:
         raise BadInput(f"dataset '{reader.name}' is vbench's own; give the reader another name")
     for known in protocols:
@@ -85,6 +84,7 @@ def _check_reader(reader: DatasetReader) -> None:
             raise BadInput(f"dataset '{reader.name}': protocol id '{known}' must start with '{reader.name}/'")
 
 
-def _code_of(function: Callable[..., object]) -> str:
-    code = inspect.unwrap(function).__code__
-    return f"{code.co_filename}, line {code.co_firstlineno}"
+def _code_of(cls: type[DatasetReader]) -> str:
+    """File and line of a reader's read(), those of its class where it is no function of Python's."""
+    code = getattr(inspect.unwrap(cls.read), "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else place_of(cls)
