@@ -178,7 +178,7 @@ COMMANDS = [
     (("run", "--victim", "agw", "--attack", "noise"), ("--keep", "picture")),
     (("run", "--victim", "agw", "--attack", "noise"), ("--format", "word")),
     (("sweep", "transfer", "--victim", "agw", "--attack", "noise"), ("--seed", -1)),
-    (("sweep", "transfer", "--victim", "all", "--attack", "fsam_uap[stages=layer2]"), ()),
+    (("sweep", "transfer", "--victim", "all", "--attack", "fsam_uap[stages=layer9]"), ()),
     (("sweep", "transfer", "--victim", "agw", "--attack", "noise"), ("--protocol", "regdb/vis2ir/trial-1")),
     (("paper", "comparison"), ("--seed", -1)),
     (("paper", "comparison"), ("--seed", 2**63)),
