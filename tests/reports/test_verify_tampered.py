@@ -33,6 +33,8 @@ FREE = (
     r"config\.victim\.weights|config\.dataset\.(training|fingerprint)|config\.perturbation",
     r"config\.(victim|surrogate)\.options\..*",
     r"config\.attack\.settings\..*",
+    # Another version than this one's is marked, not refused.
+    r"config\.(victim|attack)\.version",
     r"config\.victim\.precision\.(autocast|float32\.convolution)",
     r"asked\..*",
     r"(clean|adversarial)\[\d+\]\.tied_share",
