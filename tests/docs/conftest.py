@@ -43,19 +43,16 @@ def _thin_file(released: Path) -> Path:
     return released if released.suffix == ".safetensors" else released.with_suffix(".safetensors")
 
 
-@pytest.fixture(scope="session")
-def tiny():
-    """The embedded data and its victims, so small that they are drawn, embedded and attacked in no time."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(SyntheticSet.__init__, "__defaults__", ("sysu", quick.IDS, 6, 0, quick.SIZE))
-        patched.setattr("vbench.prepare.thin_weights", untrained)
-        patched.setattr(
-            "vbench.victims.from_file.read_checkpoint", lambda path: read_checkpoint(_thin_file(path))
-        )
-        patched.setattr("vbench.audit.audit.LEAST_IDENTITIES", 2)
-        patched.setattr("vbench.gates.clean_gate", lambda bench: None)
-        patched.setattr("vbench.runner.clean_gate", lambda bench: None)
-        yield
+def shrink(patched: pytest.MonkeyPatch) -> None:
+    """Make the embedded data and its victims so small that drawing, embedding and attacking take no time."""
+    patched.setattr(SyntheticSet.__init__, "__defaults__", ("sysu", quick.IDS, 6, 0, quick.SIZE))
+    patched.setattr("vbench.prepare.thin_weights", untrained)
+    patched.setattr(
+        "vbench.victims.from_file.read_checkpoint", lambda path: read_checkpoint(_thin_file(path))
+    )
+    patched.setattr("vbench.audit.audit.LEAST_IDENTITIES", 2)
+    patched.setattr("vbench.gates.clean_gate", lambda bench: None)
+    patched.setattr("vbench.runner.clean_gate", lambda bench: None)
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,11 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world(tiny, tmp_path_factory) -> World:
+def world(tmp_path_factory) -> World:
     """One for all commands; records of two attacks lie in it, with all that can be kept."""
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(folder)
-        patched.setenv("VBENCH_CACHE", str(folder / "cache"))
+        _enter(folder, patched)
         for block in (block for page in PAGES for block in blocks(page) if block.file):
             Path(block.file).write_text(block.text)
         series = Series(Choice(), ThreatModel("8/255"), Path("runs"), quiet=True, keep=KEEPABLE)
@@ -170,5 +166,6 @@ def names_of(world, tmp_path_factory) -> Callable[[Path], dict[str, object]]:
 
 
 def _enter(folder: Path, monkeypatch) -> None:
+    shrink(monkeypatch)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("VBENCH_CACHE", str(folder / "cache"))
