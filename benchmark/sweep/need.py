@@ -10,6 +10,7 @@ from vbench.attacks.base import UniversalAttack
 from vbench.attacks.battery import Battery
 from vbench.embed import BATCH
 from vbench.runner import Run
+from vbench.sandbox import contained, twin
 from vbench.types import Modality
 from vbench.victims.base import example_tensor, frozen
 from vbench.workbench import Workbench
@@ -36,8 +37,11 @@ def estimate(run: Run) -> int:
 
 
 def map_bytes(bench: Workbench) -> int:
-    """Bytes of all that the victim's layers return for one image."""
-    victim, total = bench.victim, 0
+    """Bytes of all that the victim's layers return for one image.
+
+    Raises :class:`VbenchError` naming the victim when its forward pass fails.
+    """
+    victim, total = twin(bench.victim), 0
 
     def count(module: nn.Module, inputs: object, output: object) -> None:
         nonlocal total
@@ -46,12 +50,9 @@ def map_bytes(bench: Workbench) -> int:
 
     parameter = example_tensor(victim)
     image = torch.full((1, 3, *victim.input_size), 0.5, device=parameter.device, dtype=parameter.dtype)
-    leaves = [module for module in victim.modules() if not any(module.children())]
-    hooks = [module.register_forward_hook(count) for module in leaves]
-    try:
-        with frozen(victim), torch.no_grad():
-            victim(image, Modality.VISIBLE)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for module in victim.modules():
+        if not any(module.children()):
+            module.register_forward_hook(count)
+    with contained(f"victim '{victim.name}'", seed=0), frozen(victim), torch.no_grad():
+        victim(image, Modality.VISIBLE)
     return total

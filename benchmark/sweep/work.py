@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vbench.errors import BadInput, VbenchError
+from vbench.errors import VbenchError
 from vbench.plugins import reason
 from vbench.resident import resident_peak
 from vbench.sweep.jobs import Did, Do, Failed, Identity, Job, Open, Opened, Outcome, Ready, Train, WriteSet
@@ -72,9 +72,9 @@ def _identity(shelf: Shelf, task: Task) -> Identity | str:
 
     try:
         run = shelf.run(task)
-    except BadInput as error:
+        return Identity(config_id(run.config()), tuple(run.fits()), estimate(run))
+    except VbenchError as error:
         return one_line(error)
-    return Identity(config_id(run.config()), tuple(run.fits()), estimate(run))
 
 
 def _do(job: Do, shelf: Shelf) -> Did:

@@ -24,7 +24,7 @@ TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 
 from gate.conftest import only  # noqa: E402
-from gate.mutations import MUTATIONS  # noqa: E402
+from gate.gate_mutations import MUTATIONS  # noqa: E402
 
 FILE = TESTS / "gate" / "baseline.json"
 #: Far from the seeds of the baseline.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from gate.mutations import FSAM, METRIC, MUTATIONS, PGD, UAP
+from gate.gate_mutations import FSAM, METRIC, MUTATIONS, PGD, UAP
 
 ALL = ("noise", "fgsm", PGD, METRIC, "odfa", "square[queries=50]", UAP, FSAM)
 

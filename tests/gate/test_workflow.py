@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gate.mutations import MUTATIONS
+from gate.gate_mutations import MUTATIONS
 from typer.main import get_command
 
 from vbench.cli import app
