@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vbench.attacks.registry import attacks
 from vbench.errors import BadInput, unknown_name
 from vbench.parameters import build
-from vbench.registry import attacks
 from vbench.spec import parse
 
 #: What ``all`` adds to every registered attack: attacks whose threat model is an option.

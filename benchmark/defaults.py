@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vbench.data.base import Dataset
-from vbench.data.protocols import check_layout
-from vbench.data.synthetic import write_dataset
-from vbench.data.synthetic.write import MANIFEST
 from vbench.errors import BadInput
 from vbench.files import lock_of
 from vbench.progress import say
-from vbench.registry import victims
 from vbench.source import code_card
+from vbench.victims.registry import victims
 
 #: The order of float sums, and so the weights, follows from the number of threads: fixed, the default victim
 #: is the same on machines with more or fewer cores.
@@ -34,51 +30,6 @@ _SHIPPED = Path(__file__).parent / "shipped"
 if TYPE_CHECKING:
     from vbench.victim_spec import VictimSpec
     from vbench.victims.base import Victim
-
-
-@dataclass(frozen=True)
-class SyntheticSet:
-    """Parameters of a synthetic set; ``ids`` training identities, ``test_ids`` unseen ones, size (H, W)."""
-
-    layout: str = "sysu"
-    ids: int = 400
-    test_ids: int = 48
-    seed: int = 0
-    size: tuple[int, int] = (64, 32)
-
-    def folder(self, cache: Path) -> Path:
-        """Where this set lies in a cache."""
-        height, width = self.size
-        name = f"{self.layout}-{self.ids}+{self.test_ids}-{height}x{width}-seed{self.seed}"
-        return cache / "synthetic" / name
-
-    def write(self, cache: Path, quiet: bool = False) -> Path:
-        """Write the set unless it is there already; safe against other processes doing the same.
-
-        One whose manifest is damaged is written again. Raises :class:`BadInput` for an unknown layout.
-        """
-        # Before anything is made: the layout is part of the folder's name.
-        check_layout(self.layout)
-        folder = self.folder(cache)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock_of(folder):
-            _clear(folder, quiet)
-            return write_dataset(
-                self.layout, folder, self.ids, self.seed, self.size, test_ids=self.test_ids, quiet=quiet
-            )
-
-
-def _clear(folder: Path, quiet: bool) -> None:
-    """Remove a set that is damaged, and what killed processes left of it; the caller holds the lock."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    try:
-        json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        say(f"{folder} is damaged: drawing the synthetic set again", quiet)
-        shutil.rmtree(folder)
 
 
 def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[int], seed: int = 0) -> Path:

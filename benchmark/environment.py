@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vbench._version import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = (
     "torch",
@@ -32,14 +35,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(module: Any) -> dict[str, Any]:
-    """Versions, device and thread count that a torch module runs on, and how many processes share the run."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and thread count that a run computes with, and how many processes share it."""
     import torch
 
     from vbench.parallel.group import processes
-    from vbench.victims.base import example_tensor
 
-    device = example_tensor(module).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "versions": versions(),

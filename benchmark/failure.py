@@ -9,24 +9,12 @@ from dataclasses import dataclass, field
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack
 from vbench.errors import VbenchError
+from vbench.lost import Failure
 from vbench.parallel.group import processes
 from vbench.plugins import reason
 
 #: What loses a run; an interrupt ends all of them.
 LOSES_A_RUN = (Exception, SystemExit)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """``reason``: one line, with file and line of an attack's or a victim's own code where that raised."""
-
-    victim: str
-    attack: str
-    seed: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.victim}, {self.attack}, seed {self.seed}: {self.reason}"
 
 
 @dataclass

@@ -106,7 +106,9 @@ def _seconds(bench: Workbench) -> float:
 
 
 def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, quiet: bool) -> Precision:
-    place = {key: environment(bench.victim)[key] for key in ("versions", "device_name")}
+    place = {
+        key: environment(example_tensor(bench.victim).device)[key] for key in ("versions", "device_name")
+    }
     known = [option.card() for option in options]
     key = {"victim": bench.weights_hash, "data": bench.data_card(), "place": place, "options": known}
     path = cache / f"{config_id(key)}.json"

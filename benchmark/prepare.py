@@ -13,7 +13,9 @@ from vbench.data.names import SYNTHETIC, check_name
 from vbench.data.open import chosen_protocol
 from vbench.data.protocols import LAYOUTS
 from vbench.data.reader import read_with
-from vbench.defaults import SyntheticSet, thin_weights, untrained
+from vbench.data.registry import datasets
+from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.defaults import thin_weights, untrained
 from vbench.errors import BadInput
 from vbench.parallel.devices import own_device
 from vbench.parallel.group import one_first
@@ -22,7 +24,6 @@ from vbench.plugins import explained
 from vbench.precision_choice import candidates, settle
 from vbench.progress import say
 from vbench.record import Asked
-from vbench.registry import datasets
 from vbench.sandbox import twin
 from vbench.surrogate import Surrogate
 from vbench.victim_spec import VictimSpec, read_victim

@@ -10,22 +10,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
-from vbench.data.protocols import LAYOUTS
 from vbench.errors import BadInput, VbenchError, shortened, unknown_name
 from vbench.plugin_class import class_problem, name_problem
 from vbench.plugin_files import import_file
 from vbench.plugin_modules import problem_of, spec_of
 from vbench.plugins import is_own_class, place_of, plugin_line
 from vbench.source import code_card
-from vbench.victims.catalogue import VICTIMS
-
-#: Words that stand for something else where a name is expected.
-_WORDS = {
-    "attack": ("all",),
-    "victim": ("all", "none"),
-    "dataset": ("synthetic", *LAYOUTS),
-}
 
 
 @dataclass(frozen=True)
@@ -52,16 +42,22 @@ class Registry:
     A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
     points of installed distributions (group ``vbench.<kind>s``). ``library:Name`` is what the entry of that
     library among ``libraries`` makes of the name. ``package.module:Class`` and ``./file.py:Class`` name a
-    class directly.
+    class directly. ``words`` stand for something else where a name is expected, so nothing may be called so.
     """
 
     def __init__(
-        self, kind: str, base: str, builtins: Iterable[Entry], libraries: Iterable[Entry] = ()
+        self,
+        kind: str,
+        base: str,
+        builtins: Iterable[Entry],
+        libraries: Iterable[Entry] = (),
+        words: Iterable[str] = (),
     ) -> None:
         self.kind = kind
         self._base = base
         self._libraries = {entry.name: entry for entry in libraries}
         self._entries = {entry.name: entry for entry in builtins}
+        self._words = tuple(words)
         self._classes: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[type], type]:
@@ -177,7 +173,7 @@ class Registry:
 
     def _reserved(self) -> list[str]:
         own = [entry.name for entry in self._entries.values() if entry.origin == "vbench"]
-        return [*own, *self._libraries, *_WORDS[self.kind]]
+        return [*own, *self._libraries, *self._words]
 
     def describe(self, name: str) -> Entry:
         """The entry of a name; of a plugin with summary and paper read from the class itself."""
@@ -264,34 +260,3 @@ def _import_file(path: Path, kind: str) -> Any:
     if "\0" in str(path) or not path.is_file():
         raise BadInput(f"{kind}: no such file: {shortened(str(path))}")
     return import_file(path)
-
-
-def _victims() -> Iterator[Entry]:
-    for name, facts in VICTIMS.items():
-        height, width = facts.input_size
-        columns = {
-            "year": str(facts.year),
-            "parameters": f"{facts.parameters:.1f} M",
-            "input": f"{height}x{width}",
-            "embedding": str(facts.embedding),
-        }
-        yield Entry(name, facts.target, facts.summary, facts.paper, facts=columns)
-
-
-def _attacks() -> Iterator[Entry]:
-    for name, row in ATTACKS.items():
-        price = PRICES.get(name)
-        columns = {"knowledge": price.knowledge, "cost": price.cost} if price else {}
-        yield Entry(name, *row, facts=columns)
-
-
-def _libraries() -> Iterator[Entry]:
-    for name, (target, summary) in LIBRARIES.items():
-        columns = {"knowledge": "classifier", "cost": "its settings say"}
-        yield Entry(name, target, summary, traits="per-image", origin=name, facts=columns)
-
-
-attacks = Registry("attack", "vbench.attacks.base:Attack", _attacks(), _libraries())
-victims = Registry("victim", "vbench.victims.base:Victim", _victims())
-#: vbench's own layouts have readers of their own; only sets from outside stand here.
-datasets = Registry("dataset", "vbench.data.reader:DatasetReader", ())

@@ -12,6 +12,7 @@ from vbench.assault import Plan, assault
 from vbench.attack_spec import label
 from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.battery import Battery
+from vbench.attacks.identity import attack_card
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_perturbation
 from vbench.controls import measure_controls, stealthy
@@ -27,10 +28,9 @@ from vbench.record import IDENTITY, Asked, Record, config_id, precision_text
 from vbench.sandbox import contained, twin, untouched
 from vbench.seeds import check_seed, torch_generator
 from vbench.similarity import PerturbationSize
-from vbench.source import attack_card
 from vbench.threat import ThreatModel
 from vbench.types import Side
-from vbench.victims.base import Edits, Victim
+from vbench.victims.base import Edits, Victim, example_tensor
 from vbench.workbench import Workbench
 from vbench.worst_case import Outcome, worst_case
 
@@ -171,7 +171,10 @@ class Run:
             size=size,
             cost=outcome.cost,
             fit_log=dict(perturbation.fit_log) if perturbation else {},
-            environment={**environment(bench.victim), "precision": _precision(self._origin)},
+            environment={
+                **environment(example_tensor(bench.victim).device),
+                "precision": _precision(self._origin),
+            },
             surrogate=self.source.victim.name if self.source else "",
             warnings=[
                 *bench.dataset.notes,

@@ -8,10 +8,10 @@ from typing import Any
 
 from vbench.errors import BadInput, unknown_name
 from vbench.parameters import from_text
-from vbench.registry import victims
 from vbench.spec import parse
 from vbench.victims.base import Victim
 from vbench.victims.options import default_options, option_names, read_option
+from vbench.victims.registry import victims
 
 
 @dataclass(frozen=True)

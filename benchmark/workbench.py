@@ -22,11 +22,11 @@ from vbench.parallel.group import one_first
 from vbench.precision import precision_card, take_float32
 from vbench.record import Asked, precision_text
 from vbench.sandbox import twin, untouched
-from vbench.source import victim_code
 from vbench.types import Modality, Side
 from vbench.victim_spec import label
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import sha256_of
+from vbench.victims.identity import victim_code
 
 
 class Workbench:

@@ -14,14 +14,17 @@ from functools import cache
 from typing import Any
 
 from vbench.attacks.catalogue import ATTACKS
+from vbench.attacks.registry import attacks
 from vbench.budget import budget_text, read_fraction
 from vbench.data.protocols import LAYOUTS
-from vbench.defaults import SyntheticSet
+from vbench.data.registry import datasets
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.errors import BadInput
 from vbench.record import Asked, Record
-from vbench.registry import Registry, attacks, datasets, victims
+from vbench.registry import Registry
 from vbench.spec import parse
 from vbench.victims.catalogue import VICTIMS
+from vbench.victims.registry import victims
 from vbench.victims.variants import FULL, THIN
 
 

@@ -11,7 +11,7 @@ from vbench.reports.render import alignment, cells, header, title
 from vbench.reports.rows import Row, Setting, tables
 
 if TYPE_CHECKING:
-    from vbench.failure import Failure
+    from vbench.lost import Failure
 
 _BADGE = (
     '<span style="background:#b45309;color:#fff;border-radius:3px;padding:0 5px;font-weight:bold" '

@@ -12,7 +12,7 @@ from vbench.reports.rows import HEADINGS, METRICS, Row, Setting, tables
 from vbench.reports.style import style_of
 
 if TYPE_CHECKING:
-    from vbench.failure import Failure
+    from vbench.lost import Failure
 
 Format = Literal["markdown", "csv", "json", "latex", "plain"]
 FORMATS = ("markdown", "csv", "json", "latex", "plain")

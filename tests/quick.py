@@ -11,10 +11,10 @@ from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.open import SYNTHETIC_MARK
 from vbench.data.synthetic import write_dataset
-from vbench.registry import victims
 from vbench.victim_spec import read_victim
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.options import accepts_generator, option_names
+from vbench.victims.registry import victims
 
 SIZE = (32, 16)
 IDS = 6

@@ -23,7 +23,7 @@ def load_victim(
     **options: Any,
 ) -> Victim:
     """Build the victim called ``name`` in evaluation mode; see :func:`build_victim`."""
-    from vbench.registry import victims
+    from vbench.victims.registry import victims
 
     return build_victim(victims.load(name), weights, num_classes, device, **options)
 

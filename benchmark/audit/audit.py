@@ -16,6 +16,7 @@ from vbench.errors import BadInput
 from vbench.progress import track
 from vbench.record import IDENTITY, config_id
 from vbench.threat import ThreatModel
+from vbench.victims.base import example_tensor
 from vbench.workbench import Workbench
 
 # The budget looks at every attack that was measured, so it comes last.
@@ -66,5 +67,5 @@ def audit(
         trials=len(bench.dataset.trials),
         rank1=rank1(clean),
         checks=checks,
-        environment=environment(bench.victim),
+        environment=environment(example_tensor(bench.victim).device),
     )

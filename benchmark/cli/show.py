@@ -10,8 +10,11 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
+from vbench.attacks.registry import attacks
 from vbench.cli.output import put
-from vbench.registry import Entry, Registry, attacks, datasets, victims
+from vbench.data.registry import datasets
+from vbench.registry import Entry, Registry
+from vbench.victims.registry import victims
 
 _RIGHT = ("left", "left", "left", "right", "right", "right", "left")
 

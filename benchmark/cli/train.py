@@ -59,7 +59,6 @@ def train(
     from vbench.errors import BadInput
     from vbench.files import check_writable
     from vbench.prepare import open_named
-    from vbench.registry import victims
     from vbench.seeds import torch_generator
     from vbench.train import load_train_images, train_victim
     from vbench.train.trainer import mixed_precision, recipe_of
@@ -67,6 +66,7 @@ def train(
     from vbench.victims.load import build_victim, resolve_device
     from vbench.victims.options import with_classes
     from vbench.victims.pretrained import start_from_imagenet
+    from vbench.victims.registry import victims
 
     if out.suffix != ".safetensors":
         raise BadInput(f"--out {out}: weights are written as .safetensors; name the file so")

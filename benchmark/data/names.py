@@ -13,7 +13,7 @@ SYNTHETIC = "synthetic"
 
 def check_name(name: Any) -> str:
     """The name again; :class:`BadInput` for one that nothing answers to. Imports no reader."""
-    from vbench.registry import datasets
+    from vbench.data.registry import datasets
 
     if not isinstance(name, str):
         raise BadInput(f"a dataset is a name or an open Dataset, not {type(name).__name__}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
-from vbench.defaults import SyntheticSet
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.errors import BadInput
 from vbench.files import write_atomically
 from vbench.gate.bounds import FALSE_ALARM, allowed, seeds_needed

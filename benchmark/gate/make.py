@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vbench.attacks.registry import attacks
+from vbench.data.registry import datasets
 from vbench.errors import BadInput, VbenchError
 from vbench.gate.baseline import Baseline, now
 from vbench.gate.check import Gate, compare
 from vbench.gate.measure import Takings, measure
 from vbench.gate.paths import resolved, stored
-from vbench.registry import attacks, datasets, victims
 from vbench.request import Request
 from vbench.spec import parse
+from vbench.victims.registry import victims
 
 
 def make_baseline(

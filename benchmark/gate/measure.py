@@ -26,6 +26,7 @@ from vbench.record import IDENTITY, Record
 from vbench.request import Request
 from vbench.runner import Run
 from vbench.store import RunStore
+from vbench.victims.base import example_tensor
 from vbench.workbench import Workbench
 
 
@@ -113,7 +114,7 @@ def measure(
         on_victim = Place(victim=victim, protocol=protocol)
         if not takings.victims or takings.victims[-1].place != on_victim:
             takings.victims.append(_clean(on_victim, run.bench))
-            takings.environment = environment(run.bench.victim)
+            takings.environment = environment(example_tensor(run.bench.victim).device)
         place = Place(victim=victim, protocol=protocol, attack=attack)
         if not takings.attacks or takings.attacks[-1].place != place:
             say(f"{place}: {len(seeds)} seeds", quiet)

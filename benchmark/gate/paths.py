@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from vbench.data.open import is_synthetic
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.data.synthetic.write import GENERATOR_VERSION, MANIFEST
-from vbench.defaults import SyntheticSet
 from vbench.errors import BadInput
 from vbench.folders import cache_folder
 from vbench.gate.baseline import Baseline

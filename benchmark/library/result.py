@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vbench.attacks.perturbation import Perturbation
 from vbench.errors import BadInput
-from vbench.failure import Failure
+from vbench.lost import Failure
 from vbench.record import Record
 from vbench.recorder import keep, stored_perturbations
 from vbench.store import RunStore

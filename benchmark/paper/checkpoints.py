@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vbench.data.protocols import parse_protocol
 from vbench.errors import BadInput
-from vbench.registry import victims
+from vbench.victims.registry import victims
 
 #: Replaced by the number of a RegDB split, whose training identities the file belongs to.
 TRIAL = "{trial}"

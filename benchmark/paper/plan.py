@@ -24,7 +24,7 @@ from vbench.record import config_id
 from vbench.runner import Run
 from vbench.seeds import check_seed
 from vbench.threat import ThreatModel
-from vbench.victims.base import Victim
+from vbench.victims.base import Victim, example_tensor
 from vbench.workbench import Workbench
 
 
@@ -211,4 +211,4 @@ def _without_modules(request: Request) -> list[str]:
 
 
 def _device(bench: Workbench) -> str:
-    return environment(bench.victim)["device_name"]
+    return environment(example_tensor(bench.victim).device)["device_name"]

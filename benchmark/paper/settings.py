@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vbench.attack_spec import build_attack, presets
+from vbench.attacks.registry import attacks
 from vbench.errors import BadInput, unknown_name
 from vbench.paper.suite import Line, Suite
-from vbench.registry import attacks
 
 #: Stands for the attack's own defaults among the presets.
 DEFAULT = "default"

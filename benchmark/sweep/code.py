@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from vbench.registry import attacks, datasets, victims
+from vbench.attacks.registry import attacks
+from vbench.data.registry import datasets
 from vbench.spec import parse
 from vbench.sweep.load import SuiteFile
+from vbench.victims.registry import victims
 
 _REASON = "names code by path; running it runs that code. If it is yours, give --allow-code"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from vbench.defaults import SyntheticSet
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.store import RunStore
 from vbench.sweep.display import Display
 from vbench.sweep.identity import Identities, drawn_set, is_written

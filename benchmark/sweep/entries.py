@@ -13,13 +13,14 @@ from pydantic import (
     model_validator,
 )
 
+from vbench.attacks.registry import attacks
 from vbench.budget import parse_budget
 from vbench.data.names import SYNTHETIC, check_name
 from vbench.data.protocols import LAYOUTS, default_protocol, parse_protocol
-from vbench.registry import attacks, victims
 from vbench.size import LARGEST_SIDE, parse_size
 from vbench.spec import parse
 from vbench.sweep.strict import Strict, as_list, complaint, one_of, told
+from vbench.victims.registry import victims
 
 Words = Annotated[list[str], BeforeValidator(as_list)]
 

@@ -8,17 +8,19 @@ from pathlib import Path
 
 from vbench._version import __version__
 from vbench.attack_spec import build_attack
+from vbench.attacks.registry import attacks
 from vbench.data.base import Dataset
 from vbench.data.card import data_card
 from vbench.data.images import Images
 from vbench.data.names import SYNTHETIC
 from vbench.data.open import SYNTHETIC_MARK
-from vbench.defaults import SyntheticSet, thin_path
+from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.defaults import thin_path
 from vbench.errors import VbenchError
 from vbench.files import split_entry
 from vbench.folders import cache_folder
 from vbench.record import IDENTITY
-from vbench.registry import Registry, attacks, victims
+from vbench.registry import Registry
 from vbench.runner import looks_at_training
 from vbench.source import code_card
 from vbench.spec import parse
@@ -26,6 +28,7 @@ from vbench.sweep.jobs import Train
 from vbench.sweep.opened import choice_of
 from vbench.sweep.tasks import Data, Group, Model, Task, digest
 from vbench.victim_spec import read_victim
+from vbench.victims.registry import victims
 
 _CHUNK = 1 << 20
 

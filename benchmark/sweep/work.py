@@ -53,7 +53,8 @@ def _perform(job: Job, shelf: Shelf) -> Outcome:
 
 
 def _prepare(job: WriteSet | Train) -> None:
-    from vbench.defaults import SyntheticSet, thin_weights
+    from vbench.data.synthetic.embedded import SyntheticSet
+    from vbench.defaults import thin_weights
     from vbench.folders import cache_folder
     from vbench.sweep.opened import choice_of
     from vbench.sweep.tasks import Group, Model

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vbench import __version__
+from vbench._version import __version__
 from vbench.arithmetic import undisturbed
 from vbench.data.base import Dataset
 from vbench.errors import BadInput, VbenchError, unknown_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vbench import __version__
+from vbench._version import __version__
 from vbench.errors import BadInput
 from vbench.reports.leaderboard.agree import find_doubts
 from vbench.reports.leaderboard.boards import boards

@@ -10,7 +10,7 @@ from tiny import TinyVictim, make_context, make_training
 
 from vbench.attack_spec import build_attack
 from vbench.attacks import Battery
-from vbench.registry import attacks
+from vbench.attacks.registry import attacks
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 

@@ -17,8 +17,8 @@ from vbench.attack_spec import build_attack, label
 from vbench.attacks import library_art, library_torchattacks
 from vbench.attacks.chance import sow
 from vbench.attacks.classification import Classifier
+from vbench.attacks.registry import attacks
 from vbench.errors import BadInput
-from vbench.registry import attacks
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from vbench.attack_spec import build_attack, label, preset_threat, presets
 from vbench.attacks.noise import Noise
+from vbench.attacks.registry import attacks
 from vbench.cli import app
 from vbench.errors import BadInput
-from vbench.registry import attacks
 from vbench.threat import ThreatModel
 
 

@@ -13,9 +13,9 @@ from vbench.attack_spec import build_attack
 from vbench.attacks.base import PerImageAttack
 from vbench.attacks.battery import Battery
 from vbench.attacks.catalogue import PRICES
+from vbench.attacks.registry import attacks
 from vbench.estimate import announcement
 from vbench.meter import Meter
-from vbench.registry import attacks
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 

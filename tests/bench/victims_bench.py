@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vbench.registry import victims
 from vbench.types import Modality
 from vbench.victims.base import Victim, frozen
+from vbench.victims.registry import victims
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pages import PAGES, ROOT, blocks
 from pipeline.conftest import vbench
 
 from vbench.data.synthetic import write_dataset
-from vbench.defaults import SyntheticSet
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.gate.baseline import write_baseline
 from vbench.gate.make import make_baseline
 from vbench.kept import KEEPABLE

@@ -10,7 +10,7 @@ from tiny import make_context
 
 from vbench.attack_spec import build_attack
 from vbench.attacks.distances import squared_distance
-from vbench.registry import attacks
+from vbench.attacks.registry import attacks
 from vbench.threat import ThreatModel
 from vbench.types import Modality
 from vbench.victims.options import default_options
@@ -37,7 +37,7 @@ def test_the_page_of_attacks_has_a_row_for_each():
 
 
 def test_the_guide_names_settings_that_exist():
-    from vbench.registry import victims
+    from vbench.victims.registry import victims
 
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)`", (ROOT / "docs" / "victims.md").read_text(), re.MULTILINE)
     named = dict(rows)

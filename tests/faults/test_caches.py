@@ -9,7 +9,7 @@ import pytest
 
 from vbench import defaults, precision_choice
 from vbench.data import open_dataset
-from vbench.defaults import SyntheticSet
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.precision import Precision
 from vbench.train import trainer
 from vbench.train.resume import state_path

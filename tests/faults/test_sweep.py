@@ -9,8 +9,8 @@ import torch
 from faults.conftest import facts, run_arguments, train_arguments
 from sweep_world import build_world
 
-from vbench.registry import victims
 from vbench.victims.checkpoint import read_checkpoint, write_checkpoint
+from vbench.victims.registry import victims
 
 _ATTACK = """\
 import torch

@@ -8,12 +8,14 @@ import pytest
 from payloads import as_json, store
 from strangers import runs
 
+from vbench.attacks.registry import attacks
+from vbench.data.registry import datasets
 from vbench.data.synthetic.write import MANIFEST
 from vbench.errors import BadInput
 from vbench.gate.baseline import Baseline, Measured
 from vbench.gate.paths import stored
-from vbench.registry import attacks, datasets, victims
 from vbench.request import Request
+from vbench.victims.registry import victims
 
 CODE = """\
 from pathlib import Path

@@ -104,7 +104,7 @@ def test_a_header_that_lies_is_one_line(refused, quick, tmp_path, name):
 
 @pytest.mark.parametrize("victim", ["agw", "caj", "ddag", "mmn", "deen", "mpanet", "pmt"])
 def test_tensors_of_the_right_names_and_odd_shapes_are_one_line(tmp_path, victim):
-    from vbench.registry import victims
+    from vbench.victims.registry import victims
 
     layout = victims.load(victim).released
     names = [*layout.marks, layout.released_name(layout.classifier), "wpa.gate", "attention_0.W"]

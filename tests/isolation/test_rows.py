@@ -14,7 +14,7 @@ from vbench.assault import assault
 from vbench.attack_spec import build_attack
 from vbench.attacks import Battery
 from vbench.attacks.chance import chance, sow
-from vbench.registry import attacks
+from vbench.attacks.registry import attacks
 from vbench.threat import ThreatModel
 
 #: Settings that take no time; the others are quick as they are.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vbench.data.synthetic import write_dataset
-from vbench.defaults import SyntheticSet
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.errors import BadInput
 from vbench.prepare import Choice
 

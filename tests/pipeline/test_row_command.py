@@ -14,9 +14,8 @@ import torch
 from vbench.attack_spec import build_attack
 from vbench.attacks.perturbation import Perturbation
 from vbench.data.synthetic import write_dataset
-from vbench.defaults import SyntheticSet
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.record import Record, TrialMetrics, config_id
-from vbench.registry import victims
 from vbench.reports.command import command
 from vbench.runner import Run
 from vbench.spec import parse
@@ -25,6 +24,7 @@ from vbench.victim_spec import read_victim
 from vbench.victims.agw import AGW
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.options import default_options
+from vbench.victims.registry import victims
 from vbench.victims.variants import FULL, THIN
 
 IDS, SIZE = 6, (64, 32)

@@ -11,10 +11,11 @@ import quick as quickly
 import torch
 from torch import nn
 
-from vbench import defaults, prepare
+from vbench import prepare
 from vbench.attacks.perturbation import Perturbation
 from vbench.data import open_dataset
 from vbench.data.images import Images
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.errors import BadInput, VbenchError
 from vbench.library.evaluate import evaluate
 from vbench.types import Modality
@@ -61,7 +62,7 @@ def idle(monkeypatch):
 
     monkeypatch.setattr(Images, "load", work)
     monkeypatch.setattr(prepare, "thin_weights", work)
-    monkeypatch.setattr(defaults.SyntheticSet, "write", work)
+    monkeypatch.setattr(SyntheticSet, "write", work)
 
 
 @pytest.fixture

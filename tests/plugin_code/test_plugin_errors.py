@@ -10,9 +10,11 @@ from pipeline.conftest import quick, vbench
 from plugin_code.writing import attack, write
 
 from vbench import cli
+from vbench.attacks.registry import attacks
+from vbench.data.registry import datasets
 from vbench.errors import BadInput
-from vbench.registry import attacks, datasets, victims
 from vbench.victims.checkpoint import write_checkpoint
+from vbench.victims.registry import victims
 
 __all__ = ["quick", "vbench"]
 

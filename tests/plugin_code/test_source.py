@@ -17,11 +17,14 @@ from vbench.attack_spec import build_attack
 from vbench.attacks.base import PerImageAttack
 from vbench.attacks.battery import Battery
 from vbench.attacks.classification import PGD
+from vbench.attacks.identity import attack_card
 from vbench.attacks.noise import Noise
+from vbench.attacks.registry import attacks
 from vbench.errors import BadInput
 from vbench.plugins import one_version
-from vbench.registry import attacks, victims
-from vbench.source import attack_card, code_card, victim_code
+from vbench.source import code_card
+from vbench.victims.identity import victim_code
+from vbench.victims.registry import victims
 
 
 def source(spec: str) -> str:
@@ -160,7 +163,7 @@ def test_an_installed_plugin_is_hashed_with_its_own_distribution_alone(tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     assert source("mine")
     code = (
-        "from vbench.registry import attacks; from vbench.source import code_card;"
+        "from vbench.attacks.registry import attacks; from vbench.source import code_card;"
         "print(code_card(attacks.load('mine')))"
     )
 

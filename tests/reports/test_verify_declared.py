@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from vbench.attack_spec import label
 from vbench.attacks.catalogue import ATTACKS
+from vbench.attacks.registry import attacks
 from vbench.errors import BadInput
 from vbench.parameters import build
-from vbench.registry import attacks, victims
 from vbench.reports.verify.declare import FILE, declarations
 from vbench.reports.verify.declared import declared_attack, declared_victim, of_library
 from vbench.victim_spec import label as victim_label
+from vbench.victims.registry import victims
 
 
 def test_the_file_is_what_the_classes_declare():

@@ -11,9 +11,11 @@ import pytest
 from setuptools.config.setupcfg import read_configuration
 
 from vbench.attack_spec import build_attack, expand, label
+from vbench.attacks.registry import attacks
 from vbench.errors import BadInput
-from vbench.registry import Registry, attacks, victims
+from vbench.registry import Registry
 from vbench.spec import parse
+from vbench.victims.registry import victims
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vbench.attacks.registry import attacks
 from vbench.errors import BadInput
-from vbench.registry import attacks, victims
 from vbench.sweep.load import read_suite
 from vbench.sweep.opened import choice_of, threat_of
 from vbench.sweep.select import parse_shard, shard, tasks_of
 from vbench.sweep.tasks import Group, task_from
 from vbench.types import Side
+from vbench.victims.registry import victims
 
 FULL = """\
 victims:

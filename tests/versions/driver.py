@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import vbench
-from vbench.registry import attacks, victims
+from vbench.attacks.registry import attacks
+from vbench.victims.registry import victims
 
 INPUTS = 1
 SIZE, CLASSES = (32, 16), 8

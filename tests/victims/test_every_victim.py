@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from vbench.errors import BadInput
-from vbench.registry import victims
 from vbench.types import SIMILARITIES, Modality
 from vbench.victims.base import frozen
 from vbench.victims.catalogue import VICTIMS
 from vbench.victims.checkpoint import sha256_of, write_checkpoint
 from vbench.victims.load import load_victim
 from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.registry import victims
 
 BOTH = list(Modality)
 CLASSES = 5

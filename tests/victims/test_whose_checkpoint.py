@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from vbench.errors import BadInput
-from vbench.registry import victims
 from vbench.types import Modality
 from vbench.victims.catalogue import VICTIMS
 from vbench.victims.load import load_victim
 from vbench.victims.recognise import models_of
+from vbench.victims.registry import victims
 
 CLASSES = 7
 #: Models whose networks, and so whose files, are the same.
