@@ -53,9 +53,9 @@ bench: install
 
 # The weights that come with vbench, trained anew: when their recipe, their victim or the drawn people change.
 thin: install
-	rm -rf benchmark/shipped/*.safetensors build/thin
+	rm -rf victims/weights/*.safetensors build/thin
 	VBENCH_CACHE=build/thin $(BIN)/vbench run --victim agw --attack noise --runs build/thin/runs
-	mkdir -p benchmark/shipped && cp build/thin/victims/*.safetensors benchmark/shipped/
+	mkdir -p victims/weights && cp build/thin/victims/*.safetensors victims/weights/
 
 # Are attacks as strong, and the victim as accurate, as tests/gate/baseline.json says?
 gate: install

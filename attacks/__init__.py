@@ -6,8 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vbench.attacks.base import Attack, Context, PerImageAttack, UniversalAttack
-    from vbench.attacks.battery import Battery
+    from vbench.attacks.base import Attack, Battery, Context, PerImageAttack, UniversalAttack
     from vbench.attacks.perturbation import Perturbation
 
 __all__ = ["Attack", "Battery", "Context", "PerImageAttack", "Perturbation", "UniversalAttack"]
@@ -15,6 +14,6 @@ __all__ = ["Attack", "Battery", "Context", "PerImageAttack", "Perturbation", "Un
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        home = {"Battery": "battery", "Perturbation": "perturbation"}.get(name, "base")
+        home = {"Perturbation": "perturbation"}.get(name, "base")
         return getattr(import_module(f"vbench.attacks.{home}"), name)
     raise AttributeError(name)

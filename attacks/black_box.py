@@ -1,17 +1,22 @@
-"""What an attacker without gradients learns from a query: an embedding, or a ranked list."""
+"""What a black box sees; Square and SimBA."""
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.distances import pairwise_squared, squared_distance
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.settings import param
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 Feedback = Literal["embedding", "ranking"]
@@ -77,3 +82,152 @@ class BlackBoxAttack(PerImageAttack):
             return 1 - (kept * together).sum((1, 2))
 
         return lost
+
+
+#: Shares of the search after which the area of the squares is halved: the authors' iterations of 10 000.
+_HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+
+
+@dataclass(frozen=True)
+class Square(BlackBoxAttack):
+    """Vertical stripes of +-eps, then squares of +-eps a channel, each kept unless it does harm.
+
+    Andriushchenko et al., ECCV 2020, algorithms 1 and 2, except that a change that tells nothing is kept
+    too: a ranked list often does not move. ``queries`` is the attacker's allowance rather than a setting of
+    the method; the paper allows 10 000, which is hours on a CPU. The area starts at the paper's ``p`` of 0.05
+    (ImageNet, L_inf) and is halved on its schedule, scaled to the allowance.
+    """
+
+    name: ClassVar[str] = "square"
+    version: ClassVar[int] = 1
+    summary: ClassVar[str] = "black-box: random squares, guided by embeddings or ranking alone"
+    paper: ClassVar[str] = "Andriushchenko et al., Square Attack, ECCV 2020"
+
+    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes an image")
+    p: Annotated[float, Field(gt=0, le=1)] = param(0.05, "share of the image that the first squares cover")
+    feedback: Feedback = param(
+        "embedding", "what a query shows: the embedding, or the ranking of the gallery"
+    )
+    shown: Annotated[int, Field(ge=1)] = param(20, "gallery images that a ranking shows")
+
+    def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
+        query, best = self.oracle(victim, modality, context)
+        eps, (channels, height, width) = context.threat.epsilon, images.shape[1:]
+        stripes, draws = self._draws(context.seeds, channels, width)
+        stripes, draws = stripes.to(images), draws.to(images)
+        current = images
+        for turn in range(self.queries):
+            if turn == 0:
+                candidate = (images + eps * stripes).clamp(0, 1)
+            else:
+                side = self.side(turn - 1, height, width)
+                place, signs = draws[:, turn - 1, :2], draws[:, turn - 1, 2:]
+                inside = _window(place, side, height, width)[:, None]
+                edge = (images + eps * _sign(signs)[:, :, None, None]).clamp(0, 1)
+                candidate = torch.where(inside, edge, current)
+            value = query(candidate)
+            better = value >= best
+            current = torch.where(better.view(-1, 1, 1, 1), candidate, current)
+            best = torch.where(better, value, best)
+        return current
+
+    def side(self, turn: int, height: int, width: int) -> int:
+        """Side in pixels of the square number ``turn`` (from 0)."""
+        share = self.p / 2 ** bisect.bisect_left(_HALVINGS, turn / max(self.queries - 1, 1))
+        return min(max(round(math.sqrt(share * height * width)), 1), height, width)
+
+    def _draws(self, seeds: tuple[int, ...], channels: int, width: int) -> tuple[Tensor, Tensor]:
+        """Signs of the stripes, N x C x 1 x W; for squares N x queries-1 x (2 + C) numbers in [0, 1)."""
+        stripes, squares = [], []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            stripes.append(torch.rand(channels, 1, width, generator=generator, dtype=torch.float64))
+            shape = (self.queries - 1, 2 + channels)
+            squares.append(torch.rand(shape, generator=generator, dtype=torch.float64))
+        return _sign(torch.stack(stripes)), torch.stack(squares)
+
+
+def _sign(draws: Tensor) -> Tensor:
+    return torch.where(draws < 0.5, -1.0, 1.0).to(draws)
+
+
+def _window(place: Tensor, side: int, height: int, width: int) -> Tensor:
+    """N x H x W, true inside squares whose corners are N x 2 numbers in [0, 1) of the places there are."""
+    room = torch.tensor([height - side + 1, width - side + 1]).to(place)
+    # A draw so close to one that its product rounds up would be a place too far.
+    corner = torch.minimum((place * room).floor(), room - 1)
+    rows, columns = torch.arange(height).to(place), torch.arange(width).to(place)
+    down = (rows >= corner[:, :1]) & (rows < corner[:, :1] + side)
+    across = (columns >= corner[:, 1:]) & (columns < corner[:, 1:] + side)
+    return down[:, :, None] & across[:, None, :]
+
+
+@dataclass(frozen=True)
+class SimBA(BlackBoxAttack):
+    """Directions in random order without repetition, each tried with +step and then -step.
+
+    Guo et al., ICML 2019, algorithm 1.
+
+    ``basis`` "dct" takes the lowest ``low`` of the frequencies along each side and each channel (the
+    paper's 1/8), "pixel" single values. When every direction was tried, a new order begins. Pixels are kept
+    as floats and submitted as the threat model lets them be seen, so that the result is worth what the last
+    kept query showed. The paper's step is 0.2 and its allowance 10 000 queries.
+    """
+
+    name: ClassVar[str] = "simba"
+    version: ClassVar[int] = 1
+    summary: ClassVar[str] = "black-box: one frequency at a time, guided by embeddings or ranking alone"
+    paper: ClassVar[str] = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
+    norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+
+    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes an image")
+    step: Annotated[float, Field(gt=0)] = param(0.2, "Euclidean length of one change")
+    basis: Literal["dct", "pixel"] = param("dct", "directions: low frequencies, or single pixel values")
+    low: Annotated[float, Field(gt=0, le=1)] = param(1 / 8, "share of the frequencies along each side")
+    feedback: Feedback = param(
+        "embedding", "what a query shows: the embedding, or the ranking of the gallery"
+    )
+    shown: Annotated[int, Field(ge=1)] = param(20, "gallery images that a ranking shows")
+
+    def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
+        query, best = self.oracle(victim, modality, context)
+        rows, columns = self._waves(images.shape[2]).to(images), self._waves(images.shape[3]).to(images)
+        shape = (images.shape[1], len(rows), len(columns))
+        orders = self._orders(context.seeds, math.prod(shape)).to(images.device)
+        everyone = torch.arange(len(images), device=images.device)
+        turn, back = torch.zeros_like(everyone), torch.zeros_like(everyone)
+        current = images
+        for _ in range(self.queries):
+            channel, row, column = torch.unravel_index(orders[everyone, turn], shape)
+            wave = rows[row][:, :, None] * columns[column][:, None, :]
+            change = torch.zeros_like(images)
+            change[everyone, channel] = self.step * wave * (1 - 2 * back).to(images).view(-1, 1, 1)
+            candidate = context.threat.project(images, current + change)
+            value = query(context.threat.enforce(images, candidate))
+            better = value >= best
+            current = torch.where(better.view(-1, 1, 1, 1), candidate, current)
+            best = torch.where(better, value, best)
+            done = better | (back == 1)
+            turn, back = turn + done, torch.where(done, 0, 1)
+        return current
+
+    def _waves(self, length: int) -> Tensor:
+        """The basis along one side, a row each: lowest frequencies of the DCT-II, or single pixels."""
+        if self.basis == "pixel":
+            return torch.eye(length, dtype=torch.float64)
+        count = max(1, round(self.low * length))
+        place = torch.arange(length, dtype=torch.float64) + 0.5
+        frequency = torch.arange(count, dtype=torch.float64)
+        waves = (math.pi / length * frequency[:, None] * place).cos() * math.sqrt(2 / length)
+        waves[0] /= math.sqrt(2)
+        return waves
+
+    def _orders(self, seeds: tuple[int, ...], directions: int) -> Tensor:
+        """N x queries indices of directions; one more row of an order than queries is never needed."""
+        orders = []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            rounds = math.ceil(self.queries / directions)
+            found = [torch.randperm(directions, generator=generator) for _ in range(rounds)]
+            orders.append(torch.cat(found)[: self.queries])
+        return torch.stack(orders)

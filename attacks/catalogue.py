@@ -79,13 +79,13 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         "per-image",
     ),
     "sma": (
-        "vbench.attacks.self_metric:SMA",
+        "vbench.attacks.bouniot:SMA",
         "away from the own clean embedding, from a random start in the whole budget",
         _BOUNIOT,
         "per-image",
     ),
     "fna": (
-        "vbench.attacks.furthest_negative:FNA",
+        "vbench.attacks.bouniot:FNA",
         "away from the own guide and toward the furthest training identity",
         _BOUNIOT,
         "per-image",
@@ -97,13 +97,13 @@ ATTACKS: dict[str, tuple[str, str, str, str]] = {
         "per-image",
     ),
     "square": (
-        "vbench.attacks.square:Square",
+        "vbench.attacks.black_box:Square",
         "black-box: random squares, guided by embeddings or ranking alone",
         _SQUARE,
         "per-image",
     ),
     "simba": (
-        "vbench.attacks.simba:SimBA",
+        "vbench.attacks.black_box:SimBA",
         "black-box: one frequency at a time, guided by embeddings or ranking alone",
         _SIMBA,
         "per-image",
@@ -208,11 +208,11 @@ PRICES: dict[str, Price] = {
 #: with the name and returns the class.
 LIBRARIES: dict[str, tuple[str, str]] = {
     "torchattacks": (
-        "vbench.attacks.library_torchattacks:attack",
+        "vbench.attacks.from_torchattacks:attack",
         "any L_inf or L2 attack of torchattacks on the identity classifier, by its class name",
     ),
     "art": (
-        "vbench.attacks.library_art:attack",
+        "vbench.attacks.from_art:attack",
         "any L_inf or L2 evasion attack of ART on the identity classifier, by its class name",
     ),
 }

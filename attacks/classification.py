@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vbench.attacks.base import Context, PerImageAttack
-from vbench.parameters import param
-from vbench.types import Modality
+from vbench.core.settings import param
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 Steps = Annotated[int, Field(ge=1)]

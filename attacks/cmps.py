@@ -12,13 +12,13 @@ from torch import Tensor
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.distances import pairwise_squared, squared_distance
 from vbench.attacks.perturbation import Perturbation
-from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.attacks.universal import learn_delta, updates_for
-from vbench.errors import BadInput
-from vbench.grey import grey_images
-from vbench.parameters import param
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.attacks.updates import learn_delta, updates_for
+from vbench.core.errors import BadInput
+from vbench.core.settings import param
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.data.pixels import grey_images
 from vbench.victims.base import Victim
 
 _CHUNK = 64

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vbench.attacks.base import Attack
-from vbench.attacks.battery import Battery
+from vbench.attacks.base import Attack, Battery
+from vbench.attacks.black_box import Square
+from vbench.attacks.bouniot import FNA, SMA
 from vbench.attacks.classification import PGD
-from vbench.attacks.furthest_negative import FNA
-from vbench.attacks.self_metric import SMA
-from vbench.attacks.square import Square
 from vbench.attacks.uap import UAP
 
 

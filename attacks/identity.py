@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vbench.attacks.battery import Battery
-from vbench.errors import BadInput
-from vbench.source import code_card
+from vbench.attacks.base import Battery
+from vbench.core.errors import BadInput
+from vbench.core.source import code_card
 
 
 def attack_card(attack: Any) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.draws import stream_seeds
+from vbench.attacks.seeds import stream_seeds
 from vbench.attacks.steps import ascend
-from vbench.grey import grey_images
-from vbench.parameters import param
-from vbench.types import Modality
+from vbench.core.settings import param
+from vbench.core.types import Modality
+from vbench.data.pixels import grey_images
 from vbench.victims.base import Victim
 
 #: An image whose channels differ by less than this is grey already.

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.distances import pairwise_squared, squared_distance
-from vbench.attacks.iterative import IterativeAttack, MomentumAttack
-from vbench.attacks.steps import Objective, ascend
-from vbench.errors import BadInput
-from vbench.parameters import param
-from vbench.types import Modality
+from vbench.attacks.steps import IterativeAttack, MomentumAttack, Objective, ascend
+from vbench.core.errors import BadInput
+from vbench.core.settings import param
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 #: The authors' schedule, steps of one level and as many as eps says, on the gallery and on queries.

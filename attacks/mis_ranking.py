@@ -11,16 +11,15 @@ from torch import Tensor
 
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.distances import pairwise_squared
-from vbench.attacks.generator import Generator, new_generator
-from vbench.attacks.perturbation import GENERATOR, Perturbation
-from vbench.attacks.training_view import TrainingView
-from vbench.attacks.universal import updates_for
-from vbench.errors import BadInput, VbenchError
-from vbench.parallel.exchange import agreed
-from vbench.parameters import param
-from vbench.progress import track
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.perturbation import GENERATOR, Generator, Perturbation, new_generator
+from vbench.attacks.training import TrainingView
+from vbench.attacks.updates import updates_for
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.processes import agreed
+from vbench.core.progress import track
+from vbench.core.settings import param
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 

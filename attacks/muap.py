@@ -13,12 +13,12 @@ from torch import Tensor
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.distances import pairwise_squared
 from vbench.attacks.perturbation import Perturbation
-from vbench.attacks.training_view import TrainingView
-from vbench.attacks.universal import learn_delta, updates_for
-from vbench.errors import BadInput
-from vbench.parameters import param
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.training import TrainingView
+from vbench.attacks.updates import learn_delta, updates_for
+from vbench.core.errors import BadInput
+from vbench.core.settings import param
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 #: ImageNet's standard deviations: the total variation is taken in their units, as its weight is.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.steps import direction
-from vbench.parameters import param
-from vbench.types import Modality
+from vbench.core.settings import param
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 

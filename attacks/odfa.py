@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vbench.attacks.base import Context
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.iterative import MomentumAttack
-from vbench.types import Modality
+from vbench.attacks.steps import MomentumAttack
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 

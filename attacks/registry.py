@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
-from vbench.registry import Entry, Registry
+from vbench.core.registry import Entry, Registry
 
 
 def _attacks() -> Iterator[Entry]:

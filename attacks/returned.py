@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vbench.attacks.perturbation import Perturbation
-from vbench.errors import VbenchError, shortened
+from vbench.core.errors import VbenchError, shortened
 
 #: As deep as lists and tables of a log may lie inside each other.
 _DEEPEST = 50

@@ -1,14 +1,23 @@
-"""The step loop that gradient attacks share: objective, gradient, direction, projection, all replaceable."""
+"""The step loop: gradient, momentum, projection, restarts, diversity, smoothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
 
-from vbench.errors import VbenchError
-from vbench.threat import ThreatModel
+from vbench.attacks.base import Context, PerImageAttack
+from vbench.attacks.seeds import attempt_context, stream_seeds
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.settings import param
+from vbench.core.threat import ThreatModel
+from vbench.victims.base import Victim
 
 #: Images (N x 3 x H x W) -> one value per image (N) that the attacker wants to raise.
 Objective = Callable[[Tensor], Tensor]
@@ -100,3 +109,185 @@ def ascend(
         velocity = accumulate(velocity, gradient, momentum) if momentum else gradient
         current = threat.project(images, current + step_size * direction(velocity, threat.norm))
     return current.detach()
+
+
+def best_of(
+    attempts: int, craft: Callable[[int], Tensor], objective: Objective, images: Tensor, threat: ThreatModel
+) -> Tensor:
+    """The best of ``craft(0)`` ... ``craft(attempts - 1)``, image by image; N x 3 x H x W, in budget.
+
+    They are compared as the victim will see them, inside the budget and on the 8-bit grid, so that one more
+    attempt never lowers the objective of what is shown. Equal values keep the earlier one. Costs a forward
+    pass an attempt, and nothing when there is only one.
+    """
+    best = craft(0)
+    if attempts == 1:
+        return best
+    value = _seen(objective, images, best, threat)
+    for attempt in range(1, attempts):
+        other = craft(attempt)
+        found = _seen(objective, images, other, threat)
+        better = found > value
+        best = torch.where(better.view(-1, 1, 1, 1), other, best)
+        value = torch.where(better, found, value)
+    return best
+
+
+def _seen(objective: Objective, images: Tensor, adversarial: Tensor, threat: ThreatModel) -> Tensor:
+    with torch.no_grad():
+        return objective(threat.enforce(images, adversarial))
+
+
+class InputDiversity:
+    """A view of N x 3 x H x W images, each shrunk at random and padded back to H x W with zeros.
+
+    With probability ``chance`` an image's height becomes a whole number drawn from [``rate`` H, H), its
+    width follows in proportion, and the place in the frame is drawn; else it stays as it is. The paper
+    enlarges 299 pixels to at most 330; shrinking by the same share keeps the victim's input size. Every
+    image draws from its own seed, two sizes and a place a call, so that neither its batch nor the other
+    images' luck matters. That is why the transform of torchattacks is not used here: it draws once for the
+    whole batch, from the global state, and makes a tall image square.
+    """
+
+    def __init__(self, seeds: Sequence[int], chance: float, rate: float) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._chance = chance
+        self._rate = rate
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The views of this call, N x 3 x H x W; differentiable."""
+        views = [self._view(image, draws) for image, draws in zip(images, self._draws(), strict=True)]
+        return torch.stack(views)
+
+    def _draws(self) -> list[list[float]]:
+        rows = [torch.rand(4, generator=own, dtype=torch.float64) for own in self._generators]
+        return [row.tolist() for row in rows]
+
+    def _view(self, image: Tensor, draws: list[float]) -> Tensor:
+        applied, size, top, left = draws
+        height, width = image.shape[1:]
+        smallest = max(1, int(self._rate * height))
+        if applied >= self._chance or smallest >= height:
+            return image
+        tall = smallest + int(size * (height - smallest))
+        wide = max(1, round(tall * width / height))
+        above, before = int(top * (height - tall + 1)), int(left * (width - wide + 1))
+        small = interpolate(image[None], (tall, wide), mode="bilinear", align_corners=False)[0]
+        return pad(small, (before, width - wide - before, above, height - tall - above))
+
+
+def check_length(length: int, owner: str) -> None:
+    """Refuse an even kernel, which would move the gradient by half a pixel."""
+    if length and length % 2 == 0:
+        raise BadInput(f"{owner}: smoothing={length} must be odd (15 in the paper), or 0 for none")
+
+
+def gaussian_line(length: int) -> Tensor:
+    """One-dimensional Gaussian of ``length`` (odd) values that sum to one, three deviations to each end.
+
+    float64; the square kernel of the paper is its outer product with itself. Three values are nearly none:
+    the middle one keeps 0.98.
+    """
+    if length == 1:
+        return torch.ones(1, dtype=torch.float64)
+    line = torch.exp(-torch.linspace(-3, 3, length, dtype=torch.float64).square() / 2)
+    return line / line.sum()
+
+
+def smoothed(gradient: Tensor, length: int) -> Tensor:
+    """An N x C x H x W gradient under the square Gaussian of ``length``, zeros beyond the border."""
+    line = gaussian_line(length).to(gradient)
+    channels = gradient.shape[1]
+    rows = line.view(1, 1, 1, -1).expand(channels, 1, 1, length)
+    columns = line.view(1, 1, -1, 1).expand(channels, 1, length, 1)
+    # A Gaussian is separable: two lines cost 2 n products a pixel, the square n squared.
+    return conv2d(
+        conv2d(gradient, rows, padding="same", groups=channels), columns, padding="same", groups=channels
+    )
+
+
+#: Where an attempt begins: its context, with chance of its own, and its number -> N x 3 x H x W.
+Start = Callable[[Context, int], Tensor]
+
+
+@dataclass(frozen=True)
+class IterativeAttack(PerImageAttack):
+    """Signed (L2: unit) steps up an objective, each projected into the budget.
+
+    Options, all off by default: random restarts; input diversity (Xie et al., CVPR 2019); smoothed gradients
+    (Dong et al., CVPR 2019). The objective itself is never changed by them, only the gradients of a step, so
+    attempts are compared on the plain image.
+    """
+
+    steps: Annotated[int, Field(ge=1)] | None = param(
+        10, "gradient steps; none means int(min(eps + 4, 1.25 eps)), eps in 8-bit levels"
+    )
+    step_size: Annotated[float, Field(gt=0)] | None = param(
+        None, "pixel units; none means that all steps reach 1.25 eps"
+    )
+    restarts: Annotated[int, Field(ge=1)] = param(1, "attempts an image; the best by its objective is kept")
+    diversity: Annotated[float, Field(ge=0, le=1)] = param(
+        0.0, "chance that a step sees the image shrunk and padded (0.5 in the paper)"
+    )
+    diversity_rate: Annotated[float, Field(gt=0, lt=1)] = param(0.9, "smallest share of its size it has then")
+    smoothing: Annotated[int, Field(ge=0)] = param(
+        0, "odd length of the Gaussian over gradients (15 in the paper); 0 is none"
+    )
+
+    #: Share of the past direction that is kept, and whether a step looks ahead along it.
+    # Without annotations: a subclass that inherits this one twice keeps the fields it makes of them.
+    momentum = 0.0
+    nesterov = False
+    #: How far all steps together reach when no step size is given, in budgets.
+    reach: ClassVar[float] = 1.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_length(self.smoothing, self.name)
+        if self.nesterov and not self.momentum:
+            raise BadInput(f"{self.name}: nesterov looks ahead along the momentum; give momentum, such as 1")
+
+    def check(self, victim: Victim, threat: ThreatModel) -> None:
+        super().check(victim, threat)
+        if self.steps is None and threat.norm != "linf":
+            raise BadInput(f"{self.name}: steps=none counts 8-bit levels; give steps for {threat.norm}")
+
+    def climb(self, images: Tensor, objective: Objective, start: Start, context: Context) -> Tensor:
+        """Climb from ``start`` as often as there are restarts; N x 3 x H x W, in budget, not rounded."""
+        steps, step_size = self.schedule(context.threat)
+
+        def attempt(number: int) -> Tensor:
+            own = attempt_context(context, number)
+            view = None
+            if self.diversity:
+                seeds = stream_seeds(own.seeds, "input diversity")
+                view = InputDiversity(seeds, self.diversity, self.diversity_rate)
+            return ascend(
+                images,
+                start(own, number),
+                objective,
+                context.threat,
+                steps,
+                step_size,
+                self.momentum,
+                nesterov=self.nesterov,
+                view=view,
+                smooth=partial(smoothed, length=self.smoothing) if self.smoothing else None,
+            )
+
+        return best_of(self.restarts, attempt, objective, images, context.threat)
+
+    def schedule(self, threat: ThreatModel) -> tuple[int, float]:
+        """Number of steps and size of a step in pixel units."""
+        steps = self.steps
+        if steps is None:
+            steps = max(1, int(min(threat.levels + 4, 1.25 * threat.levels)))
+        return steps, self.step_size or self.reach * threat.epsilon / steps
+
+
+@dataclass(frozen=True)
+class MomentumAttack(IterativeAttack):
+    """Steps with momentum (Dong et al., CVPR 2018) and, if asked, a look ahead (Lin et al., ICLR 2020)."""
+
+    momentum: Annotated[float, Field(ge=0)] = param(0.0, "share of the past direction that is kept")
+    nesterov: bool = param(False, "take gradients where the momentum leads; needs momentum")

@@ -12,13 +12,12 @@ from torch.nn.functional import cross_entropy
 
 from vbench.attacks.distances import pairwise_squared, squared_distance
 from vbench.attacks.perturbation import Perturbation
-from vbench.attacks.training_view import TrainingView
-from vbench.attacks.universal import updates_for
-from vbench.attacks.updates import UpdatedAttack, by_modality
-from vbench.errors import BadInput
-from vbench.parameters import param
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.training import TrainingView
+from vbench.attacks.updates import UpdatedAttack, by_modality, updates_for
+from vbench.core.errors import BadInput
+from vbench.core.settings import param
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 

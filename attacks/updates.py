@@ -1,8 +1,10 @@
-"""How a universal attack turns gradients into its perturbation, as settings: signed steps, or pooling."""
+"""The update loop of universal attacks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Literal
 
 import torch
@@ -10,13 +12,184 @@ from pydantic import Field
 from torch import Tensor
 
 from vbench.attacks.base import UniversalAttack
-from vbench.attacks.pooling import Pooling
-from vbench.attacks.training_view import TrainingView
-from vbench.attacks.universal import UniversalObjective, learn_delta
-from vbench.parameters import param
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.steps import accumulate, all_finite, unit_magnitude
+from vbench.attacks.training import TrainingView
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.processes import agreed
+from vbench.core.progress import track
+from vbench.core.settings import param
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
+
+#: Perturbation (1 x 3 x H x W, or one copy for each image of a batch; requires grad) -> scalar that the
+#: attacker wants to raise.
+UniversalObjective = Callable[[Tensor], Tensor]
+
+
+def updates_for(evaluations: int, per_update: int, owner: str, before: int = 0) -> int:
+    """How many updates a budget of gradient evaluations pays for, one evaluation being one image forward
+    and backward through the victim; ``before`` are spent before the first one. Raises :class:`BadInput` when
+    it pays for none."""
+    updates = (evaluations - before) // per_update
+    if updates < 1:
+        first = f" after the {before} that come first; give at least {before + per_update}" if before else ""
+        raise BadInput(
+            f"{owner}: evaluations={evaluations} is less than one update, which takes {per_update}{first}"
+        )
+    return updates
+
+
+def small_start(
+    shape: tuple[int, int, int], threat: ThreatModel, generator: torch.Generator, like: Tensor
+) -> Tensor:
+    """Uniform noise in a tenth of the budget, 1 x 3 x H x W, with dtype and device of ``like``."""
+    draw = torch.rand((1, *shape), generator=generator, dtype=torch.float64) * 2 - 1
+    return (draw * threat.epsilon / 10).to(like)
+
+
+def gradient_of(objective: UniversalObjective, delta: Tensor, label: str) -> tuple[Tensor, Tensor]:
+    """Value of the objective at ``delta``, and its gradient, same shape.
+
+    Raises :class:`VbenchError` when one of them is not finite.
+    """
+    variable = delta.clone().requires_grad_(True)
+    with torch.enable_grad():
+        value = objective(variable)
+        (gradient,) = agreed(torch.autograd.grad(value, variable))
+    if not all_finite(value, gradient):
+        raise VbenchError(f"{label}: the objective or its gradient is not finite")
+    return value.detach(), gradient
+
+
+def refuse_unmoved(moved: bool, label: str) -> None:
+    """Raise :class:`VbenchError` if no update of a fit had a gradient."""
+    if not moved:
+        raise VbenchError(f"{label}: the objective has no gradient with respect to the perturbation")
+
+
+def learn_delta(
+    shape: tuple[int, int, int],
+    objective: UniversalObjective,
+    threat: ThreatModel,
+    generator: torch.Generator,
+    updates: int,
+    step_size: float,
+    momentum: float,
+    like: Tensor,
+    label: str,
+    quiet: bool,
+) -> Tensor:
+    """Raise ``objective`` by signed steps with momentum from a small random start; 3 x H x W, |d| <= eps.
+
+    ``objective`` draws its own batch at each call. ``like`` gives dtype and device. Raises
+    :class:`VbenchError` when the objective stops being finite or never has a gradient.
+    """
+    eps = threat.epsilon
+    delta = small_start(shape, threat, generator, like)
+    velocity = torch.zeros_like(delta)
+    moved = False
+    for _ in track(range(updates), label, quiet=quiet):
+        _, gradient = gradient_of(objective, delta, label)
+        moved = moved or bool(gradient.any())
+        velocity = accumulate(velocity, gradient, momentum)
+        delta = (delta + step_size * velocity.sign()).clamp(-eps, eps)
+    refuse_unmoved(moved, label)
+    return delta[0]
+
+
+#: Batches that starts are compared on, forward only.
+_TRIALS = 16
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Lazy projection (Nesterov 2009; Xiao, JMLR 2010): d = clip(``rate`` * eps * pool) into the budget.
+
+    The pool sums all gradients so far, each brought to unit mean magnitude, so that a pixel at its bound
+    keeps counting where a clipped step forgets. With ``copies`` > 1 the objective takes one copy of the
+    perturbation for each image of a batch, and the images' gradients are brought to unit size before they are
+    added: one image, one vote.
+
+    ``starts`` > 1 begins that many pools on ``start_share`` of the updates and goes on with the one whose
+    objective is highest on the same few batches: where a fit ends depends on where it began.
+    """
+
+    rate: float
+    copies: int = 1
+    starts: int = 1
+    start_share: float = 0.6
+
+    def learn(
+        self,
+        shape: tuple[int, int, int],
+        objective: UniversalObjective,
+        threat: ThreatModel,
+        generator: torch.Generator,
+        updates: int,
+        like: Tensor,
+        label: str,
+        quiet: bool,
+    ) -> Tensor:
+        """Raise ``objective`` with ``updates`` gradients in all; 3 x H x W, |d| <= eps.
+
+        ``objective`` draws its own batch at each call. ``like`` gives dtype and device. Raises
+        :class:`BadInput` for too few updates to choose a start by, :class:`VbenchError` when the objective
+        stops being finite or never has a gradient.
+        """
+        each = int(updates * self.start_share / self.starts) if self.starts > 1 else 0
+        if self.starts > 1 and each < 1:
+            raise BadInput(
+                f"{label}: {updates} updates are too few for {self.starts} starts; "
+                "raise evaluations or set starts=1"
+            )
+        climb = _Climb(objective, threat, self.rate * threat.epsilon, self.copies, label)
+        steps = track(range(updates), label, quiet=quiet)
+
+        def beginning() -> Tensor:
+            return small_start(shape, threat, generator, like) / climb.scale
+
+        pool = beginning()
+        if each:
+            pools = [climb.run(pool, islice(steps, each))]
+            pools += [climb.run(beginning(), islice(steps, each)) for _ in range(self.starts - 1)]
+            state = generator.get_state()
+            heights = [climb.height(pool, generator.set_state(state)) for pool in pools]
+            pool = pools[heights.index(max(heights))]
+        pool = climb.run(pool, steps)
+        refuse_unmoved(climb.moved, label)
+        return climb.delta(pool)[0]
+
+
+@dataclass
+class _Climb:
+    objective: UniversalObjective
+    threat: ThreatModel
+    scale: float
+    copies: int
+    label: str
+    moved: bool = False
+
+    def delta(self, pool: Tensor) -> Tensor:
+        return (pool * self.scale).clamp(-self.threat.epsilon, self.threat.epsilon)
+
+    def run(self, pool: Tensor, steps: Iterable[int]) -> Tensor:
+        """The pool after ``steps`` more updates."""
+        for _ in steps:
+            _, gradient = gradient_of(self.objective, self.copied(pool), self.label)
+            self.moved = self.moved or bool(gradient.any())
+            votes = unit_magnitude(gradient).sum(0, keepdim=True)
+            pool = pool + unit_magnitude(votes)
+        return pool
+
+    @torch.no_grad()
+    def height(self, pool: Tensor, generator: torch.Generator) -> float:
+        """Mean objective of a pool over the batches that ``generator``, which the objective draws from,
+        yields next."""
+        return sum(self.objective(self.copied(pool)).item() for _ in range(_TRIALS)) / _TRIALS
+
+    def copied(self, pool: Tensor) -> Tensor:
+        return self.delta(pool).expand(self.copies, -1, -1, -1)
 
 
 @dataclass(frozen=True)

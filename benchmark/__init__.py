@@ -8,39 +8,38 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vbench._version import __version__
+from vbench.core.version import __version__
 
 if TYPE_CHECKING:
-    from vbench.attack_spec import build_attack
+    from vbench.api import Result, evaluate
     from vbench.attacks.base import Attack, PerImageAttack, UniversalAttack
+    from vbench.attacks.build import build_attack
     from vbench.attacks.perturbation import Perturbation
+    from vbench.core.errors import BadInput, VbenchError
+    from vbench.core.threat import ThreatModel
+    from vbench.core.types import Modality
     from vbench.data import Dataset, open_dataset
-    from vbench.errors import BadInput, VbenchError
-    from vbench.library.evaluate import evaluate
-    from vbench.library.result import Result
-    from vbench.record import Record
-    from vbench.threat import ThreatModel
-    from vbench.types import Modality
+    from vbench.records.record import Record
     from vbench.victims.base import Victim, VictimOutput
     from vbench.victims.load import load_victim
 
 #: Name -> module. No name may be that of a module of this package: importing the module would replace it.
 _HOMES = {
     "Attack": "attacks.base",
-    "BadInput": "errors",
+    "BadInput": "core.errors",
     "Dataset": "data",
-    "Modality": "types",
+    "Modality": "core.types",
     "PerImageAttack": "attacks.base",
     "Perturbation": "attacks.perturbation",
-    "Record": "record",
-    "Result": "library.result",
-    "ThreatModel": "threat",
+    "Record": "records.record",
+    "Result": "api",
+    "ThreatModel": "core.threat",
     "UniversalAttack": "attacks.base",
-    "VbenchError": "errors",
+    "VbenchError": "core.errors",
     "Victim": "victims.base",
     "VictimOutput": "victims.base",
-    "build_attack": "attack_spec",
-    "evaluate": "library.evaluate",
+    "build_attack": "attacks.build",
+    "evaluate": "api",
     "load_victim": "victims.load",
     "open_dataset": "data",
 }

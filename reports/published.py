@@ -1,4 +1,4 @@
-"""Published results, as their sources print them; measured results are never merged with them."""
+"""What papers print."""
 
 from __future__ import annotations
 
@@ -8,10 +8,39 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from vbench.budget import parse_budget
-from vbench.record import Record
-from vbench.reports.printed_name import printed_name
+from vbench.core.threat import parse_budget
+from vbench.records.record import Record
 from vbench.reports.rows import HEADINGS
+
+_SWITCHES = {"fsam": "FSAM", "sfm": "SFM", "aqal": "AQAL"}
+
+_IN_PLACE = {"se": "SE", "eca": "ECA"}
+
+
+def printed_name(record: Record) -> str:
+    """The ``attack`` of :class:`vbench.reports.published.Published` that a record is about, empty for none.
+
+    Mostly the attack's name, whatever its settings: those behind a printed figure are unknown. Of
+    ``fsam_uap`` the rows of the paper's ablation and of its comparison of attention are told apart by the
+    settings they name; a variant that no row of the paper is about has nothing.
+    """
+    attack = record.config["attack"]
+    settings = attack.get("settings", {})
+    return _of_fsam(settings) if attack["name"] == "fsam_uap" and settings else attack["name"]
+
+
+def _of_fsam(settings: dict[str, object]) -> str:
+    on = [name for switch, name in _SWITCHES.items() if settings.get(switch, True)]
+    if not settings.get("identity", True) or settings.get("reading", "quadruple") != "quadruple":
+        return ""
+    attention = settings.get("attention", "cbam_spatial")
+    if attention in _IN_PLACE and len(on) == len(_SWITCHES):
+        return f"fsam_uap: {_IN_PLACE[attention]} in place of FSAM"
+    modules = settings.get("fsam", True) or settings.get("sfm", True)
+    if attention != "cbam_spatial" and modules:
+        return ""
+    return "fsam_uap" if len(on) == len(_SWITCHES) else f"fsam_uap: {' + '.join(['noise', *on])}"
+
 
 #: What stands for a protocol without being one of ours, and why.
 NOT_IDS = {
@@ -100,7 +129,7 @@ class Beside:
     """What is printed about the same question as a measured row; nothing for synthetic data.
 
     The same question: protocol and victim are equal, the attack has the same name (of ``fsam_uap`` the same
-    row of the paper, see :mod:`vbench.reports.printed_name`), and a budget, where the
+    row of the paper, see :mod:`vbench.reports.published`), and a budget, where the
     source states one, is the same. Printed attacks are white-box and change queries; other rows get the
     clean figures alone. RegDB is printed as the mean of ten splits, so nothing stands beside a single split.
     """

@@ -1,17 +1,21 @@
-"""From run records to rows: what may stand in one table, and what each row says."""
+"""Records -> rows: before, after, drop, interval, best, p."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean as mean
-from statistics import stdev
+from statistics import fmean, mean, stdev
 from typing import Any
 
-from vbench.budget import budget_text
-from vbench.record import MemberRecord, Record, TrialMetrics
+import numpy as np
+
+from vbench.core.errors import BadInput, unknown_name
+from vbench.core.threat import budget_text
+from vbench.metrics.statistics import flip_pvalue
+from vbench.records.record import MemberRecord, Record, TrialMetrics
 
 METRICS = ("r1", "r10", "map", "minp")
+
 HEADINGS = {"r1": "Rank-1", "r5": "Rank-5", "r10": "Rank-10", "r20": "Rank-20", "map": "mAP", "minp": "mINP"}
 
 
@@ -118,7 +122,7 @@ def rows_of(records: list[Record]) -> list[Row]:
             _spread_of([record.adversarial for record in records]),
             _mean_asr(records),
             _evaluations(first.universal, first.cost),
-            mean(_seconds(record.cost) for record in records),
+            fmean(_seconds(record.cost) for record in records),
             len(records),
             clean=[record.clean for record in records],
             attacked=[record.adversarial for record in records],
@@ -151,10 +155,10 @@ def rows_of(records: list[Record]) -> list[Row]:
 
 def _member(found: list[MemberRecord], battery: Row) -> Row:
     first, trials = found[0], [member.trials for member in found]
-    share = f"wins {100 * mean(member.won for member in found):.1f} %"
+    share = f"wins {100 * fmean(member.won for member in found):.1f} %"
     lost = [member.won_lost for member in found if member.won_lost is not None]
     if lost:
-        share += f", of lost Rank-1 {100 * mean(lost):.1f} %"
+        share += f", of lost Rank-1 {100 * fmean(lost):.1f} %"
     return Row(
         "",
         f"{first.label}: {share}",
@@ -164,7 +168,7 @@ def _member(found: list[MemberRecord], battery: Row) -> Row:
         _spread_of(trials),
         _mean_asr(found),
         _evaluations(first.universal, first.cost),
-        mean(_seconds(member.cost) for member in found),
+        fmean(_seconds(member.cost) for member in found),
         len(found),
         control=True,
         clean=battery.clean,
@@ -173,7 +177,7 @@ def _member(found: list[MemberRecord], battery: Row) -> Row:
 
 
 def _mean_of(runs: list[list[TrialMetrics]]) -> dict[str, float]:
-    return {metric: 100 * mean(_trial_mean(trials, metric) for trials in runs) for metric in HEADINGS}
+    return {metric: 100 * fmean(_trial_mean(trials, metric) for trials in runs) for metric in HEADINGS}
 
 
 def _spread_of(runs: list[list[TrialMetrics]]) -> dict[str, float]:
@@ -183,12 +187,12 @@ def _spread_of(runs: list[list[TrialMetrics]]) -> dict[str, float]:
 
 
 def _trial_mean(trials: list[TrialMetrics], metric: str) -> float:
-    return mean(getattr(trial, metric) for trial in trials)
+    return fmean(getattr(trial, metric) for trial in trials)
 
 
 def _mean_asr(records: Sequence[Record | MemberRecord]) -> float | None:
     rates = [record.asr for record in records if record.asr is not None]
-    return 100 * mean(rates) if rates else None
+    return 100 * fmean(rates) if rates else None
 
 
 def _attack_name(records: list[Record]) -> str:
@@ -229,3 +233,200 @@ def _evaluations(universal: bool, cost: dict[str, float]) -> str:
 
 def _seconds(cost: dict[str, float]) -> float:
     return cost.get("fit_seconds", 0.0) + cost.get("attack_seconds", 0.0)
+
+
+def interval(row: Row, metric: str) -> tuple[float, float] | None:
+    """95 % interval of the drop in percent points; None where a record of the row has none.
+
+    Of several seeds: the mean of their bounds. The mean drop varies no more than single ones do on average
+    (a standard deviation is subadditive), so this interval is not too narrow.
+    """
+    found = [record.drop_interval.get(metric) for record in row.records]
+    if not found or None in found:
+        return None
+    low, high = (100 * mean(bounds) for bounds in zip(*found, strict=True))
+    return low, high
+
+
+def best(entries: Sequence[tuple[Setting, Row]], metric: str) -> set[int]:
+    """Positions of the rows to print in bold.
+
+    Rows are compared on the same setting and victim, with the same knowledge and level, where there are two
+    at least. Best is the lowest figure after the attack, of ASR the highest. Ties: rows whose drop interval
+    holds the best one's drop; without an interval, the same figure at one decimal. Controls never compete.
+    Both attacks met the same queries, so two overlapping intervals would call too much a tie.
+    """
+    rivals: dict[tuple[object, ...], list[int]] = {}
+    for index, (where, row) in enumerate(entries):
+        if row.records and _strength(row, metric) is not None:
+            first = row.records[0]
+            key = (where, victim_key(first), row.knowledge, first.level)
+            rivals.setdefault(key, []).append(index)
+    return {
+        index
+        for same in rivals.values()
+        if len(same) > 1
+        for index in _winners([entries[i][1] for i in same], same, metric)
+    }
+
+
+def _winners(rows: Sequence[Row], positions: Sequence[int], metric: str) -> list[int]:
+    top = max(rows, key=lambda row: _strength(row, metric))
+    found = []
+    for position, row in zip(positions, rows, strict=True):
+        own = interval(row, metric)
+        tied = own[1] >= _drop(top, metric) if own else _shown(row, metric) == _shown(top, metric)
+        if row is top or tied:
+            found.append(position)
+    return found
+
+
+def _strength(row: Row, metric: str) -> float | None:
+    return row.asr if metric == "asr" else -row.after[metric]
+
+
+def _drop(row: Row, metric: str) -> float:
+    return row.before[metric] - row.after[metric]
+
+
+def _shown(row: Row, metric: str) -> str:
+    return f"{_strength(row, metric):.1f}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric in percent: "80.0", "± 1.4", "20.0", "± 1.4 / 2.0", "60.0", "[55.0, 64.0]", "(75 %)".
+
+    The spreads are empty for one trial and one seed, ``interval`` where records have none, ``relative`` where
+    the clean figure is 0.
+    """
+
+    clean: str
+    clean_spread: str
+    attacked: str
+    attacked_spread: str
+    drop: str
+    interval: str
+    relative: str
+
+
+def change(row: Row, metric: str) -> Change:
+    """The change of a metric other than ASR."""
+    before, after = row.before[metric], row.after[metric]
+    spread = _spread(row.attacked, metric)
+    if row.spread:
+        spread = f"{spread} / {row.spread[metric]:.1f}".strip()
+    bounds = interval(row, metric)
+    # Adding 0 makes of a drop that rounds to -0.0 a plain 0.0.
+    drop = round(before - after, 1) + 0.0
+    return Change(
+        f"{before:.1f}",
+        _spread(row.clean, metric),
+        f"{after:.1f}",
+        spread,
+        f"{drop:.1f}",
+        f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else "",
+        f"({round(100 * (before - after) / before) + 0:d} %)" if before else "",
+    )
+
+
+def _spread(runs: Sequence[list[TrialMetrics]], metric: str) -> str:
+    """Standard deviation over trials, mean over seeds; nothing for a single trial."""
+    found = [stdev(getattr(trial, metric) for trial in trials) for trials in runs if len(trials) > 1]
+    return f"± {100 * mean(found):.1f}" if found else ""
+
+
+_DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
+
+
+def tested_metric(metrics: Sequence[str]) -> str:
+    """The first metric that records keep of every query: Rank-k or mAP. Raises BadInput if there is none."""
+    for metric in metrics:
+        if metric in _DEPTHS or metric == "map":
+            return metric
+    raise BadInput(f"--versus tests queries, by {', '.join((*_DEPTHS, 'map'))}; name one in --metrics")
+
+
+def reference(records: Sequence[Record], attack: str) -> str:
+    """The label that ``--versus`` means: a whole label, or a name that only one label has.
+
+    Raises BadInput for an attack without a record, and for a name that several settings share.
+    """
+    labels = list(dict.fromkeys(record.label for record in records))
+    if attack in labels:
+        return attack
+    named = list(dict.fromkeys(r.label for r in records if r.config["attack"]["name"] == attack))
+    if not named:
+        raise unknown_name("attack of --versus", attack, labels)
+    if len(named) > 1:
+        raise BadInput(f"--versus {attack} could be {' or '.join(named)}; name one of them")
+    return named[0]
+
+
+def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) -> list[float | None]:
+    """p of each row against the row of attack ``label``: same setting, victim and surrogate.
+
+    Two-sided sign-flip test (:func:`vbench.metrics.statistics.flip_pvalue`) of what each query adds to
+    ``metric``,
+    mean over trials and over the seeds that both have; Holm's correction over the rows (Holm, A Simple
+    Sequentially Rejective Multiple Test Procedure, 1979). A query is one observation: records do not say
+    whose image it is. None for the attack itself and where a record keeps no queries.
+    """
+    others = {(where, *_who(row)): row for where, row in entries if row.records and _label(row) == label}
+    found: list[float | None] = []
+    for where, row in entries:
+        other = others.get((where, *_who(row))) if row.records and _label(row) != label else None
+        found.append(_p(row.records, other.records, metric) if other else None)
+    return _holm(found)
+
+
+def per_query(record: Record, metric: str) -> np.ndarray | None:
+    """What each query adds to a metric after the attack: length queries, summing to the record's mean."""
+    packed = record.per_query.get("adversarial_ap" if metric == "map" else "adversarial_rank")
+    if packed is None:
+        return None
+    values = packed.unpack()
+    if metric == "map":
+        valid = ~np.isnan(values)
+        values = np.where(valid, values, 0.0)
+    else:
+        valid = values > 0
+        values = valid & (values <= _DEPTHS[metric])
+    return (values / valid.sum(1, keepdims=True)).sum(0) / len(values)
+
+
+def _p(row: Sequence[Record], other: Sequence[Record], metric: str) -> float | None:
+    first, second = ({record.config["seed"]: record for record in same} for same in (row, other))
+    differences = []
+    for seed in first.keys() & second.keys():
+        pair = per_query(first[seed], metric), per_query(second[seed], metric)
+        if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
+            return None
+        differences.append(pair[0] - pair[1])
+    if not differences:
+        return None
+    mean = np.mean(differences, axis=0)
+    return flip_pvalue(mean, np.arange(len(mean)), np.random.default_rng(0))
+
+
+def _holm(found: list[float | None]) -> list[float | None]:
+    ranked = sorted((p, index) for index, p in enumerate(found) if p is not None)
+    adjusted, largest = list(found), 0.0
+    for rank, (p, index) in enumerate(ranked):
+        largest = max(largest, min(1.0, p * (len(ranked) - rank)))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _who(row: Row) -> tuple[object, ...]:
+    record = row.records[0] if row.records else None
+    return (victim_key(record), record.surrogate) if record else ()
+
+
+def _label(row: Row) -> str:
+    return row.records[0].label
+
+
+def heading(label: str, metric: str) -> str:
+    """Heading of the column."""
+    return f"p vs {label} ({HEADINGS[metric]})"

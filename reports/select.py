@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from vbench.budget import budget_text, read_fraction
-from vbench.errors import BadInput, unknown_name
-from vbench.record import Record
+from vbench.core.errors import BadInput, unknown_name
+from vbench.core.threat import budget_text, read_fraction
+from vbench.records.record import Record
 from vbench.reports.published import Published
 from vbench.reports.rows import HEADINGS
 

@@ -6,7 +6,7 @@ import pytest
 from tiny import TinyVictim, make_training, pixels
 from torch import Tensor
 
-from vbench.attacks.training_view import TrainingView
+from vbench.attacks.training import TrainingView
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vbench.packed import Packed
-from vbench.record import IDENTITY, Record, TrialMetrics, config_id
+from vbench.records.record import IDENTITY, Packed, Record, TrialMetrics, config_id
 
 PROTOCOL = "sysu/all/single/ir2vis/seed10"
 

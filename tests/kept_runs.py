@@ -6,18 +6,18 @@ from pathlib import Path
 
 from tiny import SIZE, TinyVictim
 
-from vbench.attack_spec import build_attack
 from vbench.attacks.base import Attack
+from vbench.attacks.build import build_attack
+from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.synthetic import write_dataset
-from vbench.kept import KEEPABLE
-from vbench.kept.keeper import Keeper
-from vbench.record import Record
-from vbench.runner import Run
-from vbench.store import RunStore
-from vbench.threat import ThreatModel
-from vbench.workbench import Workbench
+from vbench.records.files import KEEPABLE
+from vbench.records.record import Record
+from vbench.records.store import RunStore
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
+from vbench.run.keep import Keeper
 
 
 def tiny_dataset(root: Path, layout: str = "sysu") -> Dataset:

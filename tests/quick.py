@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from vbench.data import open_dataset
-from vbench.data.base import Dataset
-from vbench.data.open import SYNTHETIC_MARK
+from vbench.data.base import SYNTHETIC_MARK, Dataset
 from vbench.data.synthetic import write_dataset
-from vbench.victim_spec import read_victim
+from vbench.victims.base import accepts_generator, option_names
+from vbench.victims.build import read_victim
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.options import accepts_generator, option_names
 from vbench.victims.registry import victims
 
 SIZE = (32, 16)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from vbench.attacks.base import Context
-from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
 
 SIZE = (16, 8)

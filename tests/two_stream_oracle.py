@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from vbench.types import Modality
+from vbench.core.types import Modality
 
 STEMS = {Modality.VISIBLE: "visible_module.visible", Modality.INFRARED: "thermal_module.thermal"}
 STRIDES = {"layer1": 1, "layer2": 2, "layer3": 2, "layer4": 1}

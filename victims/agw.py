@@ -10,22 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.initialise import build_then_initialise
-from vbench.victims.l2_norm import l2_normalise
-from vbench.victims.neck import bn_neck
-from vbench.victims.non_local import NonLocal
-from vbench.victims.pooling import gem_pool
-from vbench.victims.recipe import Recipe, TrainBatch
-from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
+from vbench.victims.layers.pooling import bn_neck, gem_pool, l2_normalise
+from vbench.victims.layers.resnet import NonLocal
+from vbench.victims.losses.triplet import weighted_regularised_triplet
+from vbench.victims.make import build_then_initialise
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import Parts
-from vbench.victims.triplet import weighted_regularised_triplet
-from vbench.victims.two_stream import (
+from vbench.victims.staged import (
     TRUNK_RENAMES,
     TRUNK_TWINS,
+    Parts,
     TwoStreamTrunk,
     TwoStreamVictim,
     last_blocks,
+)
+from vbench.victims.training.recipe import (
+    PUBLISHED_TWO_STREAM,
+    THIN_RESIDUAL,
+    THIN_RESIDUAL_OPTIONS,
+    Recipe,
+    TrainBatch,
 )
 
 #: Non-local blocks follow the last so many residual blocks of a stage (fewer where it has fewer).

@@ -1,7 +1,9 @@
-"""What every VIReID model offers to the benchmark."""
+"""Victim, VictimOutput, Edits, frozen; its options, how its released file is laid out."""
 
 from __future__ import annotations
 
+import inspect
+import typing
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,12 +12,75 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 from torch import Tensor, nn
 
-from vbench.errors import BadInput, shortened, unknown_name
-from vbench.types import Modality
-from vbench.victims.options import option_names
+from vbench.core.errors import BadInput, shortened, unknown_name
+from vbench.core.types import Modality
 from vbench.victims.released import ReleasedLayout
+
+#: The generator of starting weights is not part of what a victim is.
+_NOT_OPTIONS = ("self", "generator")
+
+
+def option_names(victim_class: type) -> list[str]:
+    """Names of the constructor's options, in order."""
+    parameters = inspect.signature(victim_class.__init__).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [name for name in named if name not in _NOT_OPTIONS]
+
+
+def default_options(victim_class: type) -> dict[str, object]:
+    """Default of every option that has one."""
+    parameters = inspect.signature(victim_class.__init__).parameters
+    defaults = {name: parameters[name].default for name in option_names(victim_class)}
+    return {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}
+
+
+def accepts_generator(victim_class: type) -> bool:
+    """Whether the constructor takes the generator of its starting weights."""
+    return "generator" in inspect.signature(victim_class.__init__).parameters
+
+
+def missing_options(victim_class: type, given: dict[str, Any]) -> list[str]:
+    """Options without a default that are not given."""
+    defaults = default_options(victim_class)
+    return [name for name in option_names(victim_class) if name not in defaults and name not in given]
+
+
+def read_option(victim_class: type, name: str, value: Any, where: str) -> Any:
+    """A value of an option as the type that its annotation says, or its default is of; else as it is.
+
+    Raises BadInput that begins with ``where`` for a value of another type.
+    """
+    try:
+        return _adapter(victim_class, name).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise BadInput(f"{where}: {name}={shortened(repr(value), 60)}: {reason}") from error
+
+
+def with_classes(victim_class: type, options: dict[str, Any], classes: int) -> dict[str, Any]:
+    """The options of a victim that is trained on ``classes`` identities; BadInput for another number."""
+    if options.get("num_classes", classes) != classes:
+        raise BadInput(
+            f"num_classes={options['num_classes']}: trained on {classes} identities; leave num_classes out"
+        )
+    takes = "num_classes" in option_names(victim_class)
+    return {**options, "num_classes": classes} if takes else options
+
+
+def _adapter(victim_class: type, name: str) -> TypeAdapter[Any]:
+    default = default_options(victim_class).get(name)
+    plain = type(default) if isinstance(default, bool | int | float | str) else Any
+    plain = int if name == "num_classes" else plain
+    try:
+        return TypeAdapter(typing.get_type_hints(victim_class.__init__).get(name, plain))
+    except (NameError, TypeError, AttributeError, PydanticUserError):
+        # Annotations of others' code may name what is imported for a type checker alone.
+        return TypeAdapter(plain)
+
 
 #: Stage name -> what to do with the feature map there. The map is N x C x h x w and must keep its shape,
 #: except that an edit may fork the pass of a victim that allows it (:attr:`Victim.forks`). It treats every
@@ -58,7 +123,7 @@ class Victim(nn.Module):
     paper: ClassVar[str]
     #: How the dataset resizes images for this model: "lanczos" or "bilinear" (Pillow's filters).
     resize_filter: ClassVar[str] = "lanczos"
-    #: How embeddings are compared, one of :data:`vbench.types.SIMILARITIES`.
+    #: How embeddings are compared, one of :data:`vbench.core.types.SIMILARITIES`.
     similarity: str = "cosine"
     #: Stages that can be read and edited, in forward order; the paper's block0 ... block4.
     stages: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vbench.victims.agw import AGW
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.channel_exchange import exchange_channels
-from vbench.victims.pooling import gem_pool
-from vbench.victims.recipe import Recipe, TrainBatch
-from vbench.victims.triplet import enhanced_squared_triplet
+from vbench.victims.layers.pooling import gem_pool
+from vbench.victims.losses.triplet import enhanced_squared_triplet
+from vbench.victims.training.batches import exchange_channels
+from vbench.victims.training.recipe import Recipe, TrainBatch
 
 #: Shares of red, green, blue, grey and unchanged images in the second visible view and in infrared.
 _VISIBLE_SHARES = (1, 1, 1, 0, 0)

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from vbench.errors import BadInput, VbenchError, shortened
-from vbench.types import SIMILARITIES
+from vbench.core.errors import BadInput, VbenchError, shortened
+from vbench.core.types import SIMILARITIES
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import check_state
 

@@ -10,23 +10,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.center_pair_mining import center_pair_mining, orthogonality
-from vbench.victims.channel_exchange import exchange_channels
-from vbench.victims.dropping import drop_elements, generator_on
-from vbench.victims.embedding_expansion import BRANCHES, EmbeddingExpansion
-from vbench.victims.feature_aggregation import FeatureAggregation
-from vbench.victims.initialise import build_then_initialise
-from vbench.victims.l2_norm import l2_normalise
-from vbench.victims.neck import bn_neck
-from vbench.victims.recipe import Recipe, TrainBatch
-from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
+from vbench.victims.layers.attention import FeatureAggregation
+from vbench.victims.layers.modality import BRANCHES, EmbeddingExpansion
+from vbench.victims.layers.pooling import bn_neck, l2_normalise
+from vbench.victims.losses.centers import center_pair_mining, orthogonality
+from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.make import build_then_initialise
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import Parts, weighted_concatenation
-from vbench.victims.triplet import batch_hard_triplet
-from vbench.victims.two_stream import TRUNK_RENAMES, TRUNK_TWINS, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.staged import (
+    TRUNK_RENAMES,
+    TRUNK_TWINS,
+    Parts,
+    TwoStreamTrunk,
+    TwoStreamVictim,
+    weighted_concatenation,
+)
+from vbench.victims.training.batches import drop_elements, exchange_channels, generator_on
+from vbench.victims.training.recipe import (
+    PUBLISHED_TWO_STREAM,
+    THIN_RESIDUAL,
+    THIN_RESIDUAL_OPTIONS,
+    Recipe,
+    TrainBatch,
+)
 
 #: Stages with an aggregation block and their strides; the stage after them takes the expanded maps.
 _AGGREGATED = {"sysu": {"layer1": 1, "layer2": 2, "layer3": 2}, "regdb": {"layer1": 1, "layer2": 2}}

@@ -1,13 +1,18 @@
-"""Which kind of file this is: told by its bytes, never by its name alone."""
+"""."""
 
 from __future__ import annotations
 
+import pickletools
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from vbench.errors import BadInput, refused, shortened
+import torch
+
+from vbench.core.errors import BadInput, refused, shortened
 
 #: What :func:`kind_of` answers.
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY = "safetensors", "torch zip", "torch legacy"
@@ -16,8 +21,11 @@ SAFETENSORS, TORCH_ZIP, TORCH_LEGACY = "safetensors", "torch zip", "torch legacy
 SAVE_THE_STATE = "where you trust it, save its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
 
 _AS_TENSORS = "save its arrays as a dict of names and tensors with torch.save"
+
 _EXPORT = "convert it to a PyTorch state dict with the tool that wrote it"
+
 _UNPACK = "unpack it and name the weights file inside"
+
 _AGAIN = "get it again"
 
 #: Where a mark stands, the mark, what a file with it is, and what to do.
@@ -36,17 +44,23 @@ _MARKS = (
     (0, b"MATLAB 5.0", "a MATLAB file", _AS_TENSORS),
     (0, b"version https://git-lfs", "a Git LFS pointer", "run 'git lfs pull' where it came from"),
 )
+
 #: The same for files that bytes do not tell: a pattern of their names.
 _NAMES = (
     (r"\.onnx$", "an ONNX model", _EXPORT),
     (r"\.(pb|index|meta)$|\.data-\d{5}-of-\d{5}$", "a TensorFlow model or checkpoint", _EXPORT),
     (r"\.msgpack$", "a Flax checkpoint", _EXPORT),
 )
+
 _WEB_PAGES = (b"<!doctype", b"<html", b"<?xml")
+
 #: How a file that torch.save wrote before version 1.6 begins: a pickle of this one number.
 _LEGACY = re.compile(rb"\x80.\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", re.DOTALL)
+
 _TEXT_PICKLES = (b"(dp", b"(lp", b"ccollections", b"cnumpy", b"cbuiltins", b"c__builtin__", b"ctorch")
+
 _WEIGHTS = (".pth", ".pt", ".t", ".t7", ".bin", ".ckpt", ".safetensors", ".tar")
+
 _SHOWN = 4
 
 
@@ -170,3 +184,199 @@ def _refuse_other_archives(path: Path, names: Sequence[str]) -> None:
 def _some(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > _SHOWN else ""
     return shortened(", ".join(names[:_SHOWN]) + more)
+
+
+#: What may be called: it makes no more than the file holds.
+_CALLED = frozenset(
+    {
+        "collections.OrderedDict",
+        "collections.Counter",
+        "builtins.set",
+        "builtins.complex",
+        "_codecs.encode",
+        "torch.Size",
+        "torch.device",
+        "torch.nn.parameter.Parameter",
+        "torch.serialization._get_layout",
+        "torch._tensor._rebuild_from_type_v2",
+        "numpy.dtype",
+        *(
+            f"numpy.{core}.multiarray.{name}"
+            for core in ("core", "_core")
+            for name in ("_reconstruct", "scalar")
+        ),
+        *(
+            f"torch._utils._rebuild_{name}"
+            for name in (
+                "tensor",
+                "tensor_v2",
+                "tensor_v3",
+                "parameter",
+                "parameter_with_state",
+                "sparse_tensor",
+                "qtensor",
+                "meta_tensor_no_storage",
+                "nested_tensor",
+                "device_tensor_from_cpu_tensor",
+                "device_tensor_from_numpy",
+            )
+        ),
+    }
+)
+
+#: What may only be named, as the type of something.
+_NAMED = frozenset(
+    {"numpy.ndarray", "torch.Tensor", "torch.storage.TypedStorage", "torch.storage.UntypedStorage"}
+)
+
+_ENCODINGS = ("latin1", "latin-1")
+
+#: Values that may be looked at for each instruction of the file, and for a file as such.
+_EACH, _ANYWAY = 50, 1_000_000
+
+_ONE = frozenset(
+    [
+        "NONE",
+        "NEWTRUE",
+        "NEWFALSE",
+        "EMPTY_TUPLE",
+        "EMPTY_LIST",
+        "EMPTY_DICT",
+        "EMPTY_SET",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "BINFLOAT",
+        "LONG1",
+        "BINUNICODE",
+        "SHORT_BINSTRING",
+    ]
+)
+
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+@dataclass
+class _Value:
+    """What the pickle makes: how many values it holds, shared ones each time, and a few facts about it."""
+
+    size: int = 1
+    text: str = ""
+    name: str = ""
+    parts: tuple[_Value, ...] = ()
+
+
+def check_pickle(file: IO[bytes], where: str) -> None:
+    """Raise BadInput, in one line that begins with ``where``, for a pickle that asks for too much.
+
+    That is for anything but tensors, plain values and numpy arrays, or for more work than a file of its size
+    can be worth. Reads ``file`` to the end of one pickle.
+    """
+    reading = _Reading(where)
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            reading.step(opcode.name, argument)
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise BadInput(f"{where}: damaged or incomplete ({shortened(str(error))}); get it again") from error
+
+
+class _Reading:
+    """The stack of a pickle reader, with sizes in the place of values."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._stack: list[_Value] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, _Value] = {}
+        self._steps = self._spent = 0
+        self._do: dict[str, Callable[[], None]] = {
+            "MARK": lambda: self._marks.append(len(self._stack)),
+            "TUPLE": lambda: self._tuple(self._since_mark()),
+            "APPEND": lambda: self._put_in(self._take(1)),
+            "APPENDS": lambda: self._put_in(self._since_mark()),
+            "SETITEM": lambda: self._put_in(self._take(2), named=True),
+            "SETITEMS": lambda: self._put_in(self._since_mark(), named=True),
+            "REDUCE": self._call,
+            "NEWOBJ": self._call,
+            "BUILD": lambda: self._spend(self._take(1)),
+            "BINPERSID": lambda: self._stack.append(_Value(self._take(1)[0].size)),
+            "STOP": lambda: None,
+            "PROTO": lambda: None,
+        }
+
+    def step(self, name: str, argument: object) -> None:
+        self._steps += 1
+        if name in _ONE:
+            self._stack.append(_Value(text=argument if isinstance(argument, str) else ""))
+        elif name in _TUPLES:
+            self._tuple(self._take(_TUPLES[name]))
+        elif name in ("BINGET", "LONG_BINGET"):
+            self._stack.append(self._memo[argument])
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self._memo[argument] = self._stack[-1]
+        elif name == "GLOBAL":
+            self._stack.append(_Value(name=self._allowed(str(argument).replace(" ", "."))))
+        elif name in self._do:
+            self._do[name]()
+        else:
+            raise BadInput(
+                f"{self._where}: written with a pickle protocol that torch's safe reader does not know "
+                f"({name}); save it again with torch.save(state, file)"
+            )
+
+    def _take(self, count: int) -> list[_Value]:
+        if len(self._stack) < count + (self._marks[-1] if self._marks else 0):
+            raise ValueError("its pickle takes more than it made")
+        taken = self._stack[-count:]
+        del self._stack[-count:]
+        return taken
+
+    def _since_mark(self) -> list[_Value]:
+        mark = self._marks.pop()
+        taken = self._stack[mark:]
+        del self._stack[mark:]
+        return taken
+
+    def _tuple(self, parts: list[_Value]) -> None:
+        made = _Value(1 + sum(part.size for part in parts), parts=tuple(parts))
+        self._spend([made])
+        self._stack.append(made)
+
+    def _put_in(self, parts: list[_Value], named: bool = False) -> None:
+        # A name is hashed: all it holds is looked at, each time.
+        self._spend(parts[::2] if named else ())
+        self._stack[-1].size += sum(part.size for part in parts)
+
+    def _call(self) -> None:
+        called, given = self._take(2)
+        if called.name not in _CALLED:
+            raise self._refusal(called.name or "a value that is called")
+        parts = given.parts
+        if called.name == "torch._tensor._rebuild_from_type_v2" and (parts[0].name not in _CALLED):
+            raise self._refusal(parts[0].name)
+        if called.name == "_codecs.encode" and (len(parts) != 2 or parts[1].text not in _ENCODINGS):
+            raise self._refusal(called.name)
+        self._spend([given])
+        self._stack.append(_Value(given.size))
+
+    def _allowed(self, name: str) -> str:
+        module, _, last = name.rpartition(".")
+        kind = getattr(torch, last, None) if module == "torch" else None
+        storage = module in ("torch", "torch.cuda") and last.endswith("Storage")
+        facts = (torch.dtype, torch.qscheme, torch.layout)
+        if name in _CALLED or name in _NAMED or storage or isinstance(kind, facts):
+            return name
+        raise self._refusal(name)
+
+    def _spend(self, values: Iterable[_Value]) -> None:
+        self._spent += sum(value.size for value in values)
+        if self._spent > _ANYWAY + _EACH * self._steps:
+            raise BadInput(
+                f"{self._where}: refused, its values share values without end; nobody needs such a file"
+            )
+
+    def _refusal(self, name: str) -> BadInput:
+        return BadInput(
+            f"{self._where}: refused, it holds more than tensors, numbers and numpy arrays "
+            f"({shortened(name)}); nothing of it was run; {SAVE_THE_STATE}"
+        )

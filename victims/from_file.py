@@ -1,35 +1,102 @@
-"""A victim filled from a weights file: which tensors are whose, and with which options it is built."""
+"""."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vbench.errors import BadInput, shortened
-from vbench.files import split_entry
-from vbench.plugins import is_own_class, plugin_line
-from vbench.progress import say
-from vbench.victims.base import Victim
+from vbench.core.errors import BadInput, shortened
+from vbench.core.files import split_entry
+from vbench.core.plugins import is_own_class, plugin_line
+from vbench.core.progress import say
+from vbench.victims.base import Victim, missing_options, option_names, read_option
+from vbench.victims.catalogue import VICTIMS
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
-from vbench.victims.initialise import at_most
-from vbench.victims.make import check_options, make_victim
+from vbench.victims.make import at_most, check_options, make_victim
 from vbench.victims.naming import as_wanted, bare, is_counter, under_names
-from vbench.victims.options import missing_options, option_names, read_option
-from vbench.victims.recognise import refuse_other_models
 from vbench.victims.released import OWN_LAYOUT, Misfit, ReleasedLayout
-from vbench.victims.split import released_split
+
+#: What people load by mistake besides another victim.
+_OTHERS = {
+    "a plain ImageNet ResNet": ReleasedLayout(marks=("conv1.weight", "layer4.0.conv1.weight", "fc.weight")),
+    "a plain ImageNet ViT": ReleasedLayout(marks=("cls_token", "blocks.0.attn.qkv.weight", "head.weight")),
+}
+
+_SPOKEN_WITH_A_VOWEL = "aefhilmnorsx"
+
+
+def refuse_other_models(victim_class: type[Victim], state: Mapping[str, Tensor], where: str) -> None:
+    """Raise BadInput if a released state dict bears the marks of other models and not this one's."""
+    if victim_class.released is not None and victim_class.released.recognises(state):
+        return
+    found = models_of(state)
+    if found:
+        raise BadInput(
+            f"{where}: this looks like {' or '.join(found)}, not like a checkpoint of {victim_class.name}"
+        )
+
+
+def models_of(state: Mapping[str, Tensor]) -> list[str]:
+    """What a released state dict looks like: "a DDAG checkpoint (victim ddag)", or a plain backbone."""
+    found = []
+    for name, facts in VICTIMS.items():
+        module, _, attribute = facts.target.partition(":")
+        layout = getattr(import_module(module), attribute).released
+        if layout is not None and _bears(layout, state):
+            article = "an" if name[0] in _SPOKEN_WITH_A_VOWEL else "a"
+            found.append(f"{article} {name.upper()} checkpoint (victim {name})")
+    return found or [name for name, layout in _OTHERS.items() if _bears(layout, state)]
+
+
+def _bears(layout: ReleasedLayout, state: Mapping[str, Tensor]) -> bool:
+    """Whether the marks of a layout are in a state, under any wrapper or prefix."""
+    try:
+        return under_names(layout.marks, state, "") is not None
+    except BadInput:
+        return True
+
+
+#: Numbers of training identities that tell the data set.
+_CLASSES = {395: "sysu", 713: "llcm"}
+
+_REGDB_CLASSES = 206
+
+_TRIAL = re.compile(r"trial_?-?(\d+)")
+
+
+def released_split(path: Path, num_classes: int) -> str | None:
+    """The split of a released file: "sysu", "llcm", "regdb/trial-3", or None where nothing tells it.
+
+    RegDB has ten splits with different training identities; all authors put the number into the file name.
+    """
+    if num_classes != _REGDB_CLASSES:
+        return _CLASSES.get(num_classes)
+    trial = _TRIAL.search(path.name)
+    return f"regdb/trial-{int(trial[1])}" if trial and 1 <= int(trial[1]) <= 10 else None
+
+
+def is_regdb(num_classes: int) -> bool:
+    """Whether a classifier has RegDB's number of training identities."""
+    return num_classes == _REGDB_CLASSES
+
 
 #: Numbers that a victim may have beside those of its file: what a file leaves out is told by name later. A
 #: wrong one may be small, and the victim of its full size.
 _OWN_SLACK, _SLACK = 1_000_000, 300_000_000
+
 #: Options that count layers, each of which takes time to make; networks have a hundred.
 _LAYERS, _MOST_LAYERS = ("blocks", "depth"), 1000
+
 #: A number of identities to build a victim with that has no usual one, to see which of its tensors follow it.
 _ANY_CLASSES = 7
+
 #: What the making of a network raises where its options do not suit it.
 _ANY = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 

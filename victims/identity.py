@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from vbench.live_code import assigned_by
-from vbench.plugins import is_own_class
-from vbench.source import code_card, digest_of
+from vbench.core.live_code import assigned_by
+from vbench.core.plugins import is_own_class
+from vbench.core.source import code_card, digest_of
 from vbench.victims.base import Victim
 
 #: What the benchmark reads of a victim beside what it returns.

@@ -11,21 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.base import Edits, VictimOutput
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.distribution_consistency import DistributionConsistency
-from vbench.victims.initialise import build_then_initialise
-from vbench.victims.l2_norm import l2_normalise
-from vbench.victims.middle_modality import MiddleModality
-from vbench.victims.neck import bn_neck
-from vbench.victims.recipe import Recipe, TrainBatch
-from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
+from vbench.victims.layers.modality import MiddleModality
+from vbench.victims.layers.pooling import bn_neck, l2_normalise
+from vbench.victims.losses.modality import DistributionConsistency
+from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.make import build_then_initialise
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import Parts
-from vbench.victims.triplet import batch_hard_triplet
-from vbench.victims.two_stream import TRUNK_RENAMES, TRUNK_TWINS, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.training.recipe import (
+    PUBLISHED_TWO_STREAM,
+    THIN_RESIDUAL,
+    THIN_RESIDUAL_OPTIONS,
+    Recipe,
+    TrainBatch,
+)
 
 #: Similarity that belongs to what each setting ranks by.
 _EMBEDDINGS: Mapping[str, str] = {

@@ -10,23 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.center_cluster import center_cluster
-from vbench.victims.initialise import build_then_initialise
-from vbench.victims.modality_alleviation import ModalityAlleviation
-from vbench.victims.mutual_learning import MutualClassifiers
-from vbench.victims.neck import bn_neck
-from vbench.victims.normalise import Normalise
-from vbench.victims.pattern_parts import PatternParts, mask_overlap, masked_vectors
+from vbench.victims.layers.modality import ModalityAlleviation, PatternParts, mask_overlap, masked_vectors
+from vbench.victims.layers.pooling import Normalise, bn_neck
+from vbench.victims.layers.resnet import ResidualStages
+from vbench.victims.losses.centers import center_cluster
+from vbench.victims.losses.modality import MutualClassifiers
+from vbench.victims.losses.triplet import widen
+from vbench.victims.make import build_then_initialise
 from vbench.victims.pretrained import fill_residual
-from vbench.victims.recipe import Recipe, TrainBatch
-from vbench.victims.recipes import THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.residual import ResidualStages
 from vbench.victims.staged import Parts, StagedVictim
-from vbench.victims.widen import widen
+from vbench.victims.training.recipe import THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS, Recipe, TrainBatch
 
 _EMBEDDINGS = ("neck", "pooled")
 #: Variant -> input size and how the authors' evaluation compares embeddings.

@@ -10,19 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.types import Modality
+from vbench.core.types import Modality
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.center_quadruplet import causal_separation, center_quadruplet
-from vbench.victims.initialise import build_then_initialise
-from vbench.victims.l2_norm import l2_normalise
-from vbench.victims.modality_restitution import Disentangled, ModalityRestitution, Pair
-from vbench.victims.neck import bn_neck
-from vbench.victims.recipe import Recipe, TrainBatch
-from vbench.victims.recipes import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS
-from vbench.victims.staged import Parts
-from vbench.victims.triplet import batch_hard_triplet
-from vbench.victims.two_stream import TwoStreamTrunk, TwoStreamVictim
-from vbench.victims.widen import widen
+from vbench.victims.layers.modality import Disentangled, ModalityRestitution, Pair
+from vbench.victims.layers.pooling import bn_neck, l2_normalise
+from vbench.victims.losses.centers import causal_separation, center_quadruplet
+from vbench.victims.losses.triplet import batch_hard_triplet, widen
+from vbench.victims.make import build_then_initialise
+from vbench.victims.staged import Parts, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.training.recipe import (
+    PUBLISHED_TWO_STREAM,
+    THIN_RESIDUAL,
+    THIN_RESIDUAL_OPTIONS,
+    Recipe,
+    TrainBatch,
+)
 
 _EMBEDDINGS = ("neck", "pooled")
 _PLACES = ("stem", "layer1", "layer2", "layer3")
@@ -52,7 +54,7 @@ class MRCN(TwoStreamVictim):
     ``place``; channel gates shared by both modalities, as in Jin et al., CVPR 2020, whose restitution the
     paper builds on; compensation in training only, since it takes a paired image of the other modality, with
     compensated images sent through the remaining stages as further training images; the two parts of the
-    causal loss (see :mod:`vbench.victims.center_quadruplet`) and their weights of 1; average pooling, neck,
+    causal loss (see :mod:`vbench.victims.losses.centers`) and their weights of 1; average pooling, neck,
     384 x 192 pixels, identity and triplet losses and the recipe as in MMN of the same authors.
 
     ``embedding`` picks what is ranked, L2-normalised: "neck" (after batch normalisation) or "pooled".

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from vbench.errors import BadInput, shortened
-from vbench.victims.states import choose
+from vbench.core.errors import BadInput, shortened
+from vbench.victims.checkpoint import choose
 
 T = TypeVar("T")
 

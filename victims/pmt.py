@@ -9,24 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.errors import BadInput
-from vbench.grey import grey_images
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
+from vbench.data.pixels import grey_images
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.discriminative_center import discriminative_center
-from vbench.victims.dropping import generator_on
-from vbench.victims.infrared_changes import jitter_or_blur
-from vbench.victims.initialise import DEFAULT_SEED, build_then_initialise
-from vbench.victims.l2_norm import l2_normalise
-from vbench.victims.modality_enhancement import modality_enhancement
-from vbench.victims.neck import bn_neck
-from vbench.victims.normalise import Normalise
-from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.victims.layers.pooling import Normalise, bn_neck, l2_normalise
+from vbench.victims.layers.transformer import VisionTransformer
+from vbench.victims.losses.centers import discriminative_center
+from vbench.victims.losses.modality import modality_enhancement
+from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.make import DEFAULT_SEED, build_then_initialise
+from vbench.victims.pretrained import start_from_imagenet_vit
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, StagedVictim
-from vbench.victims.triplet import batch_hard_triplet
-from vbench.victims.vision_transformer import VisionTransformer
-from vbench.victims.vit_pretrained import start_from_imagenet_vit
+from vbench.victims.training.batches import generator_on, jitter_or_blur
+from vbench.victims.training.recipe import Recipe, TrainBatch
 
 _EMBEDDINGS = ("neck",)
 #: The authors' 6 of 24 epochs.

@@ -1,19 +1,22 @@
-"""ImageNet starting weights: from a local file, or from torchvision when the user allows the download."""
+"""ImageNet weights into a backbone."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import read_checkpoint
+from vbench.victims.layers.resnet import STAGES, ResidualStages
 from vbench.victims.naming import bare
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.residual import STAGES, ResidualStages
 
 #: torchvision's ResNet names; every stem starts from the one ImageNet stem.
 _TORCHVISION = ReleasedLayout(renames=((r"^(?:\w+_)?stem\.", ""),))
@@ -49,3 +52,71 @@ def fill_residual(trunk: ResidualStages, state: Mapping[str, Tensor], where: str
     absent = ("fc.", *(f"{stage}." for stage in STAGES if stage not in trunk.channels))
     wanted = {name: tensor for name, tensor in state.items() if not name.startswith(absent)}
     trunk.load_state_dict(_TORCHVISION.translate(wanted, trunk.state_dict(), where))
+
+
+#: Names in timm's files, such as jx_vit_base_p16_224.
+_TIMM = ReleasedLayout(
+    renames=(
+        (r"^class_token", "cls_token"),
+        (r"^positions", "pos_embed"),
+        (r"^project\.", "patch_embed.proj."),
+        (r"\.attention\.qkv\.", ".attn.qkv."),
+        (r"\.attention\.project\.", ".attn.proj."),
+        (r"\.expand\.", ".mlp.fc1."),
+        (r"\.contract\.", ".mlp.fc2."),
+    ),
+    unused=(r"^head\.", r"^pre_logits\."),
+    marks=("cls_token", "patch_embed.proj.weight", "pos_embed"),
+)
+
+#: Names in torchvision's files, such as vit_b_16.
+_TORCHVISION_VIT = ReleasedLayout(
+    renames=(
+        (r"^positions", "encoder.pos_embedding"),
+        (r"^project\.", "conv_proj."),
+        (r"^norm\.", "encoder.ln."),
+        (r"^blocks\.(\d+)\.norm", r"encoder.layers.encoder_layer_\1.ln_"),
+        (r"^blocks\.(\d+)\.attention\.qkv\.", r"encoder.layers.encoder_layer_\1.self_attention.in_proj_"),
+        (
+            r"^blocks\.(\d+)\.attention\.project\.",
+            r"encoder.layers.encoder_layer_\1.self_attention.out_proj.",
+        ),
+        (r"^blocks\.(\d+)\.expand\.", r"encoder.layers.encoder_layer_\1.mlp.0."),
+        (r"^blocks\.(\d+)\.contract\.", r"encoder.layers.encoder_layer_\1.mlp.3."),
+    ),
+    unused=(r"^heads\.",),
+    marks=("class_token", "conv_proj.weight", "encoder.pos_embedding"),
+)
+
+
+def start_from_imagenet_vit(victim: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Fill ``victim.trunk`` from an ImageNet ViT's state dict in timm's or torchvision's layout.
+
+    The file's classifier is left out; its square grid of positions is resized bilinearly to the victim's.
+    ``where`` names the file in errors: BadInput for a victim without such a trunk, another layout, and
+    tensors that are missing, unexpected or of another shape.
+    """
+    trunk = getattr(victim, "trunk", None)
+    if trunk is None or not hasattr(trunk, "grid"):
+        raise BadInput(f"{where}: this victim has no vision transformer that ImageNet weights would fit")
+    layout = next((one for one in (_TIMM, _TORCHVISION_VIT) if one.recognises(state)), None)
+    if layout is None:
+        raise BadInput(f"{where}: not an ImageNet vision transformer in timm's or torchvision's layout")
+    name = layout.released_name("positions")
+    resized = {**state, name: resize_positions(state[name], trunk.grid, where)}
+    trunk.load_state_dict(layout.translate(resized, trunk.state_dict(), where))
+
+
+def resize_positions(positions: Tensor, grid: tuple[int, int], where: str) -> Tensor:
+    """Resize 1 x (1 + s s) x D positions, the class token's first, to 1 x (1 + h w) x D, bilinearly.
+
+    ``grid`` is (h, w). Raises BadInput if the stored grid is not square.
+    """
+    side = math.isqrt(max(positions.shape[1] - 1, 0)) if positions.ndim == 3 else 0
+    if side == 0 or positions.shape[1] != 1 + side * side:
+        raise BadInput(
+            f"{where}: positions must be 1 x (1 + a square) x channels, got {tuple(positions.shape)}"
+        )
+    stored = positions[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    resized = F.interpolate(stored, size=grid, mode="bilinear", align_corners=False)
+    return torch.cat((positions[:, :1], resized.flatten(2).transpose(1, 2)), dim=1)

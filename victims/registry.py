@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vbench.registry import Entry, Registry
+from vbench.core.registry import Entry, Registry
 from vbench.victims.catalogue import VICTIMS
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vbench.errors import BadInput, shortened
+from vbench.core.errors import BadInput, shortened
 from vbench.victims.naming import is_counter
 
 _SHOWN = 6

@@ -1,7 +1,8 @@
-"""FSAM-UAP: the switches of the method, and how the perturbation is learnt."""
+"""Switches, learning, controls."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -11,25 +12,49 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from vbench.attacks.base import Control
-from vbench.attacks.fsam_uap.aqal import AQALValue, Hinge, aqal
-from vbench.attacks.fsam_uap.guards import refuse_dead_hinge, refuse_saturation
-from vbench.attacks.fsam_uap.modules import FeatureModules
-from vbench.attacks.fsam_uap.ranking import RankingLoss
+from vbench.attacks.fsam_uap.losses import AQALValue, Hinge, RankingLoss, aqal
+from vbench.attacks.fsam_uap.modules import FeatureModules, MaskStatistics
 from vbench.attacks.fsam_uap.training import ModuleTrainer
 from vbench.attacks.perturbation import Perturbation
-from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.attacks.universal import updates_for
-from vbench.attacks.updates import UpdatedAttack, by_modality
-from vbench.errors import BadInput, VbenchError, unknown_name
-from vbench.parameters import param
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.attacks.updates import UpdatedAttack, by_modality, updates_for
+from vbench.core.errors import BadInput, VbenchError, unknown_name
+from vbench.core.settings import param
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor
+
+#: A module whose mask is this flat and this close to 0 or 1 is a constant, not attention.
+_SATURATED = 0.99
+
+_DEAD = 0.001
+
+
+def refuse_saturation(masks: Mapping[str, MaskStatistics]) -> None:
+    """Raise :class:`VbenchError` when nearly all values of a mask lie within 0.01 of 0 or 1."""
+    for name, found in masks.items():
+        if found.saturated >= _SATURATED:
+            raise VbenchError(
+                f"fsam_uap: the attention of {name} is saturated (mean {found.mean:.3f}, spread "
+                f"{found.spread:.4f}), so the module is a constant; lower module_steps or module_rate"
+            )
+
+
+def refuse_dead_hinge(active: Sequence[float]) -> None:
+    """Raise :class:`VbenchError` when the AQAL had (almost) no active triple over the whole fit."""
+    share = sum(active) / len(active)
+    if share < _DEAD:
+        raise VbenchError(
+            f"fsam_uap: the AQAL hinge is dead ({share:.2%} active triples), so the loss does nothing; "
+            "raise margin, set hinge=soft, or switch it off with aqal=false"
+        )
+
 
 #: The stage with modules unless another is asked for, in victims that have it.
 _USUAL = "layer2"
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+
 Weight = Annotated[float, Field(ge=0)]
 
 

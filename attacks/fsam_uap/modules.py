@@ -1,17 +1,153 @@
-"""The attacker's feature modules at the stages of a victim, as edits of its forward pass."""
+"""FSAM, SFM, attention and where they sit."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from vbench.attacks.fsam_uap.attention import attention
-from vbench.attacks.fsam_uap.frequency import FSAM, SFM
-from vbench.parallel.shards import whole
 from vbench.victims.base import Edits
+from vbench.victims.shards import whole
+
+KINDS = ("cbam_spatial", "se", "eca", "identity")
+
+
+class SpatialAttention(nn.Module):
+    """sigmoid(conv7x7([channel mean; channel max])): N x 1 x h x w, the spatial half of CBAM."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], 1)
+        return torch.sigmoid(self.conv(pooled))
+
+
+class SqueezeExcitation(nn.Module):
+    """sigmoid(W2 relu(W1 mean)): N x C x 1 x 1 (Hu et al., CVPR 2018, reduction 16)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        inner = max(channels // reduction, 1)
+        self.squeeze = nn.Linear(channels, inner)
+        self.excite = nn.Linear(inner, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = torch.relu(self.squeeze(features.mean((2, 3))))
+        return torch.sigmoid(self.excite(inner))[:, :, None, None]
+
+
+class EfficientChannelAttention(nn.Module):
+    """sigmoid(conv1d over neighbouring channel means): N x C x 1 x 1 (Wang et al., CVPR 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        size = int(abs(math.log2(channels) / 2 + 0.5))
+        size += 1 - size % 2
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        means = features.mean((2, 3)).unsqueeze(1)
+        return torch.sigmoid(self.conv(means)).squeeze(1)[:, :, None, None]
+
+
+class NoAttention(nn.Module):
+    """A mask of ones: the control that turns the module around it into the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.new_ones(1, 1, 1, 1)
+
+
+def attention(kind: str, channels: int, start: float, generator: torch.Generator) -> nn.Module:
+    """Build an attention of one of :data:`KINDS` whose mask starts near ``start`` in (0, 1)."""
+    classes = dict(
+        zip(KINDS, (SpatialAttention, SqueezeExcitation, EfficientChannelAttention, NoAttention), strict=True)
+    )
+    # Built without values: the library's own initialisation would draw from global random state.
+    with torch.device("meta"):
+        module = classes[kind](channels)
+    module = module.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
+            draw = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(draw / fan_in**0.5 if parameter.ndim > 1 else torch.zeros_like(draw))
+        last = [child for child in module.modules() if getattr(child, "bias", None) is not None]
+        if last:
+            last[-1].bias.fill_(math.log(start / (1 - start)))
+    return module
+
+
+def opposite(values: Tensor) -> Tensor:
+    """Values of a full spectrum (... x h x w) at the opposite frequencies: row -k, column -l for k, l."""
+    return values.flip(-2, -1).roll((1, 1), (-2, -1))
+
+
+def whole_phase(half: Tensor, width: int) -> Tensor:
+    """Phase of the full spectrum, ... x h x ``width``, from that of its half, ... x h x (width // 2 + 1)."""
+    missing = half[..., 1 : (width + 1) // 2]
+    return torch.cat([half, -missing.flip(-2, -1).roll(1, -2)], -1)
+
+
+def mask_phase(spectrum: Tensor, phase: Tensor, mask: Tensor, width: int) -> Tensor:
+    """real(IFFT(A exp(i M P))) per channel over h, w, with A and P amplitude and phase of the full FFT.
+
+    ``spectrum`` S: the half spectrum of N x C x h x ``width`` real features, ``phase`` its phase; ``mask`` M
+    broadcasts to the full spectrum and need not be symmetric. Ones give the features back.
+
+    The real part keeps, of each frequency, the mean over its two ends: A / 2 (exp(i M P) + exp(i M' P)) with
+    M' the mask at the opposite frequency, which is S exp(i ((M + M') / 2 - 1) P) cos((M - M') / 2 P).
+    """
+    length = torch.ones_like(phase)
+    if mask.shape[-1] > 1:
+        columns = spectrum.shape[-1]
+        near, far = mask[..., :columns], opposite(mask)[..., :columns]
+        # The first column, and the last of an even width, hold both ends themselves.
+        whole = torch.arange(columns, device=mask.device) * 2 % width == 0
+        mask = torch.where(whole, near, (near + far) / 2)
+        length = torch.cos((near - mask) * phase)
+    turned = spectrum * torch.polar(length, (mask - 1) * phase)
+    # One axis after the other: what a real signal cannot have is dropped then, and undefined otherwise.
+    return torch.fft.irfft(torch.fft.ifft(turned, dim=-2), n=width, dim=-1)
+
+
+class FSAM(nn.Module):
+    """Frequency-spatial attention module: an attention mask multiplies the phase of the feature map."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def mask(self, features: Tensor) -> Tensor:
+        """The attention mask on the phase of N x C x h x w features, in [0, 1]."""
+        return self.attention(whole_phase(torch.fft.rfft2(features).angle(), features.shape[-1]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        width, spectrum = features.shape[-1], torch.fft.rfft2(features)
+        phase = spectrum.angle()
+        return mask_phase(spectrum, phase, self.attention(whole_phase(phase, width)), width)
+
+
+class SFM(nn.Module):
+    """Spatial focusing module: an attention mask multiplies the feature map."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def mask(self, features: Tensor) -> Tensor:
+        """The attention mask on N x C x h x w features, in [0, 1]."""
+        return self.attention(features)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features * self.attention(features)
 
 
 @dataclass(frozen=True)

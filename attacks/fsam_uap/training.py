@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from vbench.attacks.fsam_uap.modules import FeatureModules, MaskStatistics
-from vbench.attacks.training_view import TrainingView
-from vbench.parallel.exchange import summed
-from vbench.types import Modality
+from vbench.attacks.training import TrainingView
+from vbench.core.processes import summed
+from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 

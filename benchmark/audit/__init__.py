@@ -1,1 +1,77 @@
-"""Does the evaluation itself hold? Checks of one victim, of attacks on it, and of the code between."""
+"""Audit(): all checks in order."""
+
+from __future__ import annotations
+
+import datetime
+
+from vbench.audit import attacks, victim
+from vbench.audit.evidence import Evidence, rank1
+from vbench.audit.record import Audit
+from vbench.core.arithmetic import undisturbed
+from vbench.core.environment import environment
+from vbench.core.errors import BadInput
+from vbench.core.progress import track
+from vbench.core.threat import ThreatModel
+from vbench.data.base import Dataset
+from vbench.metrics.statistics import LEAST_IDENTITIES
+from vbench.records.record import IDENTITY, config_id
+from vbench.run.bench import Workbench
+from vbench.victims.base import example_tensor
+from vbench.victims.build import victim_label
+
+# The budget looks at every attack that was measured, so it comes last.
+PROBES = (
+    *victim.FORWARD_PROBES,
+    *victim.GRADIENT_PROBES,
+    *attacks.STRENGTH_PROBES,
+    *attacks.LADDER_PROBES,
+    *attacks.STORAGE_PROBES,
+)
+
+
+def check_identities(dataset: Dataset) -> None:
+    """Raise :class:`BadInput` for queries of too few identities to tell anything from chance."""
+    identities = len({sample.pid for sample in dataset.query})
+    if identities < LEAST_IDENTITIES:
+        raise BadInput(
+            f"{len(dataset.query)} queries of {identities} identities tell nothing from chance; "
+            f"raise --queries until there are {LEAST_IDENTITIES} identities"
+        )
+
+
+@undisturbed()
+def audit(
+    bench: Workbench, threat: ThreatModel, seed: int, queries_in_protocol: int, quiet: bool = False
+) -> Audit:
+    """Ask every line of the victim of ``bench``, on all queries of its dataset.
+
+    What an attack cannot do on this victim is a failed line, never an exception. Raises :class:`BadInput`
+    for too few identities to tell anything from chance, :class:`VbenchError` where clean images cannot be
+    embedded or ranked.
+    """
+    check_identities(bench.dataset)
+    evidence = Evidence(bench, threat, seed)
+    clean = evidence.clean
+    checks = [probe.ask(evidence) for probe in track(PROBES, f"audit of {bench.victim.name}", quiet=quiet)]
+    config = {
+        "identity": IDENTITY,
+        "victim": bench.victim_card(),
+        "dataset": bench.data_card(),
+        "threat": threat.card(),
+        "seed": seed,
+        "queries": len(bench.dataset.query),
+    }
+    return Audit(
+        id=config_id(config),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        config=config,
+        victim_label=victim_label(bench.victim),
+        protocol=bench.dataset.protocol,
+        synthetic=bench.dataset.synthetic,
+        queries=len(bench.dataset.query),
+        queries_in_protocol=queries_in_protocol,
+        trials=len(bench.dataset.trials),
+        rank1=rank1(clean),
+        checks=checks,
+        environment=environment(example_tensor(bench.victim).device),
+    )

@@ -1,15 +1,94 @@
-"""What an audit found, in one JSON file of its own."""
+"""Check and Audit: what was found, in one file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vbench.audit.check import Check, Verdict
-from vbench.files import check_inside, write_atomically
-from vbench.record import in_file_names
+from vbench.core.files import check_inside, write_atomically
+from vbench.core.plugins import reason
+from vbench.records.record import in_file_names
+
+if TYPE_CHECKING:
+    from vbench.audit.evidence import Evidence
+
+
+class Verdict(str, Enum):
+    """``warn``: nothing contradicts the evaluation, but this line does not support it either."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Check(BaseModel):
+    """An answered line. ``figures`` holds what ``measured`` says in words, shares in [0, 1].
+
+    ``means`` is what a failure of this line would mean, whatever the verdict; ``advice`` what to do then.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    verdict: Verdict
+    measured: str
+    means: str
+    advice: str
+    figures: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a probe found."""
+
+    verdict: Verdict
+    measured: str
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class Unmeasured(Exception):
+    """A figure that a probe needs could not be had; the text says why."""
+
+
+def _short_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question, with what a failure of it means and what to do then."""
+
+    name: str
+    means: str
+    advice: str
+    measure: Callable[[Evidence], Finding]
+
+    def ask(self, evidence: Evidence) -> Check:
+        """Measure; what cannot be measured is a failure, since the evaluation needs it too."""
+        try:
+            found = self.measure(evidence)
+        except Unmeasured as error:
+            found = Finding(Verdict.FAIL, f"no result: {error}")
+        except (Exception, SystemExit) as error:
+            if _short_of_memory(error):
+                raise
+            found = Finding(Verdict.FAIL, f"no result: {reason(error)}")
+        return Check(
+            name=self.name,
+            verdict=found.verdict,
+            measured=found.measured,
+            means=self.means,
+            advice=self.advice,
+            figures=found.figures,
+        )
+
 
 SCHEMA = 1
 

@@ -1,4 +1,4 @@
-"""``vbench check``: is everything as strong, and as accurate, as its baseline says?"""
+"""Audit, baseline, check."""
 
 from __future__ import annotations
 
@@ -7,10 +7,124 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vbench.cli.options import takes_request
 from vbench.cli.output import put
+from vbench.run.request import Request
 
 if TYPE_CHECKING:
     from vbench.gate.baseline import Baseline
+
+
+def audit(
+    victim: Annotated[str, typer.Option(help="Victim; options as in deen[embedding=weighted].")],
+    dataset: Annotated[
+        str,
+        typer.Option(help="synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."),
+    ] = "synthetic",
+    root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
+    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
+    size: Annotated[
+        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocol id.", show_default="the layout's")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint, released or trained here.")] = None,
+    eps: Annotated[str, typer.Option(help="L_inf budget in [0, 1] pixel units.")] = "8/255",
+    seed: Annotated[int, typer.Option(help="Seed of the attacks.")] = 0,
+    queries: Annotated[int, typer.Option(help="Queries to use, evenly spread; more see finer.")] = 96,
+    runs: Annotated[Path, typer.Option(help="Folder of run records; audits go to audits/.")] = Path("runs"),
+    ignore_gates: Annotated[
+        bool, typer.Option("--ignore-gates", help="Audit despite chance-level weights or a foreign split.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    style: Annotated[str, typer.Option("--format", help="plain, markdown, json, csv or latex.")] = "plain",
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Check that attacks on a victim mean what they seem to: gradients, randomness, batches, budget.
+
+    Exits with 1 if a line fails.
+    """
+    from vbench.audit.report import check_format, render
+    from vbench.core.settings import parse_size
+    from vbench.core.threat import ThreatModel
+
+    check_format(style)
+    threat = ThreatModel(eps)
+    height_width = parse_size(size) if size else None
+
+    from vbench.audit import audit as examine
+    from vbench.audit import check_identities
+    from vbench.audit.evidence import with_queries
+    from vbench.core.files import cache_folder, check_writable
+    from vbench.core.progress import say
+    from vbench.core.seeds import check_seed
+    from vbench.run.prepare import Choice
+    from vbench.run.summary import clean_gate
+    from vbench.run.upfront import Upfront
+    from vbench.victims.build import read_victim
+
+    check_seed(seed)
+    check_writable(runs)
+    spec = read_victim(victim)
+    choice = Choice(dataset, root, protocol, layout, height_width, weights, device, ignore_gates)
+    ((_, opened),) = Upfront([choice], [spec]).open(cache_folder(), quiet)
+    asked = with_queries(opened, queries)
+    check_identities(asked)
+    bench = choice.workbench(spec, asked, cache_folder(), quiet)
+    if not ignore_gates:
+        clean_gate(bench)
+    found = examine(bench, threat, seed, len(opened.query), quiet)
+    path = found.write(runs)
+    put(render(found, style))
+    say(f"audit in {path}", quiet)
+    if not found.holds:
+        raise typer.Exit(1)
+
+
+@takes_request
+def baseline(
+    request: Request,
+    out: Annotated[Path, typer.Option(help="File to write, as in baseline.json.")],
+    seeds: Annotated[
+        int, typer.Option(help="Seeds, 0, 1, ...; more give narrower bounds.", min=2, max=1000)
+    ] = 5,
+    false_alarm: Annotated[
+        float, typer.Option(help="Chance, at most, that other seeds turn the gate red.", min=1e-6, max=0.4)
+    ] = 0.005,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite --out.")] = False,
+    runs: Annotated[
+        Path | None, typer.Option(help="Keep the run records in this folder.", show_default="none")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Run attacks with several seeds; write what vbench check compares with, and its bounds.
+
+    Paths that are given relative are kept relative to the file, so that a repository can be moved. Figures
+    whose bounds no result could exceed are left out, and the exit code is 1: more seeds narrow them.
+    """
+    from vbench.core.errors import BadInput
+
+    if out.is_dir():
+        raise BadInput(f"--out {out} is a folder; name a file, such as {out / 'baseline.json'}")
+    if out.exists() and not force:
+        raise BadInput(
+            f"--out {out} exists; vbench check {out} --update rewrites it with a diff, --force overwrites it"
+        )
+    from vbench.core.files import check_writable
+    from vbench.gate.baseline import write_baseline
+    from vbench.gate.compare import make_baseline
+    from vbench.gate.report import render_baseline, render_unguarded
+
+    check_writable(out.parent)
+    found = make_baseline(request, range(seeds), out.parent, false_alarm, device, quiet, runs)
+    unguarded = found.unguarded(seeds)
+    found = found.without(unguarded)
+    write_baseline(out, found)
+    put(render_baseline(found))
+    put(f"\nbaseline in {out}; compare with it: vbench check {out}")
+    if unguarded:
+        put(f"\n{render_unguarded(unguarded)}")
+        raise typer.Exit(1)
 
 
 def check(
@@ -48,21 +162,20 @@ def check(
     An attack that became stronger is a finding like one that became weaker. Exits with 1 if anything moved,
     or if a figure's bounds are so wide that nothing could move it.
     """
-    from vbench.errors import BadInput
+    from vbench.core.errors import BadInput
     from vbench.gate.baseline import read_baseline
 
     baseline = read_baseline(file)
-    from vbench.files import check_writable, write_atomically
+    from vbench.core.files import check_writable, write_atomically
 
     for name, path in (("--junit", junit), ("--summary", summary)):
         if path is not None and path.is_dir():
             raise BadInput(f"{name} {path} is a folder; name a file")
         if path is not None:
             check_writable(path.parent)
-    from vbench.gate.make import check_against, seeds_for
-    from vbench.reports.gate import render
-    from vbench.reports.gate import summary as summary_of
-    from vbench.reports.junit import to_junit
+    from vbench.gate.compare import check_against, seeds_for
+    from vbench.gate.report import render, to_junit
+    from vbench.gate.report import summary as summary_of
 
     _refuse_code(baseline, allow_code)
     chosen = seeds_for(baseline, seeds, first_seed)
@@ -82,14 +195,14 @@ def check(
         put(render(gate, every))
         raise typer.Exit(0 if gate.green else 1)
 
-    from vbench.gate.make import updated
+    from vbench.gate.compare import updated
 
     _rewrite(file, baseline, updated(baseline, takings, chosen))
 
 
 def _rewrite(file: Path, old: Baseline, new: Baseline) -> None:
     from vbench.gate.baseline import write_baseline
-    from vbench.reports.baseline import render_unguarded, render_update
+    from vbench.gate.report import render_unguarded, render_update
 
     unguarded = new.unguarded(len(new.seeds))
     new = new.without(unguarded)
@@ -105,8 +218,8 @@ def _rewrite(file: Path, old: Baseline, new: Baseline) -> None:
 
 
 def _refuse_code(baseline: Baseline, allowed: bool) -> None:
-    from vbench.errors import BadInput
-    from vbench.gate.make import code_named
+    from vbench.core.errors import BadInput
+    from vbench.gate.compare import code_named
 
     named = [] if allowed else code_named(baseline.request)
     if named:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vbench.request import Request
+from vbench.run.request import Request
 
 
 def request_of(
@@ -72,8 +72,7 @@ def request_of(
     ] = None,
 ) -> Request:
     """What the options ask for; :class:`BadInput` for a size, setting, budget or side that cannot be read."""
-    from vbench.cli.data import parse_size
-    from vbench.parameters import read_settings
+    from vbench.core.settings import parse_size, read_settings
 
     request = Request(
         victims=victim,

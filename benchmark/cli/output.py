@@ -9,7 +9,7 @@ import typer
 
 def put(text: object, nl: bool = True) -> None:
     """Print on standard output; what cannot be seen is shown as an escape, line breaks stay."""
-    from vbench.printable import lines
+    from vbench.core.text import lines
 
     typer.echo(lines(str(text)), nl=nl)
 
@@ -18,7 +18,7 @@ def end_with(lost: Sequence[object]) -> None:
     """Exit with 1 if any run was lost, with a line on standard error for each."""
     if not lost:
         return
-    from vbench.printable import lines
+    from vbench.core.text import lines
 
     for one in lost:
         typer.echo(lines(f"vbench: lost: {one}"), err=True)

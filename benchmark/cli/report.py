@@ -1,4 +1,4 @@
-"""``vbench report``: tables and pages from stored records, without a model."""
+"""Report, figure, leaderboard."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from vbench.cli.output import put
 
 if TYPE_CHECKING:
-    from vbench.record import Record
-    from vbench.store import Contents
+    from vbench.records.record import Record
+    from vbench.records.store import Contents
 
 
 def report(
@@ -52,7 +52,7 @@ def report(
     published: Annotated[bool, typer.Option("--published", help="Published figures alone.")] = False,
 ) -> None:
     """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
-    from vbench.errors import BadInput
+    from vbench.core.errors import BadInput
     from vbench.reports.select import pick_metrics, select
 
     picked = None if metrics is None else pick_metrics(metrics)
@@ -71,21 +71,21 @@ def report(
     contents = read_contents(runs)
     records = contents.records if where is None else select(contents.records, where)
     if style == "jsonl":
-        from vbench.store import to_archive
+        from vbench.records.store import to_archive
 
         text = to_archive(records)
     elif compare:
-        from vbench.reports.compare import comparison
+        from vbench.reports.tables import comparison
 
         text = comparison(records, compare, style)
     elif style == "html":
-        from vbench.reports.page.report import page_of
+        from vbench.reports.page import page_of
 
         # Where a file lies on this machine is nobody's business who is sent the page.
         broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
         text = page_of(records, picked, group, versus, broken, figures, runs, images)
     else:
-        from vbench.reports.full import report_of
+        from vbench.reports.tables import report_of
 
         text = report_of(records, style, picked, group, versus)
     _write(text, style, out)
@@ -93,8 +93,8 @@ def report(
 
 def _write(text: str, style: str, out: Path | None) -> None:
     """To a file, or to the terminal, where a page of a megabyte goes only if it is asked to."""
-    from vbench.files import write_atomically
-    from vbench.progress import say
+    from vbench.core.files import write_atomically
+    from vbench.core.progress import say
 
     target = out or Path("report.html" if style == "html" else "-")
     ended = text if text.endswith("\n") else f"{text}\n"
@@ -112,9 +112,9 @@ def read_records(runs: Path) -> list[Record]:
 
 def read_contents(runs: Path) -> Contents:
     """What :func:`read_records` reads, with the files that it cannot."""
-    from vbench.errors import BadInput
-    from vbench.progress import say
-    from vbench.store import RunStore
+    from vbench.core.errors import BadInput
+    from vbench.core.progress import say
+    from vbench.records.store import RunStore
 
     if not runs.exists():
         raise BadInput(f"no folder of runs at {runs}; make one with vbench run, or give --runs")
@@ -127,9 +127,100 @@ def read_contents(runs: Path) -> Contents:
 
 
 def _published(style: str, metrics: tuple[str, ...] | None, where: str | None) -> str:
-    from vbench.reports.printed import printed_report
     from vbench.reports.published import published
     from vbench.reports.select import select_published
+    from vbench.reports.tables import printed_report
 
     figures = published() if where is None else select_published(published(), where)
     return printed_report(figures, style, metrics)
+
+
+def figure(
+    name: Annotated[str, typer.Argument(help="Figure; vbench list figures shows them.")],
+    run: Annotated[
+        list[str] | None, typer.Option(help="Id of a run, or its beginning; repeatable.", show_default="all")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help='Only these records: "victim=agw eps=8/255", as in vbench report.')
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of run records, or an archive.")] = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option(help="File: .png, .svg or .pdf.", show_default="NAME.png here")
+    ] = None,
+    style: Annotated[
+        str | None, typer.Option("--format", help="png, svg or pdf.", show_default="as --out ends")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="r1, r5, r10, r20, map or minp.", show_default="r1")
+    ] = None,
+    width: Annotated[
+        str | None, typer.Option(help="column (3.4 in) or full (7 in).", show_default="the figure's own")
+    ] = None,
+    query: Annotated[
+        int | None, typer.Option(help="Number of a kept query.", show_default="some that lose most")
+    ] = None,
+) -> None:
+    """Draw one figure from records, and from what vbench run --keep stored beside them."""
+    from vbench.core.files import write_atomically
+    from vbench.reports.figures import draw, find
+    from vbench.reports.figures.panels import by_id
+    from vbench.reports.select import select
+
+    find(name)
+    path, ending = _target(name, out, style)
+    records = read_records(runs)
+    if run:
+        records = by_id(records, run)
+    if where is not None:
+        records = select(records, where)
+    drawn = draw(name, records, runs, metric, width, query)
+
+    from vbench.reports.figures.save import encode
+
+    write_atomically(path, encode(drawn, ending))
+    put(path)
+
+
+def _target(name: str, out: Path | None, style: str | None) -> tuple[Path, str]:
+    """Where to write, and in which format."""
+    from vbench.core.errors import BadInput, unknown_name
+
+    formats = ("png", "svg", "pdf")
+    if style is not None and style not in formats:
+        raise unknown_name("format of a figure", style, formats)
+    if out is None:
+        return Path(f"{name}.{style or 'png'}"), style or "png"
+    ending = out.suffix.lower().lstrip(".")
+    if style is None and ending not in formats:
+        raise BadInput(f"--out {out} does not end in .png, .svg or .pdf; rename it, or give --format")
+    if style is not None and ending in formats and ending != style:
+        raise BadInput(f"--out {out} is no {style} file by its name; leave --format away, or rename it")
+    return out, style or ending
+
+
+def leaderboard(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of run records, or archives.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the site; a former site there is replaced.")],
+    where: Annotated[
+        str | None, typer.Option(help='Only these records: "victim=agw eps=8/255"; a repeated key is either.')
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the site.")] = "vbench leaderboard",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing and exit with 1 if any record is refused.")
+    ] = False,
+) -> None:
+    """Verify records of many people, merge them, and write a site that opens from disk or any web server.
+
+    A line for each record that does not verify says why. Exits with 2 if none does.
+    """
+    from vbench.core.progress import say
+    from vbench.reports.leaderboard import leaderboard as build
+
+    summary = build(folders, out, where, title, strict, tell=say)
+    put(summary.line)
+    if strict and summary.refused:
+        say(f"nothing written: {len(summary.refused)} refused, and --strict was given")
+        raise typer.Exit(1)
+    put(f"site in {out}; open {out / 'index.html'}")

@@ -1,20 +1,25 @@
-"""``vbench list``, ``describe`` and ``doctor``: what is there, without doing anything."""
+"""List, describe, doctor, data, victims."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tabulate import tabulate
 
 from vbench.attacks.registry import attacks
 from vbench.cli.output import put
+from vbench.core.registry import Entry, Registry
+from vbench.core.settings import parse_size
 from vbench.data.registry import datasets
-from vbench.registry import Entry, Registry
 from vbench.victims.registry import victims
+
+if TYPE_CHECKING:
+    from vbench.data.verify import Report
+
 
 _RIGHT = ("left", "left", "left", "right", "right", "right", "left")
 
@@ -85,7 +90,7 @@ def _datasets() -> str:
 
 
 def _figures() -> str:
-    from vbench.reports.figures.catalogue import FIGURES
+    from vbench.reports.figures import FIGURES
 
     needs = {
         "records": "records",
@@ -104,8 +109,8 @@ def describe(
     """Show one attack's parameters or one victim's options."""
     import inspect
 
-    from vbench.errors import unknown_name
-    from vbench.parameters import parameters
+    from vbench.core.errors import unknown_name
+    from vbench.core.settings import parameters
 
     if kind not in ("attack", "victim"):
         raise unknown_name("kind", kind, ("attack", "victim"))
@@ -126,7 +131,7 @@ def describe(
 
 
 def _describe_presets(cls: type) -> None:
-    from vbench.attack_spec import presets
+    from vbench.attacks.build import presets
 
     found = presets(cls)
     if found:
@@ -146,8 +151,8 @@ def _describe_presets(cls: type) -> None:
 
 
 def _describe_members(cls: type) -> None:
-    from vbench.attack_spec import label
     from vbench.attacks import Battery
+    from vbench.attacks.build import label
 
     if issubclass(cls, Battery):
         lines = [[label(member), member.summary] for member in cls().members()]
@@ -156,7 +161,7 @@ def _describe_members(cls: type) -> None:
 
 def _describe_victim(cls: type) -> None:
     from vbench.reports.published import clean_results
-    from vbench.victims.options import default_options, option_names
+    from vbench.victims.base import default_options, option_names
 
     defaults = default_options(cls)
     thin = getattr(cls, "THIN", {})
@@ -176,9 +181,9 @@ def doctor(
     """Show versions, devices, caches and data folders, and whether anything is in the way."""
     import torch
 
-    from vbench.environment import versions
-    from vbench.folders import cache_folder, runs_folder
-    from vbench.progress import say
+    from vbench.core.environment import versions
+    from vbench.core.files import cache_folder, runs_folder
+    from vbench.core.progress import say
 
     lines = [*versions().items()]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -211,3 +216,127 @@ def _data_state(folder: Path) -> str:
     found = [layout for layout, sign in signs.items() if (folder / sign).is_file()]
     kind = "synthetic " if (folder / "vbench-synthetic.json").is_file() else ""
     return f"{kind}{found[0]} layout" if found else "no known layout"
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Check data sets, write synthetic ones, list protocols.")
+
+
+@data_app.command()
+def verify(
+    layout: Annotated[str, typer.Argument(help="sysu, regdb or llcm.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set, as its owner ships it.")],
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Count and decode every image; exit with 1 if anything is missing, unreadable or not as published."""
+    from vbench.data.verify import verify as check
+
+    report = check(layout, root, quiet=quiet)
+    for line in _lines(report):
+        put(line)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def synth(
+    layout: Annotated[str, typer.Option(help="sysu, regdb or llcm.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must be new, empty, or this very set.")],
+    ids: Annotated[int, typer.Option(help="Training identities.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    size: Annotated[str, typer.Option(help="Height x width in pixels, as in 64x32.")] = "64x32",
+    test_ids: Annotated[int | None, typer.Option(help="Test identities.", show_default="chosen")] = None,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Write a synthetic data set in the folder layout of a real one."""
+    from vbench.data.protocols import check_layout
+    from vbench.data.synthetic import write_dataset
+
+    check_layout(layout)
+    folder = write_dataset(layout, out, ids, seed, parse_size(size), test_ids=test_ids, quiet=quiet)
+    put(f"synthetic {layout} data in {folder}")
+
+
+@data_app.command()
+def protocols(
+    layout: Annotated[
+        str | None, typer.Argument(help="sysu, regdb or llcm; all of them if left out.")
+    ] = None,
+) -> None:
+    """List protocol ids; * marks a layout's default, ! one that only this project defines."""
+    from vbench.data.protocols import LAYOUTS, all_protocols, default_protocol, parse_protocol
+
+    defaults = {default_protocol(name) for name in LAYOUTS}
+    for text in all_protocols(layout):
+        mark = " *" if text in defaults else "" if parse_protocol(text).standard else " !"
+        put(f"{text}{mark}")
+
+
+def _lines(report: Report) -> list[str]:
+    kind = (
+        "synthetic, not compared with published counts"
+        if report.synthetic
+        else "compared with published counts"
+    )
+    lines = [f"{report.layout} in {report.root} ({kind})"]
+    for count in report.counts:
+        known = (
+            "" if count.known is None else "  as published" if count.agrees else f"  published: {count.known}"
+        )
+        lines.append(f"  {count.name}: {count.found}{known}")
+    by_split: dict[str, list[str]] = {}
+    for (split, where), number in report.cameras.items():
+        by_split.setdefault(split, []).append(f"{where} {number}")
+    lines += [f"  {split}: {', '.join(parts)}" for split, parts in by_split.items()]
+    lines += [f"note: {note}" for note in report.notes]
+    lines += [f"PROBLEM: {problem}" for problem in report.problems]
+    lines.append("no problem found" if report.ok else f"{len(report.problems)} problems")
+    return lines
+
+
+victims_app = typer.Typer(help="Weights of victims.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@victims_app.callback()
+def _group() -> None:
+    """Weights of victims."""
+
+
+@victims_app.command("convert")
+def convert(
+    file: Annotated[Path, typer.Argument(help="Checkpoint as its authors released it.")],
+    victim: Annotated[str, typer.Option(help="Whose it is; options as in deen[variant=regdb].")],
+    out: Annotated[Path, typer.Option(help="File to write; ends in .safetensors.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Training split, as in regdb/trial-3.", show_default="read off the file"),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite --out.")] = False,
+) -> None:
+    """Turn a released checkpoint into a .safetensors file that nothing can hide in.
+
+    The new file says whose weights it holds, with which options, on which split they were trained, and the
+    SHA-256 of the file they come from.
+    """
+    from vbench.core.errors import BadInput
+    from vbench.victims.build import read_victim
+    from vbench.victims.load import convert_checkpoint
+
+    if out.suffix != ".safetensors":
+        raise BadInput(f"--out {out}: weights are written as .safetensors; name the file so")
+    if out.exists() and not force:
+        raise BadInput(f"--out {out} exists; --force overwrites it")
+    if split is not None:
+        _check_split(split)
+    spec = read_victim(victim)
+    metadata = convert_checkpoint(file, spec.name, out, split, spec.options)
+    put(f"{out}: {metadata['victim']}, split {metadata['split'] or 'unknown'}")
+    put(f"SHA-256 of the tensors: {metadata['sha256']}")
+    put(f"SHA-256 of {file.name}: {metadata['released']['sha256']}")
+
+
+def _check_split(split: str) -> None:
+    from vbench.core.errors import unknown_name
+
+    known = ["sysu", "llcm", *(f"regdb/trial-{number}" for number in range(1, 11))]
+    if split not in known:
+        raise unknown_name("split", split, known)

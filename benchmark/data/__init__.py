@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from vbench.data.base import Dataset, Sample, Trial
-from vbench.data.open import open_dataset
+from vbench.data.open import DatasetReader, open_dataset
 from vbench.data.protocols import all_protocols, default_protocol, parse_protocol
-from vbench.data.reader import DatasetReader
 
 __all__ = [
     "Dataset",

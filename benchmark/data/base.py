@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vbench.types import Modality
+from vbench.core.types import Modality
 
 _MODALITIES = frozenset(modality.value for modality in Modality)
 

@@ -9,15 +9,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from vbench.core.errors import BadInput, shortened
+from vbench.core.types import Modality
 from vbench.data.base import SYNTHETIC_MARK, Dataset, Sample, Trial
-from vbench.data.disk_names import is_text
-from vbench.errors import BadInput, shortened
-from vbench.types import Modality
+from vbench.data.lists import is_text
 
 LISTS = ("query", "gallery", "train_visible", "train_infrared")
 
 #: By ranking rule: whether a gallery image of the query's own identity is hidden, by the cameras of query and
-#: gallery image; :func:`vbench.metrics.removal.removed` says it of all pairs.
+#: gallery image; :func:`vbench.metrics.labels.removed` says it of all pairs.
 HIDES: dict[str, Callable[[int, int], bool]] = {
     "sysu": lambda query, gallery: {query, gallery} == {2, 3},
     "regdb": lambda query, gallery: False,

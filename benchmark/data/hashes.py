@@ -13,7 +13,7 @@ from typing import NamedTuple
 import PIL
 from PIL import features
 
-from vbench.files import write_atomically
+from vbench.core.files import write_atomically
 
 #: Part of the file's name, with the decoder: raise it when decoding changes, and old hashes are not found.
 _FORMAT = 1

@@ -1,26 +1,295 @@
-"""The images of a data set: decoded once to one compact array, and hashed as they are decoded."""
+"""Decode once, keep as one array."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import math
 import os
+import stat
+import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import PIL
+from filelock import Timeout
+from PIL import Image, ImageFile
 
-from vbench.data.arrays import array_name, listing_name, load_or_build
+from vbench.core.errors import BadInput, VbenchError, refused
+from vbench.core.files import lock_of
+from vbench.core.progress import say, track
 from vbench.data.base import Sample
-from vbench.data.decode import Unreadable, check_size, content_hash, decode, open_rgb, whole_files_only
 from vbench.data.hashes import HashFile, Stamp, settled_stamp, stamp_of, vouches
-from vbench.errors import BadInput, VbenchError, refused
-from vbench.files import lock_of
-from vbench.progress import track
+
+FILTERS = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}
+
+#: What the data sets' owners ship, and all that is ever opened: Pillow hands some other formats to programs.
+FORMATS = ("JPEG", "PNG", "BMP")
+
+#: Told apart by their first bytes, so that whoever has such files hears what they are.
+_OTHER_FORMATS = ("TIFF", "GIF", "WEBP", "JPEG2000", "AVIF", "EPS", "PPM", "PSD", "ICO")
+
+#: Modes taken as they are or with an unambiguous way to RGB: grey becomes three equal channels, a palette
+#: its colours. Others (CMYK, 16 bit, transparency) have several readings, so they are refused.
+_MODES = ("RGB", "L", "P")
+
+#: A picture of a person is far smaller; a damaged header may claim gigabytes.
+_MOST_PIXELS = 40_000_000
+
+_ORIENTATION = 0x0112
+
+#: Orientations that turn or mirror the picture; 1 is upright, and other numbers mean nothing.
+_TURNED = range(2, 9)
+
+
+class Unreadable(Exception):
+    """Why a file cannot be used as an image; the text is a few words."""
+
+
+def decode(path: Path, size: tuple[int, int], resize_filter: str) -> tuple[np.ndarray, str]:
+    """Return ``path`` as H x W x 3 uint8, resized from its own size to ``size`` = (H, W) in one step.
+
+    And the :func:`content_hash` of the whole image. ``resize_filter`` is "lanczos" or "bilinear" (Pillow's,
+    which widen their support when shrinking). Raises :class:`Unreadable`.
+    """
+    height, width = size
+    image = open_rgb(path)
+    return np.asarray(image.resize((width, height), FILTERS[resize_filter])), content_hash(image)
+
+
+def content_hash(image: Image.Image) -> str:
+    """SHA-256, as 64 hexadecimal digits, of an RGB image's size and pixels.
+
+    Files that decode to the same picture have the same hash, whatever their format and their name.
+    """
+    digest = hashlib.sha256(b"%d x %d RGB\n" % image.size)
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """Decode a whole file to an RGB image of its own size; raises :class:`Unreadable`.
+
+    Pixel values are taken as they are stored, as the authors of data sets and victims take them: colour
+    profiles and gamma are not applied. What programs show in several ways is refused: a file that asks to be
+    turned (EXIF orientation; published code ignores it, viewers and OpenCV follow it), one with transparent
+    or 16-bit values, one of several pictures.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Unreadable("not a file")
+        with Image.open(path, formats=FORMATS) as image:
+            _refuse_other_readings(image)
+            image.load()
+            # A PNG may say so after its pixels.
+            _refuse_turned(image)
+            return image if image.mode == "RGB" else image.convert("RGB")
+    except FileNotFoundError:
+        raise Unreadable("missing") from None
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        TypeError,
+        KeyError,
+        struct.error,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise Unreadable(_reason(path, error)) from None
+
+
+@contextmanager
+def whole_files_only() -> Iterator[None]:
+    """Refuse truncated files inside the block, also where other code told Pillow to fill them up."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def check_size(size: tuple[int, int], resize_filter: str) -> None:
+    """Refuse a size that is not two positive whole numbers, or an unknown filter, with :class:`BadInput`."""
+    if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
+        raise BadInput(f"image size must be (height, width) in whole pixels, got {size}")
+    if resize_filter not in FILTERS:
+        raise BadInput(f"unknown resize filter '{resize_filter}'; known: {', '.join(FILTERS)}")
+
+
+def _refuse_other_readings(image: Image.Image) -> None:
+    if image.mode not in _MODES:
+        raise Unreadable(f"mode {image.mode}; save it as 8-bit RGB or grey-scale")
+    # Pillow drops the lower half of such values without a word.
+    if any("16" in str(tile.args) for tile in image.tile if image.format == "PNG"):
+        raise Unreadable("16 bits a channel; save it as 8-bit RGB or grey-scale")
+    if "transparency" in image.info:
+        raise Unreadable("transparent colours; save it as 8-bit RGB or grey-scale")
+    pictures = getattr(image, "n_frames", 1)
+    if pictures > 1:
+        raise Unreadable(f"{pictures} pictures in one file; save the one that counts alone")
+    if image.width * image.height > _MOST_PIXELS:
+        raise Unreadable(f"{image.width} x {image.height} pixels, too large for a picture of a person")
+
+
+def _refuse_turned(image: Image.Image) -> None:
+    orientation = image.getexif().get(_ORIENTATION)
+    if orientation in _TURNED:
+        raise Unreadable(
+            f"EXIF orientation {orientation}: some programs turn it, others do not; "
+            "save the pixels as they should be seen, without the tag"
+        )
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return _unidentified(path)
+    if isinstance(error, OSError) and error.errno is not None:
+        return (error.strerror or "cannot be opened").lower()
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _unidentified(path: Path) -> str:
+    """What a file is that none of the formats can open; nothing beyond its first bytes is looked at."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if len(start) < 16:
+        return "not an image" if start else "empty file"
+    Image.init()
+    for name in _OTHER_FORMATS:
+        _, accepts = Image.OPEN.get(name, (None, None))
+        if accepts is not None and accepts(start):
+            return f"in {name} format; save it as JPEG, PNG or BMP"
+    return "not an image"
+
+
+#: Part of every name: raise it when resizing changes, and old files are no longer found.
+_FORMAT = 2
+
+#: A CRC-32 of the pixels follows the .npy content, which np.load does not mind.
+_CHECKSUM_BYTES = 4
+
+_ROWS_AT_ONCE = 256
+
+
+def array_name(hashes: Sequence[str], size: tuple[int, int], resize_filter: str) -> str:
+    """File name of images with these content hashes in this order, at one size: equal names, equal pixels."""
+    return f"{_digest([_FORMAT, PIL.__version__, list(size), resize_filter, *hashes])}.npy"
+
+
+def listing_name(paths: Sequence[str], root: Path, size: tuple[int, int], resize_filter: str) -> str:
+    """Name for a listing while its images are decoded, when nobody knows yet what they show."""
+    return f"{_digest([str(root.resolve()), list(size), resize_filter, *paths])}.npy"
+
+
+def _digest(key: list[object]) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+
+
+def load_or_build(
+    path: Path,
+    shape: tuple[int, ...],
+    rows: Iterable[np.ndarray],
+    quiet: bool,
+    stored: Callable[[], Path | None] | None = None,
+) -> np.ndarray:
+    """Return the uint8 array stored at ``path``, read-only and mapped; store ``rows`` first if need be.
+
+    ``rows`` (arrays of ``shape[1:]``, in order) is consumed only when no intact file is there. One process
+    builds while others wait. Where only the rows tell what the file is called, ``path`` names the lock alone
+    and ``stored`` the file: asked when the lock is held (None where it is not known yet), and after the rows.
+    Raises :class:`VbenchError` when the disk refuses, and whatever ``rows`` raises; neither leaves a file
+    behind.
+    """
+    where = stored or (lambda: path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path, quiet):
+            found = _read(where(), shape)
+            if found is None:
+                _write(path.with_suffix(".part"), shape, rows, where)
+                found = _read(where(), shape)
+    except OSError as error:
+        raise VbenchError(f"cannot use the image cache {path}: {refused(error)}") from error
+    if found is None:
+        raise VbenchError(f"the image cache {path} does not read back as written; check the disk")
+    return found
+
+
+@contextmanager
+def _locked(path: Path, quiet: bool) -> Iterator[None]:
+    lock = lock_of(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("waiting for another process that decodes the same images", quiet)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": np.dtype(np.uint8).str, "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()
+
+
+def _read(path: Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    header = _header(shape)
+    if path is None:
+        return None
+    try:
+        if path.stat().st_size != len(header) + math.prod(shape) + _CHECKSUM_BYTES:
+            return None
+        with path.open("rb") as file:
+            if file.read(len(header)) != header:
+                return None
+            file.seek(-_CHECKSUM_BYTES, os.SEEK_END)
+            stored = int.from_bytes(file.read(), "big")
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    checksum = 0
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        checksum = zlib.crc32(array[start : start + _ROWS_AT_ONCE], checksum)
+    return array if checksum == stored else None
+
+
+def _write(part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where: Callable[[], Path]) -> None:
+    # The caller holds the lock, so the name can be fixed: what a killed process left is overwritten.
+    checksum = 0
+    try:
+        part.unlink(missing_ok=True)
+        with part.open("xb") as file:
+            file.write(_header(shape))
+            for row in rows:
+                data = np.ascontiguousarray(row, dtype=np.uint8)
+                file.write(data)
+                checksum = zlib.crc32(data, checksum)
+            file.write(checksum.to_bytes(_CHECKSUM_BYTES, "big"))
+        part.replace(where())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
 
 #: Decoded rows wait for the writer in portions, so that memory stays bounded for any number of images.
 _PORTION = 256
+
 _SHOWN = 5
 
 T = TypeVar("T")
@@ -100,7 +369,7 @@ class Images:
         return load_or_build(place, shape, rows, self._quiet, stored)
 
     def hashes(self, samples: Sequence[Sample]) -> list[str]:
-        """The content hash of each image, see :func:`vbench.data.decode.content_hash`.
+        """The content hash of each image, see :func:`vbench.data.images.content_hash`.
 
         An image that was used before, or is as it was when the cache was told its hash, is not opened.
         Raises as :meth:`load`.

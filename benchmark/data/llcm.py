@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.data.base import Dataset, Sample
-from vbench.data.folders import Camera, Shots, absence_notes, missing_images, read_folders, stray_note
-from vbench.data.galleries import draw_galleries, index_galleries
-from vbench.data.labels import first_training_pid, one_sided_note, training_samples
-from vbench.data.listings import Line, read_ids, read_list, refuse_shared_images
+from vbench.data.lists import (
+    Camera,
+    Line,
+    Shots,
+    absence_notes,
+    draw_galleries,
+    first_training_pid,
+    index_galleries,
+    missing_images,
+    one_sided_note,
+    read_folders,
+    read_ids,
+    read_list,
+    refuse_shared_images,
+    stray_note,
+    training_samples,
+)
 from vbench.data.protocols import Protocol
-from vbench.errors import BadInput
-from vbench.types import Modality
 
 CAMERAS = {
     Modality.VISIBLE: tuple(

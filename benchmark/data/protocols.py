@@ -1,12 +1,13 @@
-"""Protocol ids: the exact question that a result answers."""
+"""Protocol ids."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
-from vbench.errors import BadInput, shortened, unknown_name
+from vbench.core.errors import BadInput, shortened, unknown_name
 
 #: Data set layouts that can be read.
 LAYOUTS = ("sysu", "regdb", "llcm")
@@ -117,3 +118,18 @@ def default_protocol(layout: str) -> str:
     """Id of the protocol that a layout is evaluated under unless told otherwise."""
     check_layout(layout)
     return _DEFAULTS[layout]
+
+
+#: Drawn people, which need no folder.
+SYNTHETIC = "synthetic"
+
+
+def check_name(name: Any) -> str:
+    """The name again; :class:`BadInput` for one that nothing answers to. Imports no reader."""
+    from vbench.data.registry import datasets
+
+    if not isinstance(name, str):
+        raise BadInput(f"a dataset is a name or an open Dataset, not {type(name).__name__}")
+    if name not in (SYNTHETIC, *LAYOUTS) and ":" not in name and name not in datasets.names():
+        raise unknown_name("dataset", name, (SYNTHETIC, *LAYOUTS, *datasets.names()))
+    return name

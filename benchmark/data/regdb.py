@@ -6,11 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from vbench.core.types import Modality
 from vbench.data.base import Dataset, Sample, Trial
-from vbench.data.labels import first_training_pid, one_sided_note, training_samples
-from vbench.data.listings import Line, read_list, refuse_shared_images
+from vbench.data.lists import (
+    Line,
+    first_training_pid,
+    one_sided_note,
+    read_list,
+    refuse_shared_images,
+    training_samples,
+)
 from vbench.data.protocols import Protocol
-from vbench.types import Modality
 
 #: RegDB calls infrared "thermal". There are no camera numbers: 1 stands for visible, 2 for infrared.
 _WORDS = {Modality.VISIBLE: "visible", Modality.INFRARED: "thermal"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vbench.core.registry import Registry
 from vbench.data.protocols import LAYOUTS
-from vbench.registry import Registry
 
 #: vbench's own layouts have readers of their own; only sets from outside stand here.
-datasets = Registry("dataset", "vbench.data.reader:DatasetReader", (), words=("synthetic", *LAYOUTS))
+datasets = Registry("dataset", "vbench.data.open:DatasetReader", (), words=("synthetic", *LAYOUTS))

@@ -1,28 +1,31 @@
-"""The file that a gate compares with: what to run, and how it went over repeated seeds."""
+"""The baseline file and where its data lie."""
 
 from __future__ import annotations
 
 import datetime
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
+from vbench.core.errors import BadInput
+from vbench.core.files import cache_folder, write_atomically
+from vbench.core.seeds import SEEDS
+from vbench.core.settings import LARGEST_SIDE
+from vbench.data.open import is_synthetic
 from vbench.data.synthetic.embedded import SyntheticSet
-from vbench.errors import BadInput
-from vbench.files import write_atomically
-from vbench.gate.bounds import FALSE_ALARM, allowed, seeds_needed
-from vbench.gate.metrics import ATTACKED, CLEAN, METRICS, STRENGTH
-from vbench.gate.spread import Spread
-from vbench.request import Request
-from vbench.seeds import SEEDS
+from vbench.data.synthetic.write import GENERATOR_VERSION, MANIFEST
+from vbench.gate.figures import ATTACKED, CLEAN, METRICS, STRENGTH
+from vbench.metrics.statistics import FALSE_ALARM, Spread, allowed, seeds_needed
+from vbench.run.request import Request
 
 SCHEMA = 1
+
 #: Problems of a broken file that are named at once.
 _MOST_PROBLEMS = 12
-
 
 Seed = Annotated[StrictInt, Field(ge=0, lt=SEEDS)]
 
@@ -48,7 +51,7 @@ class Place(BaseModel):
 class Measured(Place):
     """Statistics of one victim (``attack`` empty) or of one attack on it, and the configuration behind them.
 
-    ``config``: as in a run record, less the seed. ``metrics``: by name, see :mod:`vbench.gate.metrics`.
+    ``config``: as in a run record, less the seed. ``metrics``: by name, see :mod:`vbench.gate.figures`.
     """
 
     config: dict[str, Any]
@@ -195,3 +198,65 @@ def _problem(one: Any) -> str:
     where = ".".join(str(part) for part in one["loc"])
     what = str(one["msg"]).removeprefix("Value error, ")
     return f"{where}: {what}" if where else what
+
+
+#: Real sets have a thousand.
+_MOST_IDS = 100_000
+
+
+def stored(request: Request, folder: Path) -> tuple[Request, SyntheticSet | None]:
+    """A request as a baseline in ``folder`` keeps it: relative paths as seen from there, absolute as given.
+
+    A synthetic set is kept as its parameters, which is second.
+    """
+    drawn = _drawn(request.root) if request.root else None
+    changes = {
+        "root": None if drawn or request.root is None else _seen_from(folder, request.root),
+        "weights": _seen_from(folder, request.weights) if request.weights else None,
+        "surrogate_weights": tuple(_seen_from(folder, path) for path in request.surrogate_weights),
+    }
+    return request.model_copy(update=changes), drawn
+
+
+def resolved(
+    baseline: Baseline, folder: Path, root: Path | None, weights: Path | None, quiet: bool = False
+) -> Request:
+    """The request of a baseline that lies in ``folder``, ready to be run; a drawn set is there afterwards.
+
+    ``root`` and ``weights`` take the place of the baseline's.
+    """
+    request = baseline.request
+    if root is None:
+        root = folder / request.root if request.root else None
+        if baseline.drawn is not None:
+            _check_drawn(baseline.drawn)
+            root = baseline.drawn.write(cache_folder(), quiet)
+    if weights is None and request.weights:
+        weights = folder / request.weights
+    surrogates = tuple(folder / path for path in request.surrogate_weights)
+    return request.model_copy(update={"root": root, "weights": weights, "surrogate_weights": surrogates})
+
+
+def _check_drawn(drawn: SyntheticSet) -> None:
+    """A baseline may come from anywhere, and a set is drawn unasked."""
+    ids, side = max(drawn.ids, drawn.test_ids), max(drawn.size)
+    if ids > _MOST_IDS or side > LARGEST_SIDE or min(drawn.ids, drawn.test_ids, *drawn.size) < 1:
+        raise BadInput(
+            f"the baseline's drawn set has {ids} identities in images of {side} pixels; name a --root"
+        )
+
+
+def _seen_from(folder: Path, path: Path) -> Path:
+    return path if path.is_absolute() else Path(Path(os.path.relpath(path, folder)).as_posix())
+
+
+def _drawn(root: Path) -> SyntheticSet | None:
+    if not is_synthetic(root):
+        return None
+    try:
+        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.pop("generator") != GENERATOR_VERSION:
+            return None
+        return SyntheticSet(**{**manifest, "size": tuple(manifest["size"])})
+    except (OSError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise BadInput(f"{root / MANIFEST} is not what drew this set; draw it again") from error

@@ -11,23 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from vbench.arithmetic import undisturbed
 from vbench.attacks.perturbation import Perturbation
-from vbench.environment import environment
-from vbench.failure import LOSES_A_RUN
+from vbench.core.arithmetic import undisturbed
+from vbench.core.environment import environment
+from vbench.core.plugins import reason
+from vbench.core.progress import say
 from vbench.gate.baseline import Measured, Place
-from vbench.gate.metrics import ATTACKED, CLEAN, Metric
-from vbench.gate.parts import PARTS, independent
-from vbench.gate.spread import Spread
-from vbench.measures import trial_metrics
-from vbench.plugins import reason
-from vbench.progress import say
-from vbench.record import IDENTITY, Record
-from vbench.request import Request
-from vbench.runner import Run
-from vbench.store import RunStore
+from vbench.gate.figures import ATTACKED, CLEAN, PARTS, Metric, independent
+from vbench.metrics.statistics import Spread
+from vbench.records.record import IDENTITY, Record
+from vbench.records.store import RunStore
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
+from vbench.run.failures import LOSES_A_RUN
+from vbench.run.request import Request
+from vbench.run.summary import trial_metrics
 from vbench.victims.base import example_tensor
-from vbench.workbench import Workbench
 
 
 @dataclass

@@ -6,10 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vbench.metrics.embeddings import rank_embeddings, ranking_distance
-    from vbench.metrics.paired import attack_success_rate, bootstrap_drop
-    from vbench.metrics.ranking import rank_metrics
-    from vbench.metrics.result import RankMetrics
+    from vbench.metrics.ranking import RankMetrics, rank_embeddings, rank_metrics, ranking_distance
+    from vbench.metrics.statistics import attack_success_rate, bootstrap_drop
 
 __all__ = [
     "RankMetrics",
@@ -21,12 +19,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "RankMetrics": "result",
-    "attack_success_rate": "paired",
-    "bootstrap_drop": "paired",
-    "rank_embeddings": "embeddings",
+    "RankMetrics": "ranking",
+    "attack_success_rate": "statistics",
+    "bootstrap_drop": "statistics",
+    "rank_embeddings": "ranking",
     "rank_metrics": "ranking",
-    "ranking_distance": "embeddings",
+    "ranking_distance": "ranking",
 }
 
 

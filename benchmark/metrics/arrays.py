@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 
 #: Booleans, whole numbers with and without sign, floating point: NumPy's letters for them.
 _NUMBERS = "biuf"

@@ -8,9 +8,9 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from vbench.progress import console, say
-from vbench.seconds import show_seconds
-from vbench.sweep.remaining import Durations
+from vbench.core.progress import console, say
+from vbench.core.text import show_seconds
+from vbench.sweep.durations import Durations
 from vbench.sweep.tasks import Task
 
 

@@ -1,7 +1,8 @@
-"""The local engine: a pool of processes on this machine, within its memory and its GPUs."""
+"""Processes of this machine, within its cores, GPUs and memory."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -12,19 +13,151 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from vbench.errors import VbenchError
-from vbench.sweep.jobs import Died, Do, Job, Open, Outcome
-from vbench.sweep.memory import available, resident
+import psutil
+
+from vbench.core.errors import BadInput, VbenchError
+from vbench.sweep.engine import Died, Do, Job, Open, Outcome
+from vbench.sweep.suite import Resources
 from vbench.sweep.tasks import Group
 from vbench.sweep.worker import Start, serve
 
+
+@dataclass(frozen=True)
+class Shares:
+    """``gpus``: what CUDA_VISIBLE_DEVICES is set to, dealt out in turn; empty: left as it is."""
+
+    jobs: int
+    threads: int
+    gpus: list[str]
+    note: str = ""
+
+
+def shares(resources: Resources, jobs: int | None, device: str, tasks: int) -> Shares:
+    """Split cores and GPUs among workers.
+
+    With GPUs there is a worker for each (or as many as ``gpus`` of a task leave room for), without one for
+    each core, and never more than there are tasks. ``jobs`` may ask for another number, on GPUs for fewer.
+    Threads are ``cpus`` of a task, OMP_NUM_THREADS if that is set, or the cores split evenly.
+    """
+    gpus = [] if device == "cpu" or resources.gpus == 0 else visible_gpus()
+    if device == "cuda" and not gpus:
+        raise BadInput("the suite asks for device: cuda, and there is no GPU for it here")
+    hidden = [""] if resources.gpus == 0 else []
+    cores, share = core_count(), resources.gpus or 1.0
+    gpus = _bundles(gpus, math.ceil(share))
+    room = math.floor(len(gpus) / min(share, 1.0))
+    count = jobs or resources.jobs or room or max(1, int(cores / (resources.cpus or 1)))
+    note = ""
+    if gpus and count > room:
+        note = f"{count} workers do not fit the GPUs, {room} do; resources.gpus below 1 lets tasks share one"
+        count = room
+    count = max(1, min(count, tasks))
+    return Shares(count, _threads(resources, cores, count), gpus or hidden, note)
+
+
+def _bundles(gpus: list[str], each: int) -> list[str]:
+    """GPUs in groups of ``each``; what is left over stays unused."""
+    if gpus and len(gpus) < each:
+        raise BadInput(f"a task needs {each} GPUs, and there are {len(gpus)}")
+    return [",".join(gpus[start : start + each]) for start in range(0, len(gpus) - each + 1, each)]
+
+
+def _threads(resources: Resources, cores: int, jobs: int) -> int:
+    if resources.cpus:
+        return max(1, round(resources.cpus))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else max(1, cores // jobs)
+
+
+def core_count() -> int:
+    """Cores that this process may use, which a batch job may have fewer of than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that torch may use, as CUDA_VISIBLE_DEVICES takes them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = [name.strip() for name in named.split(",")] if named else [str(index) for index in range(count)]
+    return names[:count]
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available(root: Path = _CGROUPS, cgroup: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes that can still be taken; ``root`` and ``cgroup`` are where Linux describes control groups."""
+    free = psutil.virtual_memory().available
+    left = [_left(folder) for folder in _folders(root, cgroup)]
+    return max(0, min([free, *(bytes_ for bytes_ in left if bytes_ is not None)]))
+
+
+def resident(pid: int | None) -> int:
+    """Bytes that a process holds; 0 for one that is gone."""
+    try:
+        return psutil.Process(pid).memory_info().rss if pid else 0
+    except psutil.Error:
+        return 0
+
+
+def _folders(root: Path, cgroup: Path) -> list[Path]:
+    """The folder of this process's control group and of those around it, the limits of which hold too."""
+    try:
+        lines = cgroup.read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if not name or (controllers and "memory" not in controllers.split(",")):
+            continue
+        base = root / "memory" if controllers else root
+        inner = base / name.strip("/")
+        found += [one for one in (inner, *inner.parents) if one == base or base in one.parents]
+    return found
+
+
+def _left(folder: Path) -> int | None:
+    """What a control group leaves; None where it sets no limit. Version 2, then version 1."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            allowed = int((folder / limit).read_text())
+            taken = int((folder / used).read_text())
+        except (OSError, ValueError):
+            continue
+        return allowed - taken + _cache(folder)
+    return None
+
+
+def _cache(folder: Path) -> int:
+    """Pages of files that a group can give back at once; they count as taken."""
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    stat = dict(line.split(" ", 1) for line in lines if " " in line)
+    return int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
+
+
 #: Left to everything else on the machine.
 RESERVE = 512 * 1024**2
+
 #: What a worker takes once it has loaded torch, about.
 WORKER = 1024**3
+
 _FAREWELL_SECONDS = 5.0
+
 #: Workers in a row that end before they have taken a job, until that is no accident.
 _STILLBORN = 2
+
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

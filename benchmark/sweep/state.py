@@ -1,32 +1,52 @@
-"""What is known of each task beside its record: running, failed and why, how long it took.
-
-One small file a task, written whole, under ``RUNS/sweep/NAME``. The records decide what is done; these files
-say where a task's record is, so that nothing has to be opened to find that it is there. Any of them may be
-deleted.
-"""
+"""What is known of each task, on disk."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vbench.files import check_inside, write_atomically
-from vbench.sweep.tasks import Task, task_from
+from vbench.attacks.build import build_attack
+from vbench.attacks.registry import attacks
+from vbench.core.errors import VbenchError
+from vbench.core.files import cache_folder, check_inside, split_entry, write_atomically
+from vbench.core.registry import Registry
+from vbench.core.settings import parse
+from vbench.core.source import code_card
+from vbench.core.version import __version__
+from vbench.data.base import SYNTHETIC_MARK, Dataset
+from vbench.data.card import data_card
+from vbench.data.images import Images
+from vbench.data.protocols import SYNTHETIC
+from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.record import IDENTITY
+from vbench.records.store import RunStore
+from vbench.run.builtin import thin_path
+from vbench.run.execute import looks_at_training
+from vbench.sweep.engine import Did, Train
+from vbench.sweep.tasks import Data, Group, Model, Task, digest, task_from
+from vbench.sweep.worker import choice_of, spent
+from vbench.victims.build import read_victim
+from vbench.victims.registry import victims
 
 #: A running task's file is touched this often, by the process in charge of it.
 HEARTBEAT_SECONDS = 10.0
+
 #: Without a touch for this long, whoever was in charge is gone. Clocks of two hosts may differ by less.
 STALE_SECONDS = 120.0
+
 _LIST = "suite.json"
 
 _Pid = Annotated[int, Field(ge=0, lt=2**31)]
+
 #: Until the year 5000.
 _Seconds = Annotated[float, Field(le=1e11, allow_inf_nan=False)]
 
@@ -137,3 +157,239 @@ def tasks_in(listing: Listing) -> list[Task]:
         except ValueError:
             continue
     return found
+
+
+@dataclass
+class Ledger:
+    """Books about the tasks of one sweep; ``identify`` says what decides the name of a task's record.
+
+    ``found``: tasks that had a record before; ``done``: those that were done now; ``failed``: why;
+    ``elsewhere``: tasks that another process is at.
+    """
+
+    states: States
+    store: RunStore
+    identify: Callable[[Task], str | None]
+    found: dict[Task, str] = field(default_factory=dict)
+    done: dict[Task, str] = field(default_factory=dict)
+    failed: dict[Task, str] = field(default_factory=dict)
+    elsewhere: dict[Task, TaskState] = field(default_factory=dict)
+    learnt: dict[str, Path] = field(default_factory=dict)
+    memory: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    _running: dict[Task, TaskState] = field(default_factory=dict)
+    _touched: float = field(default_factory=time.monotonic)
+
+    def sort(self, tasks: Iterable[Task], retry_failed: bool) -> list[Task]:
+        """Note what is known of each task; returns those that are to be done."""
+        index, pending = self.store.index(), []
+        for task in tasks:
+            state = self.states.get(task.key)
+            self.elsewhere.pop(task, None)
+            if state is None:
+                pending.append(task)
+                continue
+            self._remember(task, state)
+            files = index.get(state.record or "", ())
+            if files and self._same(task, state) and self.store.get(state.record or "", files) is not None:
+                self.found[task] = state.record or ""
+                if state.status != "done":
+                    self.put(task, state.model_copy(update={"status": "done", "reason": ""}))
+            elif self.states.alive(task.key, state):
+                self.elsewhere[task] = state
+            elif state.status == "failed" and not retry_failed:
+                self.failed[task] = state.reason
+            else:
+                pending.append(task)
+        return pending
+
+    def _same(self, task: Task, state: TaskState) -> bool:
+        return state.identity is not None and state.identity == self.identify(task)
+
+    def _remember(self, task: Task, state: TaskState) -> None:
+        if state.memory:
+            self.memory[task.kind] = max(state.memory, self.memory.get(task.kind, 0))
+        self._note_learnt(state.fits)
+
+    def _note_learnt(self, fits: dict[str, str]) -> None:
+        root = self.store.root.resolve()
+        for fit, relative in fits.items():
+            path = (root / relative).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                self.learnt[fit] = path
+
+    def taken(self, task: Task, record: str) -> bool:
+        """Whether, since the tasks were sorted, somebody else has begun or finished this one."""
+        known = self.store.get(record)
+        if known is not None:
+            self.same_record(task, record, spent(known.cost))
+            return True
+        state = self.states.get(task.key)
+        if state is not None and self.states.alive(task.key, state):
+            self.elsewhere[task] = state
+            return True
+        return False
+
+    def start(self, task: Task, record: str, pid: int | None, attempt: int) -> None:
+        """A worker is at it."""
+        state = TaskState(
+            status="running",
+            record=record,
+            identity=self.identify(task),
+            host=socket.gethostname(),
+            pid=pid,
+            driver=os.getpid(),
+            started=time.time(),
+            attempts=attempt,
+        )
+        self._running[task] = state
+        self.put(task, state)
+
+    def finish(self, task: Task, did: Did) -> None:
+        """It is done; files that its worker could not store are stored now, the record last."""
+        for relative in sorted(did.files, key=lambda name: "/" not in name):
+            write_atomically(self.store.root / relative, did.files[relative])
+        state = self._running.pop(task)
+        fits = dict(did.fits)
+        changes = {"status": "done", "record": did.record, "fits": fits, "seconds": did.seconds}
+        state = state.model_copy(update={**changes, "memory": did.memory, "pid": None, "driver": None})
+        self.put(task, state)
+        self._remember(task, state)
+        self.done[task] = did.record
+
+    def same_record(self, task: Task, record: str, seconds: float | None) -> None:
+        """Its record is there: of ``vbench run``, or of a task that says the same in other words."""
+        self.found[task] = record
+        state = TaskState(status="done", record=record, identity=self.identify(task), seconds=seconds)
+        self.put(task, state)
+
+    def fail(self, task: Task, reason: str) -> None:
+        """It cannot be done, and why."""
+        state = self._running.pop(task, None) or TaskState(status="failed", identity=self.identify(task))
+        update = {"status": "failed", "reason": reason, "pid": None, "driver": None}
+        self.put(task, state.model_copy(update=update))
+        self.failed[task] = reason
+
+    def lose(self, task: Task) -> None:
+        """Nobody is at it any more: it was interrupted."""
+        update = {"status": "interrupted", "pid": None, "driver": None}
+        self.put(task, self._running.pop(task).model_copy(update=update))
+
+    def release(self) -> None:
+        """Nobody is at anything any more."""
+        for task in list(self._running):
+            self.lose(task)
+
+    def heartbeat(self) -> None:
+        """Say now and then that what runs is still being looked after."""
+        if time.monotonic() - self._touched >= HEARTBEAT_SECONDS:
+            self._touched = time.monotonic()
+            for task in self._running:
+                self.states.touch(task.key)
+
+    def put(self, task: Task, state: TaskState) -> None:
+        """Write a state under the task's key."""
+        self.states.put(task.key, state.model_copy(update={"title": task.title}))
+
+
+_CHUNK = 1 << 20
+
+
+class Identities:
+    """Reads the listings of datasets, the bytes of checkpoints and the code of plugins, each once."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[Data, Dataset] = {}
+        self._cards: dict[tuple[Data, bool], dict[str, object]] = {}
+        self._files: dict[str, str] = {}
+        self._codes: dict[tuple[str, str], dict[str, object]] = {}
+
+    def of(self, task: Task) -> str | None:
+        """A hash over the task, its data, its checkpoints and its code; None where one is not (yet) here.
+
+        The id of a record follows from these, so equal hashes have equal records.
+        """
+        try:
+            dataset = self.dataset(task.group.data)
+            if dataset is None:
+                return None
+            weights = [self._weights(model) for model in task.group.models]
+            card = self._card(task, dataset)
+            code = [
+                self._code(attacks, task.attack),
+                *(self._code(victims, m.victim) for m in task.group.models),
+            ]
+        except (VbenchError, OSError):
+            # Whatever is wrong is told by the worker that opens it.
+            return None
+        # Whom the victim was trained on decides whether it may run, even where no attack looks at them.
+        trained = [[one.path, one.pid] for one in (*dataset.train_visible, *dataset.train_infrared)]
+        return digest([IDENTITY, __version__, task.key, card, trained, weights, code])
+
+    def _card(self, task: Task, dataset: Dataset) -> dict[str, object]:
+        """The card of a task's data; opens the images that nobody has read since they changed."""
+        training = looks_at_training(build_attack(task.attack, dict(task.settings)))
+        key = task.group.data, training
+        if key not in self._cards:
+            images = Images(dataset.root, cache_folder() / "images", quiet=True)
+            self._cards[key] = data_card(dataset, images.hashes, training)
+        return self._cards[key]
+
+    def dataset(self, data: Data) -> Dataset | None:
+        """The dataset; None for a synthetic one that is not written yet."""
+        if data not in self._datasets:
+            if not is_written(data):
+                return None
+            self._datasets[data] = choice_of(Group(data, Model(""))).open(cache_folder(), quiet=True)
+        return self._datasets[data]
+
+    def untrained(self, groups: Iterable[Group]) -> dict[Train, list[Group]]:
+        """The thin victims that are still to be trained, each once, with the groups that wait for it."""
+        found: dict[Path, tuple[Train, list[Group]]] = {}
+        for group in groups:
+            for model in group.models:
+                path = self._thin_path(group.data, model)
+                if path is not None and not path.is_file():
+                    found.setdefault(path, (Train(group.data, model), []))[1].append(group)
+        return dict(found.values())
+
+    def _thin_path(self, data: Data, model: Model) -> Path | None:
+        if model.weights is not None:
+            return None
+        try:
+            dataset = self.dataset(data)
+            if dataset is None or not dataset.synthetic:
+                return None
+            size = data.size or SyntheticSet().size
+            return thin_path(read_victim(model.victim), dataset, cache_folder(), size)
+        except (VbenchError, OSError):
+            return None
+
+    def _code(self, registry: Registry, text: str) -> dict[str, object]:
+        if (registry.kind, text) not in self._codes:
+            self._codes[registry.kind, text] = code_card(registry.load(parse(text, registry.kind)[0]))
+        return self._codes[registry.kind, text]
+
+    def _weights(self, model: Model) -> str:
+        if model.weights is None:
+            return "thin"
+        if model.weights not in self._files:
+            sha = hashlib.sha256()
+            path, entry = split_entry(model.weights)
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    sha.update(chunk)
+            self._files[model.weights] = sha.hexdigest() + (f"::{entry}" if entry else "")
+        return self._files[model.weights]
+
+
+def is_written(data: Data) -> bool:
+    """Whether a dataset is there without drawing it first."""
+    drawn = drawn_set(data)
+    return drawn is None or (drawn.folder(cache_folder()) / SYNTHETIC_MARK).is_file()
+
+
+def drawn_set(data: Data) -> SyntheticSet | None:
+    """The synthetic set that the data are; None for what lies in a folder of its own."""
+    if data.dataset != SYNTHETIC:
+        return None
+    return SyntheticSet(layout=data.layout, size=data.size or SyntheticSet().size)

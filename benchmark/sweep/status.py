@@ -7,15 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbench.errors import BadInput
-from vbench.seconds import show_seconds
-from vbench.store import RunStore
-from vbench.sweep.load import read_suite
-from vbench.sweep.remaining import Durations
-from vbench.sweep.select import tasks_of
+from vbench.core.errors import BadInput
+from vbench.core.text import show_seconds
+from vbench.records.store import RunStore
+from vbench.sweep.durations import Durations
+from vbench.sweep.read import read_suite
+from vbench.sweep.schedule import failures
 from vbench.sweep.state import States, TaskState, tasks_in
-from vbench.sweep.summary import failures
-from vbench.sweep.tasks import Task
+from vbench.sweep.tasks import Task, tasks_of
 
 #: In the order in which they are told.
 STATUSES = ("done", "running", "failed", "interrupted", "to do")

@@ -1,24 +1,29 @@
-"""From a suite to its tasks. One task is one run, with all it needs to be done anywhere, as plain values.
-
-Tasks that share a :class:`Group` share an opened victim, its clean embeddings and its data: a worker keeps a
-group open and is given its tasks one after the other. What is retried, and what a killed worker costs, is a
-task.
-"""
+"""Suite -> run specs; exclusions, shards; what a run would refuse."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from vbench.attack_spec import expand as expand_attacks
-from vbench.spec import parse
-from vbench.sweep.entries import VictimEntry
-from vbench.sweep.suite import NONE, Suite
+from vbench.attacks.build import build_attack
+from vbench.attacks.build import expand as expand_attacks
+from vbench.core.errors import BadInput, shortened
+from vbench.core.files import split_entry
+from vbench.core.settings import parse
+from vbench.core.threat import ThreatModel, parse_budget
+from vbench.data.open import check_root, is_synthetic
+from vbench.data.protocols import LAYOUTS, SYNTHETIC
+from vbench.run.prepare import open_named
+from vbench.sweep.read import Place, SuiteFile
+from vbench.sweep.suite import NONE, Exclusion, Suite, VictimEntry
+from vbench.victims.build import read_victim
 
 #: Do not change what is computed, so the same task with another of these is the same task.
 _BESIDE = ("label", "device", "ignore_gates")
@@ -224,3 +229,161 @@ def _without(value: Any, names: tuple[str, ...]) -> Any:
 
 
 _TASK = TypeAdapter(Task)
+
+#: A year of runs that take five minutes each.
+MOST_RUNS = 100_000
+
+_MOST_LOOKS = 5_000_000
+
+
+def tasks_of(file: SuiteFile) -> list[Task]:
+    """Every task of a suite that is not excluded.
+
+    Raises :class:`BadInput` for a rule that excludes nothing, which is a typo most likely, where nothing is
+    left, and for more runs than anybody means.
+    """
+    suite = file.suite
+    asked, rules = count(suite), sum(len(values) for rule in suite.exclude for values in rule.said.values())
+    if asked > MOST_RUNS:
+        file.refuse([((), f"these are {asked:,} runs, at most {MOST_RUNS:,}; make it several suites")])
+    if asked * rules > _MOST_LOOKS:
+        file.refuse([(("exclude",), f"{rules:,} rules and values for {asked:,} runs take too long")])
+    tasks = expand(suite, file.folder)
+    hit = [[_holds(rule, task, file.folder) for task in tasks] for rule in suite.exclude]
+    file.refuse(
+        (("exclude", index), "this rule excludes nothing") for index, held in enumerate(hit) if not any(held)
+    )
+    kept = [task for index, task in enumerate(tasks) if not any(held[index] for held in hit)]
+    if not kept:
+        file.refuse([(("exclude",), "the rules exclude every run")])
+    return kept
+
+
+def _holds(rule: Exclusion, task: Task, folder: Path) -> bool:
+    group = task.group
+
+    def named(wanted: str, text: str) -> bool:
+        """Whether a text is the wanted name and has the wanted settings, with or without others."""
+        wanted = anchored(wanted, folder)
+        if wanted == text:
+            return True
+        name, settings = parse(wanted, "name")
+        other, given = parse(text, "name")
+        return name == other and settings.items() <= given.items()
+
+    def budget(wanted: Any, text: str | None) -> bool:
+        return text is not None and parse_budget(wanted, task.norm) == parse_budget(text, task.norm)
+
+    tests: dict[str, Callable[[Any], bool]] = {
+        "victim": lambda value: named(value, group.victim.victim),
+        "attack": lambda value: named(value, task.attack_text),
+        "surrogate": lambda value: value == group.surrogate,
+        "dataset": lambda value: value in (group.data.label, group.data.dataset),
+        "protocol": lambda value: value == group.data.protocol,
+        "eps": lambda value: budget(value, task.eps),
+        "side": lambda value: value == task.side,
+        "seed": lambda value: value == task.seed,
+    }
+    return all(any(map(tests[field], values)) for field, values in rule.said.items())
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read "2/8", the second of eight; raises :class:`BadInput` for anything that is no such part.
+
+    >>> parse_shard("2/8")
+    (2, 8)
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
+    if match is None:
+        raise BadInput(f"shard '{shortened(text)}' must look like 2/8, the second of eight")
+    index, count = int(match[1]), int(match[2])
+    if not 1 <= index <= count:
+        count = count or 8
+        raise BadInput(
+            f"shard '{shortened(text)}' does not exist: shards are counted from 1/{count} to {count}/{count}"
+        )
+    return index, count
+
+
+def shard(tasks: list[Task], index: int, count: int) -> list[Task]:
+    """Part ``index`` (from 1) of ``count``: consecutive tasks, so that a shard opens few victims.
+
+    The parts are disjoint, cover everything, and differ by one task at most in size.
+    """
+    start, stop = len(tasks) * (index - 1) // count, len(tasks) * index // count
+    return tasks[start:stop]
+
+
+def check_suite(file: SuiteFile, files_are_here: bool = True) -> None:
+    """Refuse settings, options, budgets and files that a run would refuse, each with its line.
+
+    ``files_are_here`` is False where other hosts do the work and may have other disks.
+    """
+    file.refuse([*_checked_attacks(file), *_threats(file), *_victims(file)])
+    if files_are_here:
+        file.refuse(_files(file))
+
+
+def _checked_attacks(file: SuiteFile) -> Iterator[tuple[Place, str]]:
+    for index, entry in enumerate(file.suite.attacks):
+        name, settings = entry.spec(file.suite.settings)
+        for text in expand_attacks([name]):
+            try:
+                build_attack(anchored(text, file.folder), settings)
+            except BadInput as error:
+                yield ("attacks", index), str(error)
+
+
+def _threats(file: SuiteFile) -> Iterator[tuple[Place, str]]:
+    for index, eps in enumerate(file.suite.eps):
+        try:
+            ThreatModel(eps, file.suite.norm, quantize=file.suite.quantize)
+        except BadInput as error:
+            yield ("eps", index), str(error).replace("use --no-quantize", "set quantize: false")
+
+
+def _entries(file: SuiteFile) -> Iterator[tuple[Place, VictimEntry]]:
+    for index, entry in enumerate(file.suite.victims):
+        yield ("victims", index), entry
+    for index, ensemble in enumerate(file.suite.surrogates):
+        for at, entry in enumerate(ensemble):
+            yield ("surrogates", index, at), entry
+
+
+def _victims(file: SuiteFile) -> Iterator[tuple[Place, str]]:
+    for place, entry in _entries(file):
+        for text in entry.texts():
+            try:
+                read_victim(anchored(text, file.folder))
+            except BadInput as error:
+                yield place, str(error)
+
+
+def _files(file: SuiteFile) -> Iterator[tuple[Place, str]]:
+    datasets = {group.data: None for group in groups(file.suite, file.folder)}
+    labels = [entry.called for entry in file.suite.datasets]
+    for data in datasets:
+        drawn = data.dataset == SYNTHETIC
+        if data.root is not None:
+            try:
+                drawn = _drawn(data, Path(data.root))
+            except BadInput as error:
+                yield ("datasets", labels.index(data.label), "root"), str(error)
+                continue
+        for place, entry in _entries(file):
+            yield from ((place, reason) for reason in _weights(entry, data, file.folder, drawn))
+
+
+def _drawn(data: Data, root: Path) -> bool:
+    """Whether the data under ``root`` are drawn people; :class:`BadInput` if it cannot be what they are."""
+    if data.dataset in LAYOUTS:
+        return is_synthetic(check_root(data.dataset, root))
+    return open_named(data.dataset, root, data.protocol or None).synthetic
+
+
+def _weights(entry: VictimEntry, data: Data, folder: Path, drawn: bool) -> Iterator[str]:
+    for model in models(entry, data, folder):
+        if model.weights is None and not drawn:
+            yield f"victim '{model.victim}' has no weights for {data.label} ({data.protocol})"
+        elif model.weights is not None and not split_entry(model.weights)[0].is_file():
+            yield f"no checkpoint at {model.weights}"

@@ -1,1 +1,161 @@
-"""Figures from stored records and what runs kept beside them: one file a figure, no model, no display."""
+"""Every figure by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vbench.core.errors import BadInput, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vbench.records.record import Record
+    from vbench.reports.figures.save import Drawing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure.
+
+    ``needs``: "records", of any number of runs; or what one run kept, "embeddings" or "images"; or
+    "perturbation", what it learnt or kept images. ``metric``, ``query``: whether one can be chosen.
+    """
+
+    name: str
+    summary: str
+    needs: str
+    metric: bool = False
+    query: bool = False
+
+    @property
+    def module(self) -> Any:
+        """The module that draws it, loaded on first use; it loads matplotlib."""
+        return import_module(f"vbench.reports.figures.{self.name}")
+
+
+_ENTRIES = (
+    Entry("cmc", "CMC curves before and after attacks", "records"),
+    Entry("eps", "a metric against the budget eps", "records", metric=True),
+    Entry("transfer", "surrogate x victim matrix as a heat map", "records", metric=True),
+    Entry("cost", "damage against gradient evaluations or queries", "records", metric=True),
+    Entry("tsne", "t-SNE of embeddings before and after, by identity and modality", "embeddings"),
+    Entry("strips", "queries with the best of their gallery, right or wrong", "images", query=True),
+    Entry("spectrum", "a pair rebuilt from its amplitude, from its phase", "images", query=True),
+    Entry("perturbation", "the change itself: amplified, and its spectrum", "perturbation", query=True),
+)
+
+FIGURES = {entry.name: entry for entry in _ENTRIES}
+
+
+def find(name: str) -> Entry:
+    """The figure of a name; raises BadInput for an unknown one, with the nearest."""
+    if name not in FIGURES:
+        raise unknown_name("figure", name, FIGURES)
+    return FIGURES[name]
+
+
+def draw(
+    name: str,
+    records: Sequence[Record],
+    runs: Path,
+    metric: str | None = None,
+    width: str | None = None,
+    query: int | None = None,
+) -> Figure:
+    """The named figure of ``records``, with what their runs kept under ``runs``.
+
+    ``width``: "column" or "full", else the figure's own; ``metric`` and ``query`` (the number of a kept one)
+    for figures that have a choice. Raises BadInput for an unknown name, for a choice that the figure does not
+    have, for records that do not support it, and for kept files that are missing or broken.
+    """
+    entry = find(name)
+    for what, given in (("metric", metric), ("query", query)):
+        if given is not None and not getattr(entry, what):
+            raise BadInput(f"figure {name} has no {what} to choose; leave --{what} away")
+    if metric is not None:
+        _check_metric(metric)
+    if entry.needs == "records":
+        return entry.module.draw(records, width=width, **({"metric": metric} if metric else {}))
+    from vbench.reports.figures.panels import one
+
+    record = one(records, name)
+    return entry.module.draw(record, *_kept(entry, record, runs, query), width=width)
+
+
+def supported(records: Sequence[Record]) -> list[tuple[Entry, Sequence[Record]]]:
+    """Every figure that a set of records supports with no file beside them, and the records it shows."""
+    entries = [entry for entry in FIGURES.values() if entry.needs == "records"]
+    return [(entry, same) for entry in entries for same in entry.module.drawable(records)]
+
+
+def drawable(
+    records: Sequence[Record],
+    runs: Path,
+    kept: bool = False,
+    metric: str = "r1",
+    most: int | None = None,
+) -> list[Drawing]:
+    """All figures that a set of records supports, as SVG for one page; their ids never collide.
+
+    CMC and cost per victim and setting, ``metric`` against eps where an attack has several budgets, transfer
+    matrices where something was transferred. With ``kept``, also those of single runs whose files lie under
+    ``runs``; a file that is broken is left out, with a line on standard error. ``most`` limits the others,
+    which take a tenth of a second each. Raises BadInput where a record's stored ranks are broken.
+    """
+    found = []
+    for entry, same in supported(records)[:most]:
+        found.append(_drawing(entry, same, (same,), {"metric": metric} if entry.metric else {}))
+    for entry in FIGURES.values():
+        if kept and entry.needs != "records":
+            found += [drawing for record in records for drawing in _of_one(entry, record, runs)]
+    return found
+
+
+def _of_one(entry: Entry, record: Record, runs: Path) -> list[Drawing]:
+    from vbench.core.progress import say
+    from vbench.records.files import missing
+
+    # What a run learnt lies there unasked, and would fill a page with one picture a victim.
+    what = "embeddings" if entry.needs == "embeddings" else "images"
+    if missing(runs, record, [what]):
+        return []
+    try:
+        return [_drawing(entry, [record], (record, *_kept(entry, record, runs, None)), {})]
+    except BadInput as error:
+        say(f"no figure {entry.name} of run {record.id}: {error}")
+        return []
+
+
+def _kept(entry: Entry, record: Record, runs: Path, query: int | None) -> tuple[Any, ...]:
+    """What a figure of one run is drawn from, after the record itself."""
+    from vbench.records.files import read_embeddings, read_images
+
+    if entry.needs == "embeddings":
+        return (read_embeddings(runs, record),)
+    if entry.needs == "images":
+        return read_images(runs, record), query
+    return (entry.module.change_of(record, runs, query),)
+
+
+def _drawing(
+    entry: Entry, records: Sequence[Record], given: tuple[Any, ...], more: dict[str, Any]
+) -> Drawing:
+    from vbench.reports.figures.save import Drawing, inline, title_of
+
+    figure = entry.module.draw(*given, **more)
+    title, alt = title_of(figure), entry.module.alt(*given, **more)
+    about = " ".join([*more.values(), *(record.id for record in records)])
+    prefix = f"{entry.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+    return Drawing(entry.name, title, alt, inline(figure, prefix, title, alt))
+
+
+def _check_metric(metric: str) -> None:
+    from vbench.reports.rows import HEADINGS
+
+    if metric not in HEADINGS:
+        raise unknown_name("metric", metric, HEADINGS)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vbench.record import Record
+from vbench.records.record import Record
 from vbench.reports.figures.curves import Curve, cmc, value
-from vbench.reports.figures.facets import Facet, attack_of, facets
-from vbench.reports.figures.panels import Panels, seeds_of, strongest
+from vbench.reports.figures.panels import Facet, Panels, attack_of, facets, seeds_of, strongest
 from vbench.reports.figures.style import CLEAN, DASHES, MARKERS, PALETTE, in_lines, styled
 
 SUBJECT = "CMC{of} before and after attacks"

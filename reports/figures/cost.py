@@ -10,11 +10,9 @@ from statistics import mean, stdev
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vbench.record import Record
-from vbench.reports.figures.facets import facets
-from vbench.reports.figures.labels import beside
-from vbench.reports.figures.panels import Panels, seeds_of
-from vbench.reports.figures.style import PALETTE, in_lines, styled
+from vbench.records.record import Record
+from vbench.reports.figures.panels import Panels, facets, seeds_of
+from vbench.reports.figures.style import PALETTE, beside, in_lines, styled
 from vbench.reports.rows import HEADINGS
 
 #: How an attack is paid for: marker, colour.

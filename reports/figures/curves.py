@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vbench.errors import BadInput
-from vbench.record import Record
+from vbench.core.errors import BadInput
+from vbench.records.record import Record
 
 #: Depths that a record's metrics hold when it keeps no single queries.
 DEPTHS = (1, 5, 10, 20)

@@ -9,12 +9,11 @@ from fractions import Fraction
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vbench.budget import budget_text, show_budget
-from vbench.errors import BadInput
-from vbench.record import Record
+from vbench.core.errors import BadInput
+from vbench.core.threat import budget_text, show_budget
+from vbench.records.record import Record
 from vbench.reports.figures.curves import Value, value
-from vbench.reports.figures.facets import Facet, attack_of, budget_of, facets, facts_of
-from vbench.reports.figures.panels import Panels, strongest
+from vbench.reports.figures.panels import Facet, Panels, attack_of, budget_of, facets, facts_of, strongest
 from vbench.reports.figures.style import DASHES, MARKERS, PALETTE, in_lines, styled
 from vbench.reports.rows import HEADINGS, setting, victim_key
 

@@ -1,18 +1,123 @@
-"""Axes for a list of facets under one title and over one legend, and who is drawn in them."""
+"""Panels that may share axes."""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from statistics import mean
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
+from PIL import Image
 
-from vbench.record import Record
-from vbench.reports.figures.facets import Facet, attack_of, common
+from vbench.core.errors import BadInput
+from vbench.core.text import one_line
+from vbench.core.threat import parse_budget
+from vbench.records.files import KeptImages
+from vbench.records.record import Record
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
+from vbench.reports.rows import setting, victim_key
+
+#: More panels than this nobody reads, nor can they be read.
+MOST = 12
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One panel: records that may be compared, and what they have in common, by name."""
+
+    facts: dict[str, str]
+    records: list[Record]
+
+
+def victim_of(record: Record) -> str:
+    """What a figure calls a record's victim."""
+    return one_line(record.victim_label or record.config["victim"]["name"])
+
+
+def attack_of(record: Record) -> str:
+    """What a figure calls a record's attack: transfer and replay are other attacks than the white-box one."""
+    label = record.label or record.config["attack"]["name"]
+    label += f" from {record.surrogate}" if record.surrogate else ""
+    return one_line(label) + (" (replayed)" if record.config.get("perturbation") else "")
+
+
+def budget_of(record: Record) -> Fraction:
+    """The budget of a record; raises BadInput where it is none."""
+    threat = record.config["threat"]
+    return parse_budget(threat["eps"], threat["norm"])
+
+
+def facts_of(record: Record) -> dict[str, str]:
+    """What a figure must say of a record, in the words of the tables: victim, protocol, budget."""
+    where = setting(record)
+    badge = "SYNTHETIC " if where.synthetic else ""
+    trials = f"{where.trials} trial{'s' if where.trials != 1 else ''}"
+    found = {
+        "victim": victim_of(record),
+        "protocol": f"{badge}{one_line(where.protocol)} ({trials})",
+        "budget": where.threat,
+    }
+    return {**found, "access": "transfer attacks"} if record.surrogate else found
+
+
+def apart(record: Record) -> Hashable:
+    """What keeps records apart: setting, victim, and whether the attack was crafted on the victim itself."""
+    return setting(record), victim_key(record), bool(record.surrogate)
+
+
+def facets(
+    records: Sequence[Record],
+    apart: Callable[[Record], Hashable] = apart,
+    facts: Callable[[Record], dict[str, str]] = facts_of,
+) -> list[Facet]:
+    """Records in panels, those together for which ``apart`` is equal, in the order of victims and budgets.
+
+    ``facts``: what must be said of a record and does not vary within a panel.
+    """
+    found: dict[Hashable, list[Record]] = {}
+    for record in records:
+        found.setdefault(apart(record), []).append(record)
+    panels = sorted((Facet(facts(same[0]), same) for same in found.values()), key=_order(records))
+    said = [tuple(panel.facts.values()) for panel in panels]
+    for panel, words in zip(panels, said, strict=True):
+        if said.count(words) > 1:
+            # Two sets of images under one protocol, or two sets of weights under one name.
+            first = panel.records[0]
+            panel.facts["data"] = one_line(f"data {setting(first).fingerprint[:8]}")
+            panel.facts["weights"] = one_line(f"weights {first.config['victim']['weights'][:8]}")
+    return panels
+
+
+def common(panels: Sequence[Facet]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """What all panels share, and of each what it does not; raises BadInput for more than :data:`MOST`."""
+    if len(panels) > MOST:
+        raise BadInput(
+            f"that is {len(panels)} panels, and {MOST} can be read; choose records with --where or --run"
+        )
+    names = list(dict.fromkeys(name for panel in panels for name in panel.facts))
+    shared = [name for name in names if len({panel.facts.get(name) for panel in panels}) == 1]
+    own = [{name: text for name, text in panel.facts.items() if name not in shared} for panel in panels]
+    return {name: panels[0].facts[name] for name in shared}, own
+
+
+def _order(records: Sequence[Record]) -> Callable[[Facet], tuple[object, ...]]:
+    """Victims and protocols in the order they come, budgets from the smallest on."""
+    victims, protocols = ([of(record) for record in records] for of in (victim_of, lambda one: one.protocol))
+
+    def key(panel: Facet) -> tuple[object, ...]:
+        first = panel.records[0]
+        threat = first.config["threat"]
+        place = victims.index(victim_of(first)), protocols.index(first.protocol), bool(first.surrogate)
+        return (*place, threat["norm"], threat["side"], budget_of(first))
+
+    return key
+
 
 _HEIGHT = 1.75
 
@@ -121,3 +226,84 @@ def strongest(panels: Sequence[Facet], metric: str, most: int = len(PALETTE)) ->
 
 def _left(records: Sequence[Record], metric: str) -> tuple[float, ...]:
     return tuple(mean(record.mean("adversarial", which) for record in records) for which in (metric, "map"))
+
+
+def by_id(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
+    """The records of these ids, in the order asked; the beginning of an id will do where only one has it.
+
+    Raises BadInput for an id that no record has, with the nearest, and for a beginning that several have.
+    """
+    found: list[Record] = []
+    for text in wanted:
+        same = [record for record in records if record.id == text] or [
+            record for record in records if text and record.id.startswith(text)
+        ]
+        if not same:
+            near = difflib.get_close_matches(text, [record.id for record in records], n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise BadInput(f"no run '{text}'; {hint}ids stand in the names of the record files")
+        if len(same) > 1:
+            ids = ", ".join(record.id for record in same[:6])
+            raise BadInput(
+                f"run '{text}' could be {ids}{' ...' if len(same) > 6 else ''}; give more of the id"
+            )
+        found += [record for record in same if record not in found]
+    return found
+
+
+#: Pictures are drawn no higher than this: more is not seen at a page's size, and bloats a file.
+_ROWS = 192
+
+
+def one(records: Sequence[Record], name: str) -> Record:
+    """The only record; raises BadInput, with the ids there are, for several."""
+    if len(records) != 1:
+        ids = ", ".join(f"{record.id} ({attack_of(record)})" for record in records[:6])
+        more = f" and {len(records) - 6} more" if len(records) > 6 else ""
+        raise BadInput(f"figure {name} shows one run; choose it with --run: {ids}{more}")
+    return records[0]
+
+
+def facts(record: Record, *more: str) -> list[str]:
+    """The lines under the title: protocol, then budget and seed, then ``more``."""
+    found = facts_of(record)
+    seed = f"seed {record.config['seed']}"
+    return [found["protocol"], f"{found['budget']}, {seed}", *more]
+
+
+def row_of(kept: KeptImages, query: int | None) -> int:
+    """The kept query that was asked for, by its number in the file; the first unless one was."""
+    found = 0 if query is None else query
+    if not 0 <= found < len(kept.before):
+        raise BadInput(f"there is no kept query {found}; the run kept 0 to {len(kept.before) - 1}")
+    return found
+
+
+def representative(kept: KeptImages, most: int) -> list[int]:
+    """Some kept queries: first of those that lose most, then, less than half, of those drawn at random.
+
+    The worst alone would show an attack that is stronger than it is.
+    """
+    reasons = np.array(kept.meta.chosen)
+    worst, others = (np.flatnonzero((reasons == "worst") == so).tolist() for so in (True, False))
+    few = min(len(others), max(most // 2, most - len(worst)))
+    return [*worst[: most - few], *others[:few]]
+
+
+def small(pixels: np.ndarray) -> np.ndarray:
+    """uint8 H x W x 3, no more than 192 rows."""
+    height, width = pixels.shape[:2]
+    if height <= _ROWS:
+        return pixels
+    size = (max(1, round(width * _ROWS / height)), _ROWS)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def picture(axes: Axes, pixels: np.ndarray, title: str = "") -> None:
+    """An image (uint8, or floats in [0, 1]) without ticks, its title above."""
+    axes.imshow(pixels, interpolation="nearest")
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)

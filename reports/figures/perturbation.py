@@ -9,12 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vbench.kept import KeptImages, learnt_file, missing, read_images
-from vbench.record import Record
-from vbench.reports.figures.facets import attack_of, victim_of
-from vbench.reports.figures.single import facts, picture, row_of, small
+from vbench.core.types import Side
+from vbench.records.files import KeptImages, learnt_file, missing, read_images
+from vbench.records.record import Record
+from vbench.reports.figures.panels import attack_of, facts, picture, row_of, small, victim_of
 from vbench.reports.figures.style import MUTED, PALETTE, new_figure, styled, width_of
-from vbench.types import Side
 
 _BINS = 24
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from vbench.kept import KeptImages
-from vbench.record import Record
-from vbench.reports.figures.facets import attack_of, victim_of
-from vbench.reports.figures.single import facts, picture, representative, row_of, small
+from vbench.core.types import Modality, Side
+from vbench.records.files import KeptImages
+from vbench.records.record import Record
+from vbench.reports.figures.panels import attack_of, facts, picture, representative, row_of, small, victim_of
 from vbench.reports.figures.style import SMALL_SIZE, new_figure, styled, width_of
-from vbench.types import Modality, Side
 
 _ROWS = ("image", "amplitude only", "phase only")
 

@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vbench.kept import KeptImages
-from vbench.record import Record
-from vbench.reports.figures.facets import attack_of, victim_of
-from vbench.reports.figures.single import facts, representative, row_of, small
+from vbench.core.types import Side
+from vbench.records.files import KeptImages
+from vbench.records.record import Record
+from vbench.reports.figures.panels import attack_of, facts, representative, row_of, small, victim_of
 from vbench.reports.figures.style import RIGHT, SMALL_SIZE, WRONG, new_figure, styled, width_of
-from vbench.types import Side
 
 _GAP, _QUERY_GAP, _LABEL, _HEAD, _BETWEEN = 0.14, 0.35, 1.1, 0.75, 0.9
 _WHY = {"worst": "loses most", "random": "drawn at random"}

@@ -1,26 +1,32 @@
-"""How every figure looks: widths, fonts that can be read at that width, colours that all eyes tell apart."""
+"""Widths, fonts, colours, legends, labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from textwrap import fill
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vbench.errors import unknown_name
-from vbench.printable import one_line
+from vbench.core.errors import unknown_name
+from vbench.core.text import one_line
 
 #: Widths in inches: a column of a two-column paper, and the whole page.
 WIDTHS = {"column": 3.4, "full": 7.0}
 
 #: Okabe and Ito, Color Universal Design (2008), without the yellow, which a white page swallows.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
 #: Dashes and markers go with the colours, so that a grey print says the same.
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+
 MARKERS = ("o", "s", "^", "D", "v", "P")
+
 RIGHT, WRONG, CLEAN, MUTED = "#009E73", "#D55E00", "#000000", "#666666"
 
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 8.0, 7.0, 6.0
@@ -141,3 +147,32 @@ class Legend:
             handlelength=self.handle,
             columnspacing=1.0,
         )
+
+
+#: Offsets in points of the page, the preferred first.
+_SIDES = sorted(product((6, -6, 0), (5, -5, 0)), key=lambda side: (side[1] == 0, side[0] == 0, -sum(side)))[
+    :-1
+]
+
+_HALF = np.array([4.5, 3.5])
+
+
+def beside(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
+    """Write a short label beside each (x, y, label), once the axes have their place on the page."""
+    if not places:
+        return
+    marks = axes.transData.transform([(x, y) for x, y, _ in places]) * 72 / axes.figure.dpi
+    taken: list[np.ndarray] = []
+    for (x, y, label), mark in zip(places, marks, strict=True):
+        crowds = [_crowd(mark + side, marks, taken) for side in _SIDES]
+        side = _SIDES[int(np.argmin(crowds))]
+        taken.append(mark + side)
+        axes.annotate(
+            label, (x, y), side, textcoords="offset points", size=SMALL_SIZE, ha="center", va="center"
+        )
+
+
+def _crowd(place: np.ndarray, marks: np.ndarray, taken: Sequence[np.ndarray]) -> float:
+    """How much a label here would cover of marks and of other labels."""
+    others = [*((mark, _HALF + 2) for mark in marks), *((other, 2 * _HALF) for other in taken)]
+    return sum(float(np.prod(np.clip(reach - np.abs(place - other), 0, None))) for other, reach in others)

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vbench.errors import BadInput
-from vbench.printable import one_line
-from vbench.record import Record
-from vbench.reports.figures.facets import Facet, attack_of, common, facets, facts_of, victim_of
+from vbench.core.errors import BadInput
+from vbench.core.text import one_line
+from vbench.records.record import Record
+from vbench.reports.figures.panels import Facet, attack_of, common, facets, facts_of, victim_of
 from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
 from vbench.reports.rows import HEADINGS, setting
 

@@ -9,13 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vbench.errors import BadInput
-from vbench.kept import KeptEmbeddings
-from vbench.record import Record
-from vbench.reports.figures.facets import attack_of, victim_of
-from vbench.reports.figures.single import facts
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality, Side
+from vbench.records.files import KeptEmbeddings
+from vbench.records.record import Record
+from vbench.reports.figures.panels import attack_of, facts, victim_of
 from vbench.reports.figures.style import MUTED, PALETTE, Legend, new_figure, styled, width_of
-from vbench.types import Modality, Side
 
 #: Identities drawn, and at most so many images of each on a side.
 IDENTITIES, IMAGES = len(PALETTE), 10

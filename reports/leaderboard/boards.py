@@ -8,8 +8,8 @@ from functools import cached_property
 from statistics import fmean as mean
 from statistics import stdev
 
-from vbench.record import Record
-from vbench.reports.leaderboard.merge import Entry
+from vbench.records.record import Record
+from vbench.reports.leaderboard.collect import Entry
 from vbench.reports.rows import HEADINGS, Row, Setting, rows_of, setting, victim_key
 from vbench.reports.verify.declared import declared_attack
 

@@ -1,21 +1,22 @@
-"""Reading what people hand in: every record of some folders, verified, and every refusal by name."""
+"""Read, verify, merge; doubts."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean as mean
 from typing import BinaryIO
 
-from vbench.errors import BadInput
-from vbench.printable import one_line
-from vbench.record import Record
-from vbench.reports.leaderboard.publish import MARK, is_site
-from vbench.reports.leaderboard.shown import shown_roots
-from vbench.reports.verify import Mark, parse, verify
-from vbench.store import LARGEST
+from vbench.core.errors import BadInput
+from vbench.core.text import one_line
+from vbench.records.record import Record
+from vbench.records.store import LARGEST
+from vbench.reports.leaderboard.names import MARK, is_site, shown_roots
+from vbench.reports.verify import Mark, verdict, verify
 
 #: Where ``vbench audit`` keeps what it found: no records.
 _NOT_RECORDS = "audits"
@@ -52,16 +53,16 @@ class Collected:
 
     def add(self, source: str, text: bytes, file_name: str | None) -> None:
         """Take what one file or line holds."""
-        record = parse(text)
+        record = verdict(text)
         if not isinstance(record, Record):
             self.refuse(source, *record)
             return
-        verdict = verify(record, file_name)
-        if not verdict.stands:
-            self.refuse(source, *verdict.reasons)
+        checked = verify(record, file_name)
+        if not checked.stands:
+            self.refuse(source, *checked.reasons)
             return
         # A thousand records with the values of every query would not fit where a site is made.
-        self.found.append(Found(record.without_queries(), source, tuple(verdict.marks)))
+        self.found.append(Found(record.without_queries(), source, tuple(checked.marks)))
 
     def refuse(self, source: str, *reasons: str) -> None:
         """Note a refusal; what strangers wrote is made safe to print."""
@@ -144,3 +145,170 @@ def _read_lines(file: BinaryIO, source: str, collected: Collected) -> None:
 
 def _too_large(what: str) -> str:
     return f"the {what} is larger than {LARGEST >> 20} MiB; no run record is"
+
+
+#: Figures further apart than this, in [0, 1], are not the rounding of another machine.
+TOLERANCE = 0.005
+
+#: What a record says happened; the rest says where, when, how fast and on what.
+_OUTCOME = frozenset({"clean", "adversarial", "controls", "members", "asr", "stealthy", "level"})
+
+_COMPARED = ("r1", "r5", "r10", "r20", "map", "minp")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One outcome of a configuration, and the files that hold it. ``doubts``: what other records deny."""
+
+    record: Record
+    sources: tuple[str, ...]
+    marks: tuple[Mark, ...]
+    doubts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Every outcome that somebody recorded of one configuration, oldest first; mostly one."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def record(self) -> Record:
+        """A record of the configuration: what it says of that is the same in all."""
+        return self.results[0].record
+
+    def mean(self, which: str, metric: str) -> float:
+        """Mean over outcomes of a metric of "clean" or "adversarial", in [0, 1]."""
+        return mean(result.record.mean(which, metric) for result in self.results)
+
+    def span(self, which: str, metric: str) -> tuple[float, float]:
+        """Least and largest outcome."""
+        found = [result.record.mean(which, metric) for result in self.results]
+        return min(found), max(found)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all outcomes are one but for the rounding of machines, before and after the attack."""
+        return all(
+            high - low <= TOLERANCE
+            for which in ("clean", "adversarial")
+            for low, high in (self.span(which, metric) for metric in _COMPARED)
+        )
+
+
+def merge(found: Iterable[Found]) -> list[Entry]:
+    """Entries by configuration, in the order of their oldest records.
+
+    Equal outcomes become one result that names every file, with the marks of the copy that could be checked
+    best. Different outcomes stay side by side; none is preferred, and a date, which anybody can write,
+    decides nothing but their order.
+    """
+    entries: dict[str, dict[str, Result]] = {}
+    for one in sorted(found, key=lambda one: (one.record.created, one.source)):
+        results = entries.setdefault(one.record.id, {})
+        outcome = one.record.model_dump_json(include=_OUTCOME)
+        if outcome in results:
+            results[outcome] = _joined(results[outcome], one)
+        else:
+            results[outcome] = Result(one.record, (one.source,), one.marks)
+    return [Entry(tuple(results.values())) for results in entries.values()]
+
+
+def _joined(result: Result, other: Found) -> Result:
+    sources = (*result.sources, other.source)
+    if len(other.marks) < len(result.marks):
+        return replace(result, record=other.record, sources=sources, marks=other.marks)
+    return replace(result, sources=sources)
+
+
+def disputed(entries: Sequence[Entry]) -> list[str]:
+    """One line for each configuration whose outcomes differ by more than rounding, with all sources."""
+    lines = []
+    for entry in entries:
+        if entry.agrees:
+            continue
+        said = "; ".join(
+            f"Rank-1 {100 * result.record.mean('clean', 'r1'):.2f} -> "
+            f"{100 * result.record.mean('adversarial', 'r1'):.2f}, "
+            f"mAP {100 * result.record.mean('clean', 'map'):.2f} -> "
+            f"{100 * result.record.mean('adversarial', 'map'):.2f} in {', '.join(result.sources)}"
+            for result in entry.results
+        )
+        record = entry.record
+        lines.append(f"{record.label} on {record.victim_label}, {record.protocol}, id {record.id}: {said}")
+    return lines
+
+
+_METRICS = ("r1", "r5", "r10", "r20", "map", "minp")
+
+
+def find_doubts(entries: Sequence[Entry]) -> None:
+    """Note on each result, in its ``doubts``, which others it contradicts.
+
+    Both sides are marked and both stay: who is right cannot be seen from records, and nobody shall be able
+    to take another's result off a board by handing in a false one.
+    """
+    results = [result for entry in entries for result in entry.results]
+    for same in _alike(results, _victim_and_images):
+        _clean(same)
+    for same in _alike(results, lambda record: record.config["dataset"]["fingerprint"]):
+        _drawn(same)
+
+
+def _alike(results: Iterable[Result], key: Callable[[Record], Hashable]) -> list[list[Result]]:
+    found: dict[Hashable, list[Result]] = {}
+    for result in results:
+        found.setdefault(key(result.record), []).append(result)
+    return list(found.values())
+
+
+def _victim_and_images(record: Record) -> Hashable:
+    """Whatever the clean ranking of a victim depends on."""
+    data = record.config["dataset"]
+    return json.dumps(record.config["victim"], sort_keys=True), data["fingerprint"], data["protocol"]
+
+
+def _clean(results: Sequence[Result]) -> None:
+    """Clean figures of one victim on the same images are one, but for the rounding of machines."""
+    said: dict[tuple[float, ...], list[Result]] = {}
+    for result in results:
+        figures = tuple(mean(getattr(trial, metric) for trial in result.record.clean) for metric in _METRICS)
+        counts = tuple(float(trial.queries) for trial in result.record.clean)
+        near = next((known for known in said if _near(known, (*figures, *counts))), (*figures, *counts))
+        said.setdefault(near, []).append(result)
+    if len(said) == 1:
+        return
+    record = results[0].record
+    told = "; ".join(
+        f"Rank-1 {100 * figures[0]:.2f}, mAP {100 * figures[4]:.2f} over {figures[len(_METRICS)]:.0f} "
+        f"queries in {_some([source for result in same for source in result.sources])}"
+        for figures, same in said.items()
+    )
+    victim = f"{record.victim_label}, weights {record.config['victim']['weights']}"
+    line = f"clean figures of {victim} on {record.protocol} differ: {told}"
+    for result in results:
+        result.doubts.append(line)
+
+
+def _drawn(results: Sequence[Result]) -> None:
+    """The same images are drawn or photographed, not both."""
+    kinds = {result.record.synthetic for result in results}
+    if len(kinds) == 1:
+        return
+    drawn, real = (
+        _some([source for one in results if one.record.synthetic is kind for source in one.sources])
+        for kind in (True, False)
+    )
+    fingerprint = results[0].record.config["dataset"]["fingerprint"]
+    line = f"images {fingerprint} are called synthetic in {drawn}, and real in {real}"
+    for result in results:
+        result.doubts.append(line)
+
+
+def _near(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) and all(abs(a - b) <= TOLERANCE for a, b in zip(one, other, strict=True))
+
+
+def _some(sources: Sequence[str]) -> str:
+    more = len(sources) - 3
+    return ", ".join(sources[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,25 +1,65 @@
-"""The pages of a site, from boards."""
+"""The pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vbench.reports.leaderboard.attacks import by_attack
+from vbench.records.store import to_archive
+from vbench.reports.frame import flat, to_csv
 from vbench.reports.leaderboard.boards import Board, Standing
-from vbench.reports.leaderboard.cells import CHECKED, DISPUTED, DOUBTED, badge
-from vbench.reports.leaderboard.collect import Refused
-from vbench.reports.leaderboard.downloads import as_archive, as_csv
-from vbench.reports.leaderboard.links import CSV, INDEX, JSONL, REFUSED, Links
-from vbench.reports.leaderboard.matrix import each
-from vbench.reports.leaderboard.merge import Entry
-from vbench.reports.leaderboard.runs import everywhere, runs
-from vbench.reports.leaderboard.victims import by_victim
+from vbench.reports.leaderboard.collect import Entry, Refused
+from vbench.reports.leaderboard.tables import (
+    CHECKED,
+    CSV,
+    DISPUTED,
+    DOUBTED,
+    INDEX,
+    JSONL,
+    REFUSED,
+    Links,
+    badge,
+    by_attack,
+    by_victim,
+    each,
+    everywhere,
+    runs,
+)
 from vbench.reports.page.document import document
-from vbench.reports.page.table import Cell, Column, Group, Table, facets
+from vbench.reports.table import Cell, Column, Group, Table, facets
 from vbench.reports.verify import Mark
 
+
+def as_csv(entries: Sequence[Entry]) -> str:
+    """One row an outcome, unrounded, in [0, 1], with where it comes from and what was checked."""
+    rows = []
+    for entry in entries:
+        for result in entry.results:
+            record = result.record
+            versions = record.environment.get("versions")
+            more = {
+                "fingerprint": record.config["dataset"]["fingerprint"],
+                "checks": "; ".join(mark.value for mark in result.marks) or "checked",
+                "doubts": "; ".join(result.doubts),
+                "outcomes": len(entry.results),
+                "sources": "; ".join(result.sources),
+                "created": record.created,
+                "vbench": versions.get("vbench", "") if isinstance(versions, Mapping) else "",
+                "device": str(record.environment.get("device_name", "")),
+            }
+            # Names of members are columns there: on a site of many batteries they would be all there is.
+            line = flat([record.model_copy(update={"members": []})])[0]
+            rows.append({**line, **more})
+    return to_csv(rows)
+
+
+def as_archive(entries: Iterable[Entry]) -> str:
+    """The records, one a line, without the values of single queries."""
+    return to_archive(result.record for entry in entries for result in entry.results)
+
+
 _BADGES = (CHECKED, *(badge(mark) for mark in Mark), DISPUTED, DOUBTED)
+
 _FACETS = {
     "board": "Board",
     "victim": "Victim",

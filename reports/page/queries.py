@@ -1,19 +1,27 @@
-"""The query explorer: of each run the queries that lost the most, before and after the attack."""
+"""The query explorer, kept images, drawings."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from vbench.errors import BadInput
-from vbench.record import Record
+from vbench.core.errors import BadInput
+from vbench.core.threat import parse_budget
+from vbench.core.types import Side
+from vbench.records.files import KeptImages, missing, read_images
+from vbench.records.record import Record
 from vbench.reports.rows import setting
 
 #: Queries of a run that are shown.
 TOP = 20
+
 _ARRAYS = ("clean_ap", "adversarial_ap", "clean_rank", "adversarial_rank")
 
 
@@ -95,3 +103,135 @@ def _worst(record: Record) -> dict[str, Any]:
         "gained": round(100 * int(gained.sum()) / pairs, 1),
         "fell": round(100 * float((fall > 0).mean()), 1) if len(fall) else 0.0,
     }
+
+
+#: Runs of one page that show images: about a quarter of a megabyte each.
+MOST_RUNS = 12
+
+#: Pixels that a thumbnail is high at most.
+HEIGHT = 128
+
+_QUALITY = 85
+
+
+@dataclass
+class Album:
+    """``shown``: record id -> what the page's script reads; ``left_out``: runs whose images are not shown."""
+
+    shown: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+def album(records: Sequence[Record], runs: Path) -> Album:
+    """The images that runs kept under the folder ``runs``, of the first :data:`MOST_RUNS` that have any."""
+    found = Album()
+    for record in records:
+        if missing(runs, record, ["images"]):
+            continue
+        if len(found.shown) == MOST_RUNS:
+            found.left_out += 1
+            continue
+        try:
+            found.shown[record.id] = _pages(read_images(runs, record))
+        except BadInput as error:
+            found.broken.append(str(error))
+    return found
+
+
+def _pages(kept: KeptImages) -> dict[str, Any]:
+    """``pictures``: addresses of thumbnails; ``queries``: of each its facts and its pictures, by number.
+
+    ``before`` and ``after``: [picture, 1 where it shows the right person] of the best of the gallery.
+    """
+    pictures: list[str] = []
+    start: dict[tuple[Side, str], int] = {}
+    for side in (Side.QUERY, Side.GALLERY):
+        start[side, "before"] = start[side, "after"] = len(pictures)
+        pictures += map(_address, kept.clean[side])
+        if side in kept.meta.attacked:
+            start[side, "after"] = len(pictures)
+            pictures += map(_address, kept.shown[side])
+
+    def head(name: str, places: np.ndarray, row: int) -> list[list[int]]:
+        right = kept.right(places)[row]
+        first = start[Side.GALLERY, name]
+        return [[first + int(place), int(own)] for place, own in zip(places[row], right, strict=True)]
+
+    queries = [
+        {
+            "query": int(kept.position[Side.QUERY][row]),
+            "why": kept.meta.chosen[row],
+            "rank": kept.rank[row].tolist(),
+            "ap": [round(float(value), 3) for value in kept.precision[row]],
+            "clean": start[Side.QUERY, "before"] + row,
+            "shown": start[Side.QUERY, "after"] + row,
+            "before": head("before", kept.before, row),
+            "after": head("after", kept.after, row),
+        }
+        for row in range(len(kept.clean[Side.QUERY]))
+    ]
+    return {"trial": kept.meta.trial, "pictures": pictures, "queries": queries}
+
+
+def _address(pixels: np.ndarray) -> str:
+    image = Image.fromarray(pixels)
+    if image.height > HEIGHT:
+        image = image.resize((max(1, round(image.width * HEIGHT / image.height)), HEIGHT), Image.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+#: Figures of one page; a figure weighs some 30 kB.
+MOST = 40
+
+#: Runs whose kept files are drawn; each takes seconds.
+MOST_KEPT = 4
+
+#: Of kept images, what the query explorer shows itself.
+_ELSEWHERE = ("strips",)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One figure: ``about`` says in words what it shows."""
+
+    title: str
+    about: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """``left_out``: how many figures there are beyond; ``problem``: why there are none, else empty."""
+
+    shown: Sequence[Shown] = ()
+    left_out: int = 0
+    problem: str = ""
+
+
+def drawings(records: Sequence[Record], runs: Path | None, images: bool) -> Drawings:
+    """Figures of records; with ``images`` also those of what the first runs kept under ``runs``."""
+    # Loads matplotlib, which a page without figures does not need.
+    from vbench.reports.figures import FIGURES, drawable, supported
+
+    folder, records = runs or Path(), [record for record in records if _has_budget(record)]
+    try:
+        found = drawable(records, folder, most=MOST)
+        if images and runs is not None:
+            kept = [one for one in records if not missing(runs, one, ["images"])][:MOST_KEPT]
+            found += [one for one in drawable(kept, runs, kept=True) if FIGURES[one.name].needs != "records"]
+    except BadInput as error:
+        return Drawings(problem=str(error))
+    wanted = [Shown(one.title, one.alt, one.svg) for one in found if one.name not in _ELSEWHERE]
+    undrawn = max(0, len(supported(records)) - MOST)
+    return Drawings(wanted[:MOST], undrawn + max(0, len(wanted) - MOST))
+
+
+def _has_budget(record: Record) -> bool:
+    """Whether the budget is a number; a record from elsewhere may say anything."""
+    try:
+        return bool(parse_budget(record.config["threat"]["eps"], str(record.config["threat"]["norm"])))
+    except BadInput:
+        return False

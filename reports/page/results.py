@@ -1,4 +1,4 @@
-"""The result tables of the page: the sheets of :mod:`vbench.reports.sheets`, to be sorted and filtered."""
+"""Result tables, summary, details of a row."""
 
 from __future__ import annotations
 
@@ -6,12 +6,177 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from vbench.reports.change import change
-from vbench.reports.full import shown_p
-from vbench.reports.page.details import details
-from vbench.reports.page.table import Cell, Column, Group, Table
-from vbench.reports.rows import HEADINGS, Row, Setting, victim_key
-from vbench.reports.sheets import Sheet, Versus, facts
+from vbench.records.command import Command, command
+from vbench.records.record import Record
+from vbench.reports.rows import HEADINGS, Row, Setting, change, victim_key
+from vbench.reports.table import Cell, Column, Group, Table
+from vbench.reports.tables import Entry, Sheet, Versus, facts, shown_p
+
+_METRICS = ("r1", "map")
+
+_CAPTION = "What the strongest attacks leave"
+
+_LEGEND = (
+    "Strongest: the lowest Rank-1 after the attack among rows of the same knowledge. Which others tie with "
+    "it stands in bold in the tables of results."
+)
+
+
+def counts(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """(what, how many or which) of the page."""
+    rows = [row for _, row in entries if row.records]
+    days = sorted(record.created[:10] for record in records if record.created)
+    return [
+        ("runs", str(len(records))),
+        ("rows", f"{len(rows)} (runs that differ in their seed alone are one)"),
+        ("victims", _listed(row.victim for row in rows)),
+        ("attacks", _listed(str(row.records[0].config["attack"]["name"]) for row in rows)),
+        ("protocols", _listed(record.protocol for record in records)),
+        ("seeds", _listed(str(record.config.get("seed")) for record in records)),
+        *([("made", days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}")] if days else []),
+    ]
+
+
+def strongest(entries: Sequence[Entry]) -> Table:
+    """A row for each victim in each setting and kind of attacker: clean, and after the strongest attack."""
+    found: dict[tuple[object, ...], list[Entry]] = {}
+    for where, row in entries:
+        if row.records:
+            kind = (where, victim_key(row.records[0]), row.knowledge, row.records[0].level)
+            found.setdefault(kind, []).append((where, row))
+    columns = [Column("data"), Column("protocol"), Column("budget"), Column("victim"), Column("knowledge")]
+    columns += [Column("strongest attack"), Column("of", True, "Attacks that compete")]
+    columns += [Column(HEADINGS[metric], True, "Before → after, percent") for metric in _METRICS]
+    groups = [_strongest(rivals) for rivals in found.values()]
+    return Table("strongest", _CAPTION, columns, groups, legend=_LEGEND, filtered=False)
+
+
+def _strongest(rivals: Sequence[Entry]) -> Group:
+    where, row = min(rivals, key=lambda entry: entry[1].after["r1"])
+    said = facts(where)
+    cells = [
+        Cell("SYNTHETIC" if where.synthetic else "real", small=said["data"]),
+        Cell(where.protocol, small=said["trials"]),
+        Cell(where.threat),
+        Cell(row.victim),
+        Cell(row.knowledge),
+        Cell(row.attack, small=f"{row.seeds} seeds" if row.seeds > 1 else ""),
+        Cell(str(len(rivals)), len(rivals)),
+    ]
+    cells += [_figure(row, metric) for metric in _METRICS]
+    return Group(f"{row.attack} on {row.victim}", cells)
+
+
+def _figure(row: Row, metric: str) -> Cell:
+    return Cell(f"{row.after[metric]:.1f}", row.after[metric], lead=f"{row.before[metric]:.1f} → ")
+
+
+def _listed(names) -> str:
+    found = list(dict.fromkeys(names))
+    more = f" and {len(found) - 12} more" if len(found) > 12 else ""
+    return f"{len(found)}: {', '.join(found[:12])}{more}"
+
+
+@dataclass(frozen=True)
+class Details:
+    """``facts``: (term, text). ``links``: (name in the query explorer, text)."""
+
+    command: Command
+    facts: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+    links: Sequence[tuple[str, str]]
+
+
+def details(row: Row, queries: Mapping[str, str]) -> Details:
+    """The details of a row with records."""
+    records = row.records
+    first = records[0]
+    facts = {
+        "settings": _settings(first.config.get("attack", {}).get("settings")),
+        "victim": _victim(first),
+        "change made": _size(records),
+        "cost": _cost(records),
+        "queries": _queries(first),
+        "records": ", ".join(_identity(record, len(records) > 1) for record in records),
+        "left out": "; ".join(f"{name}: {reason}" for name, reason in first.left_out.items()),
+    }
+    warnings = list(dict.fromkeys(warning for record in records for warning in record.warnings))
+    links = [
+        (queries[record.id], f"seed {record.config.get('seed')}" if len(records) > 1 else "show")
+        for record in records
+        if record.id in queries
+    ]
+    shown = [(term, text) for term, text in facts.items() if text]
+    return Details(command(records), shown, warnings, links)
+
+
+def _settings(settings: Mapping[str, object] | None) -> str:
+    return ", ".join(f"{name}={_plain(value)}" for name, value in (settings or {}).items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "+".join(str(part) for part in value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _victim(record: Record) -> str:
+    card = record.config["victim"]
+    options = {name: value for name, value in (card.get("options") or {}).items() if name != "input_size"}
+    size = (card.get("options") or {}).get("input_size")
+    parts = [f"weights {card.get('weights')}"]
+    parts += [f"images {size[0]}x{size[1]}"] if isinstance(size, list) and len(size) == 2 else []
+    return ", ".join([*parts, *([_settings(options)] if options else [])])
+
+
+def _size(records: Sequence[Record]) -> str:
+    def of(name: str) -> float | None:
+        found = [record.size[name] for record in records if name in record.size]
+        return mean(found) if found else None
+
+    largest = [record.size["linf_levels"] for record in records if "linf_levels" in record.size]
+    said = [
+        (f"{max(largest):.0f} levels at most" if largest else None),
+        _detail_figure(of("changed_share"), lambda share: f"{100 * share:.1f} % of values"),
+        _detail_figure(of("l2"), lambda norm: f"L2 {norm:.2f}"),
+        _detail_figure(of("psnr_db"), lambda psnr: f"PSNR {psnr:.1f} dB"),
+        _detail_figure(of("ssim"), lambda ssim: f"SSIM {ssim:.3f}"),
+    ]
+    return ", ".join(text for text in said if text)
+
+
+def _detail_figure(value, write) -> str | None:
+    return None if value is None else write(value)
+
+
+def _cost(records: Sequence[Record]) -> str:
+    said = {
+        "fit_seconds": "{:.1f} s to learn",
+        "attack_seconds": "{:.1f} s to attack",
+        "images_per_second": "{:.0f} images a second",
+    }
+    if records[0].universal:
+        # Adding what was learnt takes no time worth a figure.
+        del said["images_per_second"]
+    texts = []
+    for name, text in said.items():
+        found = [record.cost[name] for record in records if name in record.cost]
+        if found:
+            texts.append(text.format(mean(found)))
+    peak = max((record.cost.get("peak_memory", 0) for record in records), default=0)
+    return ", ".join([*texts, *([f"{peak / 2**20:.0f} MiB at most"] if peak else [])])
+
+
+def _queries(record: Record) -> str:
+    counts = sorted({(trial.queries, trial.skipped) for trial in record.clean})
+    each = ", ".join(f"{queries} ({skipped} without a match)" for queries, skipped in counts[:3])
+    return f"{each}{' ...' if len(counts) > 3 else ''} in each of {len(record.clean)} trials"
+
+
+def _identity(record: Record, several: bool) -> str:
+    seed = f"seed {record.config.get('seed')} " if several else ""
+    return f"{seed}{record.id}" + (f" of {record.created}" if record.created and not several else "")
+
 
 #: The filters of the page: facet of a row -> label.
 FILTERS = {
@@ -23,7 +188,9 @@ FILTERS = {
     "data": "Data",
     "level": "Level",
 }
+
 _EVALUATIONS = "To learn once, or for each image; the column sorts by all of a run"
+
 _SECONDS = "To learn and to attack, on the machine that did it"
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from vbench.attack_spec import presets
+from vbench.attacks.build import presets
 from vbench.attacks.registry import attacks
-from vbench.parameters import build
+from vbench.core.settings import build
+from vbench.victims.base import default_options, option_names
 from vbench.victims.catalogue import VICTIMS
-from vbench.victims.options import default_options, option_names
 from vbench.victims.registry import victims
 
 FILE = Path(__file__).with_name("declared.json")

@@ -17,12 +17,11 @@ from art.estimators.classification import PyTorchClassifier
 from tiny import CLASSES, SIZE, TinyVictim, make_context
 from torch.nn.functional import cross_entropy
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.classification import Classifier
-from vbench.attacks.diversity import InputDiversity
-from vbench.attacks.steps import ascend
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.steps import InputDiversity, ascend
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 
 EPS = 8 / 255
 

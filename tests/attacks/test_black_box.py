@@ -11,14 +11,14 @@ from art.attacks.evasion import SquareAttack
 from art.estimators.classification import PyTorchClassifier
 from tiny import CLASSES, SIZE, TinyVictim, make_context, pixels
 
-from vbench.attack_spec import build_attack
 from vbench.attacks.base import Gallery
+from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.library import SingleClassifier
-from vbench.errors import BadInput
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
+from vbench.attacks.libraries import SingleClassifier
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
+from vbench.run.craft import Meter
 
 V = Modality.VISIBLE
 THREAT = ThreatModel("8/255")

@@ -7,13 +7,14 @@ import torch
 from tiny import make_training
 from torch.nn.functional import normalize
 
-from vbench.attack_spec import build_attack
-from vbench.attacks.cmps import Triplets, grey_images
-from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.errors import BadInput
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
+from vbench.attacks.build import build_attack
+from vbench.attacks.cmps import Triplets
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
+from vbench.data.pixels import grey_images
+from vbench.run.craft import Meter
 
 V, I = Modality.VISIBLE, Modality.INFRARED  # noqa: E741
 THREAT = ThreatModel("8/255")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny import make_context, make_training
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.fsam_uap.modules import FeatureModules
 from vbench.attacks.steps import all_finite
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.run.craft import Meter
 from vbench.victims.agw import AGW
 from vbench.victims.base import frozen
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny import TinyVictim, make_context, make_training
 
-from vbench.attack_spec import build_attack
 from vbench.attacks import Battery
+from vbench.attacks.build import build_attack
 from vbench.attacks.registry import attacks
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 
 #: Attacks whose default allowance takes seconds even here.
 SHORT = {"square": "square[queries=40]", "simba": "simba[queries=40]"}
@@ -177,7 +177,7 @@ class NotANumber(TinyVictim):
 
 
 def test_a_gradient_that_is_not_finite_is_refused_by_name(images):
-    from vbench.errors import VbenchError
+    from vbench.core.errors import VbenchError
 
     context = make_context(TinyVictim().double().eval(), images, Modality.VISIBLE)
     with pytest.raises(VbenchError, match="not finite"):

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny import TinyVictim, make_training
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.fsam_uap.ranking import RankingLoss
-from vbench.errors import BadInput
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
+from vbench.attacks.fsam_uap.losses import RankingLoss
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
+from vbench.run.craft import Meter
 
 THREAT = ThreatModel("8/255")
 QUICK = (

@@ -9,14 +9,13 @@ import torch
 from tiny import make_training
 from torch import nn
 
-from vbench.attack_spec import build_attack
-from vbench.attacks.fsam_uap.aqal import aqal, distances, one_way
-from vbench.attacks.fsam_uap.attention import KINDS, attention
-from vbench.attacks.fsam_uap.frequency import FSAM, SFM, mask_phase
+from vbench.attacks.build import build_attack
+from vbench.attacks.fsam_uap.losses import aqal, distances, one_way
+from vbench.attacks.fsam_uap.modules import FSAM, KINDS, SFM, attention, mask_phase
 from vbench.attacks.perturbation import Perturbation
-from vbench.errors import BadInput, VbenchError
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 
 THREAT = ThreatModel("8/255")
 QUICK = "evaluations=1440,batch=12,hinge=soft,stages=stem,layer1"
@@ -210,7 +209,7 @@ ROWS = [(f, s, a) for f in ("true", "false") for s in ("true", "false") for a in
 
 @pytest.mark.parametrize(("fsam", "sfm", "loss"), ROWS)
 def test_every_row_of_the_published_ablation_spends_the_same_budget(victim, fsam, sfm, loss):
-    from vbench.meter import Meter
+    from vbench.run.craft import Meter
 
     training = make_training(victim)
     attack = build_attack(f"fsam_uap[{QUICK},fsam={fsam},sfm={sfm},aqal={loss}]")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchattacks
 
-from vbench.attacks.diversity import InputDiversity
+from vbench.attacks.steps import InputDiversity
 
 
 def test_every_view_of_a_square_image_is_one_that_torchattacks_could_draw(monkeypatch):

@@ -10,15 +10,14 @@ import torchattacks
 from tiny import make_context, make_training
 from torch.nn.functional import cross_entropy
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.classification import Classifier
-from vbench.attacks.draws import attempt_context, stream_seeds
-from vbench.attacks.smoothing import gaussian_line, smoothed
-from vbench.attacks.steps import ascend, look_ahead
-from vbench.errors import BadInput
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.seeds import attempt_context, stream_seeds
+from vbench.attacks.steps import ascend, gaussian_line, look_ahead, smoothed
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.run.craft import Meter
 
 I = Modality.INFRARED  # noqa: E741
 THREAT = ThreatModel("8/255")

@@ -13,14 +13,14 @@ import torchattacks
 from tiny import TinyVictim, make_context
 from torch import nn
 
-from vbench.attack_spec import build_attack, label
-from vbench.attacks import library_art, library_torchattacks
-from vbench.attacks.chance import sow
+from vbench.attacks import from_art, from_torchattacks
+from vbench.attacks.build import build_attack, label
 from vbench.attacks.classification import Classifier
 from vbench.attacks.registry import attacks
-from vbench.errors import BadInput
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.random_state import sow
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 
 V = Modality.VISIBLE
 THREATS = {"linf": ThreatModel("32/255"), "l2": ThreatModel("3", norm="l2")}
@@ -128,7 +128,7 @@ ART = {
     "Wasserstein": "Wasserstein",
     "ZooAttack": "l2! (use_resize=false,use_importance=false,initial_const=100,learning_rate=1,max_iter=5)",
 }
-LISTS = {"torchattacks": (TORCHATTACKS, library_torchattacks), "art": (ART, library_art)}
+LISTS = {"torchattacks": (TORCHATTACKS, from_torchattacks), "art": (ART, from_art)}
 
 
 def rows(library):
@@ -221,7 +221,7 @@ def test_batches_stay_whole_where_chance_has_no_say(spec, monkeypatch):
 
     monkeypatch.setattr(type(attack), "run", watched)
     here = craft(spec, norm, *setting(False, count=5))
-    monkeypatch.setattr("vbench.attacks.library.sow", lambda seed: sow(seed + 7))
+    monkeypatch.setattr("vbench.attacks.libraries.sow", lambda seed: sow(seed + 7))
     assert torch.equal(here, craft(spec, norm, *setting(False, count=5)))
     assert sizes == [5, 5]
 
@@ -283,7 +283,7 @@ def test_misfits_are_one_line_before_or_at_the_work():
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr("vbench.attacks.library.find_spec", lambda name: None)
+    monkeypatch.setattr("vbench.attacks.libraries.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="needs the package 'multiprocess'"):
         craft("art:AutoAttack", "linf", *setting(False))
 
@@ -303,7 +303,7 @@ class Failing(nn.Module):
 
 
 def test_random_states_are_put_back_after_a_failure(monkeypatch):
-    monkeypatch.setattr("vbench.attacks.library.SingleClassifier", Failing)
+    monkeypatch.setattr("vbench.attacks.libraries.SingleClassifier", Failing)
     victim, images = setting(False)
     before, reborn = states(), np.random.RandomState
     with pytest.raises(RuntimeError, match="out of memory"):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny import SIZE, make_context
 
-from vbench.attack_spec import build_attack
-from vbench.attacks.draws import stream_seeds
-from vbench.errors import BadInput
-from vbench.grey import grey_images
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
+from vbench.attacks.build import build_attack
+from vbench.attacks.seeds import stream_seeds
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
+from vbench.data.pixels import grey_images
 
 V = Modality.VISIBLE
 THREAT = ThreatModel("5/255")

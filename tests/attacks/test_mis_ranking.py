@@ -6,16 +6,15 @@ import pytest
 import torch
 from tiny import TinyVictim, make_training
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.generator import Generator, generator_from, new_generator
 from vbench.attacks.mis_ranking import mis_ranking_loss
-from vbench.attacks.perturbation import Perturbation
-from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.errors import BadInput, VbenchError
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
+from vbench.attacks.perturbation import Generator, Perturbation, generator_from, new_generator
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
+from vbench.run.craft import Meter
 
 THREAT = ThreatModel("8/255")
 QUICK = "batch=12,width=4,blocks=1"

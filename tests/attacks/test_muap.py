@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny import make_training
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.muap import list_distances, soft_average_precision, total_variation
-from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.errors import BadInput
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
+from vbench.run.craft import Meter
 
 THREAT = ThreatModel("8/255")
 

@@ -8,15 +8,15 @@ import torchattacks
 from tiny import make_context, make_training
 from torch.nn.functional import cross_entropy
 
-from vbench.attack_spec import build_attack
 from vbench.attacks.base import Gallery
+from vbench.attacks.build import build_attack
 from vbench.attacks.classification import Classifier
 from vbench.attacks.distances import pairwise_squared, squared_distance
 from vbench.attacks.steps import accumulate, ascend, direction
-from vbench.errors import BadInput, VbenchError
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
 from vbench.metrics import ranking_distance
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
 
 V, I = Modality.VISIBLE, Modality.INFRARED  # noqa: E741
 THREAT = ThreatModel("8/255")
@@ -224,7 +224,7 @@ def test_universal_budget_too_small_for_one_update_is_refused(victim):
 
 
 def test_an_objective_without_gradient_fails_loudly(victim):
-    from vbench.attacks.universal import learn_delta
+    from vbench.attacks.updates import learn_delta
 
     with pytest.raises(VbenchError, match="no gradient"):
         learn_delta(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vbench.attacks.pooling import Pooling
-from vbench.attacks.universal import small_start
-from vbench.errors import BadInput, VbenchError
-from vbench.threat import ThreatModel
+from vbench.attacks.updates import Pooling, small_start
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel
 
 THREAT = ThreatModel("8/255")
 SHAPE = (3, 5, 4)

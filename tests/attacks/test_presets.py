@@ -8,12 +8,12 @@ from typing import ClassVar
 import pytest
 from typer.testing import CliRunner
 
-from vbench.attack_spec import build_attack, label, preset_threat, presets
+from vbench.attacks.build import build_attack, label, preset_threat, presets
 from vbench.attacks.noise import Noise
 from vbench.attacks.registry import attacks
 from vbench.cli import app
-from vbench.errors import BadInput
-from vbench.threat import ThreatModel
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
 
 
 def test_the_original_setting_of_metric_fgsm():

@@ -9,15 +9,14 @@ import pytest
 import torch
 from tiny import make_context, make_training
 
-from vbench.attack_spec import build_attack
-from vbench.attacks.base import PerImageAttack
-from vbench.attacks.battery import Battery
+from vbench.attacks.base import Battery, PerImageAttack
+from vbench.attacks.build import build_attack
 from vbench.attacks.catalogue import PRICES
 from vbench.attacks.registry import attacks
-from vbench.estimate import announcement
-from vbench.meter import Meter
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.run.craft import Meter
+from vbench.run.session import announcement
 
 BATTERIES = [name for name in attacks.names() if issubclass(attacks.load(name), Battery)]
 PER_IMAGE = [name for name in attacks.names() if issubclass(attacks.load(name), PerImageAttack)]

@@ -7,11 +7,11 @@ import torch
 from tiny import CLASSES, make_context, make_training
 from torch.nn.functional import normalize
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.metric import MetricIFGSM
-from vbench.errors import BadInput
-from vbench.threat import ThreatModel
-from vbench.types import SIMILARITIES, Modality
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import SIMILARITIES, Modality
 
 V, I = Modality.VISIBLE, Modality.INFRARED  # noqa: E741
 THREAT = ThreatModel("5/255")

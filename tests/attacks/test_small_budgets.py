@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 
-from vbench.attack_spec import build_attack
-from vbench.attacks.universal import updates_for
-from vbench.errors import BadInput
-from vbench.threat import ThreatModel
+from vbench.attacks.build import build_attack
+from vbench.attacks.updates import updates_for
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
 
 
 @pytest.mark.parametrize(

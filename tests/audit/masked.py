@@ -10,10 +10,10 @@ from PIL import Image
 from tiny import SIZE, TinyVictim
 from torch import Tensor, nn
 
+from vbench.core.types import Modality
 from vbench.data.base import Dataset, Sample, Trial
-from vbench.types import Modality
+from vbench.run.bench import Workbench
 from vbench.victims.base import Edits, VictimOutput
-from vbench.workbench import Workbench
 
 IDENTITIES = 40
 

@@ -11,20 +11,17 @@ import torch
 from masked import Honest, workbench, write_images
 from scipy.stats import binom
 
-from vbench.audit import ladder, storage, strength
-from vbench.audit.audit import PROBES, audit
-from vbench.audit.check import Verdict
-from vbench.audit.evidence import Evidence, Outcome
-from vbench.audit.record import Audit
-from vbench.audit.statistics import DECISIONS, LEAST_IDENTITIES, TAIL, chance_bound, compare
-from vbench.audit.subset import with_queries
+from vbench.audit import PROBES, attacks, audit
+from vbench.audit.evidence import Evidence, Outcome, with_queries
+from vbench.audit.record import Audit, Verdict
+from vbench.audit.report import render
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Side
 from vbench.data.base import Dataset, Trial
-from vbench.errors import BadInput
-from vbench.reports.audit import render
-from vbench.threat import ThreatModel
-from vbench.types import Side
+from vbench.metrics.statistics import DECISIONS, LEAST_IDENTITIES, TAIL, chance_bound, compare
+from vbench.run.bench import Workbench
 from vbench.victims.base import frozen
-from vbench.workbench import Workbench
 
 FOUR = ThreatModel("4/255")
 
@@ -147,7 +144,7 @@ class Fabricated(Evidence):
 
 
 def rungs(*shares: float) -> dict[str, float]:
-    return dict(zip([f"{levels}/255" for levels in ladder.RUNGS], shares, strict=True))
+    return dict(zip([f"{levels}/255" for levels in attacks.RUNGS], shares, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -160,12 +157,12 @@ def rungs(*shares: float) -> dict[str, float]:
         ("many steps beat one", {"metric_fgsm": 0.1, "metric_ifgsm": 0.6}, Verdict.FAIL, "10.0"),
         ("many steps beat one", {"metric_fgsm": 0.6, "metric_ifgsm": 0.1}, Verdict.PASS, "60.0"),
         ("many steps beat one", {"metric_fgsm": 0.5, "metric_ifgsm": 0.5}, Verdict.WARN, "beyond noise"),
-        ("more steps", {"metric_ifgsm": 0.1, strength.MORE_STEPS: 0.6}, Verdict.FAIL, "+50.0"),
-        ("more steps", {"metric_ifgsm": 0.1, strength.MORE_STEPS: 0.15}, Verdict.PASS, "+5.0"),
-        ("more restarts", {"metric_ifgsm": 0.1, strength.RESTARTS: 0.6}, Verdict.FAIL, "+50.0"),
+        ("more steps", {"metric_ifgsm": 0.1, attacks.MORE_STEPS: 0.6}, Verdict.FAIL, "+50.0"),
+        ("more steps", {"metric_ifgsm": 0.1, attacks.MORE_STEPS: 0.15}, Verdict.PASS, "+5.0"),
+        ("more restarts", {"metric_ifgsm": 0.1, attacks.RESTARTS: 0.6}, Verdict.FAIL, "+50.0"),
         ("attack and batch", {"metric_ifgsm": 0.1, "metric_ifgsm in 13": 0.6}, Verdict.FAIL, "+50.0"),
         ("attack and batch", {"metric_ifgsm": 0.6, "metric_ifgsm in 13": 0.1}, Verdict.FAIL, "-50.0"),
-        ("attack beats noise", {strength.NOISE: 0.6, "metric_ifgsm": 0.1}, Verdict.FAIL, "0.000 and 0.000"),
+        ("attack beats noise", {attacks.NOISE: 0.6, "metric_ifgsm": 0.1}, Verdict.FAIL, "0.000 and 0.000"),
     ],
 )
 def test_outcomes_are_read_as_documented(honest, probe, outcomes, verdict, says):
@@ -184,7 +181,7 @@ def test_an_attack_that_moves_embeddings_but_not_the_ranking_is_a_warning(honest
 
 
 def test_a_black_box_that_does_nothing_is_no_support(honest):
-    given = dict.fromkeys((*strength.WHITE_BOX, strength.NOISE, strength.BLACK_BOX), 0.5)
+    given = dict.fromkeys((*attacks.WHITE_BOX, attacks.NOISE, attacks.BLACK_BOX), 0.5)
     found = ask("black box", Fabricated(honest.bench, given))
     assert found.verdict is Verdict.WARN and "no stronger than noise" in found.measured
 
@@ -198,7 +195,7 @@ def test_images_between_levels_do_not_survive_being_saved(dataset, honest):
 
 def test_saving_is_lossless_through_the_loader_of_data_sets(honest):
     pixels = np.random.default_rng(0).integers(0, 256, (3, *masked.SIZE, 3), dtype=np.uint8)
-    assert (storage.saved_and_read(honest, pixels) == pixels).all()
+    assert (attacks.saved_and_read(honest, pixels) == pixels).all()
 
 
 def test_one_level_over_the_budget_is_caught(dataset):
@@ -212,14 +209,14 @@ def test_one_level_over_the_budget_is_caught(dataset):
     bench = workbench(dataset, Honest)
     for threat, verdict in ((Lax("4/255"), Verdict.FAIL), (FOUR, Verdict.PASS)):
         evidence = Evidence(bench, threat, seed=0)
-        evidence.attacked(strength.NOISE)
+        evidence.attacked(attacks.NOISE)
         found = ask("budget", evidence)
         assert found.verdict is verdict
-        assert found.figures[f"{strength.NOISE} at 4"] == (5 if verdict is Verdict.FAIL else 4)
+        assert found.figures[f"{attacks.NOISE} at 4"] == (5 if verdict is Verdict.FAIL else 4)
 
 
 def test_what_is_shown_is_what_the_victim_ranks_by(honest):
-    outcome = honest.attacked(strength.STRONG)
+    outcome = honest.attacked(attacks.STRONG)
     images = torch.from_numpy(outcome.shown).permute(0, 3, 1, 2).double() / 255
     with frozen(honest.victim), torch.no_grad():
         again = honest.victim(images, honest.bench.modality(Side.QUERY)).embedding

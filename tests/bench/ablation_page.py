@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vbench.record import Record
-from vbench.reports.compare import comparison
-from vbench.store import RunStore
+from vbench.records.record import Record
+from vbench.records.store import RunStore
+from vbench.reports.tables import comparison
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "ablation.md"

@@ -19,15 +19,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vbench.attack_spec import build_attack
 from vbench.attacks.base import Context
+from vbench.attacks.build import build_attack
 from vbench.attacks.fsam_uap.modules import FeatureModules
-from vbench.attacks.training_view import ModalityView, TrainingView
-from vbench.embed import embed
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.base import Edits, Victim, VictimOutput, frozen
+from vbench.victims.embed import embed
 
 THREAT = ThreatModel("8/255")
 PER_IMAGE_LIMIT, UNIVERSAL_LIMIT = 1.10, 1.15

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vbench.core.types import Modality
 from vbench.data.base import Sample
-from vbench.data.decode import FILTERS, decode, open_rgb
-from vbench.data.images import Images
-from vbench.types import Modality
+from vbench.data.images import FILTERS, Images, decode, open_rgb
 
 FILES = 45_863
 SIZE = (288, 144)

@@ -14,11 +14,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from vbench.gate.baseline import Baseline, Measured, read_baseline
-from vbench.gate.check import compare
-from vbench.gate.make import check_against
+from vbench.gate.baseline import Baseline, Measured, read_baseline, resolved
+from vbench.gate.compare import check_against, compare
 from vbench.gate.measure import Taken, Takings, measure
-from vbench.gate.paths import resolved
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from ranking_bench import seconds
 
+from vbench.core.types import Modality
 from vbench.data import open_dataset
 from vbench.data.images import load_images
 from vbench.data.synthetic import write_dataset
-from vbench.embed import embed
-from vbench.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.base import frozen
+from vbench.victims.embed import embed
 
 SIZE = (64, 32)
 REPEATS = 3

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vbench.types import Modality
+from vbench.core.types import Modality
 from vbench.victims.base import Victim, frozen
 from vbench.victims.registry import victims
 

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.types import Modality
 from vbench.data import Trial, hashes, images, open_dataset
 from vbench.data.base import Sample
 from vbench.data.card import data_card
-from vbench.data.decode import content_hash, open_rgb
-from vbench.data.images import Images
-from vbench.errors import BadInput, VbenchError
-from vbench.types import Modality
+from vbench.data.images import Images, content_hash, open_rgb
 
 SIZE = (6, 4)
 

@@ -6,9 +6,10 @@ import fabricate
 import pytest
 from typer.testing import CliRunner
 
-from vbench.cli.data import app, parse_size
+from vbench.cli.show import data_app as app
+from vbench.core.errors import BadInput
+from vbench.core.settings import parse_size
 from vbench.data import all_protocols, open_dataset
-from vbench.errors import BadInput
 
 
 def call(*args):

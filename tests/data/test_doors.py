@@ -12,13 +12,13 @@ import quick as quickly
 import torch
 from torch import nn
 
+from vbench.api import evaluate
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.types import Modality
 from vbench.data import Dataset, DatasetReader, Sample, Trial, open_dataset
 from vbench.data.images import Images
-from vbench.data.reader import read_with
-from vbench.errors import BadInput, VbenchError
-from vbench.library.evaluate import evaluate
-from vbench.prepare import open_named
-from vbench.types import Modality
+from vbench.data.open import read_with
+from vbench.run.prepare import open_named
 from vbench.victims.base import Victim, VictimOutput
 
 IR = Modality.INFRARED

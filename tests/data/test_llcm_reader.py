@@ -8,8 +8,8 @@ import fabricate
 import literal_protocols as literal
 import pytest
 
+from vbench.core.errors import BadInput
 from vbench.data import open_dataset
-from vbench.errors import BadInput
 
 IDS = "idx/test_id.txt"
 FOLDERS = {

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.data import images
 from vbench.data.base import Sample
 from vbench.data.images import load_images
-from vbench.errors import BadInput
-from vbench.types import Modality
 
 
 def samples(*names):
@@ -249,7 +249,7 @@ import sys, time
 from pathlib import Path
 from vbench.data import images
 from vbench.data.base import Sample
-from vbench.types import Modality
+from vbench.core.types import Modality
 
 real, count = images.decode, []
 

@@ -8,8 +8,8 @@ import sys
 import fabricate
 import pytest
 
+from vbench.core.errors import BadInput
 from vbench.data import open_dataset
-from vbench.errors import BadInput
 
 
 def test_an_unknown_layout_gets_the_nearest_name(tmp_path):
@@ -43,6 +43,6 @@ def test_default_protocol_and_synthetic_mark(tmp_path, layout):
 
 
 def test_data_does_not_import_torch():
-    modules = "vbench.data, vbench.data.images, vbench.data.verify, vbench.cli.data"
+    modules = "vbench.data, vbench.data.images, vbench.data.verify, vbench.cli.show"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

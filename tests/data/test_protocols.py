@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vbench.core.errors import BadInput
 from vbench.data.protocols import all_protocols, default_protocol, parse_protocol
-from vbench.errors import BadInput
 
 GRAMMAR = re.compile(
     r"sysu/(all|indoor)/(single|multi)/ir2vis/(seed10|randperm10)"

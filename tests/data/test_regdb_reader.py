@@ -5,9 +5,9 @@ from __future__ import annotations
 import fabricate
 import pytest
 
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.data import open_dataset
-from vbench.errors import BadInput
-from vbench.types import Modality
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.data import open_dataset
-from vbench.errors import BadInput
-from vbench.types import Modality
 
 IDS = "exp/test_id.txt"
 TEST_IDS = [6, 12, 33, 41, 110, 300]

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.data.base import Sample
-from vbench.data.decode import FORMATS, Unreadable, open_rgb
-from vbench.data.images import load_images
+from vbench.data.images import FORMATS, Unreadable, load_images, open_rgb
 from vbench.data.verify import verify
-from vbench.errors import BadInput
-from vbench.types import Modality
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
 

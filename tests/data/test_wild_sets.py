@@ -11,9 +11,9 @@ import fabricate
 import pytest
 from PIL import Image
 
+from vbench.core.errors import BadInput
 from vbench.data import open_dataset
 from vbench.data.images import load_images
-from vbench.errors import BadInput
 
 MADE = {"sysu": fabricate.sysu, "regdb": lambda root: fabricate.regdb(root, trials=1), "llcm": fabricate.llcm}
 FOLDERS = ("sysu", "llcm")

@@ -14,26 +14,26 @@ import quick
 from pages import PAGES, ROOT, blocks
 from pipeline.conftest import vbench
 
+from vbench.core.threat import ThreatModel
 from vbench.data.synthetic import write_dataset
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.gate.baseline import write_baseline
-from vbench.gate.make import make_baseline
-from vbench.kept import KEEPABLE
-from vbench.prepare import Choice, open_named
-from vbench.request import Request
-from vbench.series import Series
-from vbench.store import RunStore, to_archive
-from vbench.sweep.load import read_suite
-from vbench.sweep.select import tasks_of
+from vbench.gate.compare import make_baseline
+from vbench.records.files import KEEPABLE
+from vbench.records.store import RunStore, to_archive
+from vbench.run.prepare import Choice, open_named
+from vbench.run.request import Request
+from vbench.run.session import Series
+from vbench.sweep.read import read_suite
 from vbench.sweep.state import States
-from vbench.threat import ThreatModel
+from vbench.sweep.tasks import tasks_of
 from vbench.victims.checkpoint import read_checkpoint
 
 __all__ = ["vbench"]
 
 
 def untrained(spec, dataset, cache, size, seed=0, quiet=True):
-    """In place of :func:`vbench.defaults.thin_weights`: a thinner victim that nobody trained."""
+    """In place of :func:`vbench.run.builtin.thin_weights`: a thinner victim that nobody trained."""
     path = cache / "victims" / f"{spec.name}-{len(dataset.train_labels)}.safetensors"
     return path if path.exists() else quick.write_weights(path, spec.name, dataset)
 
@@ -46,13 +46,13 @@ def _thin_file(released: Path) -> Path:
 def shrink(patched: pytest.MonkeyPatch) -> None:
     """Make the embedded data and its victims so small that drawing, embedding and attacking take no time."""
     patched.setattr(SyntheticSet.__init__, "__defaults__", ("sysu", quick.IDS, 6, 0, quick.SIZE))
-    patched.setattr("vbench.prepare.thin_weights", untrained)
+    patched.setattr("vbench.run.prepare.thin_weights", untrained)
     patched.setattr(
         "vbench.victims.from_file.read_checkpoint", lambda path: read_checkpoint(_thin_file(path))
     )
-    patched.setattr("vbench.audit.audit.LEAST_IDENTITIES", 2)
-    patched.setattr("vbench.gates.clean_gate", lambda bench: None)
-    patched.setattr("vbench.runner.clean_gate", lambda bench: None)
+    patched.setattr("vbench.audit.LEAST_IDENTITIES", 2)
+    patched.setattr("vbench.run.summary.clean_gate", lambda bench: None)
+    patched.setattr("vbench.run.execute.clean_gate", lambda bench: None)
 
 
 @dataclass(frozen=True)

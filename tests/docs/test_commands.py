@@ -10,18 +10,17 @@ import pytest
 from pages import PAGES, ROOT, blocks
 
 from vbench.cli import main
-from vbench.sweep.check import check_suite
-from vbench.sweep.load import read_suite
-from vbench.sweep.select import tasks_of
+from vbench.sweep.read import read_suite
+from vbench.sweep.tasks import check_suite, tasks_of
 
 #: Where commands have checked what they were given, and begin to work.
 STARTS = (
-    "vbench.runner.Run.execute",
-    "vbench.train.train_victim",
+    "vbench.run.execute.Run.execute",
+    "vbench.victims.training.train_victim",
     "vbench.victims.pretrained.start_from_imagenet",
-    "vbench.audit.audit.audit",
-    "vbench.sweep.conduct.conduct",
-    "vbench.victims.convert.convert_checkpoint",
+    "vbench.audit.audit",
+    "vbench.sweep.schedule.conduct",
+    "vbench.victims.load.convert_checkpoint",
     "vbench.data.synthetic.write_dataset",
 )
 COMMANDS = [command for page in PAGES for block in blocks(page) for command in block.commands()]
@@ -53,7 +52,7 @@ def typed(at_home, monkeypatch, capsys):
     for target in STARTS:
         monkeypatch.setattr(target, _start)
     # A cluster is not needed to check what is asked of it.
-    monkeypatch.setattr("vbench.sweep.ray_engine.require_ray", lambda: None)
+    monkeypatch.setattr("vbench.sweep.ray.require_ray", lambda: None)
 
     def call(words: list[str]) -> None:
         at_home.provide(words)

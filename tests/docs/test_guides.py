@@ -10,9 +10,9 @@ import torch
 import yaml
 from tiny import make_context
 
-from vbench.attack_spec import build_attack
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.build import build_attack
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -7,8 +7,8 @@ import re
 import pytest
 from pages import DOCS
 
-from vbench.library.result import Result
-from vbench.record import Record
+from vbench.api import Result
+from vbench.records.record import Record
 
 PAGE = (DOCS / "library.md").read_text()
 

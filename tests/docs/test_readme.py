@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from tiny import make_context
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
 from vbench.attacks.registry import attacks
-from vbench.threat import ThreatModel
-from vbench.types import Modality
-from vbench.victims.options import default_options
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.victims.base import default_options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -8,8 +8,8 @@ import pytest
 from pages import PAGES, ROOT, blocks, unknown
 
 from vbench.attacks.base import Attack
-from vbench.data.reader import DatasetReader
-from vbench.registry import import_target
+from vbench.core.registry import import_target
+from vbench.data.open import DatasetReader
 from vbench.victims.base import Victim
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]

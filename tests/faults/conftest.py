@@ -16,7 +16,7 @@ from pipeline.conftest import quick, vbench
 from quick import Quick
 
 from vbench.data.synthetic import write_dataset
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 
 __all__ = ["quick", "vbench"]
 

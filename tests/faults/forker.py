@@ -99,9 +99,8 @@ def _do(job: dict) -> dict:
 if __name__ == "__main__":
     import torch
 
-    import vbench.reports.render
-    import vbench.series
-    import vbench.train
+    import vbench.reports.table
+    import vbench.run.session
     import vbench.victims.agw  # noqa: F401
 
     torch.set_num_threads(1)

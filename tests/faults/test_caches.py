@@ -7,14 +7,14 @@ import types
 
 import pytest
 
-from vbench import defaults, precision_choice
 from vbench.data import open_dataset
 from vbench.data.synthetic.embedded import SyntheticSet
-from vbench.precision import Precision
-from vbench.train import trainer
-from vbench.train.resume import state_path
-from vbench.victim_spec import read_victim
+from vbench.run import builtin, prepare
+from vbench.victims.build import read_victim
 from vbench.victims.load import load_victim
+from vbench.victims.precision import Precision
+from vbench.victims.training import trainer
+from vbench.victims.training.resume import state_path
 
 # Batches of the recipe show 16 identities.
 SET = SyntheticSet(ids=24, test_ids=2, size=(32, 16))
@@ -28,8 +28,8 @@ def make(tmp_path_factory):
     recipe_of = trainer.recipe_of
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "recipe_of", lambda victim, *rest: recipe_of(victim).stretched(1))
-        patch.setattr(defaults, "_TRAINING_THREADS", 1)
-        yield lambda: defaults.thin_weights(read_victim("agw[width=0.0625]"), dataset, cache, SET.size)
+        patch.setattr(builtin, "_TRAINING_THREADS", 1)
+        yield lambda: builtin.thin_weights(read_victim("agw[width=0.0625]"), dataset, cache, SET.size)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def make(tmp_path_factory):
 )
 def test_damage_to_thin_weights_is_seen(make, damage, tmp_path, capsys):
     whole = make()
-    assert defaults._intact(whole, quiet=False)
+    assert builtin._intact(whole, quiet=False)
     damaged = tmp_path / whole.name
     damaged.write_bytes(damage(whole.read_bytes()))
     capsys.readouterr()
-    assert not defaults._intact(damaged, quiet=False)
+    assert not builtin._intact(damaged, quiet=False)
     (line,) = capsys.readouterr().err.splitlines()
     assert str(damaged) in line and line.endswith("training again")
 
@@ -97,12 +97,12 @@ def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path):
 def test_a_damaged_choice_of_precision_is_made_again(tmp_path, content, monkeypatch):
     options = [Precision(), Precision("bfloat16")]
     trial = types.SimpleNamespace(precision=options[1], seconds=1.0, rank1=50.0)
-    monkeypatch.setattr(precision_choice, "measure", lambda bench, option: trial)
-    monkeypatch.setattr(precision_choice, "choose", lambda trials: trials[-1])
+    monkeypatch.setattr(prepare, "measure", lambda bench, option: trial)
+    monkeypatch.setattr(prepare, "choose", lambda trials: trials[-1])
     path = tmp_path / "choice.json"
     path.write_text(content)
-    assert precision_choice._kept(path, options) is None
+    assert prepare._kept(path, options) is None
     bench = types.SimpleNamespace(victim=types.SimpleNamespace(name="agw"))
-    assert precision_choice._tried(bench, options, path, quiet=True) == options[1]
+    assert prepare._tried(bench, options, path, quiet=True) == options[1]
     assert json.loads(path.read_text()) == options[1].card()
-    assert precision_choice._kept(path, options) == options[1]
+    assert prepare._kept(path, options) == options[1]

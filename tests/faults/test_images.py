@@ -10,7 +10,7 @@ import pytest
 from faults.conftest import run_arguments
 from PIL import Image
 
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 import pytest
 from faults.conftest import facts, run_arguments
 
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 
 NOISE = ("--attack", "noise")
 
@@ -87,7 +87,7 @@ def test_a_clock_that_goes_backwards_changes_no_figure(quick, runs, vbench, tmp_
 WRITER = """
 import sys
 from pathlib import Path
-from vbench.files import write_atomically
+from vbench.core.files import write_atomically
 for number in range(150):
     write_atomically(Path(sys.argv[1]), f"{sys.argv[2]}{number:03d} " * 20_000)
 """

@@ -9,8 +9,7 @@ import pytest
 from pipeline.conftest import quick, vbench  # noqa: F401
 
 from vbench.gate.baseline import Baseline, read_baseline
-from vbench.gate.check import Gate
-from vbench.gate.make import check_against
+from vbench.gate.compare import Gate, check_against
 
 FOLDER = Path(__file__).parent
 

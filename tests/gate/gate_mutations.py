@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from mutated import mutated
 
-from vbench import assault
-from vbench.attacks import classification, iterative, steps, universal
-from vbench.victims import base, normalise
-from vbench.workbench import Workbench
+from vbench.attacks import classification, steps, updates
+from vbench.run import craft
+from vbench.run.bench import Workbench
+from vbench.victims import base
+from vbench.victims.layers import pooling
 
 PGD, METRIC = "pgd", "metric_ifgsm"
 UAP, FSAM = "uap[evaluations=1600,batch=16]", "fsam_uap[preset=strong,fsam=true,evaluations=3200]"
@@ -50,7 +51,7 @@ MUTATIONS = (
     Mutation(
         "an update of a universal perturbation goes down",
         UAP,
-        universal.learn_delta,
+        updates.learn_delta,
         "delta + step_size",
         "delta - step_size",
         STRENGTH,
@@ -58,7 +59,7 @@ MUTATIONS = (
     Mutation(
         "an update of the paper's attack goes down",
         FSAM,
-        universal.learn_delta,
+        updates.learn_delta,
         "delta + step_size",
         "delta - step_size",
         ("drop_map",),
@@ -74,7 +75,7 @@ MUTATIONS = (
     Mutation(
         "a universal perturbation is not projected",
         UAP,
-        universal.learn_delta,
+        updates.learn_delta,
         ".clamp(-eps, eps)",
         "",
         ("asked",),
@@ -82,7 +83,7 @@ MUTATIONS = (
     Mutation(
         "the runner does not project",
         "noise",
-        assault._enforced,
+        craft._enforced,
         "threat.enforce(clean, adversarial)",
         "(clean + 2 * (adversarial - clean)).clamp(0, 1)",
         ("8-bit grid",),
@@ -90,7 +91,7 @@ MUTATIONS = (
     Mutation(
         "pixels are not normalised",
         "noise",
-        normalise.Normalise.forward,
+        pooling.Normalise.forward,
         "return (images - self.mean) / self.std",
         "return images",
         ("r1", "map"),
@@ -114,7 +115,7 @@ MUTATIONS = (
     Mutation(
         "half of the steps",
         METRIC,
-        iterative.IterativeAttack.schedule,
+        steps.IterativeAttack.schedule,
         "steps = self.steps\n",
         "steps = self.steps // 2\n",
         ("evaluations",),
@@ -138,7 +139,7 @@ MUTATIONS = (
     Mutation(
         "half of the updates",
         UAP,
-        universal.updates_for,
+        updates.updates_for,
         "(evaluations - before) // per_update",
         "(evaluations - before) // per_update // 2",
         ("fit_evaluations",),

@@ -10,10 +10,9 @@ from gate.conftest import FOLDER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbench.errors import BadInput
-from vbench.gate.baseline import read_baseline, write_baseline
-from vbench.gate.paths import resolved, stored
-from vbench.request import Request
+from vbench.core.errors import BadInput
+from vbench.gate.baseline import read_baseline, resolved, stored, write_baseline
+from vbench.run.request import Request
 
 GOOD = json.loads((FOLDER / "baseline.json").read_text())
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench.gate.bounds import MOST_SEEDS, allowed, seeds_needed
-from vbench.gate.metrics import METRICS
-from vbench.gate.spread import Spread
+from vbench.gate.figures import METRICS
+from vbench.metrics.statistics import MOST_SEEDS, Spread, allowed, seeds_needed
 
 # Two-sided quantiles of Student's t from printed tables: degrees of freedom, level, t.
 TABLE = [(4, 0.05, 2.776), (9, 0.01, 3.250), (19, 0.001, 3.883), (1, 0.05, 12.706)]

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from vbench.cli.baseline import baseline as baseline_command
+from vbench.cli.check import baseline as baseline_command
 from vbench.cli.run import run as run_command
 
 NOISE = ("--victim", "agw", "--attack", "noise")

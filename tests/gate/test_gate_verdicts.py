@@ -8,10 +8,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from vbench.gate.baseline import Measured
-from vbench.gate.check import Verdict, compare
+from vbench.gate.compare import Verdict, compare
 from vbench.gate.measure import Taken, Takings
-from vbench.reports.gate import render, summary
-from vbench.reports.junit import to_junit
+from vbench.gate.report import render, summary, to_junit
 
 
 def takings(baseline):

@@ -152,9 +152,9 @@ def phase(name: str, need: float, work, *arguments) -> object:
 # ------------------------------------------------------------------------------------------------ drawing
 def shots(train_ids: int, test_ids: int):
     """A SYSU-like plan: 20 visible and 20 infrared images of a training identity, 3,840 queries at full size."""
-    from vbench.data.synthetic.layouts import SYSU_INFRARED_CAMS, SYSU_VISIBLE_CAMS
+    from vbench.core.types import Modality
     from vbench.data.synthetic.render import Shot
-    from vbench.types import Modality
+    from vbench.data.synthetic.write import SYSU_INFRARED_CAMS, SYSU_VISIBLE_CAMS
 
     v, i = (2, 3) if TINY else (5, 10)
     tv, ti = (2, 2) if TINY else (6, 20)
@@ -176,7 +176,7 @@ def _draw(task) -> int:
     root, size, part = task
     import numpy as np
 
-    from vbench.data.synthetic.latent import draw_people
+    from vbench.data.synthetic.people import draw_people
     from vbench.data.synthetic.render import render
     from vbench.data.synthetic.write import encode
 
@@ -203,9 +203,8 @@ def draw() -> dict:
     """The full-size synthetic set, drawn by many processes; and the small default set for the thin victim."""
     from multiprocessing import get_context
 
-    from vbench.data.synthetic.layouts import _id_line, _permutations
-    from vbench.data.synthetic.write import MANIFEST
-    from vbench.types import Modality
+    from vbench.core.types import Modality
+    from vbench.data.synthetic.write import MANIFEST, _id_line, _permutations
 
     started = time.monotonic()
     train, test = people()
@@ -315,7 +314,7 @@ GFLOP = {
 def built(name: str, thin: bool = False, classes: int = 395):
     import torch
 
-    from vbench.registry import victims
+    from vbench.core.registry import victims
     from vbench.victims.load import build_victim
 
     cls = victims.load(name)
@@ -330,13 +329,13 @@ def speed_of(name: str, tops: dict) -> dict:
     import numpy as np
     import torch
 
-    from vbench.attack_spec import build_attack
     from vbench.attacks.base import Context
-    from vbench.embed import embed
-    from vbench.precision import Precision, compute_in
-    from vbench.threat import ThreatModel
-    from vbench.types import Modality
+    from vbench.attacks.build import build_attack
+    from vbench.core.threat import ThreatModel
+    from vbench.core.types import Modality
     from vbench.victims.base import frozen
+    from vbench.victims.embed import embed
+    from vbench.victims.precision import Precision, compute_in
 
     victim = built(name, thin=TINY)
     found: dict = {}
@@ -426,13 +425,13 @@ def profile() -> dict:
     import numpy as np
     import torch
 
-    from vbench.assault import Plan, assault
-    from vbench.attack_spec import build_attack
+    from vbench.attacks.build import build_attack
     from vbench.attacks.perturbation import Perturbation
-    from vbench.precision import Precision, compute_in
-    from vbench.similarity import PerturbationSize
-    from vbench.threat import ThreatModel
-    from vbench.types import Modality, Side
+    from vbench.core.threat import ThreatModel
+    from vbench.core.types import Modality, Side
+    from vbench.metrics.change import PerturbationSize
+    from vbench.run.craft import Plan, assault
+    from vbench.victims.precision import Precision, compute_in
 
     victim = built("agw", thin=TINY)
     compute_in(victim, Precision() if TINY else Precision("bfloat16", True))
@@ -481,8 +480,8 @@ def agreement() -> dict:
 
     import torch
 
-    from vbench.precision import Precision, compute_in
-    from vbench.types import Modality
+    from vbench.core.types import Modality
+    from vbench.victims.precision import Precision, compute_in
 
     found = {}
     for name in VICTIMS:
@@ -522,9 +521,9 @@ def agreement() -> dict:
 
 
 def thin_series(runs: str, **more):
-    from vbench.prepare import Choice
-    from vbench.series import Series
-    from vbench.threat import ThreatModel
+    from vbench.core.threat import ThreatModel
+    from vbench.run.prepare import Choice
+    from vbench.run.session import Series
 
     choice = Choice(device=DEVICE, **{"precision": "float32", "channels_last": False, **more})
     return Series(choice, ThreatModel(), WORK / runs, force=True, quiet=True)
@@ -554,9 +553,9 @@ def thin_table() -> dict:
 
 def touch() -> dict:
     """Every other attack once, on a few images; what fails is named."""
-    from vbench.assault import Plan, assault
-    from vbench.similarity import PerturbationSize
-    from vbench.types import Side
+    from vbench.core.types import Side
+    from vbench.metrics.change import PerturbationSize
+    from vbench.run.craft import Plan, assault
 
     found = {}
     series = thin_series("touch-runs")
@@ -608,8 +607,8 @@ def repeatable() -> dict:
         victim = built("agw")
         import numpy as np
 
-        from vbench.embed import embed
-        from vbench.types import Modality
+        from vbench.core.types import Modality
+        from vbench.victims.embed import embed
 
         pixels = np.zeros((256, 288, 144, 3), dtype=np.uint8)
         torch.cuda.empty_cache()
@@ -683,14 +682,14 @@ def train() -> dict:
     """A full-size AGW from scratch, for as many epochs as the time allows; weights rounded to bfloat16."""
     import torch
 
-    from vbench.train import TrainImages, load_train_images, train_victim
-    from vbench.train.trainer import recipe_of
     from vbench.victims.checkpoint import sha256_of, write_checkpoint
+    from vbench.victims.training.batches import TrainImages, load_train_images
+    from vbench.victims.training.trainer import recipe_of, train_victim
 
     dataset, size = drawn_set(), size_of()
     victim = built("agw", thin=TINY, classes=len(dataset.train_labels))
     if TINY:
-        from vbench.registry import victims
+        from vbench.core.registry import victims
         from vbench.victims.load import build_victim
 
         cls = victims.load("agw")
@@ -794,9 +793,9 @@ def train() -> dict:
 # ------------------------------------------------------------------------------------------------ the table
 def attack() -> dict:
     """One seed of the universal attacks at full size, each record kept as soon as it is done."""
-    from vbench.prepare import Choice
-    from vbench.series import Series
-    from vbench.threat import ThreatModel
+    from vbench.core.threat import ThreatModel
+    from vbench.run.prepare import Choice
+    from vbench.run.session import Series
 
     OUT.mkdir(parents=True, exist_ok=True)
     precision = GIVEN.precision or ("float32" if TINY else "bfloat16")

@@ -15,13 +15,13 @@ import torch
 torch.set_num_threads(1)
 import pretend_device as P
 
+from vbench.core.registry import attacks, victims
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.prepare import Choice
-from vbench.registry import attacks, victims
-from vbench.series import Series
-from vbench.threat import ThreatModel
-from vbench.types import Modality, Side
+from vbench.run.prepare import Choice
+from vbench.run.session import Series
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim
 
@@ -95,7 +95,7 @@ def part_victims():
                 b.device.type == "cuda" for b in v.buffers()
             ), [n for n, b in v.named_buffers() if b.device.type != "cuda"]
             x = torch.rand(4, 3, 64, 32).to("cuda")
-            from vbench.precision import Precision, compute_in
+            from vbench.victims.precision import Precision, compute_in
 
             for dtype in ("float32", "bfloat16", "float16"):
                 for cl in (False, True):
@@ -295,10 +295,9 @@ def part_misc():
 
     def ens():
         from vbench.attacks import ensemble as E
+        from vbench.attacks.black_box import Square
+        from vbench.attacks.bouniot import FNA, SMA
         from vbench.attacks.classification import PGD
-        from vbench.attacks.furthest_negative import FNA
-        from vbench.attacks.self_metric import SMA
-        from vbench.attacks.square import Square
         from vbench.attacks.uap import UAP
 
         E.Ensemble.members = lambda self: (
@@ -331,7 +330,7 @@ def part_misc():
         pass
 
     def audit2():
-        from vbench.audit import forward, gradients, storage
+        from vbench.audit import attacks, victim
         from vbench.audit.evidence import Evidence
 
         for precision in ("float32", "bfloat16"):
@@ -344,7 +343,7 @@ def part_misc():
                 channels_last=precision != "float32",
             ).workbench("agw", ds, ROOT / "cache", True)
             evidence = Evidence(bench, ThreatModel(), 0)
-            for probe in (*forward.PROBES, *gradients.PROBES, *storage.PROBES):
+            for probe in (*victim.FORWARD_PROBES, *victim.GRADIENT_PROBES, *attacks.STORAGE_PROBES):
                 try:
                     print(
                         "   ",
@@ -396,8 +395,8 @@ def part_misc():
 
 
 def part_library():
-    from vbench.attacks import library_art as A
-    from vbench.attacks import library_torchattacks as T
+    from vbench.attacks import from_art as A
+    from vbench.attacks import from_torchattacks as T
 
     ds = data()
     small = {
@@ -444,8 +443,8 @@ def part_library():
             def work():
                 s = series(ds, "agw", ThreatModel("8/255" if norm == "linf" else "1.0", norm), None)
                 run = next(iter(s.each(["agw"], [spec], [0], {})))
-                from vbench.assault import Plan, _craft
-                from vbench.embed import to_images
+                from vbench.run.craft import Plan, _craft
+                from vbench.victims.embed import to_images
 
                 bench = run.bench
                 rows = slice(0, 2)
@@ -460,8 +459,8 @@ def part_library():
 def part_train():
     from dataclasses import replace
 
-    from vbench.train import load_train_images, train_victim
-    from vbench.train.trainer import recipe_of
+    from vbench.victims.training.batches import load_train_images
+    from vbench.victims.training.trainer import recipe_of, train_victim
 
     ds = data(ids=24) if False else data()
     for name in victims.names():
@@ -489,7 +488,7 @@ def part_train():
             attempt(f"train {name} {precision}", work)
 
     def resume():
-        from vbench.train import trainer
+        from vbench.victims.training import trainer
 
         cls = victims.load("agw")
         v = build_victim(

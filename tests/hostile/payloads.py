@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-from vbench.record import Record
+from vbench.records.record import Record
 
 HTML = (
     "\"'></script></title><script>alert(1)</script><img src=x onerror=alert(1)>"

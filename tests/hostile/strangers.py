@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from fabricated import metrics, ranks, record
 
-from vbench.packed import Packed
-from vbench.record import ControlRecord, MemberRecord, Record, config_id
+from vbench.records.record import ControlRecord, MemberRecord, Packed, Record, config_id
 
 _ENVIRONMENT = {
     "versions": {"vbench": "0.1.0"},

@@ -11,14 +11,13 @@ import pytest
 import torch
 from faults.conftest import people, train_arguments
 
-from vbench.errors import BadInput
-from vbench.sweep.jobs import Do, Failed
-from vbench.sweep.load import read_suite
-from vbench.sweep.opened import Shelf
-from vbench.sweep.select import tasks_of
-from vbench.sweep.work import perform
-from vbench.train.resume import state_path
+from vbench.core.errors import BadInput
+from vbench.sweep.engine import Do, Failed
+from vbench.sweep.read import read_suite
+from vbench.sweep.tasks import tasks_of
+from vbench.sweep.worker import Shelf, perform
 from vbench.victims.checkpoint import read_checkpoint
+from vbench.victims.training.resume import state_path
 
 __all__ = ["people"]
 

@@ -9,12 +9,11 @@ from payloads import as_json, store
 from strangers import runs
 
 from vbench.attacks.registry import attacks
+from vbench.core.errors import BadInput
 from vbench.data.registry import datasets
 from vbench.data.synthetic.write import MANIFEST
-from vbench.errors import BadInput
-from vbench.gate.baseline import Baseline, Measured
-from vbench.gate.paths import stored
-from vbench.request import Request
+from vbench.gate.baseline import Baseline, Measured, stored
+from vbench.run.request import Request
 from vbench.victims.registry import victims
 
 CODE = """\

@@ -10,13 +10,11 @@ from payloads import PAYLOADS, unseen
 
 from vbench.cli.output import put
 from vbench.gate.baseline import Baseline, Measured
-from vbench.gate.check import Gate, Row, Verdict
-from vbench.gate.metrics import METRICS
-from vbench.gate.spread import Spread
-from vbench.reports.baseline import render_baseline, render_update
-from vbench.reports.gate import render, summary
-from vbench.reports.junit import to_junit
-from vbench.request import Request
+from vbench.gate.compare import Gate, Row, Verdict
+from vbench.gate.figures import METRICS
+from vbench.gate.report import render, render_baseline, render_update, summary, to_junit
+from vbench.metrics.statistics import Spread
+from vbench.run.request import Request
 
 
 def gate(text: str) -> Gate:

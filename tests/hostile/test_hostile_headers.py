@@ -16,8 +16,8 @@ from test_hostile_checkpoints import where
 from test_hostile_shapes import PLENTY
 
 from vbench.attacks.perturbation import Perturbation
-from vbench.errors import BadInput
-from vbench.kept import KeptEmbeddings, KeptImages
+from vbench.core.errors import BadInput
+from vbench.records.files import KeptEmbeddings, KeptImages
 from vbench.victims.checkpoint import read_checkpoint, read_metadata
 from vbench.victims.load import load_victim
 

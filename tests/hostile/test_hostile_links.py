@@ -11,12 +11,12 @@ from strangers import run
 
 from vbench.attacks.perturbation import Perturbation
 from vbench.audit.record import Audit
-from vbench.data.arrays import load_or_build
-from vbench.errors import VbenchError
-from vbench.files import lock_of, remove_leftovers, write_atomically
-from vbench.kept.folder import kept_file
-from vbench.recorder import keep
-from vbench.store import RunStore
+from vbench.core.errors import VbenchError
+from vbench.core.files import lock_of, remove_leftovers, write_atomically
+from vbench.data.images import load_or_build
+from vbench.records.files import kept_file
+from vbench.records.store import RunStore
+from vbench.run.session import keep
 from vbench.sweep.state import States, TaskState
 
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_hostile_shapes import PLENTY
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 from vbench.victims.checkpoint import read_checkpoint, read_metadata
-from vbench.victims.pickles import check_pickle
+from vbench.victims.formats import check_pickle
 
 STATE = {"a": torch.ones(2)}
 

@@ -12,8 +12,8 @@ import pytest
 from payloads import FORMULA, HTML, LATEX, MARKDOWN, PAYLOADS, TERMINAL, Skeleton, as_json, everywhere, store
 from strangers import runs
 
-from vbench.record import Record
-from vbench.store import RunStore
+from vbench.records.record import Record
+from vbench.records.store import RunStore
 
 FORMATS = ("markdown", "latex", "csv", "json", "jsonl", "plain")
 

@@ -13,19 +13,15 @@ from hypothesis import strategies as st
 from payloads import HTML, TERMINAL, as_json, places, put, store
 from strangers import runs
 
-from vbench.errors import VbenchError
-from vbench.packed import Packed
-from vbench.record import Record
-from vbench.reports.compare import comparison
-from vbench.reports.frames import frame
-from vbench.reports.full import report_of
-from vbench.reports.notebook import html
-from vbench.reports.page.report import page_of
-from vbench.reports.render import report
+from vbench.core.errors import VbenchError
+from vbench.records.record import Packed, Record
+from vbench.records.store import LARGEST, RunStore, to_archive
+from vbench.reports.frame import frame
+from vbench.reports.page import page_of
 from vbench.reports.select import select
-from vbench.reports.transfer import transfer_matrices
+from vbench.reports.table import html, report
+from vbench.reports.tables import comparison, report_of, transfer_matrices
 from vbench.reports.verify import verify
-from vbench.store import LARGEST, RunStore, to_archive
 
 BATTERY = 2
 RECORDS = [as_json(record) for record in runs()]

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from payloads import TERMINAL
 from test_hostile_shapes import PLENTY
 
-from vbench.errors import BadInput
-from vbench.sweep.load import read_suite
-from vbench.sweep.select import MOST_RUNS, tasks_of
+from vbench.core.errors import BadInput
+from vbench.sweep.read import read_suite
 from vbench.sweep.state import States, TaskState
-from vbench.sweep.tasks import Data, Group, Model, Task
+from vbench.sweep.tasks import MOST_RUNS, Data, Group, Model, Task, tasks_of
 
 HEAD = "victims: agw\nattacks: noise\n"
 TAGS = (

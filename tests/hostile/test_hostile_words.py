@@ -12,18 +12,15 @@ from hypothesis import strategies as st
 from strangers import runs
 from test_hostile_shapes import PLENTY
 
-from vbench.attack_spec import build_attack
-from vbench.budget import parse_budget, show_budget
+from vbench.attacks.build import build_attack
+from vbench.core.errors import BadInput
+from vbench.core.settings import from_text, parse, parse_size, read_settings
+from vbench.core.threat import ThreatModel, parse_budget, show_budget
 from vbench.data.protocols import all_protocols, parse_protocol
-from vbench.errors import BadInput
-from vbench.kept import read_keep
-from vbench.parameters import from_text, read_settings
+from vbench.records.files import read_keep
 from vbench.reports.select import pick_metrics, select
-from vbench.size import parse_size
-from vbench.spec import parse
-from vbench.sweep.select import parse_shard
-from vbench.threat import ThreatModel
-from vbench.victim_spec import read_victim
+from vbench.sweep.tasks import parse_shard
+from vbench.victims.build import read_victim
 
 RECORDS = runs()
 NAMES = ("pgd", "uap", "fsam_uap", "ensemble", "square", "torchattacks:PGD", "nothing", "")

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from tiny import SIZE, TinyVictim
 
+from vbench.core.errors import VbenchError
+from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.errors import VbenchError
-from vbench.runner import Run
-from vbench.threat import ThreatModel
-from vbench.workbench import Workbench
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
 
 EIGHT = ThreatModel("8/255")
 

@@ -11,11 +11,11 @@ from misbehaving import per_image
 from tiny import TinyVictim
 
 from vbench import evaluate
-from vbench.attack_spec import build_attack
 from vbench.attacks import Battery
+from vbench.attacks.build import build_attack
 from vbench.attacks.noise import Noise
-from vbench.errors import BadInput, VbenchError
-from vbench.store import RunStore
+from vbench.core.errors import BadInput, VbenchError
+from vbench.records.store import RunStore
 
 
 @pytest.fixture(autouse=True)

@@ -14,13 +14,13 @@ from misbehaving import flat, per_image, universal
 from tiny import TinyVictim, make_training
 from torch import nn
 
-from vbench.attack_spec import build_attack
 from vbench.attacks import Perturbation
+from vbench.attacks.build import build_attack
 from vbench.attacks.returned import own_images, plain
-from vbench.errors import VbenchError
-from vbench.sandbox import twin
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.core.errors import VbenchError
+from vbench.core.isolation import twin
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 
 NESTED = {}
 for _ in range(300):
@@ -92,9 +92,9 @@ def test_a_log_is_made_plain():
 
 
 def test_a_log_of_anything_is_stored(fresh, tmp_path):
-    from vbench.recorder import Recorder
-    from vbench.runner import Run
-    from vbench.store import RunStore
+    from vbench.records.store import RunStore
+    from vbench.run.execute import Run
+    from vbench.run.session import Recorder
 
     log = {"a": "\udcff", "b": np.float64("nan"), "c": torch.arange(2)}
     attack = universal("logs", lambda victim, *_: Perturbation(flat(victim).delta, fit_log=log))
@@ -229,7 +229,7 @@ def test_a_victim_that_uses_its_output_again_keeps_no_embedding(fresh):
             self.room = torch.empty_like(output.embedding)
         return replace(output, embedding=self.room.copy_(output.embedding))
 
-    from vbench.embed import embed
+    from vbench.victims.embed import embed
 
     bench, plain_bench = fresh(misbehaving.victim(forward)), fresh()
     for side, pixels in bench.pixels.items():

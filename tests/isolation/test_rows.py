@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny import TinyVictim
 
-from vbench.assault import assault
-from vbench.attack_spec import build_attack
 from vbench.attacks import Battery
-from vbench.attacks.chance import chance, sow
+from vbench.attacks.build import build_attack
 from vbench.attacks.registry import attacks
-from vbench.threat import ThreatModel
+from vbench.core.random_state import chance, sow
+from vbench.core.threat import ThreatModel
+from vbench.run.craft import assault
 
 #: Settings that take no time; the others are quick as they are.
 SHORT = {
@@ -96,7 +96,7 @@ def test_chance_is_the_seeds(fresh, row, attack, monkeypatch):
     before = chance()
     assert row(benches[1], attack) == first != row(benches[2], attack, seed=1)
     assert chance() == before
-    monkeypatch.setattr("vbench.runner.assault", partial(assault, batch=5))
+    monkeypatch.setattr("vbench.run.execute.assault", partial(assault, batch=5))
     assert row(benches[3], attack)[0]["size"] == pytest.approx(first[0]["size"], rel=1e-12)
 
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from kept_runs import kept_run, tiny_bench, tiny_dataset
 
-from vbench.attack_spec import build_attack
 from vbench.attacks import Battery
-from vbench.embed import embed
-from vbench.kept import read_embeddings, read_images
-from vbench.kept.images import DEPTH, RANDOM, WORST
-from vbench.runner import Run
-from vbench.threat import ThreatModel
-from vbench.types import Side
+from vbench.attacks.build import build_attack
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Side
+from vbench.records.files import DEPTH, RANDOM, WORST, read_embeddings, read_images
+from vbench.run.execute import Run
+from vbench.victims.embed import embed
 
 SIDES = (Side.QUERY, Side.GALLERY)
 UAP = "uap[evaluations=64,batch=16]"

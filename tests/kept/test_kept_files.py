@@ -12,11 +12,18 @@ from kept_runs import kept_run, tiny_bench, tiny_dataset
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from vbench.errors import BadInput
-from vbench.kept import KeptEmbeddings, KeptImages, missing, read_embeddings, read_images, read_keep
-from vbench.kept.folder import kept_file
-from vbench.record import Record
-from vbench.types import Side
+from vbench.core.errors import BadInput
+from vbench.core.types import Side
+from vbench.records.files import (
+    KeptEmbeddings,
+    KeptImages,
+    kept_file,
+    missing,
+    read_embeddings,
+    read_images,
+    read_keep,
+)
+from vbench.records.record import Record
 
 
 @pytest.fixture(scope="module")

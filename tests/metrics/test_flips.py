@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from vbench.errors import BadInput
-from vbench.metrics.flips import flip_noise, flip_pvalue
+from vbench.core.errors import BadInput
+from vbench.metrics.statistics import flip_noise, flip_pvalue
 
 TAIL = 0.01
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 from vbench.metrics import (
     attack_success_rate,
     bootstrap_drop,
@@ -15,7 +15,7 @@ from vbench.metrics import (
     rank_metrics,
     ranking_distance,
 )
-from vbench.metrics.flips import flip_pvalue
+from vbench.metrics.statistics import flip_pvalue
 
 RNG = np.random.default_rng(0)
 DISTANCE = RNG.integers(0, 40, (7, 12)) / 8

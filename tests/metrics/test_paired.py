@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 from vbench.metrics import attack_success_rate, bootstrap_drop
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from vbench.errors import BadInput, VbenchError
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.types import SIMILARITIES
 from vbench.metrics import rank_embeddings, rank_metrics, ranking_distance
-from vbench.types import SIMILARITIES
 
 
 def plain_distance(query, gallery, similarity):

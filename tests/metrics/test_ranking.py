@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from literal_ranking import literal_ranking, literal_tied
 
-from vbench.errors import BadInput, VbenchError
+from vbench.core.errors import BadInput, VbenchError
 from vbench.metrics import rank_metrics
 
 PROTOCOLS = ("sysu", "regdb", "llcm")

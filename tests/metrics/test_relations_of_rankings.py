@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbench.metrics import embeddings, rank_embeddings, rank_metrics, ranking_distance
-from vbench.types import SIMILARITIES
+from vbench.core.types import SIMILARITIES
+from vbench.metrics import rank_embeddings, rank_metrics, ranking, ranking_distance
 
 PER_QUERY = ("first_match_rank", "average_precision", "inverse_negative_penalty", "valid", "tied")
 
@@ -62,7 +62,7 @@ def test_one_vector_added_to_all_embeddings_changes_no_euclidean_ranking(offset,
 
 def test_the_matrix_product_alone_holds_the_digits_far_from_the_origin(monkeypatch):
     """Without differences written out, which would cost a hundred times as much."""
-    monkeypatch.setattr(embeddings, "_CANCELLED", 0.0)
+    monkeypatch.setattr(ranking, "_CANCELLED", 0.0)
     query, gallery, *labels = drawn()
     query, gallery = query + 1e8, gallery + 1e8
     assert_same(exactly(query, gallery, *labels), ranked(query, gallery, *labels))

@@ -11,20 +11,19 @@ import torch
 from tiny import TinyVictim, make_context, make_training, pixels
 from torch import Tensor, nn
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.fsam_uap.modules import FeatureModules
-from vbench.embed import embed
-from vbench.meter import Meter
-from vbench.parallel import group
-from vbench.parallel.exchange import summed
-from vbench.parallel.launch import launched
-from vbench.parallel.shards import share
-from vbench.precision import PLAIN, Precision, compute_in
-from vbench.surrogate import Surrogate
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.core import processes
+from vbench.core.processes import launched, summed
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.run.craft import Meter
+from vbench.run.prepare import Surrogate
 from vbench.victims.agw import AGW
 from vbench.victims.base import Victim
+from vbench.victims.embed import embed
+from vbench.victims.precision import PLAIN, Precision, compute_in
+from vbench.victims.shards import share
 
 THREAT = ThreatModel("8/255")
 
@@ -127,12 +126,12 @@ def crafts(victim: Victim, spec: str) -> Iterator[tuple[str, Tensor]]:
 
 def short_of_memory(victim: Victim, backward: bool) -> Iterator[tuple[str, Tensor]]:
     """Embeddings, or gradients, of a victim that one process alone has too little memory for."""
-    from vbench.portions import Portions
+    from vbench.core.batches import Portions
 
     plain, most, taken = victim.forward, 2, []
 
     def scarce(images: Tensor, *rest: object) -> object:
-        alone = group.processes() == 1 or group.place().rank == 1
+        alone = processes.processes() == 1 or processes.place().rank == 1
         if alone and len(images) > most and not backward:
             raise torch.cuda.OutOfMemoryError
         if alone and len(images) > most:
@@ -147,8 +146,10 @@ def short_of_memory(victim: Victim, backward: bool) -> Iterator[tuple[str, Tenso
     victim.forward = scarce
     share(victim)
     if backward:
-        found = torch.cat(Portions("gradients", 4 * group.processes(), quiet=True).over(range(16), gradient))
-        yield "halved", torch.tensor(max(taken[-2:]) // group.processes())
+        found = torch.cat(
+            Portions("gradients", 4 * processes.processes(), quiet=True).over(range(16), gradient)
+        )
+        yield "halved", torch.tensor(max(taken[-2:]) // processes.processes())
     else:
         stored = pixels(16, seed=1).permute(0, 2, 3, 1)
         found = embed(victim, stored, Modality.VISIBLE, batch=4, quiet=True).embeddings
@@ -220,16 +221,16 @@ def everything() -> dict[str, Tensor]:
     victims = {"tiny": tiny(), "agw": thin_agw()}
     for victim in victims.values():
         share(victim)
-    if group.processes() == 3:
+    if processes.processes() == 3:
         return outputs(victims, (4, 2))
     return {**outputs(victims, (4, 2)), **outputs(victims, (7, 1)), **attacks(victims)}
 
 
 def main(folder: Path) -> None:
     place = launched()
-    group.start(place)
+    processes.start(place)
     torch.save(dict(everything()), folder / f"{place.rank}.pt")
-    group.stop()
+    processes.stop()
 
 
 if __name__ == "__main__":

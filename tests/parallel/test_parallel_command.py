@@ -15,7 +15,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.cli import main
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 from vbench.victims.agw import AGW
 from vbench.victims.checkpoint import write_checkpoint
 

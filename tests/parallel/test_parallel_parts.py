@@ -9,11 +9,10 @@ import pytest
 import torch
 from tiny import TinyVictim
 
-from vbench.errors import BadInput
-from vbench.parallel import exchange, group
-from vbench.parallel.devices import own_device
-from vbench.parallel.launch import Place, launched
-from vbench.parallel.shards import share, whole
+from vbench.core import processes
+from vbench.core.errors import BadInput
+from vbench.core.processes import Place, launched, own_device
+from vbench.victims.shards import share, whole
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 
@@ -68,7 +67,7 @@ def machine(monkeypatch):
 
     def there(gpus: int, local: int) -> list[int]:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        monkeypatch.setattr(group, "_place", Place(1, local, 1, local))
+        monkeypatch.setattr(processes, "_place", Place(1, local, 1, local))
         return chosen
 
     return there
@@ -101,9 +100,9 @@ def test_nothing_changes_for_a_process_alone():
     victim, gradients = TinyVictim(), [torch.ones(3), None]
     share(victim)
     assert "forward" not in vars(victim) and own_device("cuda:2") == "cuda:2"
-    assert exchange.summed(gradients) == gradients and whole(gradients[0]) is gradients[0]
-    assert exchange.agreed(gradients) == gradients and exchange.told(lambda: 5) == 5
-    exchange.refuse_differences("nothing", "a")
+    assert processes.summed(gradients) == gradients and whole(gradients[0]) is gradients[0]
+    assert processes.agreed(gradients) == gradients and processes.told(lambda: 5) == 5
+    processes.refuse_differences("nothing", "a")
 
 
 def test_the_page_shows_commands_that_exist():

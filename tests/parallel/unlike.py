@@ -10,8 +10,8 @@ import torch
 
 from vbench.attacks.base import PerImageAttack, UniversalAttack
 from vbench.attacks.perturbation import Perturbation
-from vbench.errors import VbenchError
-from vbench.parameters import param
+from vbench.core.errors import VbenchError
+from vbench.core.settings import param
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import quick as quickly
 from vbench.cli import main
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.prepare import Choice
-from vbench.workbench import Workbench
+from vbench.run.bench import Workbench
+from vbench.run.prepare import Choice
 
 GATE = Path(__file__).parents[1] / "gate"
 SIZE = (48, 24)

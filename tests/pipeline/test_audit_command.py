@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vbench.audit.record import Audit
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 from vbench.victims.checkpoint import read_checkpoint, write_checkpoint
 
 MASKED = """

@@ -12,23 +12,23 @@ import pytest
 import torch
 from tiny import SIZE, TinyVictim
 
-from vbench.attack_spec import build_attack
 from vbench.attacks import Battery
+from vbench.attacks.build import build_attack
 from vbench.attacks.noise import Noise
 from vbench.attacks.uap import UAP
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Side
 from vbench.data import open_dataset
 from vbench.data.base import Trial
 from vbench.data.synthetic import write_dataset
-from vbench.embed import to_images
-from vbench.errors import BadInput, VbenchError
-from vbench.record import Record
-from vbench.reports.frames import frame
-from vbench.reports.render import report
+from vbench.records.record import Record
+from vbench.reports.frame import frame
 from vbench.reports.rows import tables
-from vbench.runner import Run
-from vbench.threat import ThreatModel
-from vbench.types import Side
-from vbench.workbench import Workbench
+from vbench.reports.table import report
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
+from vbench.victims.embed import to_images
 
 EIGHT = ThreatModel("8/255")
 SPECS = ("noise", "uap[evaluations=64,batch=16]", "pgd[steps=2]", "square[queries=4]", "sma[steps=3]")
@@ -174,7 +174,7 @@ def test_the_batch_size_decides_nothing(dataset, monkeypatch):
     bench = Workbench(dataset, TinyVictim().double().eval(), None, quiet=True)
     several = battery("noise", "pgd[steps=2]", "square[queries=4]", "sma[steps=3]")
     whole = outcome(run(bench, several))
-    monkeypatch.setattr("vbench.assault.BATCH", 5)
+    monkeypatch.setattr("vbench.run.craft.BATCH", 5)
     assert outcome(run(bench, several)) == whole
 
 

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from vbench.record import Record
-from vbench.store import RunStore
+from vbench.records.record import Record
+from vbench.records.store import RunStore
 
 
 def test_run_then_report_in_every_format(small, vbench, tmp_path):
@@ -50,7 +50,7 @@ def test_a_preset_brings_its_side_and_budget_unless_they_are_given(small, vbench
 
 
 def test_a_long_run_is_announced_before_it_starts(small, vbench, tmp_path, monkeypatch):
-    monkeypatch.setattr("vbench.estimate._MANY", 3)
+    monkeypatch.setattr("vbench.run.session._MANY", 3)
     arguments = [part for part in small.arguments(tmp_path / "runs") if part != "--quiet"]
     base = ["run", *arguments, "--attack", "noise", "--attack", "square[queries=3]"]
     images = len(small.bench.dataset.query)

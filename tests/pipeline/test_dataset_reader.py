@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from metrics.literal_ranking import literal_ranking
 
+from vbench.core.errors import BadInput
+from vbench.core.registry import import_target
+from vbench.core.types import Modality, Side
 from vbench.data import Dataset, DatasetReader, Sample, Trial, open_dataset
-from vbench.data.reader import read_with
-from vbench.errors import BadInput
-from vbench.prepare import Choice
-from vbench.registry import import_target
-from vbench.types import Modality, Side
+from vbench.data.open import read_with
+from vbench.run.prepare import Choice
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "named_files"
 FILE = f"{PLUGIN / 'named_files.py'}:NamedFiles"

@@ -11,18 +11,17 @@ import torch
 from torch import nn
 
 import vbench as package
-from vbench.attack_spec import build_attack
+from vbench.api import Result, evaluate
 from vbench.attacks import PerImageAttack
+from vbench.attacks.build import build_attack
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.data import open_dataset
-from vbench.errors import BadInput, VbenchError
-from vbench.library.evaluate import evaluate
-from vbench.library.result import Result
-from vbench.precision import PLAIN, Precision, compute_in, precision_of
-from vbench.store import RunStore
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.records.store import RunStore
 from vbench.victims.base import Victim, VictimOutput
 from vbench.victims.load import load_victim
+from vbench.victims.precision import PLAIN, Precision, compute_in, precision_of
 
 UAP = "uap[evaluations=24,batch=12]"
 

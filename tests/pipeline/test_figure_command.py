@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fabricated import record
 
-from vbench.kept import read_images
-from vbench.reports.figures.catalogue import FIGURES
-from vbench.store import RunStore
+from vbench.records.files import read_images
+from vbench.records.store import RunStore
+from vbench.reports.figures import FIGURES
 
 UAP = "uap[evaluations=960,batch=48]"
 

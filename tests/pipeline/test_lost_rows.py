@@ -7,7 +7,7 @@ import re
 import pytest
 from tiny import SIZE, TinyVictim
 
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 
 PLUGINS = """
 import torch

@@ -8,13 +8,13 @@ import pytest
 import torch
 from own_victim import Mine
 
-from vbench.attack_spec import build_attack
+from vbench.api import evaluate
+from vbench.attacks.build import build_attack
 from vbench.attacks.fsam_uap.attack import FSAMUAP
 from vbench.attacks.registry import attacks
+from vbench.core.errors import BadInput
 from vbench.data import open_dataset
-from vbench.errors import BadInput
-from vbench.library.evaluate import evaluate
-from vbench.prepare import Choice
+from vbench.run.prepare import Choice
 from vbench.victims.agw import AGW
 
 MODULES = "fsam_uap[module_steps=2,hinge=soft,evaluations=160,batch=8]"

@@ -10,9 +10,9 @@ import sys
 import pytest
 import quick as quickly
 
-from vbench.paper.catalogue import SUITES
-from vbench.recorder import Recorder, stored_perturbations
-from vbench.store import RunStore
+from vbench.records.store import RunStore
+from vbench.run.session import Recorder, stored_perturbations
+from vbench.sweep.paper.catalogue import SUITES
 
 #: A fit of a few images; three updates of the modules.
 SHORT = ("--set", "evaluations=120", "--set", "batch=12", "--set", "module_steps=2")

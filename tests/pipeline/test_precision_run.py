@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vbench import precision_choice
-from vbench.attack_spec import build_attack
-from vbench.precision import PLAIN, Precision, precision_of
-from vbench.precision_choice import Trial, measure, settle
-from vbench.prepare import Choice
-from vbench.reports.frames import frame
-from vbench.reports.render import report
-from vbench.runner import Run
-from vbench.threat import ThreatModel
+from vbench.attacks.build import build_attack
+from vbench.core.threat import ThreatModel
+from vbench.reports.frame import frame
+from vbench.reports.table import report
+from vbench.run import prepare
+from vbench.run.execute import Run
+from vbench.run.prepare import Choice, Trial, measure, settle
+from vbench.victims.precision import PLAIN, Precision, precision_of
 
 EIGHT = ThreatModel("8/255")
 
@@ -56,13 +55,13 @@ def test_default_on_a_cpu_is_the_plain_victim(small):
 def test_what_is_left_open_is_tried_once_and_kept(small, tmp_path, monkeypatch, capsys):
     bench, tried = fresh(small), []
     options = [PLAIN, Precision("bfloat16"), Precision("float32", True)]
-    monkeypatch.setattr(precision_choice, "candidates", lambda *_: options)
+    monkeypatch.setattr(prepare, "candidates", lambda *_: options)
 
     def measured(bench, precision):
         tried.append(precision)
         return Trial(precision, 0.1 if precision == options[1] else 1.0, 70.0)
 
-    monkeypatch.setattr(precision_choice, "measure", measured)
+    monkeypatch.setattr(prepare, "measure", measured)
     for _ in range(2):
         settle(bench, "auto", None, tmp_path)
         assert precision_of(bench.victim) == options[1]
@@ -80,12 +79,12 @@ def test_a_trial_ranks_the_clean_images(small):
 
 def test_no_memory_for_a_trial_is_no_error(small, tmp_path, monkeypatch, capsys):
     bench = fresh(small)
-    monkeypatch.setattr(precision_choice, "candidates", lambda *_: [PLAIN, Precision("bfloat16")])
+    monkeypatch.setattr(prepare, "candidates", lambda *_: [PLAIN, Precision("bfloat16")])
 
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(precision_choice, "measure", full)
+    monkeypatch.setattr(prepare, "measure", full)
     settle(bench, "auto", None, tmp_path)
     assert precision_of(bench.victim) == PLAIN
     assert "agw: no memory to try precisions in; float32" in capsys.readouterr().err

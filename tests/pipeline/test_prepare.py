@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from vbench.core.errors import BadInput
 from vbench.data.synthetic import write_dataset
 from vbench.data.synthetic.embedded import SyntheticSet
-from vbench.errors import BadInput
-from vbench.prepare import Choice
+from vbench.run.prepare import Choice
 
 
 def test_weights_of_another_split_are_refused_unless_forced(small, tmp_path):

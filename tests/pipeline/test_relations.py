@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from vbench.attack_spec import build_attack
-from vbench.errors import BadInput, VbenchError
-from vbench.record import Record
-from vbench.runner import Run
-from vbench.threat import ThreatModel
-from vbench.types import Side
-from vbench.workbench import Workbench
+from vbench.attacks.build import build_attack
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Side
+from vbench.records.record import Record
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
 
 UAP = "uap[evaluations=6400,batch=64]"
 

@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.perturbation import Perturbation
+from vbench.core.settings import parse
 from vbench.data.synthetic import write_dataset
 from vbench.data.synthetic.embedded import SyntheticSet
-from vbench.record import Record, TrialMetrics, config_id
-from vbench.reports.command import command
-from vbench.runner import Run
-from vbench.spec import parse
-from vbench.store import RunStore
-from vbench.victim_spec import read_victim
+from vbench.records.command import command
+from vbench.records.record import Record, TrialMetrics, config_id
+from vbench.records.store import RunStore
+from vbench.run.execute import Run
 from vbench.victims.agw import AGW
+from vbench.victims.base import default_options
+from vbench.victims.build import read_victim
+from vbench.victims.catalogue import FULL, THIN
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.options import default_options
 from vbench.victims.registry import victims
-from vbench.victims.variants import FULL, THIN
 
 IDS, SIZE = 6, (64, 32)
 
@@ -139,9 +139,9 @@ def test_the_built_in_set_and_its_victim_need_no_file(files, ran, monkeypatch):
         asked.append(spec.options)
         return files.weights
 
-    monkeypatch.setattr("vbench.prepare.SyntheticSet", Small)
-    monkeypatch.setattr("vbench.prepare.thin_weights", weights)
-    monkeypatch.setattr("vbench.reports.command.SyntheticSet", Small)
+    monkeypatch.setattr("vbench.run.prepare.SyntheticSet", Small)
+    monkeypatch.setattr("vbench.run.prepare.thin_weights", weights)
+    monkeypatch.setattr("vbench.records.command.SyntheticSet", Small)
     records = ran("--victim", "agw[width=0.125]", "--attack", "noise")
     assert not command(records).notes
     assert ids(ran(*words(records))) == ids(records)
@@ -158,7 +158,7 @@ def test_what_is_known_of_a_victim_is_what_it_says(name):
 
 @pytest.mark.parametrize("name", victims.names())
 def test_options_that_are_not_usual_are_said_and_read_back(name):
-    from vbench.reports.command import _victim
+    from vbench.records.command import _victim
 
     cls = victims.load(name)
     options = {"num_classes": 400, "input_size": [64, 32], **THIN[name]}
@@ -189,7 +189,7 @@ def test_every_option_comes_back(files, ran, monkeypatch, data, threat, computin
         def __init__(self, layout="sysu", size=SIZE, **_):
             super().__init__(layout, IDS, 3, 3, size)
 
-    monkeypatch.setattr("vbench.prepare.SyntheticSet", Small)
+    monkeypatch.setattr("vbench.run.prepare.SyntheticSet", Small)
     data = data or ["--dataset", "sysu", "--root", files.root]
     attack = ["--attack", "metric_ifgsm[steps=2]", "--seed", "4"]
     records = ran(*data, "--victim", "agw", "--weights", files.weights, *attack, *threat, *computing, *gates)

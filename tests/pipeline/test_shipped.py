@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from vbench import defaults
-from vbench.defaults import thin_path, thin_weights
-from vbench.prepare import Choice
-from vbench.train import trainer
-from vbench.victim_spec import read_victim
+from vbench.run import builtin
+from vbench.run.builtin import thin_path, thin_weights
+from vbench.run.prepare import Choice
+from vbench.victims.build import read_victim
 from vbench.victims.checkpoint import read_checkpoint, sha256_of
+from vbench.victims.training import trainer
 
 SIZE = (64, 32)
 
@@ -27,12 +27,12 @@ def test_the_default_victim_needs_no_training(dataset, tmp_path, monkeypatch):
         raise AssertionError("trained")
 
     monkeypatch.setattr(trainer, "train_victim", refused)
-    monkeypatch.setattr("vbench.train.train_victim", refused)
+    monkeypatch.setattr("vbench.victims.training.train_victim", refused)
     path = thin_weights(read_victim("agw"), dataset, tmp_path, SIZE, quiet=True)
-    assert path.parent == defaults._SHIPPED and not any(tmp_path.iterdir())
+    assert path.parent == builtin._SHIPPED and not any(tmp_path.iterdir())
     found = read_checkpoint(path)
     assert found.metadata["sha256"] == sha256_of(found.state)
-    assert [one.name for one in defaults._SHIPPED.iterdir()] == [path.name]
+    assert [one.name for one in builtin._SHIPPED.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("other", [{"victim": "agw[width=0.125]"}, {"size": (32, 16)}, {"seed": 1}])
@@ -43,9 +43,7 @@ def test_any_other_network_is_not_it(dataset, tmp_path, other):
 
 
 def test_what_only_ranks_otherwise_is(dataset, tmp_path):
-    assert (
-        thin_path(read_victim("agw[embedding=pooled]"), dataset, tmp_path, SIZE).parent == defaults._SHIPPED
-    )
+    assert thin_path(read_victim("agw[embedding=pooled]"), dataset, tmp_path, SIZE).parent == builtin._SHIPPED
 
 
 def test_it_recognises_people_it_never_saw(dataset, tmp_path):

@@ -9,8 +9,8 @@ import signal
 import pytest
 from sweep_world import World, build_world, gone
 
-from vbench.defaults import threads
-from vbench.store import RunStore
+from vbench.records.store import RunStore
+from vbench.run.builtin import threads
 from vbench.sweep.state import States
 
 UAP = "uap[evaluations=96,batch=12]"

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from sweep_world import World, build_world
 
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray>=2.9'")
 

@@ -7,23 +7,22 @@ import dataclasses
 import pytest
 import torch
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.perturbation import Perturbation
-from vbench.embed import embed
-from vbench.errors import BadInput
-from vbench.prepare import Choice
-from vbench.record import config_id
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.records.record import config_id
 from vbench.reports.rows import tables
-from vbench.runner import Run
-from vbench.series import Series
-from vbench.surrogate import Surrogate
-from vbench.threat import ThreatModel
-from vbench.types import Modality
-from vbench.victim_spec import label
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
+from vbench.run.prepare import Choice, Surrogate
+from vbench.run.session import Series
 from vbench.victims.agw import AGW
+from vbench.victims.build import victim_label
 from vbench.victims.ddag import DDAG
+from vbench.victims.embed import embed
 from vbench.victims.load import load_victim
-from vbench.workbench import Workbench
 
 EIGHT = ThreatModel("8/255")
 
@@ -182,11 +181,11 @@ def test_a_sweep_opens_and_embeds_every_victim_once(small, tmp_path, monkeypatch
         return small.weights
 
     def watched(victim, pixels, modality, edits=None, what="", **rest):
-        embedded.append((label(victim), what))
+        embedded.append((victim_label(victim), what))
         return embed(victim, pixels, modality, edits, what, **rest)
 
-    monkeypatch.setattr("vbench.prepare.thin_weights", counted)
-    monkeypatch.setattr("vbench.workbench.embed", watched)
+    monkeypatch.setattr("vbench.run.prepare.thin_weights", counted)
+    monkeypatch.setattr("vbench.run.bench.embed", watched)
     monkeypatch.setattr(Choice, "open", lambda *_: small.bench.dataset)
     series = Series(Choice(), EIGHT, tmp_path / "together", quiet=True)
     together = series.execute(models, attacks, [0], given, surrogates=models)

@@ -11,19 +11,19 @@ import quick as quickly
 import torch
 from torch import nn
 
-from vbench import prepare
+from vbench.api import evaluate
 from vbench.attacks.perturbation import Perturbation
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.types import Modality
 from vbench.data import open_dataset
 from vbench.data.images import Images
 from vbench.data.synthetic.embedded import SyntheticSet
-from vbench.errors import BadInput, VbenchError
-from vbench.library.evaluate import evaluate
-from vbench.types import Modality
+from vbench.run import prepare
 from vbench.victims.base import Victim, VictimOutput
 
 READER = """
 from vbench.data import open_dataset
-from vbench.data.reader import DatasetReader
+from vbench.data.open import DatasetReader
 import dataclasses
 
 class Mine(DatasetReader):

@@ -11,8 +11,8 @@ from plugin_code.writing import attack, write
 
 from vbench import cli
 from vbench.attacks.registry import attacks
+from vbench.core.errors import BadInput
 from vbench.data.registry import datasets
-from vbench.errors import BadInput
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.registry import victims
 

@@ -13,16 +13,15 @@ import torch
 from plugin_code.writing import attack, installed, write
 from tiny import TinyVictim
 
-from vbench.attack_spec import build_attack
-from vbench.attacks.base import PerImageAttack
-from vbench.attacks.battery import Battery
+from vbench.attacks.base import Battery, PerImageAttack
+from vbench.attacks.build import build_attack
 from vbench.attacks.classification import PGD
 from vbench.attacks.identity import attack_card
 from vbench.attacks.noise import Noise
 from vbench.attacks.registry import attacks
-from vbench.errors import BadInput
-from vbench.plugins import one_version
-from vbench.source import code_card
+from vbench.core.errors import BadInput
+from vbench.core.plugins import one_version
+from vbench.core.source import code_card
 from vbench.victims.identity import victim_code
 from vbench.victims.registry import victims
 
@@ -163,7 +162,7 @@ def test_an_installed_plugin_is_hashed_with_its_own_distribution_alone(tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     assert source("mine")
     code = (
-        "from vbench.attacks.registry import attacks; from vbench.source import code_card;"
+        "from vbench.attacks.registry import attacks; from vbench.core.source import code_card;"
         "print(code_card(attacks.load('mine')))"
     )
 
@@ -348,7 +347,7 @@ def test_a_victim_inside_another_is_named():
 
 
 def test_edited_code_is_a_run_of_its_own(tmp_path):
-    from vbench.plugin_modules import modules_of
+    from vbench.core.plugin_modules import modules_of
 
     cls = attacks.load(
         attack(

@@ -8,7 +8,7 @@ from pathlib import Path
 ATTACK = '''
 from dataclasses import dataclass
 from vbench.attacks import PerImageAttack
-from vbench.parameters import param
+from vbench.core.settings import param
 {imports}
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from markup import tree
 from page_records import study
 
-from vbench.reports.page.report import page_of
+from vbench.reports.page import page_of
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 

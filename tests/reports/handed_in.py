@@ -13,20 +13,20 @@ import pytest
 import torch
 from tiny import TinyVictim
 
-from vbench.attack_spec import build_attack
+from vbench.attacks.build import build_attack
 from vbench.attacks.ensemble import Ensemble
 from vbench.attacks.noise import Noise
+from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.precision import Precision, compute_in
-from vbench.record import Record, config_id
-from vbench.reports.verify import Verdict, parse, verify
+from vbench.records.record import Record, config_id
+from vbench.reports.verify import Verdict, verdict, verify
 from vbench.reports.verify.declared import declared_attack
-from vbench.runner import Run
-from vbench.surrogate import Surrogate
-from vbench.threat import ThreatModel
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
+from vbench.run.prepare import Surrogate
 from vbench.victims.agw import AGW
-from vbench.workbench import Workbench
+from vbench.victims.precision import Precision, compute_in
 
 SIZE = (32, 16)
 UAP = "uap[evaluations=64,batch=16]"
@@ -111,7 +111,7 @@ def judged(record: dict[str, Any], hashed: bool = True) -> Verdict:
     """The verdict on a record that was tampered with; ``hashed``: the forger hashed and sealed it again."""
     if hashed:
         forge(record)
-    found = parse(json.dumps(record).encode())
+    found = verdict(json.dumps(record).encode())
     return verify(found) if isinstance(found, Record) else Verdict(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from page_records import study
 
-from vbench.record import Record
+from vbench.records.record import Record
 
 IMAGE = "<img src=x onerror=alert(1)>{{7*7}}&amp;"
 HOSTILE = f"\"'></script></style></textarea><!--<script>alert(1)</script>{IMAGE}"

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 from test_tables import trials
 
-from vbench.kept.folder import kept_file
-from vbench.kept.images import FORMAT, ImagesMeta, KeptImages
-from vbench.packed import Packed
-from vbench.record import IDENTITY, ControlRecord, Record, config_id
-from vbench.reports.page.report import page_of
-from vbench.types import Modality, Side
-from vbench.victims.variants import FULL, THIN
+from vbench.core.types import Modality, Side
+from vbench.records.files import IMAGES_FORMAT, ImagesMeta, KeptImages, kept_file
+from vbench.records.record import IDENTITY, ControlRecord, Packed, Record, config_id
+from vbench.reports.page import page_of
+from vbench.victims.catalogue import FULL, THIN
 
 IR2VIS = "sysu/all/single/ir2vis/seed10"
 ENVIRONMENT = {
@@ -121,7 +119,7 @@ def with_images(folder: Path) -> list[Record]:
     """Two runs, the second with images kept under ``folder``: two queries, and a gallery of three."""
     plain, record = with_queries(run("noise", 0.7)), with_queries(run("pgd", 0.1))
     meta = ImagesMeta(
-        format=FORMAT,
+        format=IMAGES_FORMAT,
         record=record.id,
         created=record.created,
         digest=record.digest,

@@ -7,7 +7,7 @@ import shlex
 import pytest
 from page_records import IR2VIS, run
 
-from vbench.reports.command import command
+from vbench.records.command import command
 
 
 def option(found, name):

@@ -12,14 +12,13 @@ import pytest
 from bench.ablation_page import PAGE, filled
 from test_tables import record
 
-from vbench.budget import show_budget
-from vbench.errors import BadInput
-from vbench.reports.compare import cells, comparison
-from vbench.reports.flat import flat
-from vbench.reports.render import report
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel, show_budget
+from vbench.records.store import RunStore, to_archive
+from vbench.reports.frame import flat
 from vbench.reports.rows import setting
-from vbench.store import RunStore, to_archive
-from vbench.threat import ThreatModel
+from vbench.reports.table import report
+from vbench.reports.tables import cells, comparison
 
 
 def some():

@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 from test_tables import record, trials
 
-from vbench.errors import BadInput
-from vbench.library.result import Result
-from vbench.packed import Packed
-from vbench.record import ControlRecord
-from vbench.reports.frames import frame
-from vbench.reports.notebook import html
+from vbench.api import Result
+from vbench.core.errors import BadInput
+from vbench.records.record import ControlRecord, Packed
+from vbench.reports.frame import frame
+from vbench.reports.table import html
 
 
 def packed(**arrays):
@@ -61,7 +60,7 @@ def test_a_row_a_query_knows_what_has_no_match():
 
 
 def test_a_battery_says_whose_image_each_query_is():
-    from vbench.record import MemberRecord
+    from vbench.records.record import MemberRecord
 
     members = [MemberRecord(label=name, trials=trials(0.3), won=0.5) for name in ("noise", "uap")]
     battery = with_queries(members=members)

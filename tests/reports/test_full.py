@@ -14,15 +14,12 @@ import pytest
 from scipy.stats import permutation_test
 from test_tables import record, trials
 
-from vbench.errors import BadInput
-from vbench.packed import Packed
-from vbench.record import ControlRecord
-from vbench.reports import latex
-from vbench.reports.full import report_of
-from vbench.reports.rows import setting, tables
+from vbench.core.errors import BadInput
+from vbench.records.record import ControlRecord, Packed
+from vbench.records.store import RunStore, to_archive
+from vbench.reports.rows import p_values, per_query, setting, tables
 from vbench.reports.select import pick_metrics, select
-from vbench.reports.significance import p_values, per_query
-from vbench.store import RunStore, to_archive
+from vbench.reports.tables import report_of
 
 
 def attacked(name, after, low=None, high=None, **more):
@@ -275,7 +272,7 @@ def test_latex_is_a_whole_environment_with_as_many_cells_as_columns():
         for row in rows:
             assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1
     assert r"\textbf{20.0 $\pm$ 1.4}" in both
-    assert latex.escape("[a] -> b") == r"{[}a{]} $\to$ b"
+    assert table.latex_escape("[a] -> b") == r"{[}a{]} $\to$ b"
 
 
 def test_markdown_keeps_a_name_in_its_cell():

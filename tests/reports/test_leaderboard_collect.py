@@ -8,14 +8,14 @@ import os
 import pytest
 from handed_in import changed, honest, workshop, write  # noqa: F401
 
-from vbench.errors import BadInput
-from vbench.printable import one_line
-from vbench.record import Record
+from vbench.core.errors import BadInput
+from vbench.core.text import one_line
+from vbench.records.record import Record
+from vbench.records.store import to_archive
 from vbench.reports.leaderboard import collect as module
 from vbench.reports.leaderboard.collect import collect
-from vbench.reports.leaderboard.shown import Slugs, shown_roots
+from vbench.reports.leaderboard.names import Slugs, shown_roots
 from vbench.reports.verify import Mark
-from vbench.store import to_archive
 
 
 def refused(collected):

@@ -6,7 +6,7 @@ import pytest
 from handed_in import UAP, honest, relabelled, workshop, write  # noqa: F401
 from test_leaderboard_site import EVIL, foreign
 
-from vbench.reports.leaderboard.build import leaderboard
+from vbench.reports.leaderboard import leaderboard
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,12 @@ import json
 import pytest
 from handed_in import FEATURE, UAP, changed, honest, relabelled, workshop  # noqa: F401
 
-from vbench.record import Record
-from vbench.reports.leaderboard.agree import find_doubts
-from vbench.reports.leaderboard.attacks import by_attack
+from vbench.core.threat import ThreatModel
+from vbench.records.record import Record
 from vbench.reports.leaderboard.boards import access, boards
-from vbench.reports.leaderboard.collect import Found
-from vbench.reports.leaderboard.links import Links
-from vbench.reports.leaderboard.matrix import each
-from vbench.reports.leaderboard.merge import disputed, merge
-from vbench.reports.leaderboard.victims import by_victim
+from vbench.reports.leaderboard.collect import Found, disputed, find_doubts, merge
+from vbench.reports.leaderboard.tables import Links, by_attack, by_victim, each
 from vbench.reports.verify import Mark
-from vbench.threat import ThreatModel
 
 
 def found(record, source, *marks):

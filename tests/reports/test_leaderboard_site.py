@@ -15,12 +15,12 @@ from handed_in import UAP, changed, forge, honest, relabelled, workshop, write  
 from markup import text, tree
 
 from vbench.cli import main
-from vbench.errors import BadInput, VbenchError
-from vbench.record import Record
-from vbench.reports.flat import safe
-from vbench.reports.leaderboard.build import leaderboard
-from vbench.reports.leaderboard.publish import publish
-from vbench.store import RunStore
+from vbench.core.errors import BadInput, VbenchError
+from vbench.records.record import Record
+from vbench.records.store import RunStore
+from vbench.reports.frame import safe
+from vbench.reports.leaderboard import leaderboard
+from vbench.reports.leaderboard.names import publish
 
 EVIL = """<img src=x onerror=alert(1)>"'&{{7*7}}</script><script>alert(2)</script>"""
 

@@ -11,7 +11,7 @@ import pytest
 from hostile import hostile_study
 from reading import WIDE, heading, shown
 
-from vbench.reports.page.report import page_of
+from vbench.reports.page import page_of
 
 
 def test_hostile_records_run_nothing(visit):

@@ -12,8 +12,8 @@ from markup import text, tree
 from page_records import page_text, run, study, with_images, with_queries
 from PIL import Image
 
-from vbench.kept.folder import kept_file
-from vbench.packed import Packed
+from vbench.records.files import kept_file
+from vbench.records.record import Packed
 from vbench.reports.page.queries import TOP, explorer
 
 
@@ -94,7 +94,7 @@ def test_kept_images_are_shown_on_request_alone(tmp_path):
 
 def test_broken_images_are_told_and_their_number_is_bounded(tmp_path, monkeypatch):
     records, runs = with_images(tmp_path), tmp_path
-    monkeypatch.setattr("vbench.reports.page.pictures.MOST_RUNS", 0)
+    monkeypatch.setattr("vbench.reports.page.queries.MOST_RUNS", 0)
     assert "The images of 1 more runs are left out" in page_text(records, runs=runs, images=True)
     monkeypatch.undo()
     file = kept_file(runs, records[1].id, "images")

@@ -10,9 +10,9 @@ from pathlib import Path
 from markup import text, tree
 from page_records import page_text, run, study, with_queries
 
-from vbench.packed import Packed
-from vbench.reports.figures.catalogue import drawable
-from vbench.store import RunStore
+from vbench.records.record import Packed
+from vbench.records.store import RunStore
+from vbench.reports.figures import drawable
 
 
 def test_the_summary_names_the_strongest_of_each_kind_of_attacker(page):

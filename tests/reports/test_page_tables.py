@@ -6,7 +6,7 @@ import pytest
 from markup import text, tree
 from page_records import page_text, study
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 from vbench.reports.rows import tables
 
 

@@ -8,14 +8,13 @@ import re
 import pytest
 from test_tables import record, trials
 
-from vbench.errors import BadInput
-from vbench.paper.catalogue import ABLATION, ATTENTION, BLOCKS, COMPARISON, SUITES, SYSTEMS
-from vbench.paper.slot import Filled, Place, Slot
-from vbench.record import ControlRecord
-from vbench.reports.full import report_of
-from vbench.reports.paper import paper_report
-from vbench.reports.printed_name import printed_name
-from vbench.reports.published import printed_by
+from vbench.core.errors import BadInput
+from vbench.records.record import ControlRecord
+from vbench.reports.published import printed_by, printed_name
+from vbench.reports.tables import report_of
+from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, COMPARISON, SUITES, SYSTEMS
+from vbench.sweep.paper.suite import Filled, Place, Slot
+from vbench.sweep.paper.table import paper_report
 
 ALL = "sysu/all/single/ir2vis/seed10"
 CARD = {"norm": "linf", "eps": "8/255", "side": "query", "quantize": True}
@@ -194,7 +193,7 @@ def test_an_unknown_style_is_refused():
 
 
 def test_every_published_row_of_a_suite_is_in_the_file_and_named_like_its_record():
-    from vbench.paper.settings import Settings
+    from vbench.sweep.paper.settings import Settings
 
     for suite in SUITES.values():
         for line in suite.lines:

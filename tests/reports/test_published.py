@@ -8,13 +8,12 @@ from collections import Counter
 import pytest
 from test_tables import record
 
-from vbench.budget import parse_budget
+from vbench.core.errors import BadInput
+from vbench.core.threat import parse_budget
 from vbench.data.protocols import all_protocols
-from vbench.errors import BadInput
-from vbench.reports.full import report_of
-from vbench.reports.printed import printed_report
 from vbench.reports.published import NOT_IDS, clean_results, published
 from vbench.reports.select import KNOWN_METRICS, select_published
+from vbench.reports.tables import printed_report, report_of
 
 ALL = "sysu/all/single/ir2vis/seed10"
 

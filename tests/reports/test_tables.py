@@ -8,11 +8,10 @@ import json
 import pandas as pd
 import pytest
 
-from vbench.errors import BadInput
-from vbench.packed import Packed
-from vbench.record import ControlRecord, Record, TrialMetrics, config_id
-from vbench.reports.render import report
-from vbench.store import RunStore
+from vbench.core.errors import BadInput
+from vbench.records.record import ControlRecord, Packed, Record, TrialMetrics, config_id
+from vbench.records.store import RunStore
+from vbench.reports.table import report
 
 
 def trials(r1: float, count: int = 2) -> list[TrialMetrics]:

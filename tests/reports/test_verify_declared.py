@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbench.attack_spec import label
+from vbench.attacks.build import label
 from vbench.attacks.catalogue import ATTACKS
 from vbench.attacks.registry import attacks
-from vbench.errors import BadInput
-from vbench.parameters import build
+from vbench.core.errors import BadInput
+from vbench.core.settings import build
 from vbench.reports.verify.declare import FILE, declarations
 from vbench.reports.verify.declared import declared_attack, declared_victim, of_library
-from vbench.victim_spec import label as victim_label
+from vbench.victims.build import victim_label
 from vbench.victims.registry import victims
 
 
@@ -109,7 +109,7 @@ def test_whose_attack_a_name_is():
 
 def test_verification_loads_no_torch():
     code = (
-        "import sys, vbench.reports.verify, vbench.reports.leaderboard.build\n"
+        "import sys, vbench.reports.verify, vbench.reports.leaderboard\n"
         "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -9,13 +9,13 @@ import torch
 from kept_runs import tiny_bench, tiny_dataset
 from tiny import TinyVictim
 
-from vbench.arithmetic import undisturbed
-from vbench.attack_spec import build_attack
-from vbench.meter import Meter
-from vbench.runner import Run
-from vbench.threat import ThreatModel
-from vbench.types import Modality
-from vbench.workbench import Workbench
+from vbench.attacks.build import build_attack
+from vbench.core.arithmetic import undisturbed
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.run.bench import Workbench
+from vbench.run.craft import Meter
+from vbench.run.execute import Run
 
 SPEC = "metric_ifgsm[steps=2]"
 

@@ -11,12 +11,12 @@ import torch
 from tiny import SIZE, TinyVictim, pixels
 
 from vbench.attacks.noise import Noise
+from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.runner import Run
-from vbench.similarity import PerturbationSize
-from vbench.threat import ThreatModel
-from vbench.workbench import Workbench
+from vbench.metrics.change import PerturbationSize
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import pytest
 from fabricated import record
 
 from vbench.attacks.perturbation import Perturbation
-from vbench.errors import BadInput
-from vbench.record import IDENTITY, Record, canonical, config_id
-from vbench.recorder import keep, stored_perturbations
-from vbench.runner import fit_of
-from vbench.store import RunStore, to_archive
+from vbench.core.errors import BadInput
+from vbench.records.record import IDENTITY, Record, canonical, config_id
+from vbench.records.store import RunStore, to_archive
+from vbench.run.execute import fit_of
+from vbench.run.session import keep, stored_perturbations
 
 
 @pytest.fixture

@@ -5,20 +5,19 @@ from __future__ import annotations
 import pytest
 from rich.progress import Progress
 
-from vbench import progress
-from vbench.attack_spec import label
-from vbench.errors import BadInput
-from vbench.overview import Overview
-from vbench.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
-from vbench.paper.checkpoints import Checkpoints
-from vbench.paper.durations import Durations, kind_of
-from vbench.paper.protocols import expand, question
-from vbench.paper.settings import Settings
-from vbench.paper.suite import Line
-from vbench.paper.victims import victims_of
-from vbench.prepare import Choice
-from vbench.progress import shared, track
-from vbench.record import Record
+from vbench.attacks.build import label
+from vbench.core import progress
+from vbench.core.errors import BadInput
+from vbench.core.progress import Overview, shared, track
+from vbench.records.record import Record
+from vbench.run.prepare import Choice
+from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
+from vbench.sweep.paper.checkpoints import Checkpoints
+from vbench.sweep.paper.durations import Durations, kind_of
+from vbench.sweep.paper.protocols import expand, question
+from vbench.sweep.paper.settings import Settings
+from vbench.sweep.paper.suite import Line
+from vbench.sweep.paper.victims import victims_of
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from tiny import TinyVictim, make_training, pixels
 
-from vbench.assault import Plan, assault
-from vbench.attack_spec import build_attack
-from vbench.embed import embed
-from vbench.errors import VbenchError
-from vbench.portions import Portions
-from vbench.similarity import PerturbationSize
-from vbench.threat import ThreatModel
-from vbench.types import Modality, Side
+from vbench.attacks.build import build_attack
+from vbench.core.batches import Portions
+from vbench.core.errors import VbenchError
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality, Side
+from vbench.metrics.change import PerturbationSize
+from vbench.run.craft import Plan, assault
+from vbench.victims.embed import embed
 
 COUNT = 50
 THREAT = ThreatModel("8/255")

@@ -6,15 +6,14 @@ import pytest
 import torch
 from tiny import SIZE, TinyVictim, make_context, make_training, pixels
 
-from vbench.attack_spec import build_attack
-from vbench.attacks.fsam_uap.attention import attention
-from vbench.attacks.fsam_uap.frequency import FSAM, SFM
-from vbench.errors import BadInput
-from vbench.precision import DTYPES, PLAIN, Precision, compute_in, precision_of
-from vbench.precision_choice import Trial, candidates, choose
-from vbench.threat import ThreatModel
-from vbench.types import Modality
+from vbench.attacks.build import build_attack
+from vbench.attacks.fsam_uap.modules import FSAM, SFM, attention
+from vbench.core.errors import BadInput
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
+from vbench.run.prepare import Trial, candidates, choose
 from vbench.victims.agw import AGW
+from vbench.victims.precision import DTYPES, PLAIN, Precision, compute_in, precision_of
 
 CPU = torch.device("cpu")
 OTHERS = [Precision(dtype, layout) for dtype in DTYPES for layout in (False, True)][1:]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from setuptools.config.setupcfg import read_configuration
 
-from vbench.attack_spec import build_attack, expand, label
+from vbench.attacks.build import build_attack, expand, label
 from vbench.attacks.registry import attacks
-from vbench.errors import BadInput
-from vbench.registry import Registry
-from vbench.spec import parse
+from vbench.core.errors import BadInput
+from vbench.core.registry import Registry
+from vbench.core.settings import parse
 from vbench.victims.registry import victims
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_an_attack_in_a_file_works_like_a_built_in(tmp_path):
             '''
             from dataclasses import dataclass
             from vbench.attacks import PerImageAttack
-            from vbench.parameters import param
+            from vbench.core.settings import param
 
             @dataclass(frozen=True)
             class Brighter(PerImageAttack):
@@ -75,7 +75,7 @@ def test_an_attack_in_a_file_works_like_a_built_in(tmp_path):
     with pytest.raises(BadInput, match="no such module"):
         build_attack("no_such_package.mine:Darker")
     with pytest.raises(BadInput, match="not a subclass"):
-        build_attack("vbench.threat:ThreatModel")
+        build_attack("vbench.core.threat:ThreatModel")
 
 
 @pytest.mark.parametrize(

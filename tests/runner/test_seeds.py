@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from vbench import assault
-from vbench.assault import image_seeds
-from vbench.data.synthetic.draws import Stream, generator
-from vbench.errors import BadInput
-from vbench.seeds import check_seed, entropy, torch_generator
-from vbench.types import Side
+from vbench.core.errors import BadInput
+from vbench.core.seeds import check_seed, entropy, torch_generator
+from vbench.core.types import Side
+from vbench.data.synthetic.streams import Stream, generator
+from vbench.run import craft
+from vbench.run.craft import image_seeds
 
 LARGE = (2**32, 2**32 + 1, 2**33, 3 * 2**32, 2**62, 2**63 - 1)
 
@@ -69,13 +69,13 @@ def test_a_seed_and_a_number_are_no_larger_seed():
 def test_images_of_small_seeds_have_seeds_of_their_own_in_32_bits():
     starts = sorted(
         image_seeds(seed, side, slice(0, 1))[0] % 2**32
-        for seed in range(assault._PLAIN_SEEDS)
+        for seed in range(craft._PLAIN_SEEDS)
         for side in (Side.QUERY, Side.GALLERY)
     )
     gaps = np.diff([*starts, starts[0] + 2**32])
-    assert gaps.min() >= assault._PLAIN_IMAGES
+    assert gaps.min() >= craft._PLAIN_IMAGES
     for seed in (0, 1, 1999):
-        first, last = image_seeds(seed, Side.GALLERY, slice(0, 2))[0], assault._PLAIN_IMAGES - 1
+        first, last = image_seeds(seed, Side.GALLERY, slice(0, 2))[0], craft._PLAIN_IMAGES - 1
         assert image_seeds(seed, Side.GALLERY, slice(last, last + 1)) == (first + last,)
     assert image_seeds(0, Side.QUERY, slice(3, 6)) == (3, 4, 5)
 
@@ -85,6 +85,6 @@ def test_images_of_any_seeds_share_no_chance():
     found = [
         one for seed in seeds for side in (Side.QUERY, Side.GALLERY) for one in image_seeds(seed, side, rows)
     ]
-    found += image_seeds(0, Side.QUERY, slice(assault._PLAIN_IMAGES, assault._PLAIN_IMAGES + 40))
+    found += image_seeds(0, Side.QUERY, slice(craft._PLAIN_IMAGES, craft._PLAIN_IMAGES + 40))
     assert len({one % 2**32 for one in found}) == len(found)
     assert all(0 <= one < 2**63 for one in found)

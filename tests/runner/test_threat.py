@@ -9,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench.budget import parse_budget, show_budget
-from vbench.errors import BadInput, VbenchError
-from vbench.threat import ThreatModel
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.threat import ThreatModel, parse_budget, show_budget
 
 SHAPE = (3, 3, 4, 4)
 

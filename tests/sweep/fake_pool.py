@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbench.record import IDENTITY, Record, TrialMetrics, config_id
-from vbench.store import RunStore
-from vbench.sweep.jobs import Did, Do, Identity, Job, Open, Opened, Outcome, Ready
+from vbench.records.record import IDENTITY, Record, TrialMetrics, config_id
+from vbench.records.store import RunStore
+from vbench.sweep.engine import Did, Do, Identity, Job, Open, Opened, Outcome, Ready
 from vbench.sweep.tasks import Data, Group, Model, Task
 
 DATA = Data("real", "sysu", "sysu/all/single/ir2vis/seed10", "/data")

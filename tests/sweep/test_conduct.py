@@ -9,14 +9,13 @@ import pytest
 from fake_pool import FakePool
 
 from vbench.data.synthetic import write_dataset
-from vbench.store import RunStore
-from vbench.sweep import identity
-from vbench.sweep.conduct import Wishes, conduct, terminable
-from vbench.sweep.identity import Identities
-from vbench.sweep.jobs import Failed, Open, Train, WriteSet
-from vbench.sweep.load import read_suite
-from vbench.sweep.select import tasks_of
-from vbench.sweep.summary import summary
+from vbench.records.store import RunStore
+from vbench.sweep import state
+from vbench.sweep.engine import Failed, Open, Train, WriteSet
+from vbench.sweep.read import read_suite
+from vbench.sweep.schedule import Wishes, conduct, summary, terminable
+from vbench.sweep.state import Identities
+from vbench.sweep.tasks import tasks_of
 
 SUITE = """\
 victims: [agw, 'agw[embedding=pooled]', ddag]
@@ -120,7 +119,7 @@ def test_names_of_records_follow_weights_data_and_version(drawn, tmp_path, monke
     (tmp_path / "w.t").unlink()
     assert names() == (before[0], None), "its worker will say what is wrong"
     with monkeypatch.context() as later:
-        later.setattr(identity, "__version__", "99")
+        later.setattr(state, "__version__", "99")
         assert names()[0] != before[0]
     next((drawn / "cam3").rglob("*.jpg")).unlink()
     assert Identities().of(thin) != before[0]

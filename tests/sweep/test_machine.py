@@ -6,24 +6,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from vbench.errors import BadInput
-from vbench.sweep import local, machine, memory
-from vbench.sweep.entries import Resources
-from vbench.sweep.local import RESERVE, WORKER, LocalPool, Slot
-from vbench.sweep.machine import shares
+from vbench.core.errors import BadInput
+from vbench.sweep import local
+from vbench.sweep.local import RESERVE, WORKER, LocalPool, Slot, shares
+from vbench.sweep.suite import Resources
 
 GIB = 1024**3
 
 
 @pytest.fixture
 def cores(monkeypatch):
-    monkeypatch.setattr(machine, "core_count", lambda: 8)
+    monkeypatch.setattr(local, "core_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 @pytest.fixture
 def gpus(monkeypatch):
-    monkeypatch.setattr(machine, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "1", "2", "3"])
 
 
 def split(jobs=None, device="auto", tasks=100, **resources):
@@ -61,7 +60,7 @@ def test_gpus_are_dealt_out_and_never_oversubscribed(cores, gpus):
 
 
 def test_a_suite_for_gpus_is_refused_without_one(cores, monkeypatch):
-    monkeypatch.setattr(machine, "visible_gpus", lambda: [])
+    monkeypatch.setattr(local, "visible_gpus", lambda: [])
     with pytest.raises(BadInput, match="device: cuda"):
         split(device="cuda")
 
@@ -70,9 +69,9 @@ def test_visible_gpus_are_those_that_torch_may_use(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-aa")
-    assert machine.visible_gpus() == ["3", "GPU-aa"]
+    assert local.visible_gpus() == ["3", "GPU-aa"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert machine.visible_gpus() == ["0", "1"]
+    assert local.visible_gpus() == ["0", "1"]
 
 
 @pytest.fixture
@@ -124,29 +123,29 @@ def test_an_idle_worker_without_a_process_has_no_pid():
 
 
 def test_memory_is_that_of_the_innermost_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * GIB))
+    monkeypatch.setattr(local.psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * GIB))
     group = tmp_path / "cgroup"
     nothing = tmp_path / "none"
-    assert memory.available(tmp_path, nothing) == 10 * GIB
+    assert local.available(tmp_path, nothing) == 10 * GIB
 
     inner = tmp_path / "slurm" / "job"
     inner.mkdir(parents=True)
     group.write_text("0::/slurm/job\n")
     (inner / "memory.max").write_text("max\n")
     (inner / "memory.current").write_text("1\n")
-    assert memory.available(tmp_path, group) == 10 * GIB
+    assert local.available(tmp_path, group) == 10 * GIB
     (inner.parent / "memory.max").write_text(f"{4 * GIB}\n")
     (inner.parent / "memory.current").write_text(f"{3 * GIB}\n")
     (inner.parent / "memory.stat").write_text(f"anon 1\ninactive_file {GIB}\n")
-    assert memory.available(tmp_path, group) == 2 * GIB, "the limit around it, less what is only cache"
+    assert local.available(tmp_path, group) == 2 * GIB, "the limit around it, less what is only cache"
 
     old = tmp_path / "memory" / "batch"
     old.mkdir(parents=True)
     group.write_text("5:cpu:/x\n4:memory:/batch\nodd\n")
     (old / "memory.limit_in_bytes").write_text(str(GIB))
     (old / "memory.usage_in_bytes").write_text(str(2 * GIB))
-    assert memory.available(tmp_path, group) == 0
+    assert local.available(tmp_path, group) == 0
 
 
 def test_a_process_that_is_gone_holds_nothing():
-    assert memory.resident(None) == 0 and memory.resident(2**30) == 0
+    assert local.resident(None) == 0 and local.resident(2**30) == 0

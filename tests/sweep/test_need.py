@@ -11,8 +11,8 @@ from tiny import SIZE
 from vbench.attacks.metric import MetricIFGSM
 from vbench.attacks.noise import Noise
 from vbench.attacks.uap import UAP
-from vbench.embed import BATCH
-from vbench.sweep.need import estimate, map_bytes
+from vbench.sweep.worker import estimate, map_bytes
+from vbench.victims.embed import BATCH
 
 
 def bench(victim, images):

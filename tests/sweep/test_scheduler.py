@@ -7,13 +7,12 @@ import os
 import pytest
 from fake_pool import FakePool, record, task
 
-from vbench.store import RunStore
+from vbench.records.store import RunStore
 from vbench.sweep.display import Display
-from vbench.sweep.jobs import Died, Do, Failed, Open, Opened, Train
-from vbench.sweep.ledger import Ledger
-from vbench.sweep.remaining import Durations
-from vbench.sweep.scheduler import Scheduler
-from vbench.sweep.state import States, TaskState
+from vbench.sweep.durations import Durations
+from vbench.sweep.engine import Died, Do, Failed, Open, Opened, Train
+from vbench.sweep.schedule import Scheduler
+from vbench.sweep.state import Ledger, States, TaskState
 from vbench.sweep.tasks import Model
 
 

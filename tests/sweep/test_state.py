@@ -12,10 +12,10 @@ import time
 import pytest
 from fake_pool import record, task
 
-from vbench.errors import BadInput
-from vbench.seconds import show_seconds
-from vbench.store import RunStore
-from vbench.sweep.remaining import Durations
+from vbench.core.errors import BadInput
+from vbench.core.text import show_seconds
+from vbench.records.store import RunStore
+from vbench.sweep.durations import Durations
 from vbench.sweep.state import STALE_SECONDS, States, TaskState, tasks_in
 from vbench.sweep.status import as_json, show, sweeps
 

@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbench.attacks.registry import attacks
-from vbench.errors import BadInput
-from vbench.sweep.load import read_suite
-from vbench.sweep.opened import choice_of, threat_of
-from vbench.sweep.select import parse_shard, shard, tasks_of
-from vbench.sweep.tasks import Group, task_from
-from vbench.types import Side
+from vbench.core.errors import BadInput
+from vbench.core.types import Side
+from vbench.sweep.read import read_suite
+from vbench.sweep.tasks import Group, parse_shard, shard, task_from, tasks_of
+from vbench.sweep.worker import choice_of, threat_of
 from vbench.victims.registry import victims
 
 FULL = """\

@@ -7,10 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vbench.data.synthetic.latent import draw_people
-from vbench.data.synthetic.materials import Material
+from vbench.core.types import Modality
+from vbench.data.synthetic.people import Material, draw_people
 from vbench.data.synthetic.render import Shot, render
-from vbench.types import Modality
 
 SIZE = (64, 32)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vbench.data.synthetic.canvas import Canvas
-from vbench.data.synthetic.shapes import coverage, ellipse, line, rounded_box, segment
+from vbench.data.synthetic.canvas import Canvas, coverage, ellipse, line, rounded_box, segment
 
 ONE = np.ones(1, dtype=np.float32)
 

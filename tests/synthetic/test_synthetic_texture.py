@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vbench.data.synthetic.latent import Weave
-from vbench.data.synthetic.texture import second_colour
+from vbench.data.synthetic.clothes import second_colour
+from vbench.data.synthetic.people import Weave
 
 
 def pattern(weave, angle=0.0, duty=0.0, period=0.1, pixel=0.002, split=0.5):

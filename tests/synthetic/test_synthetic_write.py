@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
+from vbench.core.errors import BadInput, VbenchError
 from vbench.data.synthetic import write, write_dataset
-from vbench.errors import BadInput, VbenchError
 
 LAYOUTS = ("sysu", "regdb", "llcm")
 ARGUMENTS = {"ids": 6, "test_ids": 4, "seed": 5, "size": (32, 16), "quiet": True}

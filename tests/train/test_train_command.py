@@ -10,9 +10,9 @@ import torchvision
 import typer
 from typer.testing import CliRunner
 
-from vbench.cli.train import train
+from vbench.cli.run import train
+from vbench.core.errors import BadInput
 from vbench.data.synthetic import write_dataset
-from vbench.errors import BadInput
 from vbench.victims.agw import AGW
 from vbench.victims.load import load_victim
 from vbench.victims.pretrained import start_from_imagenet

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from vbench.errors import BadInput
-from vbench.train.augment import augment
-from vbench.train.optimise import make_optimizer, rate_at, set_rate
-from vbench.train.sampler import PairedSampler
-from vbench.train.validation import held_out_labels
+from vbench.core.errors import BadInput
 from vbench.victims.agw import AGW
+from vbench.victims.training.batches import PairedSampler, augment
+from vbench.victims.training.trainer import held_out_labels, make_optimizer, rate_at, set_rate
 
 VISIBLE = np.array([0] * 5 + [1] * 3 + [2] * 4 + [3] * 1 + [4] * 6 + [9] * 2)
 INFRARED = np.array([4] * 2 + [3] * 3 + [2] * 6 + [1] * 3 + [0] * 4 + [8] * 2)
@@ -171,7 +169,7 @@ def test_unknown_optimizer_and_schedule_are_refused():
 
 
 def test_held_out_labels_are_a_repeatable_share():
-    from vbench.train import TrainImages
+    from vbench.victims.training.batches import TrainImages
 
     labels = np.repeat(np.arange(40), 2)
     pixels = np.zeros((80, 4, 2, 3), np.uint8)

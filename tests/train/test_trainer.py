@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 import torch
 
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.types import Modality
 from vbench.data.base import Dataset, Sample, Trial
-from vbench.errors import BadInput, VbenchError
-from vbench.train import TrainImages, train_victim
-from vbench.train.resume import state_path
-from vbench.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import read_checkpoint, sha256_of
 from vbench.victims.load import load_victim
+from vbench.victims.training.batches import TrainImages
+from vbench.victims.training.resume import state_path
+from vbench.victims.training.trainer import train_victim
 
 IDS, PER_ID, SIZE = 10, 4, (32, 16)
 
@@ -130,7 +131,7 @@ KILLED = """
     sys.path.insert(0, sys.argv[1])
     import torch
     torch.set_num_threads(1)
-    import vbench.train.trainer as trainer
+    import vbench.victims.training.trainer as trainer
     from test_trainer import train
     real, calls = trainer._update, []
     def update(*arguments):
@@ -166,7 +167,7 @@ def test_killed_and_resumed_run_ends_with_the_same_bytes(tmp_path):
 
 def test_resume_really_starts_at_the_stored_epoch(tmp_path, monkeypatch):
     out = tmp_path / "w.safetensors"
-    import vbench.train.trainer as trainer
+    import vbench.victims.training.trainer as trainer
 
     real = trainer._update
     seen = []
@@ -228,7 +229,7 @@ def test_weights_file_tells_where_it_comes_from_and_loads(tmp_path):
 
 
 def test_validation_identities_are_training_ones_that_no_batch_shows(monkeypatch):
-    import vbench.train.trainer as trainer
+    import vbench.victims.training.trainer as trainer
 
     real, shown = trainer._update, set()
 
@@ -338,9 +339,9 @@ def test_validation_works_where_training_lists_record_no_camera(tmp_path):
     """LLCM's training images have no camera; "same identity and camera" must not remove every match."""
     from vbench.data import open_dataset
     from vbench.data.synthetic import write_dataset
-    from vbench.train import load_train_images
-    from vbench.train.validation import validate
     from vbench.victims.agw import AGW
+    from vbench.victims.training.batches import load_train_images
+    from vbench.victims.training.trainer import validate
 
     root = write_dataset("llcm", tmp_path / "llcm", ids=4, seed=0, size=(32, 16), test_ids=2, quiet=True)
     dataset = open_dataset("llcm", root)

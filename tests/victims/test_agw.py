@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.base import frozen
-from vbench.victims.recipe import TrainBatch
+from vbench.victims.training.recipe import TrainBatch
 
 TINY = {"num_classes": 5, "width": 0.0625, "blocks": (1, 2, 3, 1), "small_stem": True, "input_size": (32, 16)}
 BOTH = [Modality.VISIBLE, Modality.INFRARED]

@@ -10,15 +10,15 @@ import torch
 import two_stream_oracle as oracle
 from released_agw import released_layout, save_released
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.caj import CAJ
-from vbench.victims.channel_exchange import exchange_channels
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.recipe import TrainBatch
-from vbench.victims.triplet import enhanced_squared_triplet
+from vbench.victims.losses.triplet import enhanced_squared_triplet
+from vbench.victims.training.batches import exchange_channels
+from vbench.victims.training.recipe import TrainBatch
 
 BOTH = [Modality.VISIBLE, Modality.INFRARED]
 BLOCKS = (1, 3, 4, 1)

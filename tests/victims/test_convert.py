@@ -10,10 +10,10 @@ from released_agw import released_layout, save_released
 from typer.testing import CliRunner
 
 from vbench.cli import app
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.data.synthetic import write_dataset
-from vbench.errors import BadInput
-from vbench.prepare import Choice
-from vbench.types import Modality
+from vbench.run.prepare import Choice
 from vbench.victims.checkpoint import read_checkpoint, read_metadata, sha256_of
 from vbench.victims.load import load_victim
 

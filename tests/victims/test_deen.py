@@ -12,14 +12,14 @@ import torch.nn.functional as F
 import two_stream_oracle as oracle
 from released_agw import released_layout, save_released
 
-from vbench.errors import BadInput
-from vbench.metrics.embeddings import ranking_distance
-from vbench.types import Modality
-from vbench.victims.center_pair_mining import center_pair_mining, orthogonality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
+from vbench.metrics.ranking import ranking_distance
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.deen import DEEN
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.recipe import TrainBatch
+from vbench.victims.losses.centers import center_pair_mining, orthogonality
+from vbench.victims.training.recipe import TrainBatch
 
 BOTH = [Modality.VISIBLE, Modality.INFRARED]
 SMALL = {"width": 0.0625, "blocks": (1, 1, 1, 1), "input_size": (64, 16), "device": "cpu"}

@@ -8,14 +8,14 @@ import json
 import pytest
 import torch
 
-from vbench.errors import BadInput
-from vbench.types import SIMILARITIES, Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import SIMILARITIES, Modality
 from vbench.victims.base import frozen
 from vbench.victims.catalogue import VICTIMS
 from vbench.victims.checkpoint import sha256_of, write_checkpoint
 from vbench.victims.load import load_victim
-from vbench.victims.recipe import Recipe, TrainBatch
 from vbench.victims.registry import victims
+from vbench.victims.training.recipe import Recipe, TrainBatch
 
 BOTH = list(Modality)
 CLASSES = 5

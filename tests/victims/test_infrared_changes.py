@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from vbench.victims.dropping import drop_branches, drop_elements, generator_on
-from vbench.victims.infrared_changes import blur, jitter_or_blur
+from vbench.victims.training.batches import blur, drop_branches, drop_elements, generator_on, jitter_or_blur
 
 
 def seeded(seed):

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 import torchvision
 from two_stream_oracle import batch_norm, block, cross_entropy, normalised
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.metrics import ranking_distance
-from vbench.types import Modality
-from vbench.victims.center_cluster import center_cluster
 from vbench.victims.checkpoint import write_checkpoint
+from vbench.victims.layers.modality import mask_overlap, masked_vectors
 from vbench.victims.load import build_victim, load_victim
+from vbench.victims.losses.centers import center_cluster
+from vbench.victims.losses.modality import MutualClassifiers
 from vbench.victims.mpanet import MPANet
-from vbench.victims.mutual_learning import MutualClassifiers
-from vbench.victims.pattern_parts import mask_overlap, masked_vectors
-from vbench.victims.recipe import TrainBatch
+from vbench.victims.training.recipe import TrainBatch
 
 BOTH = [Modality.VISIBLE, Modality.INFRARED]
 TINY = {"width": 0.0625, "blocks": (1, 2, 1, 1), "input_size": (48, 32)}

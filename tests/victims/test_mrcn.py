@@ -11,15 +11,15 @@ import torch.nn.functional as F
 import torchvision
 from two_stream_oracle import batch_norm, block, cross_entropy, normalised, unit
 
-from vbench.errors import BadInput
-from vbench.types import Modality
-from vbench.victims.center_quadruplet import causal_separation, center_quadruplet
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.identity_centers import identity_centers
+from vbench.victims.layers.modality import ModalityRestitution
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.modality_restitution import ModalityRestitution
+from vbench.victims.losses.centers import causal_separation, center_quadruplet
+from vbench.victims.losses.triplet import identity_centers
 from vbench.victims.mrcn import MRCN
-from vbench.victims.recipe import TrainBatch
+from vbench.victims.training.recipe import TrainBatch
 
 BOTH = [Modality.VISIBLE, Modality.INFRARED]
 CLASSES, BLOCKS = 5, (1, 2, 1, 1)

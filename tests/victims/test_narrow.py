@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn.functional import conv2d
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vbench.train.augment import augment
-from vbench.victims.narrow import avoid_narrow_kernel, is_narrow
-from vbench.victims.recipe import TrainBatch
+from vbench.victims.layers.narrow import avoid_narrow_kernel, is_narrow
 from vbench.victims.registry import victims
+from vbench.victims.training.batches import augment
+from vbench.victims.training.recipe import TrainBatch
 
 
 class _WeightGradients(TorchDispatchMode):

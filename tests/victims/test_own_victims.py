@@ -8,16 +8,16 @@ from own_victim import SIZE, Mine
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from vbench.errors import BadInput
-from vbench.meter import Meter
-from vbench.precision import Precision, compute_in
-from vbench.types import Modality
-from vbench.victim_spec import read_victim
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
+from vbench.run.craft import Meter
 from vbench.victims.agw import AGW
+from vbench.victims.base import with_classes
+from vbench.victims.build import read_victim
 from vbench.victims.check import check_victim
 from vbench.victims.checkpoint import check_storable, read_checkpoint, sha256_of, write_checkpoint
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.options import with_classes
+from vbench.victims.precision import Precision, compute_in
 from vbench.victims.released import ReleasedLayout
 
 

@@ -8,15 +8,15 @@ import math
 import pytest
 import torch
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.discriminative_center import discriminative_center
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.modality_enhancement import modality_enhancement
+from vbench.victims.losses.centers import discriminative_center
+from vbench.victims.losses.modality import modality_enhancement
+from vbench.victims.losses.triplet import batch_hard_triplet
 from vbench.victims.pmt import PMT
-from vbench.victims.recipe import TrainBatch
-from vbench.victims.triplet import batch_hard_triplet
+from vbench.victims.training.recipe import TrainBatch
 
 BOTH = [Modality.VISIBLE, Modality.INFRARED]
 #: 40x28 images in 8-pixel patches every 6 pixels: a grid of 6 x 4.

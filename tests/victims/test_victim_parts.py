@@ -8,13 +8,11 @@ import pytest
 import torch
 import torchvision
 
-from vbench.errors import BadInput
-from vbench.victims.l2_norm import l2_normalise
-from vbench.victims.non_local import NonLocal
-from vbench.victims.pooling import gem_pool
-from vbench.victims.residual import STAGES
-from vbench.victims.triplet import weighted_regularised_triplet
-from vbench.victims.two_stream import TwoStreamTrunk
+from vbench.core.errors import BadInput
+from vbench.victims.layers.pooling import gem_pool, l2_normalise
+from vbench.victims.layers.resnet import STAGES, NonLocal
+from vbench.victims.losses.triplet import weighted_regularised_triplet
+from vbench.victims.staged import TwoStreamTrunk
 
 
 def test_non_local_equals_the_sum_over_positions():

@@ -11,8 +11,8 @@ import pytest
 import torch
 from released_agw import released_layout, save_released
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.checkpoint import read_checkpoint, read_metadata, sha256_of, write_checkpoint
 from vbench.victims.load import build_victim, load_victim, resolve_device

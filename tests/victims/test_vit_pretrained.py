@@ -7,10 +7,10 @@ import torch
 import torchvision
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionViT
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 from vbench.victims.agw import AGW
 from vbench.victims.pmt import PMT
-from vbench.victims.vit_pretrained import resize_positions, start_from_imagenet_vit
+from vbench.victims.pretrained import resize_positions, start_from_imagenet_vit
 
 WIDTH, DEPTH, HIDDEN = 12, 6, 24
 

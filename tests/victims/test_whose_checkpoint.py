@@ -7,11 +7,11 @@ import re
 import pytest
 import torch
 
-from vbench.errors import BadInput
-from vbench.types import Modality
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.victims.catalogue import VICTIMS
+from vbench.victims.from_file import models_of
 from vbench.victims.load import load_victim
-from vbench.victims.recognise import models_of
 from vbench.victims.registry import victims
 
 CLASSES = 7

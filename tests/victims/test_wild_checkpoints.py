@@ -18,12 +18,11 @@ from released_agw import released_layout
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from vbench.errors import BadInput
+from vbench.core.errors import BadInput
 from vbench.victims.agw import AGW
 from vbench.victims.checkpoint import read_checkpoint, sha256_of
-from vbench.victims.convert import convert_checkpoint
-from vbench.victims.load import build_victim
-from vbench.victims.recognise import models_of
+from vbench.victims.from_file import models_of
+from vbench.victims.load import build_victim, convert_checkpoint
 
 SMALL = {"width": 0.0625, "blocks": (1, 1, 1, 1), "input_size": (32, 16)}
 PREFIXES = [

@@ -7,10 +7,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from vbench.core.files import lock_of
+from vbench.core.progress import say
 from vbench.data.protocols import check_layout
 from vbench.data.synthetic.write import MANIFEST, write_dataset
-from vbench.files import lock_of
-from vbench.progress import say
 
 
 @dataclass(frozen=True)

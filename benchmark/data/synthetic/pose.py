@@ -1,14 +1,16 @@
-"""How a person stands in one picture: joints in scene units from body proportions and pose."""
+"""Limbs, scenes, one figure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from vbench.data.synthetic.draws import Draws, Stream
-from vbench.data.synthetic.latent import People
+from vbench.core.types import Modality
+from vbench.data.synthetic.canvas import Canvas
+from vbench.data.synthetic.people import Material, People
+from vbench.data.synthetic.streams import Draws, Stream
 
 Point = tuple[np.ndarray, np.ndarray]
 
@@ -137,3 +139,51 @@ def _limb(root: Point, angle: np.ndarray, bend: np.ndarray, length: np.ndarray) 
     joint = (root[0] + np.sin(angle) * length, root[1] + np.cos(angle) * length)
     end = (joint[0] + np.sin(angle + bend) * length, joint[1] + np.cos(angle + bend) * length)
     return root, joint, end
+
+
+#: Printed patterns and second yarns differ less in infrared than in colour.
+INFRARED_TEXTURE_CONTRAST = 0.8
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``materials`` is B x materials x C: what each material looks like to the camera at work."""
+
+    canvas: Canvas
+    people: People
+    bones: Skeleton
+    materials: np.ndarray
+
+    def look(self, material: Material) -> np.ndarray:
+        """B x C of one material."""
+        return self.materials[:, material]
+
+    def rows(self, top: np.ndarray, bottom: np.ndarray) -> Figure:
+        """The same figure on the strip of the canvas between ``top`` and ``bottom``."""
+        return replace(self, canvas=self.canvas.rows(top, bottom))
+
+    def only(self, mask: np.ndarray, draw: Callable[[Figure], None]) -> None:
+        """Draw a part on those pictures alone whose person has it."""
+        index = np.flatnonzero(mask)
+        if len(index) == 0:
+            return
+        some = Figure(
+            canvas=replace(self.canvas, pixels=self.canvas.pixels[index]),
+            people=self.people.rows(index),
+            bones=self.bones.rows(index),
+            materials=self.materials[index],
+        )
+        draw(some)
+        self.canvas.pixels[index] = some.canvas.pixels
+
+
+def seen_materials(people: People, modality: Modality) -> np.ndarray:
+    """B x materials x C albedo in [0, 1]: three channels of colour, or one of infrared reflectance."""
+    if modality is Modality.VISIBLE:
+        return people.palette
+    seen = people.reflectance[:, :, None].copy()
+    for second, first in ((Material.UPPER_SECOND, Material.UPPER), (Material.LOWER_SECOND, Material.LOWER)):
+        seen[:, second] = seen[:, first] + np.float32(INFRARED_TEXTURE_CONTRAST) * (
+            seen[:, second] - seen[:, first]
+        )
+    return seen

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 
+from vbench.core.errors import BadInput
+from vbench.core.types import Modality
 from vbench.data import Dataset, DatasetReader, Sample, Trial
-from vbench.errors import BadInput
-from vbench.types import Modality
 
 NAME = re.compile(r"(\d+)_c(\d+)_\w+\.(jpg|png)")
 

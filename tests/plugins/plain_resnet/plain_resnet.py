@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 from torchvision.models import resnet18
 
 from vbench.victims import Victim, VictimOutput
-from vbench.victims.normalise import Normalise
+from vbench.victims.layers.pooling import Normalise
 
 
 class PlainResNet(Victim):

@@ -7,9 +7,9 @@ import torch
 from plain_resnet import PlainResNet
 from torch.nn.functional import cross_entropy
 
-from vbench.types import Modality
-from vbench.victims.initialise import build_then_initialise
-from vbench.victims.recipe import Recipe, TrainBatch
+from vbench.core.types import Modality
+from vbench.victims.make import build_then_initialise
+from vbench.victims.training.recipe import Recipe, TrainBatch
 
 
 class TrainablePlainResNet(PlainResNet):

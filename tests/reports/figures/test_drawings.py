@@ -12,10 +12,9 @@ import matplotlib
 import pytest
 from fabricated import record
 
-from vbench.errors import BadInput
-from vbench.reports.figures import cmc
-from vbench.reports.figures.catalogue import FIGURES, draw, drawable, find
-from vbench.reports.figures.drawing import encode
+from vbench.core.errors import BadInput
+from vbench.reports.figures import FIGURES, cmc, draw, drawable, find
+from vbench.reports.figures.save import encode
 from vbench.reports.figures.style import Legend
 
 MANY = [
@@ -108,7 +107,7 @@ def test_the_users_own_settings_neither_show_nor_change():
 def test_no_display_and_no_pyplot_is_needed():
     code = (
         "import sys; from fabricated import record; from pathlib import Path\n"
-        "from vbench.reports.figures.catalogue import drawable\n"
+        "from vbench.reports.figures import drawable\n"
         "assert 'matplotlib' not in sys.modules and 'torch' not in sys.modules\n"
         "drawable([record()], Path('.'))\n"
         "print('matplotlib.pyplot' in sys.modules, 'torch' in sys.modules, 'sklearn' in sys.modules)"

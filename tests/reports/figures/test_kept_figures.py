@@ -11,14 +11,12 @@ from kept_runs import kept_run, tiny_bench, tiny_dataset
 from sklearn.manifold import TSNE
 
 from vbench.attacks.perturbation import Perturbation
-from vbench.errors import BadInput
-from vbench.kept import read_embeddings, read_images
-from vbench.kept.folder import kept_file
-from vbench.reports.figures import perturbation, spectrum, strips, tsne
-from vbench.reports.figures.catalogue import draw, drawable
+from vbench.core.errors import BadInput
+from vbench.core.types import Side
+from vbench.records.files import kept_file, read_embeddings, read_images
+from vbench.records.store import RunStore
+from vbench.reports.figures import draw, drawable, perturbation, spectrum, strips, tsne
 from vbench.reports.figures.style import RIGHT, WRONG
-from vbench.store import RunStore
-from vbench.types import Side
 
 UAP = "uap[evaluations=64,batch=16]"
 SIDES = (Side.QUERY, Side.GALLERY)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from fabricated import PROTOCOL, ranks, record, text_of
 
-from vbench.errors import BadInput
-from vbench.packed import Packed
-from vbench.record import MemberRecord, Record
+from vbench.core.errors import BadInput
+from vbench.records.record import MemberRecord, Packed, Record
 from vbench.reports.figures import cmc, cost, eps, transfer
 from vbench.reports.figures.curves import cmc as curve_of
 

@@ -1,0 +1,104 @@
+"""SMA and FNA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vbench.attacks.base import Context
+from vbench.attacks.distances import pairwise_squared, squared_distance
+from vbench.attacks.metric import GuideKind, SteppedMetricAttack, known_prototypes
+from vbench.attacks.steps import MomentumAttack, Objective
+from vbench.core.errors import BadInput
+from vbench.core.settings import param
+from vbench.core.types import Modality
+from vbench.victims.base import Victim
+
+PAPER = (
+    "Bouniot et al., Vulnerability of Person Re-Identification Models to Metric Adversarial Attacks, "
+    "CVPRW 2020"
+)
+
+
+@dataclass(frozen=True)
+class BouniotAttack(SteppedMetricAttack, MomentumAttack):
+    """The schedule of both attacks of the paper: fifteen steps of eps/5, the authors' 1/255 at 5/255."""
+
+    paper: ClassVar[str] = PAPER
+    start_scale: ClassVar[float] = 1.0
+    reach: ClassVar[float] = 3.0
+
+    steps: Annotated[int, Field(ge=1)] | None = param(
+        15, "gradient steps; none means int(min(eps + 4, 1.25 eps)), eps in 8-bit levels"
+    )
+    step_size: Annotated[float, Field(gt=0)] | None = param(
+        None, "pixel units; none means that all steps reach 3 eps"
+    )
+
+
+@dataclass(frozen=True)
+class SMA(BouniotAttack):
+    """Raise the squared distance to the own clean embedding (Bouniot et al. 2020, algorithm 1).
+
+    It needs no other image. It is ``metric_ifgsm`` with its own guide and the same code, on another schedule:
+    it starts from noise of the whole budget instead of half of it, and takes fifteen steps of eps/5 instead
+    of ten of eps/8. ODFA climbs the same hill where embeddings have unit length.
+    """
+
+    name: ClassVar[str] = "sma"
+    version: ClassVar[int] = 1
+    summary: ClassVar[str] = "away from the own clean embedding, from a random start in the whole budget"
+    guides: ClassVar[GuideKind] = "own"
+
+
+@dataclass(frozen=True)
+class FNA(BouniotAttack):
+    """Raise ``push`` D(x, guide) - sum of D(x, n) over the ``pull`` furthest negatives n.
+
+    Bouniot et al. 2020, algorithm 2, with D the squared distance the victim ranks by. Negatives are training
+    centroids of the other modality, the one a query is ranked against, furthest from the clean embedding
+    first; the authors take the furthest cluster among the probes, whose identities an attacker here does not
+    know. They push away from every probe of the own identity, short lists filled up with the image's own
+    clean embedding, and in their adversarial training from four: here one guide with their weight, "own" by
+    default. Starts at the clean image, where the pull has a gradient. ``push=0`` is their pull-only variant.
+    """
+
+    name: ClassVar[str] = "fna"
+    version: ClassVar[int] = 1
+    summary: ClassVar[str] = "away from the own guide and toward the furthest training identity"
+
+    guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    push: Annotated[float, Field(ge=0)] = param(4.0, "weight of the guide, against 1 for each negative")
+    pull: Annotated[int, Field(ge=1)] = param(1, "how many of the furthest training identities attract")
+
+    @property
+    def knowledge(self) -> frozenset[str]:
+        return super().knowledge | {"training"}
+
+    def objective(self, victim: Victim, modality: Modality, context: Context) -> Objective:
+        guides = self._guides(victim, modality, context)
+        negatives = self._negatives(victim, modality, context)
+
+        def advantage(candidate: Tensor) -> Tensor:
+            embedding = victim(candidate, modality).embedding
+            away = squared_distance(embedding, guides, victim.similarity)
+            near = [squared_distance(embedding, negative, victim.similarity) for negative in negatives]
+            return self.push * away - torch.stack(near).sum(0)
+
+        return advantage
+
+    def start(self, images: Tensor, context: Context, attempt: int = 0) -> Tensor:
+        """The image itself; noise of the whole budget around it when it starts again."""
+        return images if attempt == 0 else super().start(images, context, attempt)
+
+    def _negatives(self, victim: Victim, modality: Modality, context: Context) -> Tensor:
+        """The furthest training centroids of each image, pull x N x D."""
+        prototypes = known_prototypes(context, modality.other, self.name)
+        if self.pull > len(prototypes):
+            raise BadInput(f"{self.name}: pull={self.pull}, and {len(prototypes)} training identities")
+        distance = pairwise_squared(context.clean, prototypes, victim.similarity)
+        return prototypes[distance.topk(self.pull, dim=1).indices.T]

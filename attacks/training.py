@@ -1,0 +1,84 @@
+"""What a universal attack may learn from: training images with labels and their clean embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from vbench.core.types import Modality
+
+
+@dataclass(frozen=True)
+class ModalityView:
+    """Training images of one modality.
+
+    ``images``: N x 3 x H x W uint8 in 0 .. 255; ``labels``: N integers in 0 .. C-1; ``embeddings``: N x D,
+    clean; ``predictions``: N class indices of the victim's classifier on the clean images, or None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    embeddings: Tensor
+    predictions: Tensor | None
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Images at ``index`` as float in [0, 1]."""
+        return self.images[index].to(self.embeddings.dtype) / 255
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Both modalities of the training identities."""
+
+    views: Mapping[Modality, ModalityView]
+
+    def __getitem__(self, modality: Modality) -> ModalityView:
+        return self.views[modality]
+
+    @cached_property
+    def identities(self) -> Tensor:
+        """Labels that have images in both modalities, ascending."""
+        visible, infrared = (set(self[modality].labels.tolist()) for modality in Modality)
+        return torch.tensor(sorted(visible & infrared))
+
+    def prototypes(self, modality: Modality) -> Tensor:
+        """C x D mean clean embedding of each identity of ``identities`` in one modality."""
+        view = self[modality]
+        rows = torch.searchsorted(self.identities, view.labels.cpu())
+        rows = rows.clamp_max(len(self.identities) - 1)
+        known = self.identities[rows] == view.labels.cpu()
+        rows, embeddings = (
+            rows[known].to(view.embeddings.device),
+            view.embeddings[known.to(view.labels.device)],
+        )
+        total = embeddings.new_zeros(len(self.identities), embeddings.shape[1]).index_add_(
+            0, rows, embeddings
+        )
+        return total / torch.bincount(rows, minlength=len(self.identities)).unsqueeze(1)
+
+    def pairs(self, count: int, generator: torch.Generator) -> tuple[Tensor, Mapping[Modality, Tensor]]:
+        """``count`` different identities and, per modality, the position of one random image of each."""
+        chosen = self.identities[torch.randperm(len(self.identities), generator=generator)[:count]]
+        positions = {modality: self._one_each(modality, chosen, generator) for modality in Modality}
+        return chosen, positions
+
+    def _one_each(self, modality: Modality, identities: Tensor, generator: torch.Generator) -> Tensor:
+        start, length, order = self._ranges[modality]
+        rows = torch.searchsorted(self.identities, identities)
+        draws = torch.rand(len(rows), generator=generator, dtype=torch.float64)
+        return order[start[rows] + (draws * length[rows]).long()]
+
+    @cached_property
+    def _ranges(self) -> dict[Modality, tuple[Tensor, Tensor, Tensor]]:
+        ranges = {}
+        for modality in Modality:
+            labels = self[modality].labels.cpu()
+            order = torch.argsort(labels, stable=True)
+            start = torch.searchsorted(labels[order], self.identities)
+            stop = torch.searchsorted(labels[order], self.identities, right=True)
+            ranges[modality] = (start, stop - start, order)
+        return ranges

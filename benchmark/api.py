@@ -1,0 +1,253 @@
+"""Evaluate() and Result: what a script or notebook calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+
+from vbench.attacks.base import Attack
+from vbench.attacks.perturbation import Perturbation
+from vbench.core.errors import BadInput, shortened
+from vbench.core.plugins import one_version
+from vbench.core.settings import parse_size
+from vbench.core.threat import ThreatModel
+from vbench.data.base import Dataset
+from vbench.data.protocols import SYNTHETIC
+from vbench.records.record import Failure, Record
+from vbench.records.store import RunStore
+from vbench.run.prepare import Choice
+from vbench.run.session import Series, keep, stored_perturbations
+from vbench.victims.base import Victim
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """Records of runs, in the order they were asked for.
+
+    ``perturbations`` holds by record id what was learnt for it: a universal attack has one, an attack that
+    crafts image by image none, a battery one for each universal member. ``failures`` are runs that were lost,
+    with the reason. Printing a result gives the table of ``vbench run``; a notebook shows it as HTML.
+    """
+
+    records: tuple[Record, ...]
+    perturbations: Mapping[str, tuple[Perturbation, ...]] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+    @classmethod
+    def read(cls, runs: str | Path) -> Result:
+        """All records of a folder of runs, with their perturbations, or of an archive.
+
+        What cannot be read is a warning. Raises :class:`BadInput` when there is no record at all.
+        """
+        store = RunStore(Path(runs))
+        contents = store.read_all() if store.root.exists() else None
+        if contents is None or not contents.records:
+            raise BadInput(f"no readable run record in {runs}")
+        tell = partial(warnings.warn, stacklevel=2)
+        for note in contents.notes:
+            tell(note)
+        records = tuple(contents.records)
+        if not store.root.is_dir():
+            return cls(records)
+        return cls(records, {record.id: stored_perturbations(store, record, tell) for record in records})
+
+    @property
+    def record(self) -> Record:
+        """The only record; raises :class:`BadInput` when there are several, or none."""
+        if len(self.records) != 1:
+            raise BadInput(f"this result holds {len(self.records)} records; take one of .records")
+        return self.records[0]
+
+    @property
+    def perturbation(self) -> Perturbation:
+        """The only perturbation that was learnt; raises :class:`BadInput` when there are several, or none."""
+        found = [one for record in self.records for one in self.perturbations.get(record.id, ())]
+        if len(found) != 1:
+            raise BadInput(f"this result holds {len(found)} perturbations; see .perturbations")
+        return found[0]
+
+    def where(self, text: str) -> Result:
+        """The part that meets every condition, as ``vbench report --where``: "victim=agw eps=8/255"."""
+        from vbench.reports.select import select
+
+        kept = tuple(select(self.records, text))
+        ids = {record.id for record in kept}
+        return Result(kept, {name: found for name, found in self.perturbations.items() if name in ids})
+
+    def to_frame(self, per: str = "run") -> pd.DataFrame:
+        """A pandas table, unrounded, shares in [0, 1]: a row a "run", a "trial", or a "query" and trial.
+
+        docs/library.md explains the columns. Raises :class:`BadInput` for another ``per``, and for queries of
+        records from an archive, which keeps none.
+        """
+        from vbench.reports.frame import frame
+
+        return frame(self.records, per)
+
+    def report(
+        self,
+        style: str = "markdown",
+        metrics: Sequence[str] | None = None,
+        group: str | None = None,
+        versus: str | None = None,
+    ) -> str:
+        """The full table of ``vbench report``: "markdown", "latex", "plain", "csv" or "json"."""
+        from vbench.reports.tables import report_of
+
+        return report_of(self.records, style, metrics, group, versus)
+
+    def save(self, runs: str | Path) -> list[Path]:
+        """Store records and perturbations in a folder as ``vbench run`` does; returns the records' paths."""
+        store = RunStore(Path(runs))
+        return [keep(store, record, self.perturbations.get(record.id, ())) for record in self.records]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __str__(self) -> str:
+        from vbench.reports.table import report
+
+        return report(self.records, "plain", self.failures) if self.records else "no record"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from vbench.reports.table import html
+
+        return html(self.records, self.failures)
+
+
+T = TypeVar("T")
+
+_DEFAULT_BUDGET = "8/255"
+
+
+def evaluate(
+    victim: str | Victim | Sequence[str | Victim],
+    attack: str | Attack | Sequence[str | Attack],
+    dataset: str | Dataset = SYNTHETIC,
+    threat: ThreatModel | str | float | None = None,
+    *,
+    protocol: str | Sequence[str] | None = None,
+    seed: int | Sequence[int] = 0,
+    settings: Mapping[str, Any] | None = None,
+    root: str | Path | None = None,
+    weights: str | Path | None = None,
+    layout: str = "sysu",
+    size: tuple[int, int] | None = None,
+    surrogate: str | Sequence[str] | None = None,
+    surrogate_weights: str | Path | Sequence[str | Path] | None = None,
+    perturbation: str | Path | None = None,
+    runs: str | Path | None = None,
+    force: bool = False,
+    ignore_gates: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    quiet: bool = True,
+) -> Result:
+    """Attack victims on a data set; the same runs, records and figures as ``vbench run``.
+
+    ``victim`` and ``attack`` are names or texts as on the command line ("agw", "pgd[steps=20]", "all"), or
+    a :class:`Victim` or an :class:`Attack` of your own, or lists of these. ``dataset`` is "synthetic" (of
+    ``layout`` and ``size``, H x W), or with its folder ``root`` "sysu", "regdb", "llcm", the name of an
+    installed reader or ``./file.py:Class``, or an open :class:`Dataset`. ``threat`` is a
+    :class:`ThreatModel` or a budget in [0, 1] pixel units, 8/255 unless given; a preset that comes with a
+    side or a budget decides what is not given. The runner enforces it, whatever the attack does. ``settings``
+    are settings of every attack; several surrogates are an ensemble.
+
+    With ``runs``, a folder, records and perturbations are stored there as each run ends, and what is there
+    already is not run again unless ``force``. A victim of your own is copied and left as it is.
+    ``quiet=False`` shows progress on standard error: the first call on synthetic data draws people and trains
+    the victim.
+
+    An attack or a victim that fails loses its own runs: they are ``failures`` of the result, and a warning.
+    Raises :class:`BadInput`, before any work, for what cannot be done, and :class:`VbenchError` with the
+    first reason when every run is lost.
+    """
+    victims, attacks, seeds = _several(victim), _several(attack), _several(seed)
+    if not (victims and attacks and seeds):
+        raise BadInput("evaluate takes at least one victim, one attack and one seed")
+    if not isinstance(settings, Mapping | None):
+        raise BadInput(f"settings are a mapping, as in settings={{'steps': 20}}, not {_kind(settings)}")
+    stated = ("eps", "side") if isinstance(threat, ThreatModel) else ("eps",) if threat is not None else ()
+    if not isinstance(threat, ThreatModel):
+        threat = ThreatModel(_DEFAULT_BUDGET if threat is None else threat)
+    choice = Choice(
+        dataset,
+        _path("root", root),
+        None,
+        _text("layout", layout),
+        _size(size),
+        _path("weights", weights),
+        _text("device", str(device) if isinstance(device, torch.device) else device),
+        ignore_gates,
+        tuple(_named(one) for one in _several(surrogate)),
+        tuple(_path("surrogate_weights", one) for one in _several(surrogate_weights)),
+        _text("precision", precision),
+    )
+    series = Series(choice, threat, _path("runs", runs), force, quiet, stated)
+    protocols = [_text("protocol", one) for one in _several(protocol)]
+    with one_version():
+        records = series.execute(
+            victims, attacks, seeds, dict(settings or {}), protocols, _path("perturbation", perturbation)
+        )
+    learnt = {record.id: series.recorder.perturbations(record) for record in records}
+    lost = series.failures.lost
+    if lost:
+        of = len(lost) + len(records)
+        warnings.warn(f"{len(lost)} of {of} runs are lost, see .failures; {lost[0]}", stacklevel=2)
+    return Result(tuple(records), learnt, tuple(lost))
+
+
+def _several(given: T | Sequence[T] | None) -> list[T]:
+    """A list as it is, one thing as a list of it, None as an empty one."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple | range | np.ndarray) else [given]
+
+
+def _path(name: str, given: Any) -> Path | None:
+    if not isinstance(given, str | PathLike | None):
+        raise BadInput(f"{name} is a path, not {_kind(given)}")
+    return None if given is None else Path(given)
+
+
+def _text(name: str, given: Any) -> str:
+    if not isinstance(given, str):
+        raise BadInput(f"{name} is a text, not {_kind(given)}")
+    return given
+
+
+def _named(surrogate: Any) -> str:
+    if not isinstance(surrogate, str):
+        raise BadInput(f"a surrogate is named, as in surrogate='ddag', not {_kind(surrogate)}")
+    return surrogate
+
+
+def _size(given: Any) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return parse_size(given)
+    pair = tuple(given) if isinstance(given, list | tuple) else ()
+    if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in pair):
+        raise BadInput(f"size is height and width in pixels, as in (64, 32), not {shortened(repr(given))}")
+    return int(pair[0]), int(pair[1])
+
+
+def _kind(given: Any) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__

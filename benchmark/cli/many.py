@@ -1,0 +1,302 @@
+"""Sweep, status, paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from vbench.cli.output import end_with, put
+
+
+class _SuiteFirst(TyperGroup):
+    """Lets ``vbench sweep suite.yaml`` mean ``vbench sweep run suite.yaml``."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_SuiteFirst,
+    help="Many runs: vbench sweep suite.yaml, or one of these commands.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Many runs: vbench sweep suite.yaml, or one of these commands."""
+
+
+@app.command("run")
+def run(
+    suite: Annotated[Path, typer.Argument(help="Suite file; see docs/sweeps.md.")],
+    engine: Annotated[
+        str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of the Ray cluster.", show_default="RAY_ADDRESS, or one on this host"),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Local processes.", show_default="the suite's, else a core or GPU each"),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Do one part only, as in 2/8: the second of eight, for job arrays.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed/--keep-failed", help="Try again what failed before, or leave it.")
+    ] = True,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run classes that the suite names by path.")
+    ] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Draw data and train thin victims only, before shards start.")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Do the runs of a suite that have no record yet; also written vbench sweep SUITE.
+
+    Exit code 0 when every run is done, 1 when some failed or are missing, 2 for a suite that is wrong.
+    """
+    from vbench.core.errors import BadInput, unknown_name
+    from vbench.sweep.read import read_suite, refuse_code
+    from vbench.sweep.tasks import parse_shard, tasks_of
+    from vbench.sweep.tasks import shard as part
+
+    if engine not in ("local", "ray"):
+        raise unknown_name("engine", engine, ("local", "ray"))
+    if address is not None and engine != "ray":
+        raise BadInput("--address is for --engine ray")
+    if jobs is not None and engine != "local":
+        raise BadInput("--jobs is for --engine local; a cluster runs what its resources let it")
+    if not suite.is_file() and suite.suffix not in (".yaml", ".yml"):
+        raise unknown_name("command or suite file", str(suite), ("transfer", "run"))
+    index, count = parse_shard(shard) if shard else (1, 1)
+    file = read_suite(suite)
+    tasks = tasks_of(file)
+    if not allow_code:
+        refuse_code(file)
+
+    from vbench.sweep.schedule import Wishes, conduct, local_engine, ray_engine, summary
+    from vbench.sweep.tasks import check_suite
+
+    check_suite(file, files_are_here=engine == "local")
+    make = local_engine(file, runs, jobs, quiet) if engine == "local" else ray_engine(file, address)
+    wishes = Wishes(runs, retry_failed, prepare, quiet)
+    result = conduct(file, tasks, part(tasks, index, count), wishes, make)
+    put(summary(result, runs, prepare))
+    if result.failed or not (prepare or result.complete):
+        raise typer.Exit(1)
+
+
+@app.command("transfer")
+def transfer(
+    attack: Annotated[list[str], typer.Option(help="Attack, repeatable; settings as in pgd[steps=20].")],
+    victim: Annotated[list[str], typer.Option(help="Victim, repeatable, or all.")],
+    surrogate: Annotated[
+        list[str] | None, typer.Option(help="Surrogate, repeatable, or all.", show_default="the victims")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
+    size: Annotated[
+        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocol id.", show_default="the layout's")] = None,
+    eps: Annotated[str, typer.Option(help="Budget in [0, 1] pixel units.")] = "8/255",
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    side: Annotated[str, typer.Option(help="Which images are changed: query, gallery or both.")] = "query",
+    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
+    metric: Annotated[str, typer.Option(help="r1, r5, r10, r20, map or minp.")] = "r1",
+    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Craft on each surrogate, show to each victim; print the matrix of what the ranking is worth then.
+
+    Works on synthetic data, where every model has weights; runs that are recorded are not done again.
+    """
+    from vbench.core.errors import unknown_name
+    from vbench.core.settings import parse_size
+    from vbench.core.threat import ThreatModel
+    from vbench.reports.rows import HEADINGS
+    from vbench.reports.tables import transfer_matrices
+    from vbench.run.prepare import Choice
+    from vbench.run.session import Series
+    from vbench.victims.build import victim_names
+
+    if metric not in HEADINGS:
+        raise unknown_name("metric", metric, HEADINGS)
+    threat = ThreatModel(eps, norm, side)
+    height_width = parse_size(size) if size else None
+    choice = Choice(layout=layout, size=height_width, device=device)
+    series = Series(choice, threat, runs, quiet=quiet)
+    records = series.execute(
+        victim,
+        attack,
+        seed or [0],
+        {},
+        [protocol] if protocol else (),
+        surrogates=victim_names(surrogate or victim),
+    )
+    put(transfer_matrices(records, metric))
+    end_with(series.failures.lost)
+
+
+def status(
+    suite: Annotated[
+        Path | None, typer.Argument(help="Suite file.", show_default="every sweep over --runs")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
+    style: Annotated[str, typer.Option("--format", help="plain or json.")] = "plain",
+) -> None:
+    """Say how many runs of a sweep are done, running, failed and why, or to do, and how long that takes."""
+    import json
+
+    from vbench.core.errors import unknown_name
+    from vbench.sweep.status import as_json, show, sweeps
+
+    if style not in ("plain", "json"):
+        raise unknown_name("format", style, ("plain", "json"))
+    found = sweeps(runs, suite)
+    if style == "json":
+        put(json.dumps([as_json(sweep) for sweep in found], indent=1))
+    else:
+        put("\n\n".join(show(sweep) for sweep in found))
+
+
+def paper(
+    suite: Annotated[
+        str | None,
+        typer.Argument(help="comparison, systems, ablation, blocks, attention or all.", show_default="lists"),
+    ] = None,
+    victim: Annotated[
+        list[str] | None, typer.Option(help="Victim, repeatable, or all.", show_default="the suite's")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="synthetic, or sysu, regdb, llcm with --root.")] = "synthetic",
+    root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Checkpoint: FILE, or agw=FILE for each victim; {trial} is the RegDB split."),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Protocol id, repeatable; regdb/vis2ir is all ten splits.", show_default="the layout's"
+        ),
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
+    size: Annotated[
+        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
+    ] = None,
+    eps: Annotated[str, typer.Option(help="L_inf budget in [0, 1] pixel units.")] = "8/255",
+    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Settings of fsam_uap: paper, strong, or default for its defaults.")
+    ] = "paper",
+    level: Annotated[str, typer.Option(help="Where the attack acts: pixel, feature or both.")] = "both",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting of every attack that has it, as in evaluations=2560."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
+    force: Annotated[
+        bool, typer.Option(help="Run again even if the record exists, and trust no cache.")
+    ] = False,
+    ignore_gates: Annotated[
+        bool, typer.Option("--ignore-gates", help="Run despite chance-level weights or a foreign split.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="As of vbench run.")] = "auto",
+    style: Annotated[
+        str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
+    ] = "plain",
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Run a suite of the paper and print its table; what is recorded is not run again.
+
+    Without a suite: what there is. On real data the published figures stand beside. Exit code 1 if a run
+    fails or the work is interrupted; what is done is printed and kept.
+    """
+    from vbench.core.errors import unknown_name
+    from vbench.reports.table import check_format
+    from vbench.sweep.paper.catalogue import SUITES, suites_called
+    from vbench.sweep.paper.suite import LEVELS
+
+    if suite is None:
+        for one in SUITES.values():
+            put(f"{one.name:<12}{one.title}: {_rows(one)}; {', '.join(one.victims)}")
+        put(f"{'all':<12}every one of them")
+        return
+    chosen = suites_called(suite)
+    check_format(style)
+    if level not in (*LEVELS, "both"):
+        raise unknown_name("level", level, (*LEVELS, "both"))
+
+    from vbench.core.settings import parse_size, read_settings
+    from vbench.core.threat import ThreatModel
+    from vbench.records.store import RunStore
+    from vbench.run.prepare import Choice
+    from vbench.run.session import Recorder
+    from vbench.sweep.paper.checkpoints import Checkpoints
+    from vbench.sweep.paper.plan import Opener, Request, make_plan
+    from vbench.sweep.paper.protocols import expand
+    from vbench.sweep.paper.settings import Settings
+    from vbench.sweep.paper.table import paper_report
+    from vbench.sweep.paper.victims import victims_of
+    from vbench.sweep.paper.work import Work
+
+    threat = ThreatModel(eps)
+    choice = Choice(
+        dataset,
+        root,
+        layout=layout,
+        size=parse_size(size) if size else None,
+        device=device,
+        ignore_gates=ignore_gates,
+        precision=precision,
+        fresh=force,
+    )
+    checkpoints = Checkpoints(weights or ())
+    request = Request(
+        {one.name: one for one in chosen},
+        victims_of(chosen, victim or (), checkpoints, choice, quiet),
+        choice,
+        checkpoints,
+        threat,
+        Settings(preset, read_settings(settings or [])),
+        expand(protocol or ()) or (None,),
+        seed or (0,),
+        LEVELS if level == "both" else (level,),
+    )
+    opener, store = Opener(request, quiet), RunStore(runs)
+    recorder = Recorder(store, force, ignore_gates, quiet)
+    recorder.check_writable()
+    plan = make_plan(request, opener)
+    work = Work(plan, threat, opener, recorder, store, force, quiet)
+    work.do(f"paper {suite}")
+    put(paper_report(work.filled(), style))
+    _close(work, runs, style)
+
+
+def _rows(suite) -> str:
+    return ", ".join(line.name for line in suite.lines)
+
+
+def _close(work, runs: Path, style: str) -> None:
+    from vbench.core.progress import say
+
+    if style == "plain":
+        put(f"\nrecords in {runs}; the same command goes on where this one stopped")
+    if work.interrupted:
+        say("interrupted; finished runs are kept")
+    if work.failures:
+        say(f"{len(work.failures)} of {len(work.plan.jobs)} runs failed; the reasons stand below the tables")
+    if work.interrupted or work.failures:
+        raise typer.Exit(1)

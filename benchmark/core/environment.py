@@ -1,0 +1,52 @@
+"""What a run ran on: versions and device, stored with every record and shown by ``vbench doctor``."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from vbench.core.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "adversarial-robustness-toolbox",
+    "torchattacks",
+    "numpy",
+    "pandas",
+    "tabulate",
+    "pillow",
+)
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of every package that can change a result; "missing" where not installed."""
+    # Our own is not looked up by name: another project's distribution is called vbench, too.
+    found = {"python": platform.python_version(), "vbench": __version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and thread count that a run computes with, and how many processes share it."""
+    import torch
+
+    from vbench.core.processes import processes
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "versions": versions(),
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "processes": processes(),
+        "platform": platform.system(),
+    }

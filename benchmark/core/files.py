@@ -1,0 +1,113 @@
+"""Atomic writes, locks, cache and run folders."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from vbench.core.errors import VbenchError, refused
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+
+#: What :func:`write_atomically` calls its temporary files, of the kinds that folders of runs hold.
+_LEFT = re.compile(r"\..+\.(json|safetensors)\.[a-z0-9_]{8}")
+
+_DAY = 24 * 3600.0
+
+
+def split_entry(path: str | Path) -> tuple[Path, str | None]:
+    """The file, and the entry of it that is meant, of ``file.pth`` or ``file.pth::entry``."""
+    file, colons, entry = str(path).rpartition("::")
+    return (Path(file), entry) if colons and not Path(path).exists() else (Path(path), None)
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` through a temporary file beside it, creating the folder.
+
+    Raises :class:`VbenchError` when the disk refuses; nothing is left behind then.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise VbenchError(f"cannot write {path}: {refused(error)}") from error
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Raise :class:`VbenchError` where no file can be made in ``folder``, or no such folder.
+
+    For before hours of work whose result goes there. Leaves nothing behind.
+    """
+    there = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise VbenchError(f"cannot write to {folder}: {refused(error)}") from error
+
+
+def check_inside(root: Path, path: Path) -> Path:
+    """The path again; raises :class:`VbenchError` where a folder between ``root`` and it is a link.
+
+    What comes with a folder of strangers must not decide where else is written. The root itself is the
+    user's own, and may be a link.
+    """
+    for folder in path.relative_to(root).parents[:-1]:
+        if (root / folder).is_symlink():
+            raise VbenchError(
+                f"cannot write {path}: {root / folder} is a link, and what belongs to runs stays in their "
+                "folder; put a folder there"
+            )
+    return path
+
+
+def lock_of(path: Path) -> FileLock:
+    """The lock beside a path; raises :class:`VbenchError` for a link, whose target taking it would empty."""
+    lock = path.with_suffix(".lock")
+    if lock.is_symlink():
+        raise VbenchError(f"cannot use {lock}: it is a link; delete it")
+    from filelock import FileLock
+
+    return FileLock(lock)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote left in ``folder`` more than a day ago."""
+    for left in folder.glob(".*"):
+        with suppress(OSError):
+            if _LEFT.fullmatch(left.name) and time.time() - left.lstat().st_mtime > _DAY:
+                left.unlink()
+
+
+CACHE_VARIABLE = "VBENCH_CACHE"
+
+
+def cache_folder() -> Path:
+    """The cache: ``VBENCH_CACHE`` if set, else the user's cache folder. Safe to delete."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("vbench"))
+
+
+def runs_folder() -> Path:
+    """Default folder of run records: ``runs`` in the working directory."""
+    return Path("runs")

@@ -1,0 +1,318 @@
+"""."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.backends import cuda, cudnn, mkldnn
+from torch.nn.modules import module as modules
+
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.plugins import reason
+from vbench.core.random_state import chance, own_chance, sow
+
+
+class ProcessState:
+    """Settings of torch, NumPy and Python that change what others compute, print or store."""
+
+    def __init__(self) -> None:
+        self._before = _read()
+
+    def put_back(self) -> list[str]:
+        """Put every setting back that is not what it was; what was changed, by name."""
+        changed = _different(self._before, _read())
+        for name in changed:
+            _SETTINGS[name][1](self._before[name])
+        return changed
+
+
+def _read() -> dict[str, Any]:
+    return {name: read() for name, (read, _) in _SETTINGS.items()}
+
+
+def _different(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [name for name, value in before.items() if value is not after[name] and value != after[name]]
+
+
+def _attribute(owner: object, name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    return partial(getattr, owner, name), partial(setattr, owner, name)
+
+
+def _deterministic(mode: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
+
+
+def _matmul_precision() -> str | None:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # Somebody uses the newer settings, which are read one by one.
+        return None
+
+
+def _set_matmul_precision(precision: str | None) -> None:
+    if precision is not None:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _set_device(device: torch.device) -> None:
+    # A default device of its own makes every call of torch slower, also where it is the usual one.
+    torch.set_default_device(None if device.type == "cpu" else device)
+
+
+def _autocast(device: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    def read() -> tuple[bool, torch.dtype]:
+        return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+    def put(state: tuple[bool, torch.dtype]) -> None:
+        torch.set_autocast_enabled(device, state[0])
+        torch.set_autocast_dtype(device, state[1])
+
+    return read, put
+
+
+_HOOKS = [
+    found for name, found in vars(modules).items() if name.startswith("_global_") and isinstance(found, dict)
+]
+
+
+def _hooks() -> list[dict[int, Any]]:
+    return [dict(found) for found in _HOOKS]
+
+
+def _put_hooks(before: list[dict[int, Any]]) -> None:
+    for found, hooks in zip(_HOOKS, before, strict=True):
+        found.clear()
+        found.update(hooks)
+
+
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+    "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's default device": (torch.get_default_device, _set_device),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "torch's deterministic algorithms": (
+        lambda: (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        _deterministic,
+    ),
+    "torch's anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "torch's float32 matmul precision": (_matmul_precision, _set_matmul_precision),
+    "autocast on the CPU": _autocast("cpu"),
+    "autocast on the GPU": _autocast("cuda"),
+    "hooks on all modules": (_hooks, _put_hooks),
+    "how tiny numbers are rounded": (lambda: sys.float_info.min / 2 == 0, torch.set_flush_denormal),
+    "NumPy's handling of errors": (np.geterr, lambda state: np.seterr(**state)),
+    "the working folder": (os.getcwd, os.chdir),
+    "standard output": _attribute(sys, "stdout"),
+    "standard error": _attribute(sys, "stderr"),
+}
+
+# Not every version of torch has each of these.
+_SETTINGS |= {
+    f"torch.backends.{where}.{name}": _attribute(owner, name)
+    for where, owner, names in (
+        ("cudnn", cudnn, ("enabled", "benchmark", "deterministic", "allow_tf32", "benchmark_limit")),
+        ("cudnn.conv", getattr(cudnn, "conv", None), ("fp32_precision",)),
+        ("cuda.matmul", cuda.matmul, ("allow_tf32", "fp32_precision")),
+        (
+            "cuda.matmul",
+            cuda.matmul,
+            ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"),
+        ),
+        ("mkldnn", mkldnn, ("enabled", "deterministic")),
+        ("mkldnn.matmul", getattr(mkldnn, "matmul", None), ("fp32_precision",)),
+        ("mkldnn.conv", getattr(mkldnn, "conv", None), ("fp32_precision",)),
+    )
+    for name in names
+    if hasattr(owner, name)
+}
+
+T = TypeVar("T")
+
+
+def twin(victim: T, who: str = "") -> T:
+    """An independent copy of a victim or an attack, weights included.
+
+    Raises :class:`BadInput` for one that cannot be copied; ``who`` names it there.
+    """
+    modules = victim.modules() if isinstance(victim, nn.Module) else ()
+    values = (value for module in modules for value in vars(module).values())
+    # torch copies no results of a computation; weight_norm, for one, keeps some as attributes.
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for value in values
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    try:
+        with torch.inference_mode(False):
+            return copy.deepcopy(victim, memo)
+    except (Exception, SystemExit) as error:
+        who = who or f"victim '{victim.name}'"
+        raise BadInput(f"{who} is run on copies and cannot be copied: {reason(error)}") from error
+
+
+@dataclass
+class Ran:
+    """How contained code ran. ``drew``: it used the random state of Python, NumPy or torch."""
+
+    drew: bool = False
+
+
+@contextmanager
+def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
+    """Run somebody's code: ``who``, such as "attack 'pgd'", is named in every error that it causes.
+
+    With ``seed`` all global random state starts from it, and is put back afterwards. Raises
+    :class:`VbenchError` for whatever the code raises, with file and line, and for settings of the process
+    that it changed, which are put back. Running out of memory passes through, for whoever can do with less.
+    """
+    ran, state = Ran(), ProcessState()
+    try:
+        with own_chance() if seed is not None else nullcontext():
+            before = None
+            if seed is not None:
+                sow(seed)
+                before = chance()
+            yield ran
+            ran.drew = before is not None and chance() != before
+    except torch.cuda.OutOfMemoryError:
+        state.put_back()
+        raise
+    except (Exception, SystemExit) as error:
+        _refuse(who, state.put_back(), error)
+        if isinstance(error, VbenchError) and not isinstance(error, BadInput):
+            raise
+        # Bad input that shows up in the middle of the work is work that failed.
+        raise VbenchError(str(error) if isinstance(error, BadInput) else f"{who}: {reason(error)}") from error
+    finally:
+        changed = state.put_back()
+    _refuse(who, changed)
+
+
+@contextmanager
+def untouched(who: str, *victims: nn.Module) -> Iterator[None]:
+    """Put back what happens to victims, and to their classes, while the block runs; it should be nothing.
+
+    Raises :class:`VbenchError` naming what ``who`` changed.
+    """
+    kept = [_Kept(victim) for victim in {id(victim): victim for victim in victims}.values()]
+
+    def put_back() -> list[str]:
+        return [change for one in kept for change in one.put_back()]
+
+    try:
+        yield
+    except Exception as error:
+        _refuse(who, put_back(), error)
+        raise
+    finally:
+        changed = put_back()
+    _refuse(who, changed)
+
+
+def _refuse(who: str, changed: list[str], cause: BaseException | None = None) -> None:
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        line = f"{who} changed {shown}, which others depend on; it may change nothing but what it is given"
+        raise VbenchError(line) from cause
+
+
+class _Kept:
+    """A victim as it is now: its tensors, the attributes of its modules, and those of their classes."""
+
+    def __init__(self, victim: nn.Module) -> None:
+        self._victim = victim
+        self._modules = [(name, module, _attributes(module)) for name, module in victim.named_modules()]
+        classes = {cls for module in victim.modules() for cls in type(module).__mro__ if cls is not object}
+        self._classes = [(cls, dict(vars(cls))) for cls in classes]
+        self._tensors = [
+            (name, tensor, tensor.detach().clone(), tensor.requires_grad, tensor.grad)
+            for name, tensor in (*victim.named_parameters(), *victim.named_buffers())
+        ]
+
+    def put_back(self) -> list[str]:
+        """Put back all that is not as it was; what was changed, by name."""
+        whose = f"victim '{getattr(self._victim, 'name', type(self._victim).__name__)}'"
+        changed = [
+            f"{cls.__name__}.{name}" for cls, kept in self._classes for name in _restore_class(cls, kept)
+        ]
+        for name, module, kept in self._modules:
+            found = _restore_attributes(module, kept)
+            changed += [f"'{f'{name}.{attribute}'.lstrip('.')}' of {whose}" for attribute in found]
+        for name, tensor, *kept in self._tensors:
+            if _restore_tensor(tensor, *kept):
+                changed.append(f"'{name}' of {whose}")
+        return changed
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """Attributes of one module; of hooks and other tables a copy, so that additions to them show."""
+    return {
+        name: (value, dict(value) if isinstance(value, dict) else None)
+        for name, value in vars(module).items()
+    }
+
+
+def _restore_attributes(module: nn.Module, kept: dict[str, Any]) -> list[str]:
+    now = _attributes(module)
+    changed = [name for name in {**kept, **now} if not _same(kept.get(name), now.get(name))]
+    for name in changed:
+        vars(module).pop(name, None)
+        if name in kept:
+            value, content = kept[name]
+            if content is not None:
+                value.clear()
+                value.update(content)
+            vars(module)[name] = value
+    return changed
+
+
+def _same(before: tuple[Any, Any] | None, after: tuple[Any, Any] | None) -> bool:
+    if before is None or after is None or before[0] is not after[0]:
+        return False
+    return before[1] is None or (
+        list(before[1]) == list(after[1]) and all(before[1][key] is after[1][key] for key in before[1])
+    )
+
+
+def _restore_class(cls: type, kept: dict[str, Any]) -> list[str]:
+    now = dict(vars(cls))
+    # Python adds annotations when they are first read.
+    names = [name for name in {**kept, **now} if not name.startswith("__annot")]
+    changed = [name for name in names if kept.get(name, cls) is not now.get(name, cls)]
+    for name in changed:
+        if name in kept:
+            setattr(cls, name, kept[name])
+        else:
+            delattr(cls, name)
+    return changed
+
+
+@torch.no_grad()
+def _restore_tensor(tensor: Tensor, kept: Tensor, wanted: bool, gradient: Tensor | None) -> bool:
+    alike = (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device)
+    same = alike and (
+        torch.equal(tensor, kept) or bool(((tensor == kept) | (tensor.isnan() & kept.isnan())).all())
+    )
+    if same and tensor.requires_grad == wanted and tensor.grad is gradient:
+        return False
+    if not same and alike:
+        tensor.copy_(kept)
+    elif not same:
+        tensor.data = kept.clone()
+    tensor.requires_grad_(wanted)
+    tensor.grad = gradient
+    return True

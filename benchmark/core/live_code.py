@@ -1,0 +1,227 @@
+"""Code and values that no file tells: of a notebook, of ``exec``, put into a class or an object later."""
+
+from __future__ import annotations
+
+import dis
+import enum
+import hashlib
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property, lru_cache, partial
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from vbench.core.plugins import is_others, is_own_class, of_vbench
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
+_WRAPPERS = (FunctionType, MethodType, BuiltinFunctionType, staticmethod, classmethod, property)
+#: What makes an object may set its attributes; that is no change of them.
+_MAKERS = ("__init__", "__new__", "__post_init__", "__setstate__")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class LiveCode:
+    """Describes code for a hash, as values that JSON can hold; None or an empty list where nothing matters.
+
+    ``files``: those whose text is in the hash already. Of a function in one of them only what it was made
+    with counts: the values it closes over and its defaults. Of one without such a file also its bytecode and
+    constants, and what it calls. Values count where they are plain (numbers, text, tuples) and the code does
+    not change them itself. Nothing of vbench's own is described, of an installed package only names.
+    """
+
+    def __init__(self, files: Collection[str]) -> None:
+        self._files = files
+        self._met: dict[int, object] = {}
+
+    def of_class(self, cls: type) -> list[Any]:
+        """What a class and its bases hold; of vbench's own classes, the code that others put into them."""
+        bases = [one for one in cls.__mro__ if not self._is_others(one)]
+        return _some([one.__qualname__, self._held(one)] for one in bases)
+
+    def of_object(self, thing: object) -> list[Any]:
+        """What was put into an object, or the modules it has: functions, hooks, modules of other classes."""
+        named = thing.named_modules() if hasattr(thing, "named_modules") else [("", thing)]
+        found = []
+        for place, one in named:
+            if place and not is_own_class(type(one)) and not self._is_others(type(one)):
+                found.append([place, self.value(type(one))])
+            for name, value in sorted(getattr(one, "__dict__", {}).items()):
+                values = list(value.values()) if name in _HOOKS else [value] if _is_code(value) else []
+                found += [[f"{place}.{name}", self.value(each)] for each in values]
+        return _some(found)
+
+    def value(self, value: object) -> Any:
+        """One value; code that was met before is not described again."""
+        if isinstance(value, enum.Enum):
+            return str(value)
+        if isinstance(value, _PLAIN):
+            return repr(value)
+        if isinstance(value, tuple):
+            return [self.value(one) for one in value]
+        if isinstance(value, frozenset):
+            return sorted(repr(self.value(one)) for one in value)
+        if id(value) in self._met:
+            return None
+        self._met[id(value)] = value
+        if isinstance(value, FunctionType):
+            return self._function(value)
+        if isinstance(value, type):
+            return self._class(value)
+        parts = list(_parts(value))
+        if parts:
+            return _some([self.value(one)] for one in parts)
+        if isinstance(value, BuiltinFunctionType):
+            return value.__qualname__
+        return self.value(type(value)) if callable(value) else None
+
+    def _class(self, cls: type) -> Any:
+        if is_own_class(cls):
+            return None
+        return cls.__qualname__ if self._is_others(cls) else [cls.__qualname__, self.of_class(cls)]
+
+    def _held(self, cls: type) -> list[Any]:
+        own = is_own_class(cls)
+        changed = set().union(*map(assigned_by, map(_function_in, vars(cls).values())))
+        kept = {
+            name: value
+            for name, value in sorted(vars(cls).items())
+            if (_is_code(value) and not _is_generated(cls, name, value))
+            or (isinstance(value, (*_PLAIN, tuple)) and not own and not name.startswith("__"))
+        }
+        return _some([name, self.value(value)] for name, value in kept.items() if name not in changed)
+
+    def _function(self, function: FunctionType) -> Any:
+        code = function.__code__
+        closed = dict(zip(code.co_freevars, map(_content, function.__closure__ or ()), strict=True))
+        if code.co_filename not in self._files and is_others(code.co_filename):
+            # A decorator, maybe: what it was put around counts, unless that is no plugin's either.
+            around = [one for one in closed.values() if _is_code(one)]
+            foreign = [one for one in around if not is_others(_file(one)) or _file(one) in self._files]
+            named = None if around or of_vbench(code.co_filename) else function.__qualname__
+            return _some([self.value(one)] for one in foreign) or named
+        inside = _some([self.value(one)] for one in closed.values() if _is_code(one))
+        changed = assigned_by(function)
+        plain = {name: value for name, value in closed.items() if name not in changed and not _is_code(value)}
+        made_with = _some([name, self.value(value)] for name, value in plain.items())
+        made_with += _some([self.value(one)] for one in function.__defaults__ or ())
+        if code.co_filename in self._files:
+            return [function.__qualname__, inside, made_with]
+        return [_shape(code), inside, made_with, self._called(code, function.__globals__)]
+
+    def _called(self, code: CodeType, names: dict[str, Any]) -> list[Any]:
+        """What code without a file finds in its module, by name; here lists and arrays count as well."""
+        found = []
+        for name in sorted(_names(code) & names.keys() - assigned_in(code)):
+            value = names[name]
+            if isinstance(value, ModuleType):
+                file = getattr(value, "__file__", None)
+                loose = file is not None and not is_others(file)
+                found.append([name, self._called(code, vars(value)) if loose else value.__name__])
+            else:
+                found.append([name, _data(value) or self.value(value)])
+        return _some(found)
+
+    def _is_others(self, cls: type) -> bool:
+        """Whether a class is Python's, or that of an installed package that is not the plugin's own."""
+        module = sys.modules.get(cls.__module__)
+        file = getattr(module, "__file__", None)
+        if cls.__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+            return True
+        return file is not None and file not in self._files and is_others(file) and not of_vbench(file)
+
+
+def assigned_by(function: object) -> set[str]:
+    """Names of attributes and of outer variables that a function sets when it is called."""
+    if not isinstance(function, FunctionType) or function.__name__ in _MAKERS:
+        return set()
+    return set(assigned_in(function.__code__))
+
+
+@lru_cache(maxsize=4096)
+def assigned_in(code: CodeType) -> frozenset[str]:
+    """Names that code sets outside itself."""
+    setting = ("STORE_ATTR", "STORE_DEREF", "STORE_GLOBAL")
+    own = {one.argval for one in dis.get_instructions(code) if one.opname in setting}
+    return frozenset(own.union(*map(assigned_in, _inner(code))))
+
+
+def _inner(code: CodeType) -> Iterator[CodeType]:
+    return (one for one in code.co_consts if isinstance(one, CodeType))
+
+
+def _names(code: CodeType) -> set[str]:
+    return set(code.co_names).union(*map(_names, _inner(code)))
+
+
+def _shape(code: CodeType) -> str:
+    """A hash over what code does; not over where it stands."""
+    constants = [_shape(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_argcount)
+    text = repr((code.co_code, constants, names, code.co_kwonlyargcount))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _constant(value: object) -> str:
+    # The order of a set differs from one start of Python to the next.
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+def _data(value: object) -> Any:
+    """Lists, mappings, arrays and tensors; None for anything else."""
+    if isinstance(value, list | set | dict):
+        return repr(sorted(map(repr, value.items()))) if isinstance(value, dict) else _constant_list(value)
+    if hasattr(value, "detach") and not isinstance(value, type):
+        value = value.detach().cpu().double().numpy()
+    if hasattr(value, "tobytes") and hasattr(value, "dtype") and not isinstance(value, type):
+        return [str(value.dtype), hashlib.sha256(value.tobytes()).hexdigest()]
+    return None
+
+
+def _constant_list(value: list[Any] | set[Any]) -> str:
+    return repr(value) if isinstance(value, list) else repr(sorted(map(repr, value)))
+
+
+def _is_code(value: object) -> bool:
+    """Whether a value is code to be called: a function in some wrapping, or an object with such a class."""
+    if isinstance(value, (*_WRAPPERS, partial, cached_property)):
+        return True
+    return callable(value) and not isinstance(value, type) and not hasattr(value, "named_modules")
+
+
+def _parts(value: object) -> Iterator[object]:
+    """The functions that a wrapper of some holds, and what they are given."""
+    if isinstance(value, staticmethod | classmethod | MethodType):
+        yield value.__func__
+    elif isinstance(value, property):
+        yield from (one for one in (value.fget, value.fset) if one is not None)
+    elif isinstance(value, cached_property):
+        yield value.func
+    elif isinstance(value, partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+
+
+def _function_in(value: object) -> object:
+    return next(_parts(value), value)
+
+
+def _file(value: object) -> str:
+    """The file of a function, or of the one in a wrapper; empty for other callables."""
+    return getattr(getattr(_function_in(value), "__code__", None), "co_filename", "")
+
+
+def _is_generated(cls: type, name: str, value: object) -> bool:
+    """Whether ``dataclass`` wrote a method: it says no more than the fields do."""
+    made = _file(value) == "<string>" or is_others(_file(value))
+    return made and name.startswith("__") and "__dataclass_fields__" in vars(cls)
+
+
+def _content(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+
+
+def _some(pairs: Iterable[list[Any]]) -> list[Any]:
+    """Without those that hold nothing."""
+    return [pair for pair in pairs if pair[-1] not in (None, [])]

@@ -1,0 +1,261 @@
+"""Names to classes: built-ins, installed plugins, and one-offs given by path. Loads nothing until asked."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from vbench.core.errors import BadInput, VbenchError, shortened, unknown_name
+from vbench.core.plugin_files import import_file
+from vbench.core.plugin_modules import problem_of, spec_of
+from vbench.core.plugins import class_problem, is_own_class, name_problem, place_of, plugin_line
+from vbench.core.source import code_card
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a registry: ``target`` is "module:attribute", ``origin`` says who provides it.
+
+    ``facts`` are further columns of a listing, empty for plugins: nothing is imported to fill them.
+    ``problem`` says why the name cannot be used, empty where it can.
+    """
+
+    name: str
+    target: str
+    summary: str
+    paper: str = ""
+    traits: str = ""
+    origin: str = "vbench"
+    facts: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+class Registry:
+    """Classes of one kind by name.
+
+    A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
+    points of installed distributions (group ``vbench.<kind>s``). ``library:Name`` is what the entry of that
+    library among ``libraries`` makes of the name. ``package.module:Class`` and ``./file.py:Class`` name a
+    class directly. ``words`` stand for something else where a name is expected, so nothing may be called so.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        base: str,
+        builtins: Iterable[Entry],
+        libraries: Iterable[Entry] = (),
+        words: Iterable[str] = (),
+    ) -> None:
+        self.kind = kind
+        self._base = base
+        self._libraries = {entry.name: entry for entry in libraries}
+        self._entries = {entry.name: entry for entry in builtins}
+        self._words = tuple(words)
+        self._classes: dict[str, type] = {}
+
+    def register(self, name: str) -> Callable[[type], type]:
+        """Class decorator that adds ``name``, which is also the class's own.
+
+        Raises :class:`BadInput` for a name that is taken or looks like one of vbench's, and for a class that
+        is no sound one of this kind.
+        """
+
+        def add(cls: type) -> type:
+            if name in self.names():
+                raise BadInput(f"{self.kind} '{name}' is registered already ({self.entry(name).target})")
+            self.check(cls, name, name)
+            if cls.name != name and not is_own_class(cls):
+                raise self._other_name(f"'{name}' ({place_of(cls)})", cls)
+            summary = getattr(cls, "summary", "") or (cls.__doc__ or "").split("\n")[0]
+            target = f"{cls.__module__}:{cls.__qualname__}"
+            self._entries[name] = Entry(
+                name, target, summary, getattr(cls, "paper", ""), origin=cls.__module__
+            )
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """Every name that can be used: built-ins in their own order, then plugins by name."""
+        return [entry.name for entry in self.entries() if not entry.problem]
+
+    def entries(self) -> list[Entry]:
+        """Every known entry, without importing what it points to; those that cannot be used among them."""
+        found = list(self._entries.values())
+        origins = {entry.name: entry.origin for entry in found}
+        for point in sorted(entry_points(group=f"vbench.{self.kind}s"), key=lambda point: point.name):
+            origin = point.dist.name if point.dist else "plugin"
+            other = origins.get(point.name)
+            problem = f"is already provided by {other}; uninstall one of them" if other else ""
+            summary = f"plugin of {origin}"
+            found.append(Entry(point.name, point.value, summary, origin=origin, problem=problem))
+            origins.setdefault(point.name, origin)
+        return found
+
+    def listed(self) -> list[Entry]:
+        """Every entry, with the problems that are seen in the files of plugins; still nothing is imported."""
+        known = self._entries.keys()
+        return [
+            entry
+            if entry.problem or (entry.name in known and entry.origin == self._entries[entry.name].origin)
+            else replace(entry, problem=problem_of(entry.target))
+            for entry in self.entries()
+        ]
+
+    def libraries(self) -> list[Entry]:
+        """One entry for each library, named ``library:NAME``, without importing it."""
+        return [replace(entry, name=f"{prefix}:NAME") for prefix, entry in self._libraries.items()]
+
+    def entry(self, name: str) -> Entry:
+        """The entry of a name.
+
+        Raises :class:`BadInput` for an unknown one, with the nearest name, and for one that two provide.
+        """
+        found = [entry for entry in self.entries() if entry.name == name]
+        for entry in found:
+            if entry.problem:
+                raise BadInput(f"{self.kind} '{name}' of {entry.origin} {entry.problem}")
+        if found:
+            return found[0]
+        prefix, colon, _ = name.partition(":")
+        if colon and prefix in self._libraries:
+            return replace(self._libraries[prefix], name=name)
+        if colon:
+            return Entry(name, name, "given by path", origin="path")
+        raise unknown_name(self.kind, name, self.names())
+
+    def by_path(self, name: str) -> bool:
+        """Whether a name is that of a file or a module, whose code would run when the class is loaded."""
+        return ":" in name and self.entry(name).origin == "path"
+
+    def load(self, name: str) -> type:
+        """Import and return the class behind a name, checked to be sound and of the right kind."""
+        entry = self.entry(name)
+        if ".py:" in name:  # the file may have changed
+            return self._checked(entry)
+        if name not in self._classes:
+            self._classes[name] = self._checked(entry)
+        return self._classes[name]
+
+    def check(self, cls: type, given: str, name: object) -> None:
+        """Raise :class:`BadInput` for a class that is not of this kind, lacks something or has a taken name.
+
+        ``given`` is what the user wrote to name it, ``name`` what records will call it. vbench's own
+        classes keep their names; others have one of their own that can be typed.
+        """
+        base = import_target(self._base, self.kind)
+        where = f"{self.kind} '{shortened(given)}'"
+        if not isinstance(cls, type):
+            raise BadInput(f"{where} is no class but {type(cls).__name__}; name the class")
+        if not issubclass(cls, base):
+            raise BadInput(f"{where}: {cls.__module__}:{cls.__qualname__} is not a subclass of {self._base}")
+        if is_own_class(cls):
+            if name not in (given, getattr(cls, "name", name)):
+                raise BadInput(f"{where}: '{shortened(str(name))}' is no name of vbench's {cls.__qualname__}")
+            return
+        problem = class_problem(cls, base) or name_problem(name, self.kind, self._reserved())
+        if problem:
+            raise BadInput(f"{where} ({place_of(cls)}): {problem}")
+
+    def _other_name(self, what: str, cls: type) -> BadInput:
+        return BadInput(
+            f"{self.kind} {what}: its class {cls.__qualname__} is called '{shortened(cls.name)}'; "
+            "give both one name"
+        )
+
+    def _reserved(self) -> list[str]:
+        own = [entry.name for entry in self._entries.values() if entry.origin == "vbench"]
+        return [*own, *self._libraries, *self._words]
+
+    def describe(self, name: str) -> Entry:
+        """The entry of a name; of a plugin with summary and paper read from the class itself."""
+        cls = self.load(name)
+        entry = self.entry(name)
+        if entry.origin == "vbench":
+            return entry
+        return replace(
+            entry, summary=getattr(cls, "summary", entry.summary), paper=getattr(cls, "paper", entry.paper)
+        )
+
+    def _checked(self, entry: Entry) -> type:
+        cls = import_target(entry.target, self.kind)
+        prefix, _, rest = entry.name.partition(":")
+        if prefix in self._libraries:
+            return cls(rest)
+        self.check(cls, entry.name, getattr(cls, "name", None))
+        if entry.origin not in ("vbench", "path") and cls.name != entry.name:
+            raise self._other_name(f"'{entry.name}' of {entry.origin}", cls)
+        if not is_own_class(cls):
+            code_card(cls)  # what its files say now is what runs
+        return cls
+
+
+def import_target(target: str, kind: str) -> Any:
+    """Import ``package.module:attribute`` or ``path/to/file.py:attribute``.
+
+    Raises :class:`BadInput` when the module, the file or the attribute is not there, and for whatever the
+    code raises while it is imported, with its file and line.
+    """
+    module_name, _, attribute = target.rpartition(":")
+    if not module_name or not attribute:
+        raise BadInput(f"{kind} '{target}': write package.module:Class or ./file.py:Class")
+    with _importing(f"{kind} '{shortened(target)}'", module_name):
+        found: Any = (
+            _import_file(Path(module_name), kind)
+            if module_name.endswith(".py")
+            else _import(module_name, kind)
+        )
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise BadInput(f"{kind} '{target}': {module_name} has no '{attribute}'")
+            found = getattr(found, part)
+    return found
+
+
+@contextmanager
+def _importing(what: str, module_name: str) -> Iterator[None]:
+    """One line for what code raises while it is imported, whatever it is but a stop from the keyboard."""
+    try:
+        yield
+    except (VbenchError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        file = module_name if module_name.endswith(".py") else getattr(spec_of(module_name), "origin", None)
+        raise BadInput(f"{what}: {plugin_line(error, file)}; {_remedy(error)}") from error
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return "install what it needs, or put the module beside the file"
+    if isinstance(error, SyntaxError):
+        return "mend that line"
+    if isinstance(error, SystemExit):
+        return "it ends Python while it is imported: put that under if __name__ == '__main__'"
+    if isinstance(error, TypeError) and "non-frozen" in str(error):
+        return "an attack is a @dataclass(frozen=True)"
+    return "--debug shows the traceback"
+
+
+def _import(module_name: str, kind: str) -> Any:
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise BadInput(f"{kind} '{shortened(module_name)}': no name of a module, nor a .py file")
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise BadInput(f"{kind} '{module_name}': no such module; is it installed?") from error
+        raise
+
+
+def _import_file(path: Path, kind: str) -> Any:
+    # A path that no system takes raises what it likes.
+    if "\0" in str(path) or not path.is_file():
+        raise BadInput(f"{kind}: no such file: {shortened(str(path))}")
+    return import_file(path)

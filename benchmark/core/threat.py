@@ -1,0 +1,203 @@
+"""Norm, budget, side; the one place that enforces them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+from vbench.core.errors import BadInput, VbenchError, shortened
+from vbench.core.types import Side
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+# Digits and signs of 8/255, 0.03 and 3e-2. An exponent of nine digits would fill all memory.
+_NUMBER = re.compile(r"[+-]?[0-9./]{1,100}(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+
+#: No change of an image in [0, 1] has a Euclidean norm beyond it, up to 5000 x 5000 pixels.
+_LARGEST_L2 = 10_000
+
+
+def read_fraction(text: str) -> Fraction:
+    """Exactly the number that a text says, in no time; raises ValueError for anything else.
+
+    >>> read_fraction("3e-2")
+    Fraction(3, 100)
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("not a number")
+    try:
+        return Fraction(text)
+    except ZeroDivisionError as error:
+        raise ValueError("division by zero") from error
+
+
+def parse_budget(text: str | float | Fraction, norm: str = "linf") -> Fraction:
+    """Read a budget such as "8/255" or "0.03", in [0, 1] pixel units.
+
+    Raises :class:`BadInput` for anything that is not a finite positive number, for L_inf budgets above 1,
+    which are almost always meant in 8-bit levels, and for others that no image could use.
+    """
+    try:
+        value = text if isinstance(text, Fraction) else read_fraction(str(text).replace(" ", ""))
+    except ValueError as error:
+        raise BadInput(f"eps '{shortened(str(text))}' is not a number; write it as 8/255 or 0.03") from error
+    if value <= 0:
+        raise BadInput(f"eps '{text}' must be above 0, for instance 8/255")
+    if norm == "linf" and value > 1:
+        hint = f"; did you mean {text}/255?" if value <= 255 and "/" not in str(text) else ""
+        raise BadInput(f"eps {text} is above 1, the whole pixel range{hint}")
+    if value > _LARGEST_L2:
+        raise BadInput(f"eps {text} is above {_LARGEST_L2}, more than any image in [0, 1] can change")
+    return value
+
+
+def show_budget(value: Fraction, norm: str = "linf") -> str:
+    """Write a budget the way the field does: a bound on a pixel over 255 where that is exact.
+
+    A Euclidean norm is no number of 8-bit levels.
+
+    >>> show_budget(Fraction(8, 255)), show_budget(Fraction(3, 100)), show_budget(Fraction(2), "l2")
+    ('8/255', '0.03', '2')
+    """
+    levels = value * 255
+    exact = norm == "linf" and levels.denominator == 1
+    return f"{levels}/255" if exact else f"{float(value):g}"
+
+
+def budget_text(threat: Mapping[str, Any]) -> str:
+    """The budget in the card of a threat model, for people; older cards call an L2 budget of 2 "510/255"."""
+    text = str(threat["eps"])
+    try:
+        return show_budget(parse_budget(text, "l2"), "l2") if threat["norm"] == "l2" else text
+    except BadInput:
+        return text
+
+
+_LEVELS = 255
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What the attacker may do to the pixels.
+
+    ``eps`` is in [0, 1] pixel units ("8/255" is read as a fraction); for ``l2`` it bounds the Euclidean norm
+    over one image. ``side`` says which images of the ranking are changed. With ``quantize`` the changed
+    images are 8-bit, as any stored or transmitted image is. Raises :class:`BadInput` for a budget that
+    cannot be meant.
+    """
+
+    eps: Fraction | str | float = Fraction(8, 255)
+    norm: Literal["linf", "l2"] = "linf"
+    side: Side = Side.QUERY
+    quantize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise BadInput(f"unknown norm '{self.norm}'; known: l2, linf")
+        object.__setattr__(self, "eps", parse_budget(self.eps, self.norm))
+        try:
+            object.__setattr__(self, "side", Side(self.side))
+        except ValueError as error:
+            known = ", ".join(side.value for side in Side)
+            raise BadInput(f"unknown side '{self.side}'; known: {known}") from error
+        if self.quantize and self.norm == "linf" and self.levels == 0:
+            raise BadInput(
+                f"eps {show_budget(self.eps)} is below one 8-bit level (1/255); raise it or use --no-quantize"
+            )
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides of a ranking whose images are changed."""
+        return (Side.QUERY, Side.GALLERY) if self.side is Side.BOTH else (self.side,)
+
+    @property
+    def epsilon(self) -> float:
+        """The budget as a float: with 8-bit output the largest one that whole levels can use."""
+        return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.eps)
+
+    @property
+    def levels(self) -> int:
+        """Whole 8-bit levels inside an L_inf budget."""
+        # A float 8/255 may lie a hair below eight levels.
+        return int(self.eps * _LEVELS + Fraction(1, 10**6))
+
+    def project(self, clean: Tensor, adversarial: Tensor) -> Tensor:
+        """Bring float images back into the budget and into [0, 1], without rounding; differentiable."""
+        change = adversarial - clean
+        if self.norm == "linf":
+            change = change.clamp(-self.epsilon, self.epsilon)
+        else:
+            norm = change.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+            change = change * (self.epsilon / norm).clamp_max(1.0)
+        return (clean + change).clamp(0.0, 1.0)
+
+    def spent(self, clean: Tensor, adversarial: Tensor) -> Tensor:
+        """Share of the budget that each image's change takes, N values; above 1 where it is not kept."""
+        change = (adversarial - clean).flatten(1)
+        size = change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)
+        return size / self.epsilon
+
+    def enforce(self, clean: Tensor, adversarial: Tensor) -> Tensor:
+        """Adversarial images (N x 3 x H x W) as the victim will see them: in budget, in [0, 1], 8-bit.
+
+        ``clean`` must lie on the 8-bit grid when ``quantize`` is on. Raises :class:`VbenchError` for a
+        wrong shape or non-finite pixels.
+        """
+        if adversarial.shape != clean.shape:
+            raise VbenchError(
+                f"adversarial images have shape {tuple(adversarial.shape)}, not {tuple(clean.shape)}"
+            )
+        import torch
+
+        bad = (~torch.isfinite(adversarial)).sum().item()
+        if bad:
+            raise VbenchError(f"adversarial images hold {bad} non-finite pixels")
+        projected = self.project(clean, adversarial.to(clean.dtype))
+        return self._on_grid(clean, projected) if self.quantize else projected
+
+    def _on_grid(self, clean: Tensor, projected: Tensor) -> Tensor:
+        base = (clean * _LEVELS).round()
+        if self.norm == "linf":
+            change = ((projected * _LEVELS).round() - base).clamp(-self.levels, self.levels)
+        else:
+            # Rounding toward the clean image can only shrink the Euclidean norm.
+            change = ((projected - clean) * _LEVELS).trunc()
+        return (base + change).clamp(0, _LEVELS) / _LEVELS
+
+    def check(self, clean: Tensor, adversarial: Tensor) -> None:
+        """Assert the budget on images about to be shown to a victim; raises :class:`VbenchError` if broken.
+
+        With ``quantize`` an L_inf budget is compared on integers, without a tolerance.
+        """
+        if not bool(((adversarial >= 0) & (adversarial <= 1)).all()):
+            raise VbenchError("adversarial images leave [0, 1]")
+        import torch
+
+        if self.quantize:
+            grid = adversarial * _LEVELS
+            if not torch.allclose(grid, grid.round(), atol=1e-3, rtol=0):
+                raise VbenchError("adversarial images are not on the 8-bit grid")
+        if self.norm == "linf" and self.quantize:
+            worst = ((adversarial * _LEVELS).round() - (clean * _LEVELS).round()).abs().max().item()
+            if worst > self.levels:
+                raise VbenchError(f"budget broken: a pixel moved {worst:.0f} levels, allowed {self.levels}")
+            return
+        change = (adversarial - clean).flatten(1)
+        worst = (change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)).max().item()
+        if worst > float(self.eps) + 1e-5:
+            raise VbenchError(f"budget broken: {self.norm} change {worst:.5f}, allowed {float(self.eps):.5f}")
+
+    def card(self) -> dict[str, object]:
+        """JSON-able description, as stored with every result."""
+        return {
+            "norm": self.norm,
+            "eps": show_budget(self.eps, self.norm),
+            "eps_value": float(self.eps),
+            "side": self.side.value,
+            "quantize": self.quantize,
+        }

@@ -1,1 +1,0 @@
-"""The regression gate: are attacks as strong, and victims as accurate, as they were?"""

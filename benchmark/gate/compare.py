@@ -1,0 +1,308 @@
+"""A verdict for every figure, likely causes; make, check, update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from vbench.attacks.registry import attacks
+from vbench.core.errors import BadInput, VbenchError
+from vbench.core.settings import parse
+from vbench.data.registry import datasets
+from vbench.gate.baseline import Baseline, Measured, now, resolved, stored
+from vbench.gate.figures import METRICS, Metric
+from vbench.gate.measure import Taken, Takings, measure
+from vbench.metrics.statistics import Spread
+from vbench.run.request import Request
+from vbench.victims.registry import victims
+
+#: Differences that make a re-run one of something else.
+_IDENTITY = {
+    "victim.weights": "other weights",
+    "surrogate.weights": "other weights of the surrogate",
+    "dataset.fingerprint": "other test images or another protocol",
+    "dataset.training": "other training images",
+}
+
+#: What hashes over the data say depends on the kind of configuration that they are part of.
+_HASHES_OF_DATA = ("dataset.fingerprint", "dataset.training")
+
+
+def other_subject(subject: Measured, taken: Taken) -> list[str]:
+    """Why what was run is not what the baseline is about; of victim and data told once, not of attacks."""
+    return [
+        f"{_IDENTITY[name]}: {old} -> {new}"
+        for name, old, new in _compared(subject, taken)
+        if name in _IDENTITY and not _told_of_victim(subject, name)
+    ]
+
+
+def causes(baseline: Baseline, takings: Takings) -> list[str]:
+    """One line for everything besides the figures that is not as it was, identity first."""
+    found = {one.place.key: one for one in (*takings.victims, *takings.attacks)}
+    lines: list[str] = []
+    for subject in baseline.subjects:
+        taken = found.get(subject.key)
+        differences = _compared(subject, taken) if taken else []
+        for name, old, new in sorted(differences, key=lambda one: one[0] not in _IDENTITY):
+            if not _told_of_victim(subject, name):
+                lines.append(f"{subject}: {_said(name)}: {old} -> {new}")
+    for name, old, new in _differences(baseline.environment, takings.environment):
+        lines.append(f"{name.removeprefix('versions.').replace('_', ' ')}: {old} -> {new}")
+    return lines
+
+
+def _told_of_victim(subject: Measured, name: str) -> bool:
+    # Only of attacks that look at training images is it known which those were.
+    told = name.partition(".")[0] in ("victim", "dataset", "identity") and name != "dataset.training"
+    return bool(subject.attack) and told
+
+
+def _said(name: str) -> str:
+    if name == "pixels":
+        return "decoded images (another decoder, or files that were replaced)"
+    if name == "identity":
+        return "kind of configuration (hashes of data are not compared; --update writes today's)"
+    return _IDENTITY.get(name, name)
+
+
+def _compared(subject: Measured, taken: Taken) -> list[tuple[str, Any, Any]]:
+    """What differs between two configurations; of two kinds, what both have and say in the same way."""
+    found = _differences(subject.config, taken.config)
+    if subject.config.get("identity") == taken.config.get("identity"):
+        return found
+    same = [one for one in found if "absent" not in one[1:] and one[0] not in _HASHES_OF_DATA]
+    return [*same, ("identity", *(config.get("identity", 1) for config in (subject.config, taken.config)))]
+
+
+def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    names = dict.fromkeys((*before, *after))
+    # JSON knows no tuples: compare as text.
+    return [
+        (name, before.get(name, "absent"), after.get(name, "absent"))
+        for name in names
+        if str(before.get(name, "absent")) != str(after.get(name, "absent"))
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, (list, tuple)):
+        yield prefix, list(value)
+    else:
+        yield prefix, value
+
+
+class Verdict(str, Enum):
+    """What became of a figure; all but SAME and WITHIN turn a gate red.
+
+    UNGUARDED: no result could have moved it.
+    """
+
+    SAME = "same"
+    WITHIN = "within"
+    UP = "up"
+    DOWN = "down"
+    MISSING = "missing"
+    FAILED = "failed"
+    CHANGED = "changed"
+    UNGUARDED = "cannot guard"
+
+    @property
+    def red(self) -> bool:
+        """Whether this is a finding."""
+        return self not in (Verdict.SAME, Verdict.WITHIN)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one victim or attack, or, with ``note``, what else is wrong with it.
+
+    ``before``, ``now``: over the baseline's seeds and over those of the re-run; ``bound``: largest difference
+    of their means that is no finding. None where ``note`` says it all.
+    """
+
+    subject: Measured
+    verdict: Verdict
+    metric: Metric | None = None
+    before: Spread | None = None
+    now: Spread | None = None
+    bound: float | None = None
+    note: str = ""
+
+    @property
+    def change(self) -> float | None:
+        """New mean less the old one."""
+        return self.now.mean - self.before.mean if self.now and self.before else None
+
+    @property
+    def word(self) -> str:
+        """The verdict in the metric's own words: a drop that falls is a weaker attack."""
+        if self.metric and self.verdict in (Verdict.UP, Verdict.DOWN):
+            return self.metric.words[self.verdict is Verdict.DOWN]
+        return self.verdict.value
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The outcome. ``causes``: what differs besides the figures. ``seconds``: by victim and attack."""
+
+    baseline: Baseline
+    seeds: tuple[int, ...]
+    rows: list[Row]
+    causes: list[str] = field(default_factory=list)
+    seconds: dict[tuple[str, str, str], float] = field(default_factory=dict)
+
+    @property
+    def moved(self) -> list[Row]:
+        """The findings."""
+        return [row for row in self.rows if row.verdict.red and row.verdict is not Verdict.UNGUARDED]
+
+    @property
+    def unguarded(self) -> list[Row]:
+        """The figures that this gate says nothing about."""
+        return [row for row in self.rows if row.verdict is Verdict.UNGUARDED]
+
+    @property
+    def green(self) -> bool:
+        """Whether nothing moved, and everything could have been seen to move."""
+        return not self.moved and not self.unguarded
+
+
+def compare(baseline: Baseline, takings: Takings, seeds: Sequence[int]) -> Gate:
+    """Set what was measured with ``seeds`` against the baseline, figure by figure."""
+    found = {one.place.key: one for one in (*takings.victims, *takings.attacks)}
+    unguarded = {(one.subject.key, one.metric): one.needed for one in baseline.unguarded(len(seeds))}
+    rows: list[Row] = []
+    for subject in baseline.subjects:
+        taken = found.get(subject.key)
+        if taken is None:
+            rows.append(Row(subject, Verdict.MISSING, note="was not run"))
+        else:
+            rows += _rows(baseline, subject, taken, unguarded)
+    return Gate(
+        baseline,
+        tuple(seeds),
+        rows,
+        causes(baseline, takings),
+        {key: one.seconds for key, one in found.items()},
+    )
+
+
+def _rows(
+    baseline: Baseline,
+    subject: Measured,
+    taken: Taken,
+    unguarded: Mapping[tuple[tuple[str, str, str], str], int | None],
+) -> Iterator[Row]:
+    for note in other_subject(subject, taken):
+        yield Row(subject, Verdict.CHANGED, note=note)
+    for reason in dict.fromkeys(taken.failures.values()):
+        yield Row(subject, Verdict.FAILED, note=reason)
+    now = taken.spreads()
+    for name, before in subject.metrics.items():
+        if name in now:
+            bound, key = baseline.bound(before, now[name].n), (subject.key, name)
+            verdict = Verdict.UNGUARDED if key in unguarded else _verdict(before, now[name], bound)
+            note = seeds_text(unguarded[key]) if key in unguarded else ""
+            yield Row(subject, verdict, METRICS[name], before, now[name], bound, note)
+        elif not taken.failures:
+            yield Row(subject, Verdict.MISSING, METRICS[name], before, note="has no value any more")
+
+
+def seeds_text(needed: int | None) -> str:
+    """How a figure that cannot be guarded could be."""
+    return "(no number of seeds would do)" if needed is None else f"({needed} seeds would do)"
+
+
+def _verdict(before: Spread, now: Spread, bound: float) -> Verdict:
+    if before.values[: now.n] == now.values:
+        return Verdict.SAME
+    change = now.mean - before.mean
+    if abs(change) <= bound:
+        return Verdict.WITHIN
+    return Verdict.UP if change > 0 else Verdict.DOWN
+
+
+def make_baseline(
+    request: Request,
+    seeds: Sequence[int],
+    folder: Path,
+    false_alarm: float,
+    device: str = "auto",
+    quiet: bool = False,
+    keep: Path | None = None,
+) -> Baseline:
+    """Run everything with every seed, for a baseline that will lie in ``folder``.
+
+    Raises :class:`VbenchError` when a run fails: there is nothing to compare with then.
+    """
+    request = request.expanded()
+    takings = measure(request, seeds, device, quiet, keep)
+    kept, drawn = stored(request, folder)
+    return _from(takings, kept, drawn, seeds, false_alarm)
+
+
+def check_against(
+    baseline: Baseline,
+    folder: Path,
+    seeds: Sequence[int],
+    root: Path | None = None,
+    weights: Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    keep: Path | None = None,
+) -> tuple[Gate, Takings]:
+    """Run a baseline's configurations again and compare; ``folder`` is where the baseline lies."""
+    request = resolved(baseline, folder, root, weights, quiet)
+    takings = measure(request, seeds, device, quiet, keep)
+    return compare(baseline, takings, seeds), takings
+
+
+def updated(baseline: Baseline, takings: Takings, seeds: Sequence[int]) -> Baseline:
+    """The baseline that a re-run would have made. Raises :class:`VbenchError` when a run failed."""
+    return _from(takings, baseline.request, baseline.drawn, seeds, baseline.false_alarm)
+
+
+def seeds_for(baseline: Baseline, count: int | None, first: int | None) -> tuple[int, ...]:
+    """``count`` seeds (all of the baseline's unless told), the baseline's own or counted from ``first``."""
+    count = len(baseline.seeds) if count is None else count
+    if count < 1:
+        raise BadInput(f"--seeds {count}: a gate needs at least one seed")
+    if first is not None:
+        return tuple(range(first, first + count))
+    further = max(baseline.seeds) + 1
+    return (*baseline.seeds, *range(further, further + count))[:count]
+
+
+def code_named(request: Request) -> list[str]:
+    """What of a request is a class given by path or module: to run it is to run its code."""
+    texts = [(victims, text) for text in (*request.victims, *request.surrogates)]
+    texts += [(attacks, text) for text in request.attacks]
+    texts.append((datasets, request.dataset))
+    return [text for registry, text in texts if registry.by_path(parse(text, registry.kind)[0])]
+
+
+def _from(
+    takings: Takings, request: Request, drawn: object, seeds: Sequence[int], false_alarm: float
+) -> Baseline:
+    failures = takings.failures
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise VbenchError(f"no baseline without every run: {failures[0]}{more}")
+    return Baseline(
+        created=now(),
+        request=request,
+        drawn=drawn,
+        seeds=tuple(seeds),
+        false_alarm=false_alarm,
+        victims=[one.measured() for one in takings.victims],
+        attacks=[one.measured() for one in takings.attacks],
+        environment=takings.environment,
+    )

@@ -1,0 +1,205 @@
+"""A gate as text, markdown, JUnit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from tabulate import tabulate
+
+from vbench.core.text import lines
+from vbench.gate.baseline import Baseline, Unguarded
+from vbench.gate.compare import Gate, Row, Verdict, seeds_text
+from vbench.gate.figures import METRICS, Metric
+from vbench.metrics.statistics import Spread
+from vbench.reports.table import Markdown
+
+_HEADER = ["victim, attack", "figure", "baseline", "now", "change", "allowed", "verdict"]
+
+_SIDES = ["left", "left", "right", "right", "right", "right", "left"]
+
+_WIDTHS = [34, 44, None, None, None, None, None]
+
+
+def render(gate: Gate, every: bool = False) -> str:
+    """For a terminal: the table of what moved (of every figure if asked), causes, the verdict."""
+    rows = gate.rows if every else [*gate.moved, *gate.unguarded]
+    parts = [_plain(rows)] if rows else []
+    if gate.causes and gate.moved:
+        parts.append("\n".join(["not as in the baseline:", *(f"- {cause}" for cause in gate.causes)]))
+    return "\n\n".join([*parts, verdict(gate)])
+
+
+def summary(gate: Gate) -> str:
+    """For the summary page of a CI job: markdown, every figure folded away under what moved."""
+    page = Markdown()
+    parts = [f"### vbench check: {page.escape(verdict(gate))}"]
+    if not gate.green:
+        parts.append(_pipes([*gate.moved, *gate.unguarded], page))
+    if gate.causes:
+        listed = "\n".join(f"- {page.escape(cause)}" for cause in gate.causes)
+        parts += ["Not as in the baseline:", listed]
+    figures = [row for row in gate.rows if row.metric]
+    parts.append(f"<details><summary>all {len(figures)} figures</summary>")
+    return "\n\n".join([*parts, _pipes(figures, page), "</details>"]) + "\n"
+
+
+def verdict(gate: Gate) -> str:
+    """The gate in one line."""
+    seeds = f"{len(gate.seeds)} seed{'s' if len(gate.seeds) != 1 else ''}"
+    if gate.green:
+        same = sum(row.verdict is Verdict.SAME for row in gate.rows)
+        return f"green: {len(gate.rows)} figures within bounds, {same} of them to the last bit ({seeds})"
+    said = []
+    for rows, what in ((gate.moved, "moved"), (gate.unguarded, "cannot be guarded, any result is allowed")):
+        names = "; ".join(dict.fromkeys(str(row.subject) for row in rows))
+        if rows:
+            said.append(f"{len(rows)} of {len(gate.rows)} figures {what} ({seeds}): {names}")
+    return f"red: {'; '.join(said)}"
+
+
+def heading(row: Row) -> str:
+    """What a row is about, besides its subject."""
+    return f"{row.metric.label} {row.note}".rstrip() if row.metric else row.note
+
+
+def explained(row: Row) -> str:
+    """One row in a sentence."""
+    if row.now is None:
+        return f"{row.subject}: {heading(row)}"
+    before, now, change, bound = _figures(row)
+    return f"{row.subject}: {heading(row)} {before} -> {now} ({change}, allowed {bound}): {row.word}"
+
+
+def spread_text(metric: Metric, spread: Spread) -> str:
+    """The mean, with the deviation over seeds where there is one."""
+    mean = metric.shown(spread.mean)
+    return f"{mean} ± {metric.shown(spread.sd)}" if spread.sd else mean
+
+
+def _plain(rows: Sequence[Row]) -> str:
+    lines = [_cells(row) for row in rows]
+    return tabulate(lines, _HEADER, colalign=_SIDES, maxcolwidths=_WIDTHS, disable_numparse=True)
+
+
+def _pipes(rows: Sequence[Row], page: Markdown) -> str:
+    lines = [[page.escape(cell) for cell in _cells(row)] for row in rows]
+    return tabulate(lines, _HEADER, tablefmt="pipe", colalign=_SIDES, disable_numparse=True)
+
+
+def _cells(row: Row) -> list[str]:
+    # A record's warning or an error's text may hold line breaks, and a cell may not.
+    about = " ".join(heading(row).split())
+    if row.now is None:
+        before = spread_text(row.metric, row.before) if row.metric and row.before else ""
+        return [str(row.subject), about, before, "", "", "", row.word]
+    return [str(row.subject), about, *_figures(row), row.word]
+
+
+def _figures(row: Row) -> list[str]:
+    metric = row.metric
+    return [
+        spread_text(metric, row.before),
+        spread_text(metric, row.now),
+        metric.shown(row.change, "+"),
+        f"± {metric.shown(row.bound)}",
+    ]
+
+
+def render_baseline(baseline: Baseline) -> str:
+    """Its figures, how far each may move, and from what loss of strength an attack's gate is red."""
+    seeds = len(baseline.seeds)
+    lines, blind = [], []
+    for subject in baseline.subjects:
+        loss = baseline.smallest_loss(subject, seeds) if subject.attack else None
+        seen = "" if loss is None else f"{100 * loss:.0f} % weaker"
+        if loss is not None and loss >= 1:
+            blind.append(str(subject))
+        for position, (name, spread) in enumerate(subject.metrics.items()):
+            metric = METRICS[name]
+            bound = f"± {metric.shown(baseline.bound(spread, seeds))}"
+            figures = [spread_text(metric, spread), bound, "" if position else seen]
+            lines.append([str(subject), metric.label, *figures])
+    header = ["victim, attack", "figure", f"mean ± sd of {seeds} seeds", "allowed", "red from"]
+    parts = [tabulate(lines, header, colalign=["left"] * 2 + ["right"] * 3, disable_numparse=True)]
+    if blind:
+        parts.append(f"could stop working within these bounds, more seeds narrow them: {'; '.join(blind)}")
+    return "\n\n".join(parts)
+
+
+def render_unguarded(figures: Sequence[Unguarded]) -> str:
+    """Figures that are left out of a baseline because no result could exceed their bounds, a line each."""
+    lines = ["left out, since whatever happened would be allowed:"]
+    for one in figures:
+        metric = METRICS[one.metric]
+        bound = f"± {metric.shown(one.bound)}"
+        lines.append(f"- {one.subject}: {metric.label} {bound} {seeds_text(one.needed)}")
+    return "\n".join(lines)
+
+
+def render_update(old: Baseline, new: Baseline) -> str:
+    """Every figure that an update changes, old -> new, and how many it leaves."""
+    before = {subject.key: subject.metrics for subject in old.subjects}
+    after = {subject.key: subject for subject in new.subjects}
+    lines, same = [], 0
+    for subject in {**{one.key: one for one in old.subjects}, **after}.values():
+        metrics = after[subject.key].metrics if subject.key in after else {}
+        known = before.get(subject.key, {})
+        for name in dict.fromkeys((*known, *metrics)):
+            pair = known.get(name), metrics.get(name)
+            if pair[0] == pair[1]:
+                same += 1
+                continue
+            metric = METRICS[name]
+            shown = [f"{spread_text(metric, one)} ({one.n})" if one else "absent" for one in pair]
+            lines.append([str(subject), metric.label, *shown])
+    count = f"{len(lines)} figures rewritten, {same} as they were"
+    if not lines:
+        return count
+    header = ["victim, attack", "figure", "old: mean ± sd (seeds)", "new"]
+    table = tabulate(lines, header, colalign=["left"] * 2 + ["right"] * 2, disable_numparse=True)
+    return f"{table}\n\n{count}"
+
+
+def to_junit(gate: Gate) -> str:
+    """The XML text. A figure that moved is a failure, a run that failed an error."""
+    suites = ET.Element("testsuites", name="vbench check", **_counts(gate.rows, sum(gate.seconds.values())))
+    for subject in gate.baseline.subjects:
+        rows = [row for row in gate.rows if row.subject is subject]
+        name = _clean(f"{subject} ({subject.protocol})")
+        seconds = gate.seconds.get(subject.key, 0.0)
+        suite = ET.SubElement(suites, "testsuite", name=name, **_counts(rows, seconds))
+        for row in rows:
+            _case(suite, name, row)
+        if subject is gate.baseline.victims[0] and gate.causes:
+            ET.SubElement(suite, "system-out").text = _clean("\n".join(gate.causes))
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+
+
+def _case(suite: ET.Element, where: str, row: Row) -> None:
+    case = ET.SubElement(suite, "testcase", classname=where, name=_clean(heading(row)), time="0")
+    text = _clean(explained(row))
+    if row.verdict is Verdict.FAILED:
+        ET.SubElement(case, "error", message=text, type=row.verdict.value)
+    elif row.verdict.red:
+        ET.SubElement(case, "failure", message=text, type=row.word).text = text
+    else:
+        ET.SubElement(case, "system-out").text = text
+
+
+def _counts(rows: Sequence[Row], seconds: float) -> dict[str, str]:
+    errors = sum(row.verdict is Verdict.FAILED for row in rows)
+    failures = sum(row.verdict.red for row in rows) - errors
+    return {
+        "tests": str(len(rows)),
+        "failures": str(failures),
+        "errors": str(errors),
+        "skipped": "0",
+        "time": f"{seconds:.2f}",
+    }
+
+
+def _clean(text: str) -> str:
+    """Text that XML 1.0 can hold: some characters it cannot, not even escaped."""
+    return lines(text)

@@ -1,1 +1,0 @@
-"""One run on several processes, a GPU each: all run the whole program, and victims share batches."""

@@ -1,0 +1,231 @@
+"""The ``vbench run`` command that makes a record again, from its configuration alone.
+
+Everything that the configuration depends on is said, also what is a default today. What a record does not
+hold stands in capitals, with a note that tells it by its hash: folders, checkpoints, perturbation files.
+Records come from anywhere, so every word is quoted for the shell.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from vbench.attacks.catalogue import ATTACKS
+from vbench.attacks.registry import attacks
+from vbench.core.errors import BadInput
+from vbench.core.registry import Registry
+from vbench.core.settings import parse
+from vbench.core.threat import budget_text, read_fraction
+from vbench.data.protocols import LAYOUTS
+from vbench.data.registry import datasets
+from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.record import Asked, Record
+from vbench.victims.catalogue import FULL, THIN, VICTIMS
+from vbench.victims.registry import victims
+
+
+@dataclass(frozen=True)
+class Command:
+    """The words of a command line, and what must be known to use it."""
+
+    words: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The command on one line, quoted for a POSIX shell; empty where none can be given."""
+        return " ".join(self.parts)
+
+    @property
+    def parts(self) -> list[str]:
+        """The text in pieces that a line should not break: an option with its value."""
+        found: list[str] = []
+        for word in self.words:
+            alone = word.startswith("--") or not found or not found[-1].startswith("--")
+            if alone or " " in found[-1] or "=" in found[-1]:
+                found.append(shlex.quote(word))
+            else:
+                found[-1] += f" {shlex.quote(word)}"
+        return found
+
+
+def command(records: Sequence[Record], more: Sequence[str] = ()) -> Command:
+    """The command that gives records of the same configuration but for the seed, in the order they come.
+
+    ``more``: words to end with, such as ``--keep images``.
+    """
+    config = records[0].config
+    data, victim, threat = (dict(config.get(part) or {}) for part in ("dataset", "victim", "threat"))
+    options = dict(victim.get("options") or {})
+    asked = records[0].asked or _guessed(records[0], options)
+    size = asked.size if asked.synthetic else None
+    notes: list[str] = []
+    words = ["vbench", "run", *_data(data, asked, notes)]
+    words += _option("victim", _victim(victim.get("name", ""), options, not asked.weights, notes, size))
+    if asked.weights:
+        words += _option("weights", "WEIGHTS")
+        notes.append(
+            f"WEIGHTS: a checkpoint of {victim.get('name')} whose weights have hash {victim.get('weights')}"
+        )
+    words += _option("attack", _attack(records[0], notes))
+    words += _threat(threat)
+    for seed in dict.fromkeys(str(record.config.get("seed", 0)) for record in records):
+        words += _option("seed", seed)
+    words += _surrogates(config.get("surrogate"), not asked.surrogate_weights, notes, size)
+    if config.get("perturbation"):
+        words += _option("perturbation", "PERTURBATION")
+        notes.append(f"PERTURBATION: the learnt perturbation with digest {config['perturbation']}")
+    words += _precision(victim.get("precision"), notes)
+    words += ["--ignore-gates"] if asked.ignore_gates else []
+    words += more
+    if not all(word.isprintable() for word in words):
+        return Command((), ("no command: the record's names hold control characters",))
+    return Command(tuple(words), tuple(dict.fromkeys(notes)))
+
+
+def _guessed(record: Record, options: Mapping[str, Any]) -> Asked:
+    """What a record of an older kind was given, as far as can be seen.
+
+    The set is the built-in one where the number of identities is its own, with images of the victim's size,
+    and its victims are those trained on it.
+    """
+    drawn = record.synthetic and options.get("num_classes", SyntheticSet.ids) == SyntheticSet.ids
+    size = options.get("input_size") if drawn else None
+    pair = tuple(size) if isinstance(size, (list, tuple)) and len(size) == 2 else None
+    return Asked(synthetic=drawn, size=pair, weights=not drawn, surrogate_weights=not drawn)
+
+
+def _option(name: str, value: object) -> list[str]:
+    text = str(value)
+    # A value that looks like an option is tied to its own.
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
+
+
+def _data(data: Mapping[str, Any], asked: Asked, notes: list[str]) -> list[str]:
+    layout = data.get("name", "")
+    if asked.synthetic:
+        words = _option("dataset", "synthetic") + _option("layout", layout)
+        words += _option("size", _size(asked.size)) if asked.size else []
+    else:
+        words = _option("dataset", layout) + _option("root", "FOLDER")
+        if layout not in LAYOUTS:
+            _check_known(datasets, layout, notes)
+        notes.append(f"FOLDER: {layout} data whose image lists have fingerprint {data.get('fingerprint')}")
+    return words + _option("protocol", data.get("protocol", ""))
+
+
+def _victim(
+    name: str,
+    options: Mapping[str, Any],
+    thin: bool,
+    notes: list[str],
+    drawn: tuple[int, int] | None = None,
+) -> str:
+    """The victim with the options that neither a file nor the built-in set, of size ``drawn``, brings."""
+    _check_known(victims, name, notes)
+    usual = [found[name] for found in ((THIN,) if thin else (FULL, THIN)) if name in found]
+    stated = {key: value for key, value in options.items() if key not in ("num_classes", "input_size")}
+    changed = min(
+        ({key: value for key, value in stated.items() if of.get(key) != value} for of in usual),
+        key=len,
+        default=stated,
+    )
+    size = options.get("input_size")
+    brought = drawn if thin else VICTIMS[name].input_size if name in VICTIMS else None
+    if size and brought != tuple(size) and (drawn or not thin):
+        changed = {"input_size": size, **changed}
+    return _spec(name, changed)
+
+
+def _attack(record: Record, notes: list[str]) -> str:
+    """The label, where the configuration bears it out as far as can be seen; else every setting."""
+    card = record.config.get("attack") or {}
+    name, settings = str(card.get("name", "")), dict(card.get("settings") or {})
+    _check_known(attacks, name, notes)
+    try:
+        labelled, given = parse(record.label, "attack")
+    except BadInput:
+        labelled, given = "", {}
+    given.pop("preset", None)
+    if labelled == name and all(
+        key in settings and given[key].lower() == _text(settings[key]).lower() for key in given
+    ):
+        return record.label
+    return _spec(name, settings)
+
+
+def _threat(threat: Mapping[str, Any]) -> list[str]:
+    words = _option("eps", _eps(threat)) + _option("norm", threat.get("norm", "linf"))
+    words += _option("side", threat.get("side", "query"))
+    return [*words, "--quantize" if threat.get("quantize", True) else "--no-quantize"]
+
+
+def _eps(threat: Mapping[str, Any]) -> str:
+    """The budget as shown, or with all its digits where six do not tell it."""
+    shown, value = budget_text({"norm": "linf", "eps": "", **threat}), threat.get("eps_value")
+    try:
+        exact = value is None or float(read_fraction(shown)) == float(value)
+    except (TypeError, ValueError, OverflowError):
+        exact = True
+    return shown if exact else repr(float(value))
+
+
+def _surrogates(card: Any, thin: bool, notes: list[str], drawn: tuple[int, int] | None = None) -> list[str]:
+    words: list[str] = []
+    for member in (card or {}).get("options", {}).get("members", []):
+        name = str(member.get("name", ""))
+        options = {key: value for key, value in member.items() if key != "name"}
+        words += _option("surrogate", _victim(name, options, thin, notes, drawn))
+        if not thin:
+            words += _option("surrogate-weights", f"WEIGHTS_OF_{name.upper()}")
+    if words and not thin:
+        notes.append(
+            f"WEIGHTS_OF_...: checkpoints of the surrogates; their weights have hash {card.get('weights')}"
+        )
+    return words
+
+
+def _precision(card: Any, notes: list[str]) -> list[str]:
+    card = card or {}
+    layout = "--channels-last" if card.get("channels_last") else "--no-channels-last"
+    products = (card.get("float32") or {}).get("matmul", "ieee")
+    if products != "ieee":
+        notes.append(f"torch multiplied float32 matrices in {products}, as somebody had set it to")
+    told = card.get("dtype", "float32") if card.get("autocast", True) else "float32"
+    return [*_option("precision", told), layout]
+
+
+def _check_known(registry: Registry, name: str, notes: list[str]) -> None:
+    if name not in VICTIMS and name not in ATTACKS and not _installed(registry, name):
+        notes.append(
+            f"{registry.kind} {name} is not known here: install its plugin, or write ./file.py:Class"
+        )
+
+
+@cache
+def _installed(registry: Registry, name: str) -> bool:
+    """Whether a plugin or a library has it; looking at all that is installed takes long."""
+    try:
+        return registry.entry(name).origin != "path"
+    except BadInput:
+        return False
+
+
+def _spec(name: str, settings: Mapping[str, Any]) -> str:
+    inside = ",".join(
+        f"{key}={_size(value) if key == 'input_size' else _text(value)}" for key, value in settings.items()
+    )
+    return f"{name}[{inside}]" if inside else name
+
+
+def _size(value: Any) -> str:
+    return "x".join(str(side) for side in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -1,0 +1,395 @@
+"""Embeddings and images kept beside a record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from vbench.core.errors import BadInput, unknown_name
+from vbench.core.files import write_atomically
+from vbench.core.types import SIMILARITIES, Modality, Side
+from vbench.records.record import Record
+from vbench.records.store import RunStore
+
+_KEY = "vbench"
+
+#: Both sides of a ranking, in the order in which they are written.
+SIDES = (Side.QUERY, Side.GALLERY)
+
+
+class Meta(BaseModel):
+    """What every kept file says of itself.
+
+    ``record``, ``created`` and ``digest`` are those of the record that was made by the same run, and of no
+    other; ``modality`` that of the images of each side; ``attacked`` the sides whose images were changed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: str
+    record: str
+    created: str
+    digest: str = ""
+    modality: dict[Side, Modality]
+    attacked: list[Side]
+
+    def check(self, form: str) -> None:
+        """Raise ValueError if this is another format, or a side is missing."""
+        if self.format != form:
+            raise ValueError(f"its format is '{self.format[:40]}', not '{form}'")
+        if set(self.modality) != set(SIDES) or not set(self.attacked) <= set(SIDES):
+            raise ValueError("it does not say the modality of both sides")
+
+
+M = TypeVar("M", bound=Meta)
+
+
+def write(path: Path, meta: Meta, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays under a header, atomically; equal content gives equal bytes."""
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_atomically(path, save(whole, {_KEY: meta.model_dump_json()}))
+
+
+def read_meta(path: Path, model: type[M], form: str) -> M:
+    """The header of a file; raises BadInput if it is not of ``form``."""
+    return _read(path, model, form, arrays=False)[0]
+
+
+def read(path: Path, model: type[M], form: str) -> tuple[M, dict[str, np.ndarray]]:
+    """Header and arrays, shapes not yet checked; raises BadInput if the file is broken or not of ``form``."""
+    return _read(path, model, form, arrays=True)
+
+
+def refusal(path: Path, reason: object) -> BadInput:
+    """The one line about a file that cannot be trusted."""
+    first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+    return BadInput(f"{path} is not what vbench run --keep wrote: {first}")
+
+
+def array(
+    arrays: Mapping[str, np.ndarray], name: str, kinds: Sequence[str], shape: Sequence[int | None]
+) -> np.ndarray:
+    """An array of one of ``kinds`` (NumPy's names) and of ``shape`` (None: any length).
+
+    Raises ValueError if it is missing, of another kind or shape, or not finite.
+    """
+    if name not in arrays:
+        raise ValueError(f"it holds no '{name}'")
+    found = arrays[name]
+    fits = found.ndim == len(shape) and all(
+        want is None or have == want for have, want in zip(found.shape, shape, strict=True)
+    )
+    if found.dtype.name not in kinds or not fits:
+        wanted = " x ".join("any" if one is None else str(one) for one in shape)
+        raise ValueError(
+            f"'{name}' is {found.dtype.name} of shape {found.shape}, not {' or '.join(kinds)}, {wanted}"
+        )
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise ValueError(f"'{name}' is not finite")
+    return found
+
+
+def places(
+    arrays: Mapping[str, np.ndarray], name: str, shape: Sequence[int | None], below: int
+) -> np.ndarray:
+    """An int32 array of positions in a list of length ``below``; raises ValueError for any outside."""
+    found = array(arrays, name, ["int32"], shape)
+    if found.size and (found.min() < 0 or found.max() >= below):
+        raise ValueError(f"'{name}' points outside a list of {below}")
+    return found
+
+
+def _read(path: Path, model: type[M], form: str, arrays: bool) -> tuple[M, dict[str, np.ndarray]]:
+    try:
+        with safe_open(path, framework="np") as file:
+            meta = model.model_validate_json((file.metadata() or {}).get(_KEY, "null"))
+            meta.check(form)
+            found = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "header"
+        raise refusal(path, f"{where}: {first['msg']}") from error
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise refusal(path, error) from error
+    return meta, found
+
+
+EMBEDDINGS_FORMAT = "vbench-kept-embeddings/1"
+
+#: Half precision keeps three digits of a number in this range; others stay in single precision.
+_HALF_LARGEST, _HALF_TYPICAL = 3e4, 1e-3
+
+
+class EmbeddingsMeta(Meta):
+    """Header of the file. ``rule``: the ranking rule of the protocol, ``similarity``: that of the victim."""
+
+    rule: str
+    similarity: str
+    trials: list[str]
+
+
+@dataclass(frozen=True)
+class KeptEmbeddings:
+    """Embeddings of one run.
+
+    By side: ``clean`` and ``shown`` N x D float32 (``shown`` is ``clean`` where the side was not attacked),
+    ``ids`` and ``cams`` N int32. ``trials``: by name, positions of its queries and of its gallery.
+    """
+
+    meta: EmbeddingsMeta
+    clean: Mapping[Side, np.ndarray]
+    shown: Mapping[Side, np.ndarray]
+    ids: Mapping[Side, np.ndarray]
+    cams: Mapping[Side, np.ndarray]
+    trials: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+    def modality(self, side: Side) -> Modality:
+        """Modality of the images of a side."""
+        return self.meta.modality[side]
+
+    def write(self, path: Path) -> None:
+        """Write one file, embeddings in half precision where that holds them well."""
+        arrays: dict[str, np.ndarray] = {}
+        for side in SIDES:
+            arrays[f"{side.value}.clean"] = _narrow(self.clean[side])
+            if side in self.meta.attacked:
+                arrays[f"{side.value}.shown"] = _narrow(self.shown[side])
+            arrays[f"{side.value}.ids"] = self.ids[side].astype(np.int32)
+            arrays[f"{side.value}.cams"] = self.cams[side].astype(np.int32)
+        for number, (query, gallery) in enumerate(self.trials.values()):
+            arrays[f"trial.{number}.query"] = query.astype(np.int32)
+            arrays[f"trial.{number}.gallery"] = gallery.astype(np.int32)
+        write(path, self.meta, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> KeptEmbeddings:
+        """Read a file of :meth:`write`; raises BadInput, with the reason, for any other."""
+        meta, arrays = read(path, EmbeddingsMeta, EMBEDDINGS_FORMAT)
+        try:
+            return cls._checked(meta, arrays)
+        except ValueError as error:
+            raise refusal(path, error) from error
+
+    @classmethod
+    def _checked(cls, meta: EmbeddingsMeta, arrays: Mapping[str, np.ndarray]) -> KeptEmbeddings:
+        if meta.similarity not in SIMILARITIES:
+            raise ValueError(f"its similarity is '{meta.similarity[:40]}'")
+        clean, shown, ids, cams = {}, {}, {}, {}
+        width: int | None = None
+        for side in SIDES:
+            clean[side] = shown[side] = _wide(arrays, f"{side.value}.clean", (None, width))
+            count, width = clean[side].shape
+            if side in meta.attacked:
+                shown[side] = _wide(arrays, f"{side.value}.shown", (count, width))
+            ids[side] = array(arrays, f"{side.value}.ids", ["int32"], (count,))
+            cams[side] = array(arrays, f"{side.value}.cams", ["int32"], (count,))
+        trials = {
+            name: tuple(
+                places(arrays, f"trial.{number}.{side.value}", (None,), len(ids[side])) for side in SIDES
+            )
+            for number, name in enumerate(meta.trials)
+        }
+        if not trials:
+            raise ValueError("it holds no trial")
+        return cls(meta, clean, shown, ids, cams, trials)
+
+
+def _narrow(found: np.ndarray) -> np.ndarray:
+    size = np.abs(found)
+    typical = float(np.sqrt(np.mean(np.square(found, dtype=np.float64))))
+    fits = size.max(initial=0.0) < _HALF_LARGEST and typical > _HALF_TYPICAL
+    return found.astype(np.float16 if fits else np.float32)
+
+
+def _wide(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    return array(arrays, name, ["float16", "float32"], shape).astype(np.float32)
+
+
+IMAGES_FORMAT = "vbench-kept-images/1"
+
+#: How many queries are kept: those that lose most average precision, and some drawn from the others.
+WORST, RANDOM = 4, 4
+
+#: How many gallery images of a ranking are kept; fewer where the gallery is shorter.
+DEPTH = 10
+
+
+class ImagesMeta(Meta):
+    """Header of the file.
+
+    ``trial``: whose rankings these are; ``rule``: the protocol's ranking rule; ``chosen``: of each query why
+    it is here, "worst" or "random"; ``rounded``: the victim was shown finer pixels than these 8-bit ones.
+    """
+
+    rule: str
+    trial: str
+    chosen: list[str]
+    rounded: bool
+
+
+@dataclass(frozen=True)
+class KeptImages:
+    """K queries of one run and U gallery images.
+
+    By side: ``clean`` and ``shown`` uint8 N x H x W x 3 (``shown`` is ``clean`` where the side was not
+    attacked), ``ids``, ``cams`` and ``position`` (in the data set's list of that side) N int32. ``before``
+    and ``after``: K x at most 10 rows of the gallery, best first, without those that the protocol removes.
+    ``match``: K, each query's nearest right gallery image before the attack. ``rank`` and ``precision``:
+    K x 2, first match as the protocol counts it and average precision, before and after.
+    """
+
+    meta: ImagesMeta
+    clean: Mapping[Side, np.ndarray]
+    shown: Mapping[Side, np.ndarray]
+    ids: Mapping[Side, np.ndarray]
+    cams: Mapping[Side, np.ndarray]
+    position: Mapping[Side, np.ndarray]
+    before: np.ndarray
+    after: np.ndarray
+    match: np.ndarray
+    rank: np.ndarray
+    precision: np.ndarray
+
+    def modality(self, side: Side) -> Modality:
+        """Modality of the images of a side."""
+        return self.meta.modality[side]
+
+    def right(self, rows: np.ndarray) -> np.ndarray:
+        """For K x n gallery rows: whether each shows the identity of its query."""
+        return self.ids[Side.GALLERY][rows] == self.ids[Side.QUERY][:, None]
+
+    def write(self, path: Path) -> None:
+        """Write one file."""
+        arrays = {name: getattr(self, name).astype(np.int32) for name in ("before", "after", "match", "rank")}
+        arrays["precision"] = self.precision.astype(np.float32)
+        for side in SIDES:
+            arrays[f"{side.value}.clean"] = self.clean[side]
+            if side in self.meta.attacked:
+                arrays[f"{side.value}.shown"] = self.shown[side]
+            for name in ("ids", "cams", "position"):
+                arrays[f"{side.value}.{name}"] = getattr(self, name)[side].astype(np.int32)
+        write(path, self.meta, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> KeptImages:
+        """Read a file of :meth:`write`; raises BadInput, with the reason, for any other."""
+        meta, arrays = read(path, ImagesMeta, IMAGES_FORMAT)
+        try:
+            return cls._checked(meta, arrays)
+        except ValueError as error:
+            raise refusal(path, error) from error
+
+    @classmethod
+    def _checked(cls, meta: ImagesMeta, arrays: Mapping[str, np.ndarray]) -> KeptImages:
+        found: dict[str, dict[Side, np.ndarray]] = {
+            name: {} for name in ("clean", "shown", "ids", "cams", "position")
+        }
+        size: tuple[int | None, int | None] = (None, None)
+        for side in SIDES:
+            clean = array(arrays, f"{side.value}.clean", ["uint8"], (None, *size, 3))
+            count, *size = clean.shape[:3]
+            found["clean"][side] = found["shown"][side] = clean
+            if side in meta.attacked:
+                found["shown"][side] = array(arrays, f"{side.value}.shown", ["uint8"], clean.shape)
+            for name in ("ids", "cams", "position"):
+                found[name][side] = array(arrays, f"{side.value}.{name}", ["int32"], (count,))
+        queries, gallery = (len(found["clean"][side]) for side in SIDES)
+        if not queries or not gallery or len(meta.chosen) != queries or 0 in size:
+            raise ValueError(f"it holds {queries} queries, and says of {len(meta.chosen)} why")
+        before = places(arrays, "before", (queries, None), gallery)
+        return cls(
+            meta,
+            **found,
+            before=before,
+            after=places(arrays, "after", before.shape, gallery),
+            match=places(arrays, "match", (queries,), gallery),
+            rank=array(arrays, "rank", ["int32"], (queries, 2)),
+            precision=array(arrays, "precision", ["float32"], (queries, 2)),
+        )
+
+
+_KINDS: dict[str, tuple[type[Meta], str]] = {
+    "embeddings": (EmbeddingsMeta, EMBEDDINGS_FORMAT),
+    "images": (ImagesMeta, IMAGES_FORMAT),
+}
+
+#: What ``vbench run --keep`` takes.
+KEEPABLE = tuple(_KINDS)
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+def read_keep(text: str) -> frozenset[str]:
+    """What to keep from "embeddings,images"; raises BadInput for an unknown word, and for none at all."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in KEEPABLE:
+            raise unknown_name("thing to keep", name, KEEPABLE)
+    if not names:
+        raise BadInput(f"--keep names nothing; known: {', '.join(KEEPABLE)}")
+    return frozenset(names)
+
+
+def kept_file(runs: Path, record_id: str, what: str) -> Path:
+    """The file of one kind beside a record; raises BadInput for an id that is no plain name."""
+    if not _PLAIN.fullmatch(record_id):
+        raise BadInput(f"record id '{record_id[:40]}' is not letters and digits; no file is looked for")
+    return runs / "kept" / record_id / f"{what}.safetensors"
+
+
+def learnt_file(runs: Path, record: Record) -> Path | None:
+    """The perturbation that a universal attack's run learnt; None if there is none."""
+    attack = record.config["attack"]["name"]
+    path = RunStore(runs).perturbation_path(record, attack)
+    return path if _PLAIN.fullmatch(f"{attack}-{record.id}") and path.is_file() else None
+
+
+def missing(runs: Path, record: Record, wanted: Iterable[str]) -> list[str]:
+    """What of ``wanted`` is not kept by the run that made this record."""
+    lacking = []
+    for what in sorted(wanted):
+        try:
+            _check(runs, record, what)
+        except BadInput:
+            lacking.append(what)
+    return lacking
+
+
+def read_embeddings(runs: Path, record: Record) -> KeptEmbeddings:
+    """The kept embeddings of a record; raises BadInput where there are none, or they are broken."""
+    return KeptEmbeddings.read(_check(runs, record, "embeddings"))
+
+
+def read_images(runs: Path, record: Record) -> KeptImages:
+    """The kept images of a record; raises BadInput where there are none, or they are broken."""
+    return KeptImages.read(_check(runs, record, "images"))
+
+
+def keep_hint(runs: Path, record: Record, what: str) -> str:
+    """The command that makes a run keep something, and what must be known to use it, on one line."""
+    # Reports look at kept files too.
+    from vbench.records.command import command
+
+    folder = [] if runs == Path("runs") else ["--runs", str(runs)]
+    found = command([record], ["--keep", what, *folder])
+    return "; ".join(filter(None, (found.text, *found.notes)))
+
+
+def _check(runs: Path, record: Record, what: str) -> Path:
+    path = kept_file(runs, record.id, what)
+    if not path.is_file():
+        raise BadInput(f"run {record.id} kept no {what}; this does: {keep_hint(runs, record, what)}")
+    meta = read_meta(path, *_KINDS[what])
+    if (meta.record, meta.created, meta.digest) != (record.id, record.created, record.digest):
+        raise BadInput(
+            f"{path} is of another run than its record; run again: {keep_hint(runs, record, what)}"
+        )
+    return path

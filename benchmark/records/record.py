@@ -1,0 +1,457 @@
+"""Record with typed config, size and cost; refuses what no reader could use."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vbench.core.errors import BadInput
+from vbench.core.threat import parse_budget
+
+#: The most bytes that one array may take once it is unpacked.
+LIMIT = 1 << 28
+
+
+class Packed(BaseModel):
+    """One array: ``dtype`` and ``shape`` in NumPy's words, ``data`` as base64 of zlib-compressed bytes."""
+
+    dtype: Literal["<i4", "<f4"]
+    shape: tuple[int, ...]
+    data: str
+
+    @classmethod
+    def pack(cls, array: Any) -> Packed:
+        """Pack integers as 32-bit integers, anything else as 32-bit floats."""
+        array = np.asarray(array)
+        array = array.astype("<i4" if np.issubdtype(array.dtype, np.integer) else "<f4")
+        raw = zlib.compress(np.ascontiguousarray(array).tobytes(), 6)
+        return cls(dtype=array.dtype.str, shape=array.shape, data=base64.b64encode(raw).decode())
+
+    def unpack(self) -> np.ndarray:
+        """The array; raises :class:`BadInput` when the text does not hold what the shape says."""
+        try:
+            size = math.prod(self.shape) * 4
+            # The limit keeps a hostile record from unpacking into all memory.
+            raw = zlib.decompressobj().decompress(
+                base64.b64decode(self.data, validate=True), min(size, LIMIT) + 1
+            )
+            return np.frombuffer(raw, self.dtype).reshape(self.shape)
+        except (ValueError, OverflowError, zlib.error) as error:
+            raise BadInput(f"a packed array of a record is broken: {error}") from error
+
+
+SCHEMA = 1
+
+#: What a configuration covers, as its key "identity" says; records made before that key existed have none.
+IDENTITY = 2
+
+#: A tampered system that loses at most this much Rank-1 on clean images counts as stealthy.
+STEALTH_LOSS = 0.02
+
+
+class TrialMetrics(BaseModel):
+    """Ranking metrics of one trial, shares in [0, 1]; means are over queries with a match."""
+
+    model_config = ConfigDict(extra="allow")
+
+    trial: str
+    r1: float
+    r5: float
+    r10: float
+    r20: float
+    map: float
+    minp: float
+    queries: int
+    skipped: int
+    tied_share: float
+
+
+class ControlRecord(BaseModel):
+    """One control of a universal attack, measured like the attack itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    trials: list[TrialMetrics]
+
+
+class MemberRecord(BaseModel):
+    """One member of a battery: its own result, and how often it is the worst.
+
+    ``trials``, ``asr`` and ``cost`` are those of a run of the member alone. ``won``: share of the queries
+    with a match whose worst image is this member's. ``won_lost``: its share of the query-trial pairs that
+    lose Rank-1 to the battery; None where none is lost. Both add up to 1 over the members.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    label: str
+    universal: bool = False
+    knowledge: list[str] = Field(default_factory=list)
+    trials: list[TrialMetrics]
+    asr: float | None = None
+    won: float
+    won_lost: float | None = None
+    cost: dict[str, float] = Field(default_factory=dict)
+
+
+class Asked(BaseModel):
+    """What a run was given that its configuration cannot tell, for the command that does it again.
+
+    ``synthetic``: the built-in set, of images of ``size`` (H, W), not a folder. ``weights`` and
+    ``surrogate_weights``: from files. ``ignore_gates``: the gates were not to stop it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    synthetic: bool = False
+    size: tuple[int, int] | None = None
+    weights: bool = False
+    surrogate_weights: bool = False
+    ignore_gates: bool = False
+
+
+class Record(BaseModel):
+    """One (dataset and protocol, victim, attack, threat, seed) with its result.
+
+    ``id`` is the hash of ``config``, ``digest`` that of all that the record says (:meth:`seal`), empty in
+    records made before there was one. ``label`` names the attack with the settings that are not its defaults,
+    ``victim_label`` the victim with the setting of its ranking, ``surrogate`` the victims a transfer attack
+    was crafted on.
+    ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
+    average precision (NaN there), clean and adversarial; of a battery also ``member``, whose image the query
+    is, a position in ``members``. ``left_out``: members that the victim could not be attacked with, and why.
+    Times are seconds, memory is bytes. Unknown fields are kept, missing ones have defaults, so that old and
+    new records mix.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: int = SCHEMA
+    id: str
+    digest: str = ""
+    created: str = ""
+    config: dict[str, Any]
+    asked: Asked | None = None
+    protocol: str
+    synthetic: bool
+    label: str = ""
+    victim_label: str = ""
+    surrogate: str = ""
+    knowledge: list[str] = Field(default_factory=list)
+    universal: bool = False
+    clean: list[TrialMetrics]
+    adversarial: list[TrialMetrics]
+    controls: list[ControlRecord] = Field(default_factory=list)
+    members: list[MemberRecord] = Field(default_factory=list)
+    left_out: dict[str, str] = Field(default_factory=dict)
+    level: str = "pixel"
+    stealthy: bool | None = None
+    asr: float | None = None
+    drop_interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    per_query: dict[str, Packed] = Field(default_factory=dict)
+    size: dict[str, float] = Field(default_factory=dict)
+    cost: dict[str, float] = Field(default_factory=dict)
+    fit_log: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def file_name(self) -> str:
+        """Name of the record's file inside a store."""
+        names = "-".join(self.config[part]["name"] for part in ("victim", "attack"))
+        return f"{in_file_names(names)}-{self.id}.json"
+
+    @property
+    def identity(self) -> int:
+        """What kind of configuration it has: :data:`IDENTITY`, or 1 where it does not say."""
+        return self.config.get("identity", 1)
+
+    @property
+    def older(self) -> bool:
+        """Whether its configuration covers less than those of today; it answers no question of today."""
+        return self.identity < IDENTITY
+
+    def seal(self) -> None:
+        """Set the digest to that of everything else the record says."""
+        self.digest = self._digest()
+
+    def fault(self) -> str | None:
+        """Why this is not what a run wrote; None if nothing speaks against it."""
+        if self.id != config_id(self.config):
+            return "its id is not the hash of its configuration"
+        if not self.digest:
+            return None if self.older else "it has no digest of its content"
+        return None if self.digest == self._digest() else "it was changed after it was written"
+
+    def without_queries(self) -> Record:
+        """A copy without what is stored of every query, sealed again if the seal was unbroken."""
+        copy = self.model_copy(update={"per_query": {}})
+        if self.digest and self.digest == self._digest():
+            copy.seal()
+        return copy
+
+    def _digest(self) -> str:
+        # A field with its default says nothing: a later vbench may add one without breaking older seals.
+        apart = {"digest", "schema_version", "per_query"}
+        said = json.loads(self.model_dump_json(exclude=apart, exclude_defaults=True))
+        # Hashed by themselves: they are most of a record, and already text.
+        queries = {
+            name: [packed.dtype, packed.shape, hashlib.sha256(packed.data.encode()).hexdigest()]
+            for name, packed in self.per_query.items()
+        }
+        whole = {**said, "schema_version": self.schema_version, "per_query": queries}
+        return hashlib.sha256(canonical(whole).encode()).hexdigest()
+
+    def mean(self, which: str, metric: str) -> float:
+        """Mean over trials of a metric of "clean" or "adversarial", in [0, 1]."""
+        trials = getattr(self, which)
+        return sum(getattr(trial, metric) for trial in trials) / len(trials)
+
+
+def in_file_names(name: str) -> str:
+    """A name of anybody's as part of a file's: letters, digits, "_" and "-", at most 80.
+
+    >>> in_file_names("../mine")
+    '---mine'
+    """
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "_-" else "-" for c in name)[:80]
+
+
+def precision_text(card: Mapping[str, Any] | None) -> str:
+    """How a victim computes, from ``precision`` of its card; empty where there is nothing to say.
+
+    >>> precision_text({"dtype": "bfloat16", "channels_last": True})
+    'bfloat16, channels-last'
+    """
+    card = card or {}
+    dtype, weights = card.get("dtype", "float32"), card.get("parameters", "float32")
+    products = card.get("float32", {}).get("matmul", "ieee")
+    more = [
+        *(["channels-last"] if card.get("channels_last") else []),
+        *([f"{weights} weights"] if weights != "float32" else []),
+        *([f"{products} products"] if products != "ieee" else []),
+    ]
+    return ", ".join([dtype, *more]) if more or dtype != "float32" else ""
+
+
+def canonical(value: Any) -> str:
+    """JSON-able content as text: equal for equal content, however it was written down or ordered.
+
+    >>> canonical({"b": 1.0, "a": (2,)}) == canonical({"a": [2], "b": 1})
+    True
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    # JSON has one kind of number: 1.0 is 1.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def config_id(config: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that name a configuration; equal configurations have equal ids."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+# An id is part of names of files.
+_ID = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f]{1,200}")
+
+_SHARES = ("r1", "r5", "r10", "r20", "map", "minp", "tied_share")
+
+_ROUNDING = 1e-6
+
+_MOST_QUERIES = 10**7
+
+_TYPES = {
+    "clean_rank": "<i4",
+    "adversarial_rank": "<i4",
+    "member": "<i4",
+    "clean_ap": "<f4",
+    "adversarial_ap": "<f4",
+}
+
+_Name = Annotated[str, Field(max_length=2000)]
+
+_Size = Annotated[list[Annotated[int, Field(gt=0, lt=10**6)]], Field(min_length=2, max_length=2)]
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Member(_Open):
+    name: _Name
+    input_size: _Size = Field(default_factory=list)
+
+
+class _Options(_Open):
+    input_size: _Size = Field(default_factory=list)
+    members: list[_Member] = Field(default_factory=list)
+
+
+class _Precision(_Open):
+    dtype: _Name = "float32"
+    autocast: bool = True
+    parameters: _Name = "float32"
+    channels_last: bool = False
+    float32: dict[str, _Name] = Field(default_factory=dict)
+
+
+class _Victim(_Open):
+    name: _Name
+    weights: _Name
+    options: _Options = Field(default_factory=_Options)
+    precision: _Precision | None = None
+
+
+class _Dataset(_Open):
+    name: _Name
+    fingerprint: _Name
+    protocol: _Name = ""
+
+
+class _Attack(_Open):
+    name: _Name
+    settings: dict[str, Any] = Field(default_factory=dict)
+    members: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class _Threat(_Open):
+    norm: Literal["linf", "l2"]
+    eps: _Name
+    eps_value: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    side: Literal["query", "gallery", "both"]
+    quantize: bool
+
+
+class _Surrogate(_Open):
+    weights: _Name = ""
+    options: _Options = Field(default_factory=_Options)
+
+
+class _Config(_Open):
+    identity: Annotated[int, Field(ge=1)] = 1
+    victim: _Victim
+    dataset: _Dataset
+    attack: _Attack
+    threat: _Threat
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    perturbation: _Name | None = None
+    surrogate: _Surrogate | None = None
+
+
+def misshapen(record: Record) -> str | None:
+    """The first thing about a record that its readers could not take, None if there is nothing."""
+    return next(_problems(record), None)
+
+
+def _problems(record: Record) -> Iterator[str]:
+    if not _ID.fullmatch(record.id):
+        yield f"id: {record.id[:40]!r} names no file"
+    try:
+        _Config.model_validate(record.config)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in ("config", *first["loc"]))
+        yield f"{where}: {first['msg']}"
+        return
+    yield from _budget(record.config["threat"]["eps"], record.config["threat"]["norm"])
+    if len(record.clean) != len(record.adversarial):
+        yield f"adversarial: {len(record.adversarial)} trials, clean has {len(record.clean)}"
+    for where, trials in _lists(record):
+        if not trials:
+            yield f"{where}: no trial"
+        for index, trial in enumerate(trials):
+            yield from _trial(f"{where}.{index}", trial)
+    numbers = [("size", record.size), ("cost", record.cost)]
+    numbers += [(f"members.{index}.cost", member.cost) for index, member in enumerate(record.members)]
+    for where, found in numbers:
+        yield from (f"{where}.{name}: not finite" for name in found if not math.isfinite(found[name]))
+    for name, ends in record.drop_interval.items():
+        if not all(map(math.isfinite, ends)):
+            yield f"drop_interval.{name}: not finite"
+    shares = [("asr", record.asr)]
+    for index, member in enumerate(record.members):
+        named = (("asr", member.asr), ("won", member.won), ("won_lost", member.won_lost))
+        shares += [(f"members.{index}.{name}", value) for name, value in named]
+    yield from (f"{where}: no share" for where, value in shares if value is not None and not _share(value))
+    yield from _arrays(record)
+
+
+@lru_cache(maxsize=256)
+def _readable(eps: str, norm: str) -> str | None:
+    try:
+        parse_budget(eps, norm)
+    except BadInput as error:
+        return str(error)
+    return None
+
+
+def _budget(eps: str, norm: str) -> Iterator[str]:
+    reason = _readable(eps, norm)
+    if reason is not None:
+        yield f"config.threat.eps: {reason}"
+
+
+def _lists(record: Record) -> Iterator[tuple[str, list[TrialMetrics]]]:
+    yield "clean", record.clean
+    yield "adversarial", record.adversarial
+    yield from ((f"controls.{index}", one.trials) for index, one in enumerate(record.controls))
+    yield from ((f"members.{index}", one.trials) for index, one in enumerate(record.members))
+
+
+def _trial(where: str, trial: TrialMetrics) -> Iterable[str]:
+    for name in _SHARES:
+        if not _share(getattr(trial, name)):
+            yield f"{where}.{name}: no share"
+    for name in ("queries", "skipped"):
+        if not 0 <= getattr(trial, name) <= _MOST_QUERIES:
+            yield f"{where}.{name}: no number of queries"
+
+
+def _share(value: float) -> bool:
+    return -_ROUNDING <= value <= 1 + _ROUNDING
+
+
+def _arrays(record: Record) -> Iterator[str]:
+    for name, packed in record.per_query.items():
+        if packed.dtype != _TYPES.get(name, packed.dtype):
+            yield f"per_query.{name}: {packed.dtype}, should be {_TYPES[name]}"
+    shapes = {packed.shape for packed in record.per_query.values()}
+    for shape in shapes:
+        if len(shape) != 2 or not all(0 < length <= _MOST_QUERIES for length in shape):
+            yield f"per_query: of shape {str(shape)[:60]}, not trials x queries"
+        elif 4 * shape[0] * shape[1] > LIMIT:
+            yield "per_query: more values than any set has queries"
+    if len(shapes) > 1:
+        yield "per_query: arrays of different shapes"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """``reason``: one line, with file and line of an attack's or a victim's own code where that raised."""
+
+    victim: str
+    attack: str
+    seed: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.victim}, {self.attack}, seed {self.seed}: {self.reason}"

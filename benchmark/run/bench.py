@@ -1,0 +1,239 @@
+"""One victim on one dataset: pixels decoded once, clean embeddings computed once, shared by all attacks."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench.attacks.training import ModalityView, TrainingView
+from vbench.core.isolation import twin, untouched
+from vbench.core.processes import one_first
+from vbench.core.types import Modality, Side
+from vbench.data.base import Dataset, Sample
+from vbench.data.card import data_card
+from vbench.data.images import Images
+from vbench.metrics import RankMetrics, rank_embeddings
+from vbench.records.record import Asked, precision_text
+from vbench.victims.base import Victim
+from vbench.victims.build import victim_label
+from vbench.victims.checkpoint import sha256_of
+from vbench.victims.embed import Embedded, embed
+from vbench.victims.identity import victim_code
+from vbench.victims.precision import precision_card, take_float32
+
+
+class Workbench:
+    """Everything about a (dataset, victim) pair that does not depend on an attack.
+
+    ``cache`` is a folder for decoded images, None for no cache on disk; ``fresh`` trusts nothing in it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        victim: Victim,
+        cache: Path | None,
+        quiet: bool = False,
+        fresh: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.victim = victim
+        self._cache = cache
+        self._quiet = quiet
+        self._images = Images(dataset.root, cache, fresh, quiet)
+        self._decoded: dict[int, np.ndarray] = {}
+        self._cards: dict[bool, dict[str, object]] = {}
+        #: Whoever opens the data and loads the victim says how they were named.
+        self.asked = Asked(weights=True)
+        take_float32(victim)
+
+    @cached_property
+    def pixels(self) -> Mapping[Side, np.ndarray]:
+        """uint8 N x H x W x 3 images of the query list and of the union of all galleries."""
+        lists = {Side.QUERY: self.dataset.query, Side.GALLERY: self.dataset.gallery}
+        return {side: self._load(samples, f"{side.value} images") for side, samples in lists.items()}
+
+    def modality(self, side: Side) -> Modality:
+        """Modality of the images of a side."""
+        return self.dataset.query_modality if side is Side.QUERY else self.dataset.gallery_modality
+
+    def ids(self, side: Side) -> Tensor:
+        """Identity of every image of a side."""
+        return self._ids[side]
+
+    @cached_property
+    def _ids(self) -> Mapping[Side, Tensor]:
+        lists = {Side.QUERY: self.dataset.query, Side.GALLERY: self.dataset.gallery}
+        return {side: torch.tensor([sample.pid for sample in samples]) for side, samples in lists.items()}
+
+    @cached_property
+    def clean(self) -> Mapping[Side, Embedded]:
+        """Clean embeddings of both sides."""
+        return {
+            side: self._embed(pixels, self.modality(side), f"clean {side.value} images")
+            for side, pixels in self.pixels.items()
+        }
+
+    @cached_property
+    def clean_trials(self) -> list[RankMetrics]:
+        """Ranking of clean queries against clean galleries, per trial."""
+        return self.rank({side: found.embeddings for side, found in self.clean.items()})
+
+    @property
+    def training(self) -> TrainingView:
+        """Training images of both modalities with labels and clean embeddings; a copy at every call."""
+        return TrainingView({modality: self._view(modality, images=True) for modality in Modality})
+
+    def prototypes(self) -> Mapping[Modality, Tensor]:
+        """Per modality, C x D centroids of the training set; a copy at every call."""
+        view = TrainingView({modality: self._view(modality, images=False) for modality in Modality})
+        return {modality: view.prototypes(modality) for modality in Modality}
+
+    def rank(self, embeddings: Mapping[Side, Tensor]) -> list[RankMetrics]:
+        """Rank every trial of the protocol with the given embeddings of both sides."""
+        cams = {
+            Side.QUERY: torch.tensor([sample.cam for sample in self.dataset.query]),
+            Side.GALLERY: torch.tensor([sample.cam for sample in self.dataset.gallery]),
+        }
+        ids = self._ids
+        results = []
+        for trial in self.dataset.trials:
+            query, gallery = torch.as_tensor(trial.query), torch.as_tensor(trial.gallery)
+            results.append(
+                rank_embeddings(
+                    embeddings[Side.QUERY][query],
+                    embeddings[Side.GALLERY][gallery],
+                    ids[Side.QUERY][query],
+                    ids[Side.GALLERY][gallery],
+                    cams[Side.QUERY][query],
+                    cams[Side.GALLERY][gallery],
+                    protocol=self.dataset.metric,
+                    similarity=self.victim.similarity,
+                )
+            )
+        return results
+
+    def chance_rank1(self) -> float:
+        """Rank-1 of a random ranking: the mean share of a query's identity in its gallery."""
+        shares = []
+        for trial in self.dataset.trials:
+            gallery = self.ids(Side.GALLERY)[torch.as_tensor(trial.gallery)].sort().values
+            query = self.ids(Side.QUERY)[torch.as_tensor(trial.query)]
+            # Not by bincount, which needs memory by the size of an identity's number.
+            counts = torch.searchsorted(gallery, query, right=True) - torch.searchsorted(gallery, query)
+            shares.append((counts.double() / len(gallery)).mean().item())
+        return sum(shares) / len(shares)
+
+    def data_card(self, training: bool = False) -> dict[str, object]:
+        """What identifies the data in a configuration, see :func:`vbench.data.card.data_card`.
+
+        Images whose content is not known yet are decoded as the victim takes them, once.
+        """
+        if training not in self._cards:
+            self._cards[training] = data_card(self.dataset, self._hashes, training)
+        return self._cards[training]
+
+    def victim_card(self) -> dict[str, object]:
+        """What identifies the victim in a configuration: name, options, weights by hash, precision, code."""
+        return {
+            "name": self.victim.name,
+            "options": self.victim.describe(),
+            "weights": self.weights_hash,
+            "precision": precision_card(self.victim),
+            **self._code,
+        }
+
+    def victim_label(self) -> str:
+        """What a table calls the victim: its name, settings of its ranking and precision, if not default."""
+        precision, name = precision_text(precision_card(self.victim)), victim_label(self.victim)
+        return f"{name} ({precision})" if precision else name
+
+    @cached_property
+    def _code(self) -> dict[str, object]:
+        return victim_code(self.victim)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """Sixteen hexadecimal digits over the victim's weights, and over what it saves beside them."""
+        state = self.victim.state_dict()
+        return sha256_of({name: _as_tensor(value) for name, value in state.items()})[:16]
+
+    def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
+        with one_first() if self._cache else nullcontext():
+            return self._decode(samples, label)
+
+    def _decode(self, samples: Sequence[Sample], label: str) -> np.ndarray:
+        # The lists belong to the dataset, which stays.
+        if id(samples) not in self._decoded:
+            size, resize_filter = self.victim.input_size, self.victim.resize_filter
+            self._decoded[id(samples)] = self._images.load(samples, size, resize_filter, label)
+        return self._decoded[id(samples)]
+
+    def _hashes(self, samples: Sequence[Sample]) -> list[str]:
+        # One process alone may ask, so this meets no other.
+        if self._images.known(samples) is None:
+            self._decode(samples, "decoding images")
+        return self._images.hashes(samples)
+
+    @cached_property
+    def _trained_on(self) -> Mapping[Modality, tuple[tuple[Sample, ...], np.ndarray, Embedded]]:
+        """Samples, pixels and clean embeddings of the training images."""
+        known = {}
+        for modality in Modality:
+            visible = modality is Modality.VISIBLE
+            samples = self.dataset.train_visible if visible else self.dataset.train_infrared
+            what = f"{modality.value} training images"
+            pixels = self._load(samples, what)
+            known[modality] = samples, pixels, self._embed(pixels, modality, what)
+        return known
+
+    def _embed(self, pixels: np.ndarray, modality: Modality, what: str) -> Embedded:
+        with untouched(f"victim '{self.victim.name}'", self.victim):
+            return embed(twin(self.victim), pixels, modality, what=what, quiet=self._quiet)
+
+    def _view(self, modality: Modality, images: bool) -> ModalityView:
+        samples, pixels, found = self._trained_on[modality]
+        labels, predictions = self.dataset.train_labels, found.predictions
+        shown = torch.from_numpy(np.array(pixels if images else pixels[:0]))
+        return ModalityView(
+            shown.permute(0, 3, 1, 2).contiguous().to(found.embeddings.device),
+            torch.tensor([labels[sample.pid] for sample in samples]),
+            found.embeddings.clone(),
+            None if predictions is None else predictions.clone(),
+        )
+
+
+class Wrapped(Workbench):
+    """What ``own`` holds, for a victim that wraps its victim and computes the same."""
+
+    def __init__(self, own: Workbench, victim: Victim) -> None:
+        super().__init__(own.dataset, victim, own._cache, own._quiet)
+        self.asked = own.asked
+        self._own = own
+        self._images = own._images
+
+    @property
+    def pixels(self) -> Mapping[Side, np.ndarray]:
+        return self._own.pixels
+
+    @property
+    def clean(self) -> Mapping[Side, Embedded]:
+        return self._own.clean
+
+    @property
+    def _trained_on(self) -> Mapping[Modality, tuple[tuple[Sample, ...], np.ndarray, Embedded]]:
+        return self._own._trained_on
+
+
+def _as_tensor(value: object) -> Tensor:
+    """What a state dict holds; of extra state that is no tensor, its bytes."""
+    if isinstance(value, Tensor):
+        return value
+    return torch.frombuffer(bytearray(pickle.dumps(value, protocol=4)), dtype=torch.uint8)

@@ -1,0 +1,80 @@
+"""Controls of a universal attack: measured as the attack is, printed beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+from torch import Tensor
+
+from vbench.attacks.base import Attack, Control, UniversalAttack
+from vbench.attacks.perturbation import Perturbation
+from vbench.core.isolation import contained, twin
+from vbench.core.seeds import SEEDS, torch_generator
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Side
+from vbench.metrics import RankMetrics
+from vbench.metrics.change import PerturbationSize
+from vbench.records.record import STEALTH_LOSS, ControlRecord
+from vbench.run.bench import Workbench
+from vbench.run.craft import Plan, assault, contained_edits
+from vbench.run.summary import mean_rank1, trial_metrics
+from vbench.victims.embed import embed
+
+
+def measure_controls(
+    bench: Workbench,
+    attack: Attack,
+    threat: ThreatModel,
+    seed: int,
+    perturbation: Perturbation | None,
+    quiet: bool = False,
+) -> list[ControlRecord]:
+    """Every control that the attack declares for what it learnt; none for attacks that learn nothing."""
+    if perturbation is None or not isinstance(attack, UniversalAttack):
+        return []
+    generator, who = torch_generator((seed + 1) % SEEDS), f"attack '{attack.name}'"
+    with contained(who, generator.initial_seed()):
+        controls = list(attack.controls(deepcopy(perturbation), twin(bench.victim), generator))
+    return [
+        ControlRecord(
+            name=control.name,
+            trials=trial_metrics(bench, _ranked(bench, attack, threat, seed, control, quiet)),
+        )
+        for control in controls
+    ]
+
+
+def stealthy(bench: Workbench, controls: Sequence[ControlRecord]) -> bool | None:
+    """Whether the tampered system keeps its clean Rank-1; None when no control says so."""
+    for control in controls:
+        if control.name == "modules, d = 0":
+            tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
+            return mean_rank1(bench.clean_trials) - tampered <= STEALTH_LOSS
+    return None
+
+
+def _ranked(
+    bench: Workbench,
+    attack: UniversalAttack,
+    threat: ThreatModel,
+    seed: int,
+    control: Control,
+    quiet: bool,
+) -> list[RankMetrics]:
+    embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
+    edits, who = {}, f"attack '{attack.name}'"
+    if control.tampers:
+        with contained(who, seed):
+            edits = attack.edits(deepcopy(control.perturbation), twin(bench.victim))
+    if control.side == "other":
+        for side in (Side.QUERY, Side.GALLERY):
+            if side not in threat.sides:
+                pixels, modality = bench.pixels[side], bench.modality(side)
+                own = contained_edits(who, edits)
+                embeddings[side] = embed(twin(bench.victim), pixels, modality, own, quiet=quiet).embeddings
+        return bench.rank(embeddings)
+    for side in threat.sides:
+        plan = Plan(attack, threat, seed, control.perturbation, edits)
+        embeddings[side] = assault(bench, side, plan, PerturbationSize(), quiet=quiet).embeddings
+    return bench.rank(embeddings)

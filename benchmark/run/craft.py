@@ -1,0 +1,301 @@
+"""Attack one side, enforce the budget, embed, count the cost."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
+from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.returned import own_images
+from vbench.core.batches import Portions
+from vbench.core.errors import VbenchError
+from vbench.core.isolation import contained, twin
+from vbench.core.memory import resident_peak
+from vbench.core.processes import processes
+from vbench.core.progress import track
+from vbench.core.seeds import hashed
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Side
+from vbench.metrics.change import PerturbationSize
+from vbench.run.bench import Workbench
+from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
+from vbench.victims.embed import BATCH, look, to_images, to_pixels
+from vbench.victims.precision import take_float32
+
+
+@dataclass
+class Meter:
+    """Counts while its ``with`` block runs; a block that ends in an error counts for nothing but time.
+
+    ``evaluations``: images that passed the victim with gradients on; ``forwards``: images that passed
+    without. An image counts as often as an edit forks it. ``seconds``: wall clock. ``peak_memory``, bytes: on
+    a GPU the most that tensors took inside the block beyond what was there when it began; on a CPU, where
+    nobody counts tensors, the most that the whole process held inside the block.
+    """
+
+    victim: nn.Module
+    evaluations: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+    peak_memory: int = 0
+    _handle: Any = field(default=None, repr=False)
+    _started: float = field(default=0.0, repr=False)
+    _before: tuple[int, int] = field(default=(0, 0), repr=False)
+    _held: int = field(default=0, repr=False)
+    _sampling: ExitStack = field(default_factory=ExitStack, repr=False)
+    _sampled: list[int] = field(default_factory=list, repr=False)
+
+    def __enter__(self) -> Meter:
+        self._handle = self.victim.register_forward_hook(self._count)
+        self._before = self.evaluations, self.forwards
+        device = example_tensor(self.victim).device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self._held = torch.cuda.memory_allocated(device)
+        else:
+            self._sampled = self._sampling.enter_context(resident_peak())
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.remove()
+        device = example_tensor(self.victim).device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.seconds += time.perf_counter() - self._started
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device) - self._held
+        else:
+            self._sampling.close()
+            peak = self._sampled[0]
+        self.peak_memory = max(self.peak_memory, peak)
+        if error is not None:
+            self.evaluations, self.forwards = self._before
+
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...], output: VictimOutput) -> None:
+        if torch.is_grad_enabled():
+            self.evaluations += len(output.embedding)
+        else:
+            self.forwards += len(output.embedding)
+
+
+class Crafter:
+    """Changes images of one side with one attack, on ``victim``, a copy of the victim of ``source``.
+
+    ``perturbation`` is what a universal attack learnt.
+    """
+
+    def __init__(
+        self,
+        source: Workbench,
+        victim: Victim,
+        side: Side,
+        attack: Attack,
+        threat: ThreatModel,
+        perturbation: Perturbation | None,
+    ) -> None:
+        self._source = source
+        self._victim = victim
+        self._side = side
+        self._attack = attack
+        self._threat = threat
+        self._perturbation = perturbation
+        self._draws = False
+
+    def craft(self, images: Tensor, rows: slice, seeds: tuple[int, ...]) -> tuple[Tensor, Meter]:
+        """Adversarial versions of the images of these rows, nobody else's, and what they cost.
+
+        Global random state starts from the first image's seed; an attack that draws from it is given each
+        image alone, so that chance does not depend on the batch.
+        """
+        if not isinstance(self._attack, PerImageAttack):
+            if self._perturbation is None:
+                raise VbenchError(
+                    f"attack '{self._attack.name}' is universal and has no perturbation to apply"
+                )
+            with Meter(self._victim) as meter:
+                return self._perturbation.apply(images), meter
+        meter = Meter(self._victim)
+        if not self._draws:
+            found, self._draws = self._crafted(images, rows, seeds, meter)
+            if not self._draws or len(images) == 1:
+                return found, meter
+            meter = Meter(self._victim)
+        found = [
+            self._crafted(images[i : i + 1], slice(row, row + 1), seeds[i : i + 1], meter)[0]
+            for i, row in enumerate(range(rows.start, rows.stop))
+        ]
+        return torch.cat(found), meter
+
+    def _crafted(
+        self, images: Tensor, rows: slice, seeds: tuple[int, ...], meter: Meter
+    ) -> tuple[Tensor, bool]:
+        """Adversarial images, and whether the attack drew from global random state."""
+        who, modality = f"attack '{self._attack.name}'", self._source.modality(self._side)
+        context = self._context(images, rows, seeds)
+        with contained(who, seeds[0]) as ran, meter:
+            found = self._attack.perturb(self._victim, images.clone(), modality, context)
+        return own_images(who, found, images), ran.drew
+
+    def _context(self, images: Tensor, rows: slice, seeds: tuple[int, ...]) -> Context:
+        known = self._source.clean[self._side]
+        return Context(
+            replace(self._threat),
+            seeds,
+            known.embeddings[rows].to(images, copy=True),
+            {modality: one.clone() for modality, one in self._prototypes.items()},
+            self._gallery(rows) if "gallery" in self._attack.knowledge else None,
+            known.predictions[rows].clone() if known.predictions is not None else None,
+        )
+
+    @cached_property
+    def _prototypes(self) -> dict:
+        return dict(self._source.prototypes()) if "training" in self._attack.knowledge else {}
+
+    def _gallery(self, rows: slice) -> Gallery:
+        other = Side.GALLERY if self._side is Side.QUERY else Side.QUERY
+        found = self._source.clean[other].embeddings.clone()
+        ids, query_ids = self._source.ids(other), self._source.ids(self._side)[rows]
+        return Gallery(found, ids.to(found.device, copy=True), query_ids.to(found.device, copy=True))
+
+
+def contained_edits(who: str, edits: Edits) -> Edits:
+    """Edits that are given a copy of each feature map, and whose errors name ``who``."""
+
+    def contain(edit):
+        def edited(features: Tensor) -> Tensor:
+            with contained(who):
+                found = edit(features.clone())
+            if not isinstance(found, Tensor):
+                raise VbenchError(f"{who}: an edit must return a feature map, not a {type(found).__name__}")
+            return found
+
+        return edited
+
+    return {stage: contain(edit) for stage, edit in edits.items()}
+
+
+#: Below so many seeds of runs and images of a side, image seeds differ in the 32 bits that torch's generators
+#: take in. Beyond, they are hashes, which no two images share but by chance.
+_PLAIN_SEEDS, _PLAIN_IMAGES = 2000, 500_000
+
+
+@dataclass
+class Assaulted:
+    """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost.
+
+    ``queries``: forward passes of an attack that sees nothing but embeddings, 0 for any other. ``images``:
+    uint8 N x H x W x 3, as the victim was shown them, where they were asked for.
+    """
+
+    embeddings: Tensor
+    evaluations: int
+    queries: int
+    seconds: float
+    peak_memory: int
+    images: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to the images of a side.
+
+    Universal attacks apply ``perturbation``; ``edits`` are the attacker's feature edits on that side.
+    """
+
+    attack: Attack
+    threat: ThreatModel
+    seed: int
+    perturbation: Perturbation | None = None
+    edits: Edits = field(default_factory=dict)
+
+
+def assault(
+    bench: Workbench,
+    side: Side,
+    plan: Plan,
+    size: PerturbationSize,
+    source: Workbench | None = None,
+    quiet: bool = False,
+    batch: int = BATCH,
+    keep: bool = False,
+) -> Assaulted:
+    """Craft, enforce the budget, check it, and embed every image of one side.
+
+    Images are crafted on a copy of the victim of ``source`` (a surrogate's workbench over the same images),
+    or of the one that is shown them, ``batch`` at a time for each process of the run, which must change
+    nothing, and fewer where memory is short. They are shown to another copy, which the attack never held.
+    ``size`` collects how large the changes are; ``keep`` holds all changed images in memory. Raises
+    :class:`VbenchError` when the attack breaks its contract or the budget, or the victim its own.
+    """
+    source = source or bench
+    attack, threat, who = plan.attack, plan.threat, f"attack '{plan.attack.name}'"
+    victim, modality, pixels = twin(bench.victim), bench.modality(side), bench.pixels[side]
+    crafted_on = victim if attack.universal else twin(source.victim)
+    take_float32(victim)
+    take_float32(crafted_on)
+    crafter = Crafter(source, crafted_on, side, attack, threat, plan.perturbation)
+    edits = contained_edits(who, plan.edits)
+    embeddings: list[Tensor] = []
+    images: list[np.ndarray] = []
+    meters: list[Meter] = []
+    batch *= processes()
+    portions = Portions(f"{attack.name} on {side.value} images", batch, quiet)
+
+    def one(rows: slice) -> Tensor:
+        clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
+        adversarial, meter = crafter.craft(clean, rows, seeds)
+        shown = _enforced(threat, clean, adversarial, attack)
+        where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
+        with frozen(victim), torch.no_grad():
+            found = look(victim, shown, modality, seeds, where, edits)
+        # Only now that nothing can fail any more and be done again.
+        size.add(clean, shown, threat.spent(clean, adversarial))
+        meters.append(meter)
+        if keep:
+            images.append(to_pixels(shown))
+        return found.embeddings
+
+    for start in track(range(0, len(pixels), batch), portions.what, quiet=quiet):
+        embeddings += portions.over(range(start, min(start + batch, len(pixels))), one)
+    return Assaulted(
+        torch.cat(embeddings),
+        sum(meter.evaluations for meter in meters),
+        sum(meter.forwards for meter in meters) if attack.needs == {"embeddings"} else 0,
+        sum(meter.seconds for meter in meters),
+        max((meter.peak_memory for meter in meters), default=0),
+        np.concatenate(images) if keep else None,
+    )
+
+
+def _enforced(threat: ThreatModel, clean: Tensor, adversarial: Tensor, attack: Attack) -> Tensor:
+    try:
+        shown = threat.enforce(clean, adversarial)
+        threat.check(clean, shown)
+    except VbenchError as error:
+        raise VbenchError(f"attack '{attack.name}': {error}") from error
+    return shown
+
+
+def image_seeds(seed: int, side: Side, rows: slice) -> tuple[int, ...]:
+    """A seed for every image, from the run's seed, the side and the image's position there."""
+    return tuple(_image_seed(seed, side, row) for row in range(rows.start, rows.stop))
+
+
+def _image_seed(seed: int, side: Side, row: int) -> int:
+    if seed < _PLAIN_SEEDS and row < _PLAIN_IMAGES:
+        base = seed * 1_000_003 + (0 if side is Side.QUERY else 500_009)
+        return base * 2_000_003 + row
+    return hashed(f"image/{seed}/{side.value}/{row}")

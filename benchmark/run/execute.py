@@ -1,0 +1,330 @@
+"""One run: clean evaluation, attack, adversarial evaluation, record."""
+
+from __future__ import annotations
+
+import datetime
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vbench.attacks.base import Attack, Battery, UniversalAttack
+from vbench.attacks.build import label
+from vbench.attacks.identity import attack_card
+from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.returned import own_perturbation
+from vbench.core.arithmetic import undisturbed
+from vbench.core.environment import environment
+from vbench.core.errors import BadInput
+from vbench.core.isolation import contained, twin, untouched
+from vbench.core.processes import refuse_differences
+from vbench.core.seeds import check_seed, torch_generator
+from vbench.core.threat import ThreatModel
+from vbench.core.types import Side
+from vbench.metrics.change import PerturbationSize
+from vbench.records.record import IDENTITY, Asked, Record, config_id, precision_text
+from vbench.run.bench import Workbench
+from vbench.run.controls import measure_controls, stealthy
+from vbench.run.craft import Meter, Plan, assault
+from vbench.run.keep import Keeper
+from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
+from vbench.run.worst_case import Outcome, worst_case
+from vbench.victims.base import Edits, Victim, example_tensor
+from vbench.victims.precision import precision_card
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration on a workbench; ``perturbation`` replays a learnt one instead of fitting.
+
+    With ``source``, the workbench of a surrogate over the same images, everything is learnt and crafted there
+    and shown to the victim of ``bench``, which the attacker never sees: a transfer attack.
+    """
+
+    bench: Workbench
+    attack: Attack
+    threat: ThreatModel
+    seed: int = 0
+    perturbation: Perturbation | None = None
+    source: Workbench | None = None
+
+    @property
+    def _origin(self) -> Workbench:
+        return self.source or self.bench
+
+    @property
+    def images(self) -> int:
+        """How many images are attacked."""
+        lists = {Side.QUERY: self.bench.dataset.query, Side.GALLERY: self.bench.dataset.gallery}
+        return sum(len(lists[side]) for side in self.threat.sides)
+
+    def config(self) -> dict[str, Any]:
+        """The full configuration, JSON-able; its hash names the record."""
+        config = {
+            "identity": IDENTITY,
+            "victim": self.bench.victim_card(),
+            "dataset": self.bench.data_card(training=looks_at_training(self.attack)),
+            "attack": attack_card(self.attack),
+            "threat": self.threat.card(),
+            "seed": self.seed,
+            "perturbation": self.perturbation.digest if self.perturbation else None,
+        }
+        return {**config, "surrogate": self.source.victim_card()} if self.source else config
+
+    def asked(self, ignore_gates: bool = False) -> Asked:
+        """What the run was given that its configuration cannot tell."""
+        files = self.source is not None and self.source.asked.weights
+        changes = {"surrogate_weights": files, "ignore_gates": ignore_gates}
+        return self.bench.asked.model_copy(update=changes)
+
+    def fit_id(self) -> str:
+        """Names what a universal attack's fit depends on: equal ids learn equal perturbations."""
+        return fit_of(self.config())
+
+    def fits(self) -> list[str]:
+        """The :meth:`fit_id` of all that is learnt for this run: the attack's, or those of its members."""
+        runs = self._runs() if self.perturbation is None else []
+        return [run.fit_id() for run in runs if isinstance(run.attack, UniversalAttack)]
+
+    def _runs(self) -> list[Run]:
+        if not isinstance(self.attack, Battery):
+            return [self]
+        members, _ = self.attack.applicable(self._origin.victim, self.threat)
+        return [replace(self, attack=member) for member in members]
+
+    def check(self) -> None:
+        """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
+        check_seed(self.seed)
+        attack, victim = self.attack, self._origin.victim
+        with untouched(f"attack '{attack.name}'", victim):
+            check_fit(attack, self.threat, victim, self.source is not None, self.perturbation)
+
+    @undisturbed()
+    def execute(
+        self,
+        ignore_gates: bool = False,
+        quiet: bool = False,
+        learnt: dict[str, Perturbation] | None = None,
+        keeper: Keeper | None = None,
+    ) -> tuple[Record, Perturbation | None]:
+        """Do the run. Returns its record and, for a universal attack, the perturbation.
+
+        ``learnt`` holds the results of earlier fits by their :meth:`fit_id`, to save doing them again; what
+        this run learns is added. ``keeper`` takes what it wants of embeddings and images.
+
+        Attack and victim run on copies; what they change beyond them is put back. Raises :class:`BadInput`
+        when victim and attack do not fit, or when the clean Rank-1 is at chance level and ``ignore_gates`` is
+        not given; :class:`VbenchError` when attack or victim misbehave: nothing is added to ``learnt`` then.
+        """
+        self.check()
+        if not ignore_gates:
+            clean_gate(self.bench)
+        # Before anything that an attack could reach.
+        config = self.config()
+        refuse_differences(f"weights, data or settings of {label(self.attack)}", config_id(config))
+        who, found = f"attack '{self.attack.name}'", dict(learnt or {})
+        with untouched(who, self.bench.victim, self._origin.victim):
+            own = replace(self, attack=twin(self.attack, who))
+            done = self._execute(own, config, ignore_gates, quiet, found, keeper)
+        if learnt is not None:
+            learnt.update(found)
+        return done
+
+    def _execute(
+        self,
+        own: Run,
+        config: dict[str, Any],
+        ignore_gates: bool,
+        quiet: bool,
+        found: dict[str, Perturbation],
+        keeper: Keeper | None,
+    ) -> tuple[Record, Perturbation | None]:
+        """Do the run with the attack of ``own``, a copy of this one's."""
+        bench, attack = self.bench, self.attack
+        pictures = keeper is not None and "images" in keeper.wanted
+        outcomes = ((run.attack, run._assault(quiet, found, pictures)) for run in own._runs())
+        worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None
+        outcome = worst.outcome if worst else next(outcomes)[1]
+        perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
+        size = outcome.size.card()
+        controls = measure_controls(bench, own.attack, self.threat, self.seed, perturbation, quiet)
+        record = Record(
+            id=config_id(config),
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            config=config,
+            asked=self.asked(ignore_gates),
+            protocol=bench.dataset.protocol,
+            synthetic=bench.dataset.synthetic,
+            knowledge=sorted(attack.knowledge),
+            universal=attack.universal,
+            label=label(attack),
+            victim_label=bench.victim_label(),
+            clean=trial_metrics(bench, bench.clean_trials),
+            adversarial=trial_metrics(bench, adversarial),
+            controls=controls,
+            members=worst.members if worst else [],
+            left_out=self._left_out(),
+            level="feature" if outcome.edits else "pixel",
+            stealthy=stealthy(bench, controls) if outcome.edits else None,
+            size=size,
+            cost=outcome.cost,
+            fit_log=dict(perturbation.fit_log) if perturbation else {},
+            environment={
+                **environment(example_tensor(bench.victim).device),
+                "precision": _precision(self._origin),
+            },
+            surrogate=self.source.victim.name if self.source else "",
+            warnings=[
+                *bench.dataset.notes,
+                *_fit_warnings(perturbation),
+                *_resize_warnings(perturbation),
+                *_overspent(size),
+                *tie_warnings(adversarial),
+            ],
+            **paired(bench.clean_trials, adversarial, self.seed),
+        )
+        if worst:
+            record.per_query["member"] = worst.per_trial(bench)
+            record.warnings += [f"{name} is left out: {reason}" for name, reason in record.left_out.items()]
+        record.seal()
+        if keeper is not None:
+            keeper.take(bench, outcome, adversarial, record)
+        return record, perturbation
+
+    def _left_out(self) -> dict[str, str]:
+        if not isinstance(self.attack, Battery):
+            return {}
+        _, others = self.attack.applicable(self._origin.victim, self.threat)
+        return {label(member): reason for member, reason in others}
+
+    def _assault(self, quiet: bool, learnt: dict[str, Perturbation], pictures: bool = False) -> Outcome:
+        """Learn what the attack learns, if ``learnt`` does not hold it already, and attack every image."""
+        bench, attack = self.bench, self.attack
+        perturbation, cost = self._fit(quiet, learnt)
+        edits = self._edits(perturbation)
+        sides = self.threat.sides
+        size = PerturbationSize()
+        embeddings = {side: found.embeddings for side, found in bench.clean.items()}
+        images, queries = {}, 0
+        for side in sides:
+            plan = Plan(attack, self.threat, self.seed, perturbation, edits)
+            found = assault(bench, side, plan, size, self.source, quiet, keep=pictures)
+            if found.images is not None:
+                images[side] = found.images
+            embeddings[side] = found.embeddings
+            queries += found.queries
+            cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
+            cost["attack_seconds"] = cost.get("attack_seconds", 0.0) + found.seconds
+            cost["peak_memory"] = max(cost.get("peak_memory", 0), found.peak_memory)
+        attacked = sum(len(bench.pixels[side]) for side in sides)
+        cost["evaluations_per_image"] = cost["attack_evaluations"] / attacked
+        cost["images_per_second"] = attacked / max(cost["attack_seconds"], 1e-9)
+        if queries:
+            cost["queries_per_image"] = queries / attacked
+        cost = {name: float(value) for name, value in cost.items()}
+        return Outcome(embeddings, size, cost, perturbation, edits, images)
+
+    def _fit(
+        self, quiet: bool, found: dict[str, Perturbation]
+    ) -> tuple[Perturbation | None, dict[str, float]]:
+        if not isinstance(self.attack, UniversalAttack):
+            return None, {}
+        if self.perturbation is not None:
+            return self.perturbation.resized(self.bench.victim.input_size, self.threat), {}
+        known = found.get(self.fit_id())
+        if known is not None:
+            cost = known.fit_log.get("cost")
+            return known, dict(cost) if isinstance(cost, dict) else {}
+        who, victim, training = (
+            f"attack '{self.attack.name}'",
+            twin(self._origin.victim),
+            self._origin.training,
+        )
+        generator, threat = torch_generator(self.seed), replace(self.threat)
+        with contained(who, generator.initial_seed()), Meter(victim) as meter:
+            learnt = self.attack.fit(victim, training, threat, generator, quiet)
+        learnt = own_perturbation(who, learnt, self._origin.victim.input_size)
+        cost = {
+            "fit_evaluations": meter.evaluations,
+            "fit_seconds": meter.seconds,
+            "peak_memory": meter.peak_memory,
+        }
+        facts = {
+            "attack": self.attack.name,
+            "settings": self.attack.settings(),
+            "threat": self.threat.card(),
+            "victim": self._origin.victim_card(),
+            "dataset": self.bench.data_card(training=True),
+            "seed": self.seed,
+            "digest": learnt.digest,
+            "fit": self.fit_id(),
+        }
+        learnt = replace(learnt.with_provenance(**facts), fit_log={**learnt.fit_log, "cost": dict(cost)})
+        found[self.fit_id()] = learnt
+        return learnt, cost
+
+    def _edits(self, perturbation: Perturbation | None) -> Edits:
+        if perturbation is None or not isinstance(self.attack, UniversalAttack):
+            return {}
+        with contained(f"attack '{self.attack.name}'", self.seed):
+            return self.attack.edits(deepcopy(perturbation), twin(self.bench.victim))
+
+
+def looks_at_training(attack: Attack) -> bool:
+    """Whether what an attack does may depend on the training images."""
+    return attack.universal or "training" in attack.knowledge
+
+
+def fit_of(config: dict[str, Any], attack: dict[str, Any] | None = None) -> str:
+    """Names what a fit depends on in a configuration: that of its attack, or of the attack with this card."""
+    data = {name: config["dataset"].get(name) for name in ("split", "training")}
+    return config_id(
+        {
+            **config,
+            "victim": config.get("surrogate") or config["victim"],
+            "dataset": data,
+            "attack": attack or config["attack"],
+            "threat": {**config["threat"], "side": None},
+        }
+    )
+
+
+def _precision(bench: Workbench) -> str:
+    card = precision_card(bench.victim)
+    return precision_text(card) or str(card["dtype"])
+
+
+def check_fit(
+    attack: Attack,
+    threat: ThreatModel,
+    origin: Victim,
+    transferred: bool,
+    perturbation: Perturbation | None = None,
+) -> None:
+    """Raise :class:`BadInput` where an attack cannot be crafted on ``origin`` and shown to what it is for.
+
+    ``transferred``: that is another victim than ``origin``. ``perturbation`` would be replayed.
+    """
+    attack.check(origin, threat)
+    if perturbation is not None and not isinstance(attack, UniversalAttack):
+        raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
+    if transferred and isinstance(attack, UniversalAttack) and attack.tampers:
+        raise BadInput(
+            f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
+        )
+
+
+def _fit_warnings(perturbation: Perturbation | None) -> list[str]:
+    found = perturbation.fit_log.get("warnings") if perturbation else None
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _overspent(size: dict[str, float]) -> list[str]:
+    # A float may lie a hair outside of a budget that was kept.
+    if size["asked"] <= 1.01:
+        return []
+    return [f"the attack handed over changes of up to {size['asked']:.2f} budgets; victims saw less"]
+
+
+def _resize_warnings(perturbation: Perturbation | None) -> list[str]:
+    resized = perturbation.provenance.get("resized") if perturbation else None
+    return [f"the perturbation was learnt at another size: {resized}"] if resized else []

@@ -1,0 +1,185 @@
+"""Embeddings and images to keep, out of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench.core.files import check_inside
+from vbench.core.types import Side
+from vbench.data.base import Sample
+from vbench.metrics import RankMetrics, ranking_distance
+from vbench.metrics.labels import removed
+from vbench.records.files import (
+    DEPTH,
+    EMBEDDINGS_FORMAT,
+    IMAGES_FORMAT,
+    RANDOM,
+    SIDES,
+    WORST,
+    EmbeddingsMeta,
+    ImagesMeta,
+    KeptEmbeddings,
+    KeptImages,
+    kept_file,
+)
+from vbench.records.record import Record
+from vbench.run.bench import Workbench
+from vbench.run.worst_case import Outcome
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Positions in the gallery list: ``tops`` K x at most 10 of each ranking, ``match`` K, see KeptImages."""
+
+    tops: tuple[np.ndarray, ...]
+    match: np.ndarray
+
+
+def heads(
+    bench: Workbench, rankings: Sequence[Mapping[Side, Tensor]], query: np.ndarray, gallery: np.ndarray
+) -> Heads:
+    """The best of a trial's ``gallery`` for some queries, by the embeddings of each ranking, clean first."""
+    orders = [ranked(bench, embeddings, query, gallery) for embeddings in rankings]
+    depth = min(DEPTH, *(len(order) for lists in orders for order in lists))
+    tops = tuple(gallery[np.stack([order[:depth] for order in lists])] for lists in orders)
+    shown, asked = ids(bench, Side.GALLERY)[gallery], ids(bench, Side.QUERY)[query]
+    first = [order[np.argmax(shown[order] == pid)] for order, pid in zip(orders[0], asked, strict=True)]
+    return Heads(tops, gallery[np.array(first)])
+
+
+def choose(before: RankMetrics, after: RankMetrics, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Rows of a trial's queries to keep, and of each whether it is among the "worst" or "random".
+
+    First those that lose most average precision, equal ones in the order of the list; then some drawn from
+    the others with a match, by ``seed``.
+    """
+    loss = (before.average_precision - after.average_precision).numpy()
+    valid = np.flatnonzero(before.valid.numpy() & after.valid.numpy())
+    order = valid[np.argsort(-loss[valid], kind="stable")]
+    worst, others = order[:WORST], np.sort(order[WORST:])
+    drawn = np.random.default_rng(seed).permutation(others)[:RANDOM]
+    return np.concatenate([worst, drawn]), ["worst"] * len(worst) + ["random"] * len(drawn)
+
+
+def ranked(
+    bench: Workbench, embeddings: Mapping[Side, Tensor], query: np.ndarray, gallery: np.ndarray
+) -> list[np.ndarray]:
+    """For each query image the columns of ``gallery``, best first, without those that the protocol removes.
+
+    Ties stand in the order of the gallery.
+    """
+    parts = dict(zip(SIDES, (query, gallery), strict=True))
+    found = {side: embeddings[side][torch.as_tensor(part)] for side, part in parts.items()}
+    distance = ranking_distance(found[Side.QUERY], found[Side.GALLERY], bench.victim.similarity).cpu()
+    labels = [torch.from_numpy(of(bench, side)[part]) for of in (ids, cams) for side, part in parts.items()]
+    junk = removed(bench.dataset.metric, *labels)
+    if junk is None:
+        junk = torch.zeros_like(distance, dtype=torch.bool)
+    order = distance.masked_fill(junk, torch.inf).sort(dim=1, stable=True).indices.numpy()
+    return [row[:kept] for row, kept in zip(order, (~junk).sum(1).tolist(), strict=True)]
+
+
+def ids(bench: Workbench, side: Side) -> np.ndarray:
+    """Identity of every image of a side."""
+    return np.array([sample.pid for sample in _samples(bench, side)])
+
+
+def cams(bench: Workbench, side: Side) -> np.ndarray:
+    """Camera of every image of a side."""
+    return np.array([sample.cam for sample in _samples(bench, side)])
+
+
+def _samples(bench: Workbench, side: Side) -> Sequence[Sample]:
+    return bench.dataset.query if side is Side.QUERY else bench.dataset.gallery
+
+
+@dataclass
+class Keeper:
+    """Takes what ``wanted`` names ("embeddings", "images") out of a run, and writes it beside the record."""
+
+    wanted: frozenset[str] = frozenset()
+    embeddings: KeptEmbeddings | None = None
+    images: KeptImages | None = None
+
+    def take(
+        self, bench: Workbench, outcome: Outcome, results: Sequence[RankMetrics], record: Record
+    ) -> None:
+        """Copy from a finished run. ``outcome`` holds the shown images where images are wanted."""
+        about = {
+            "record": record.id,
+            "created": record.created,
+            "digest": record.digest,
+            "modality": {side: bench.modality(side) for side in SIDES},
+            "attacked": [side for side in SIDES if record.config["threat"]["side"] in (side.value, "both")],
+        }
+        if "embeddings" in self.wanted:
+            self.embeddings = _embeddings(bench, outcome, about)
+        if "images" in self.wanted:
+            self.images = _images(bench, outcome, results[0], record, about)
+
+    def write(self, runs: Path, record: Record) -> None:
+        """Write what was taken under ``runs``."""
+        for what in sorted(self.wanted):
+            found = getattr(self, what)
+            if found is not None:
+                found.write(check_inside(runs, kept_file(runs, record.id, what)))
+
+
+def _embeddings(bench: Workbench, outcome: Outcome, about: Mapping[str, object]) -> KeptEmbeddings:
+    dataset = bench.dataset
+    trials = {trial.name: (np.asarray(trial.query), np.asarray(trial.gallery)) for trial in dataset.trials}
+    similarity = bench.victim.similarity
+    return KeptEmbeddings(
+        EmbeddingsMeta(
+            format=EMBEDDINGS_FORMAT, rule=dataset.metric, similarity=similarity, trials=list(trials), **about
+        ),
+        {side: _numpy(bench.clean[side].embeddings) for side in SIDES},
+        {side: _numpy(outcome.embeddings[side]) for side in SIDES},
+        {side: ids(bench, side) for side in SIDES},
+        {side: cams(bench, side) for side in SIDES},
+        trials,
+    )
+
+
+def _images(
+    bench: Workbench, outcome: Outcome, after: RankMetrics, record: Record, about: Mapping[str, object]
+) -> KeptImages:
+    trial, before = bench.dataset.trials[0], bench.clean_trials[0]
+    rows, chosen = choose(before, after, record.config["seed"])
+    query, gallery = np.asarray(trial.query)[rows], np.asarray(trial.gallery)
+    clean = {side: found.embeddings for side, found in bench.clean.items()}
+    found = heads(bench, (clean, outcome.embeddings), query, gallery)
+    lists = (*found.tops, found.match)
+    used = {Side.QUERY: query, Side.GALLERY: np.unique(np.concatenate([*map(np.ravel, lists)]))}
+    # The union is sorted, so that a position's row in it can be searched for.
+    places = [np.searchsorted(used[Side.GALLERY], positions) for positions in lists]
+    pixels = {side: np.asarray(bench.pixels[side][used[side]]) for side in SIDES}
+    pair = (before, after)
+    return KeptImages(
+        ImagesMeta(
+            format=IMAGES_FORMAT,
+            rule=bench.dataset.metric,
+            trial=trial.name,
+            chosen=chosen,
+            rounded=not record.config["threat"]["quantize"],
+            **about,
+        ),
+        pixels,
+        pixels | {side: images[used[side]] for side, images in outcome.images.items()},
+        {side: ids(bench, side)[used[side]] for side in SIDES},
+        {side: cams(bench, side)[used[side]] for side in SIDES},
+        used,
+        *places,
+        np.stack([_numpy(one.first_match_rank[rows]) for one in pair], axis=1),
+        np.stack([_numpy(one.average_precision[rows]) for one in pair], axis=1),
+    )
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()

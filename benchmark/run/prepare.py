@@ -1,0 +1,449 @@
+"""RunSpec -> opened data, loaded victim, surrogate, precision."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from vbench.core.environment import environment
+from vbench.core.errors import BadInput, unknown_name
+from vbench.core.files import lock_of, write_atomically
+from vbench.core.isolation import twin
+from vbench.core.plugins import explained
+from vbench.core.processes import leads, one_first, own_device, together, told
+from vbench.core.progress import say
+from vbench.core.types import Modality, Side
+from vbench.data import open_dataset
+from vbench.data.base import Dataset
+from vbench.data.check import checked
+from vbench.data.open import chosen_protocol, read_with
+from vbench.data.pixels import RESIZE_POLICY, resize
+from vbench.data.protocols import LAYOUTS, SYNTHETIC, check_name
+from vbench.data.registry import datasets
+from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.record import Asked, config_id
+from vbench.run.bench import Workbench, Wrapped
+from vbench.run.builtin import thin_weights, untrained
+from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
+from vbench.victims.build import VictimSpec, read_victim, victim_label
+from vbench.victims.check import check_victim
+from vbench.victims.embed import BATCH, embed, to_images
+from vbench.victims.from_file import is_regdb
+from vbench.victims.load import load_victim, resolve_device
+from vbench.victims.precision import DTYPES, Precision, compute_in
+from vbench.victims.shards import share
+
+
+class Surrogate(Victim):
+    """One or more victims seen as one, at the image size of the victim that will be shown the result.
+
+    Attacks see images of ``input_size``; a member that takes another size gets them resized inside, so that
+    gradients pass through. One member keeps its embedding, its similarity and its stages. Several are an
+    ensemble: their embeddings at unit length side by side, compared by cosine, and their mean logits; it has
+    no stages. ``resize_filter`` is the victim's, since its dataset decodes the images.
+    """
+
+    version: ClassVar[int] = 1
+    summary = "stands in for the victim"
+    paper = ""
+    SETTINGS = ()
+
+    def __init__(self, members: Sequence[Victim], input_size: tuple[int, int], resize_filter: str) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.name = "+".join(victim_label(member) for member in members)
+        self.input_size = (int(input_size[0]), int(input_size[1]))
+        self.resize_filter = resize_filter
+        self.embedding_dim = sum(member.embedding_dim for member in members)
+        classes = {member.num_classes for member in members}
+        self.num_classes = classes.pop() if len(classes) == 1 else 0
+        alone = members[0] if len(members) == 1 else None
+        self.similarity = alone.similarity if alone else "cosine"
+        self.stages = alone.stages if alone else ()
+        self.forks = alone.forks if alone else False
+
+    def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
+        """Embed N x 3 x H x W images in [0, 1] of ``input_size``."""
+        self.check_images(images)
+        edits = self.check_edits(edits)
+        outputs = [member(_at_size_of(member, images), modality, edits) for member in self.members]
+        if len(outputs) == 1:
+            return outputs[0]
+        embedding = torch.cat([normalize(output.embedding, dim=1) for output in outputs], dim=1)
+        logits = None
+        if self.num_classes:
+            logits = torch.stack([output.logits for output in outputs]).mean(dim=0)
+        return VictimOutput(embedding, logits)
+
+    def describe(self) -> dict[str, object]:
+        """Size, resizing, and each member's options: two settings of one checkpoint are two surrogates."""
+        members = [{"name": member.name, **member.describe()} for member in self.members]
+        return {"input_size": list(self.input_size), "resize": RESIZE_POLICY, "members": members}
+
+
+def _at_size_of(member: Victim, images: Tensor) -> Tensor:
+    resized = resize(images, member.input_size)
+    return resized if resized is images else resized.clamp(0.0, 1.0)
+
+
+#: Points of clean Rank-1 that a precision must not reach, and the share of time it must save to be taken.
+MOST_POINTS = 0.5
+
+LEAST_GAIN = 0.05
+
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``seconds`` of one pass forward and backward over a batch; ``rank1``: clean, percent."""
+
+    precision: Precision
+    seconds: float
+    rank1: float
+
+
+def choose(trials: Sequence[Trial]) -> Trial:
+    """The fastest trial, if it pays and changes Rank-1 by less than half a point from the first one's."""
+    reference = trials[0]
+    fit = [trial for trial in trials if abs(trial.rank1 - reference.rank1) < MOST_POINTS]
+    best = min(fit, key=lambda trial: trial.seconds)
+    return best if best.seconds <= (1 - LEAST_GAIN) * reference.seconds else reference
+
+
+def candidates(precision: str, channels_last: bool | None, device: torch.device) -> list[Precision]:
+    """What may be chosen, the reference first; a single one on CPU, where nothing is tried unasked."""
+    if precision not in ("auto", *DTYPES):
+        raise unknown_name("precision", precision, ("auto", *DTYPES))
+    gpu = device.type == "cuda"
+    if precision == "float16" and not gpu:
+        raise BadInput("--precision float16 needs a GPU; on a CPU use bfloat16")
+    types, layouts = [precision], [bool(channels_last)]
+    if precision == "auto":
+        half = "bfloat16" if gpu and torch.cuda.is_bf16_supported() else "float16"
+        types = ["float32", half] if gpu else ["float32"]
+    if channels_last is None and gpu:
+        layouts = [False, True]
+    return [Precision(*pair) for pair in product(types, layouts)]
+
+
+def settle(
+    bench: Workbench, precision: str, channels_last: bool | None, cache: Path, quiet: bool = False
+) -> None:
+    """Set the precision of a workbench's victim, before it has embedded anything.
+
+    ``precision``: one of :data:`vbench.victims.precision.DTYPES` or "auto"; ``channels_last``: None for
+    "auto". On a
+    GPU what is left to "auto" is tried once and kept in the folder ``cache``, so that a configuration keeps
+    its record; on CPU it is float32 in the ordinary layout. Raises :class:`BadInput` for another precision.
+    """
+    options = candidates(precision, channels_last, example_tensor(bench.victim).device)
+    chosen = options[0] if len(options) == 1 else _tried_once(bench, options, cache, quiet)
+    compute_in(bench.victim, chosen)
+
+
+def measure(bench: Workbench, precision: Precision) -> Trial:
+    """Time one batch and rank all clean images in a precision; the victim is left in it."""
+    compute_in(bench.victim, precision)
+    found = {
+        side: embed(bench.victim, pixels, bench.modality(side), quiet=True).embeddings
+        for side, pixels in bench.pixels.items()
+    }
+    ranked = bench.rank(found)
+    return Trial(precision, _seconds(bench), 100 * sum(trial.rank(1) for trial in ranked) / len(ranked))
+
+
+def _seconds(bench: Workbench) -> float:
+    victim, modality = bench.victim, bench.modality(Side.QUERY)
+    images = to_images(bench.pixels[Side.QUERY][:BATCH], victim)
+    times = []
+    with frozen(victim), torch.enable_grad():
+        for _ in range(_REPEATS + 1):
+            start, variable = time.perf_counter(), images.detach().requires_grad_(True)
+            torch.autograd.grad(victim(variable, modality).embedding.sum(), variable)
+            if images.is_cuda:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    # The first pass also pays for choosing kernels.
+    return statistics.median(times[1:])
+
+
+def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, quiet: bool) -> Precision:
+    place = {
+        key: environment(example_tensor(bench.victim).device)[key] for key in ("versions", "device_name")
+    }
+    known = [option.card() for option in options]
+    key = {"victim": bench.weights_hash, "data": bench.data_card(), "place": place, "options": known}
+    path = cache / f"{config_id(key)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two that try at once would disturb each other's times, and might disagree; the processes of one run try
+    # together.
+    with lock_of(path) if leads() else nullcontext():
+        return told(lambda: _kept(path, options)) or _tried(bench, options, path, quiet)
+
+
+def _kept(path: Path, options: Sequence[Precision]) -> Precision | None:
+    try:
+        kept = Precision(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return kept if kept in options else None
+
+
+def _tried(bench: Workbench, options: Sequence[Precision], path: Path, quiet: bool) -> Precision:
+    try:
+        with together():
+            trials = [measure(bench, option) for option in options]
+    except torch.cuda.OutOfMemoryError:
+        say(f"{bench.victim.name}: no memory to try precisions in; {options[0]}", quiet)
+        return options[0]
+    best = told(lambda: choose(trials))
+    gain, first = trials[0].seconds / best.seconds, trials[0].rank1
+    gained = f"{gain:.2f} times as fast as {options[0]}, clean Rank-1 {first:.1f} -> {best.rank1:.1f}"
+    say(f"{bench.victim.name} computes in {best.precision}: {gained}", quiet)
+    if leads():
+        write_atomically(path, json.dumps(best.precision.card()))
+    return best.precision
+
+
+@dataclass(frozen=True)
+class Named:
+    """A victim by name, or one that is loaded already; its file, and the option that names the file."""
+
+    victim: VictimSpec | Victim
+    weights: Path | None = None
+    option: str = "--weights"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to evaluate on what.
+
+    ``dataset``: "synthetic"; a layout, or a reader's name or path, with ``root``; or one that is open
+    already. ``layout`` and ``size`` apply to synthetic data.
+    ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
+    ``surrogates`` are the victims attacks are crafted on where they are transferred, with
+    ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
+    of :func:`vbench.run.prepare.settle`. ``fresh`` decodes images anew, whatever the cache holds.
+    """
+
+    dataset: str | Dataset = SYNTHETIC
+    root: Path | None = None
+    protocol: str | None = None
+    layout: str = "sysu"
+    size: tuple[int, int] | None = None
+    weights: Path | None = None
+    device: str = "auto"
+    ignore_gates: bool = False
+    surrogates: tuple[str, ...] = ()
+    surrogate_weights: tuple[Path, ...] = ()
+    precision: str = "auto"
+    channels_last: bool | None = None
+    fresh: bool = False
+
+    def open(self, cache: Path, quiet: bool = False) -> Dataset:
+        """Open the dataset, writing the synthetic one on first use."""
+        self.check_data()
+        if isinstance(self.dataset, Dataset):
+            return checked(self.dataset, "the dataset")
+        if self.dataset == SYNTHETIC:
+            with one_first():
+                written = self._synthetic().write(cache, quiet)
+            return open_dataset(self.layout, written, self.protocol)
+        return open_named(self.dataset, self.root, self.protocol)
+
+    def check(self) -> None:
+        """Raise :class:`BadInput` for data, a device or a precision that cannot be had; opens nothing."""
+        self.check_data()
+        candidates(self.precision, self.channels_last, resolve_device(own_device(self.device)))
+        self.stand_ins()
+
+    def check_data(self) -> None:
+        """Raise :class:`BadInput` for a dataset that :meth:`open` could not even look for."""
+        if isinstance(self.dataset, Dataset):
+            if self.root is not None or self.protocol not in (None, self.dataset.protocol):
+                where = f"{self.dataset.root} under {self.dataset.protocol}"
+                raise BadInput(f"the dataset is open already, in {where}")
+        elif self.dataset == SYNTHETIC:
+            if self.root is not None:
+                raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
+            chosen_protocol(self.layout, self.protocol)
+        else:
+            check_named(self.dataset, self.root)
+
+    def workbench(
+        self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
+    ) -> Workbench:
+        """Load a victim for an opened dataset; on synthetic data a thin one, trained on first use.
+
+        Of a victim that is loaded already a copy is taken, on its own device.
+        """
+        named = Named(read_victim(victim) if isinstance(victim, str) else victim, self.weights)
+        loaded = self._load(named, dataset, cache, quiet)
+        bench = Workbench(dataset, loaded, cache / "images", quiet, self.fresh)
+        drawn = self.dataset == SYNTHETIC
+        bench.asked = Asked(
+            synthetic=drawn,
+            size=self._size() if drawn else None,
+            weights=isinstance(victim, Victim) or self.weights is not None,
+        )
+        return self._settled(bench, cache, quiet)
+
+    def source(
+        self,
+        bench: Workbench,
+        cache: Path,
+        quiet: bool = False,
+        opened: Callable[[VictimSpec], Workbench] | None = None,
+    ) -> Workbench:
+        """The surrogates' workbench for transfer to the victim of ``bench``, over the same images.
+
+        ``opened`` gives the workbench of a thin victim that others use too; a single surrogate for images of
+        its own size then brings its embeddings along.
+        """
+        shared = [opened(read_victim(name)) for name in self.surrogates] if opened else []
+        members = [one.victim for one in shared] or [
+            self._load(named, bench.dataset, cache, quiet) for named in self.stand_ins()
+        ]
+        victim = bench.victim
+        device = example_tensor(victim).device
+        stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
+        if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
+            return Wrapped(shared[0], stands_in)
+        source = Workbench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
+        source.asked = Asked(weights=bool(self.surrogate_weights))
+        return self._settled(source, cache, quiet)
+
+    def stand_ins(self) -> list[Named]:
+        """The surrogates with their files; :class:`BadInput` where some have none."""
+        files = self.surrogate_weights or [None] * len(self.surrogates)
+        if len(files) != len(self.surrogates):
+            raise BadInput(
+                f"{len(files)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
+            )
+        pairs = zip(self.surrogates, files, strict=True)
+        return [Named(read_victim(name), file, "--surrogate-weights") for name, file in pairs]
+
+    def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:
+        settle(bench, self.precision, self.channels_last, cache / "precision", quiet)
+        return bench
+
+    def _load(self, named: Named, dataset: Dataset, cache: Path, quiet: bool) -> Victim:
+        if isinstance(named.victim, Victim):
+            loaded = self.structure(named)
+            self.check_fits(named, loaded, dataset)
+            return loaded
+        spec, device = named.victim, own_device(self.device)
+        if named.weights is not None:
+            loaded = load_victim(spec.name, named.weights, device=device, **spec.options)
+            self.check_fits(named, loaded, dataset)
+        else:
+            self.check_fits(named, None, dataset)
+            with one_first():
+                thin = thin_weights(spec, dataset, cache, self._size(), quiet=quiet)
+            loaded = load_victim(spec.name, thin, device=device, **spec.settings)
+        share(loaded)
+        return loaded
+
+    def structure(self, named: Named) -> Victim:
+        """A victim that attacks can be checked against before any work: thin ones are not trained.
+
+        Raises :class:`BadInput` for options or a file of weights that do not fit.
+        """
+        victim, weights = named.victim, named.weights
+        if not isinstance(victim, Victim):
+            if weights is None:
+                return untrained(victim, self._size())
+            return load_victim(victim.name, weights, device="cpu", **victim.options)
+        if weights is not None:
+            raise BadInput(f"victim '{victim.name}' is loaded already; weights are for victims by name")
+        check_victim(victim)
+        return twin(victim)
+
+    def check_fits(self, named: Named, victim: Victim | None, dataset: Dataset) -> None:
+        """Raise :class:`BadInput` where a victim's weights are missing, or may not be tested on ``dataset``.
+
+        ``victim``: with its weights, None where none are given.
+        """
+        if named.weights is not None:
+            _check_split(victim, dataset, named.weights, self.ignore_gates)
+        elif isinstance(named.victim, Victim):
+            _check_split(victim, dataset, f"victim '{victim.name}'", self.ignore_gates)
+        elif not dataset.synthetic:
+            asked = f"victim '{named.victim.name}' on {dataset.name}"
+            raise BadInput(f"{asked} needs {named.option}, its released checkpoint")
+
+    def _synthetic(self) -> SyntheticSet:
+        chosen = SyntheticSet(layout=self.layout)
+        return replace(chosen, size=self.size) if self.size else chosen
+
+    def _size(self) -> tuple[int, int]:
+        return self.size or SyntheticSet().size
+
+
+def check_named(name: str, root: Path | None) -> None:
+    """Raise :class:`BadInput` for what :func:`open_named` does not know, and for a missing ``root``."""
+    if check_name(name) == SYNTHETIC:
+        raise BadInput("synthetic data are drawn; name a real data set, or the layout of drawn ones")
+    if root is None:
+        raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
+
+
+def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
+    """Open a layout, an installed reader's set, or that of a reader given by path, under ``root``."""
+    check_named(name, root)
+    if name in LAYOUTS:
+        return open_dataset(name, root, protocol)
+    reader = datasets.load(name)
+    with explained(f"dataset '{name}'", reader):
+        made = reader()
+    return read_with(made, root, protocol)
+
+
+def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:
+    return tuple(victim.input_size), victim.resize_filter
+
+
+def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: bool) -> None:
+    """Refuse weights that may have been trained on the identities under test, or that are of another set.
+
+    That is told by the split that the weights name, and by the number of identities where they are of a model
+    whose files are for these sets. A model of one's own may have been trained on anything: its number of
+    identities says nothing, but that it can only be told with a note.
+    """
+    if ignore:
+        return
+    split = victim.weights_metadata.get("split")
+    if split and split != dataset.split:
+        raise BadInput(
+            f"{weights} was trained on split {split}, and {dataset.protocol} tests split {dataset.split}: "
+            "identities it was trained on would be tested, or others than it classifies "
+            "(--ignore-gates runs anyway)"
+        )
+    if not split and dataset.name == "regdb" and is_regdb(victim.num_classes):
+        raise BadInput(
+            f"{weights} does not say on which of RegDB's ten splits it was trained; record it with "
+            "vbench victims convert --split regdb/trial-N, or of a loaded victim with "
+            "victim.weights_metadata['split'] = 'regdb/trial-N' (--ignore-gates runs anyway)"
+        )
+    classes = len(dataset.train_labels)
+    if victim.num_classes in (0, classes):
+        return
+    told = (
+        f"{weights}: its classifier knows {victim.num_classes} identities, the training set of "
+        f"{dataset.split} has {classes}"
+    )
+    if split or victim.released is not None:
+        raise BadInput(f"{told}; weights of another data set? (--ignore-gates runs anyway)")
+    say(f"note: {told}: trained on other people, or on these and some more; vbench cannot tell")

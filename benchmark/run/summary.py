@@ -1,0 +1,95 @@
+"""Rankings -> what a record says of them; is the clean one above chance?."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from vbench.core.errors import BadInput
+from vbench.metrics import RankMetrics, attack_success_rate, bootstrap_drop
+from vbench.records.record import Packed, TrialMetrics
+from vbench.run.bench import Workbench
+
+_TIES_WORTH_A_WARNING = 0.01
+
+
+def mean_rank1(results: Sequence[RankMetrics]) -> float:
+    """Rank-1 in [0, 1], mean over trials."""
+    return sum(found.rank(1) for found in results) / len(results)
+
+
+def trial_metrics(bench: Workbench, results: Sequence[RankMetrics]) -> list[TrialMetrics]:
+    """One entry a trial of the protocol."""
+    return [
+        TrialMetrics(
+            trial=trial.name,
+            **{f"r{k}": found.rank(k) for k in (1, 5, 10, 20)},
+            map=found.mAP,
+            minp=found.mINP,
+            queries=int(found.valid.sum()),
+            skipped=int((~found.valid).sum()),
+            tied_share=found.tied_share,
+        )
+        for trial, found in zip(bench.dataset.trials, results, strict=True)
+    ]
+
+
+def success_rate(clean: Sequence[RankMetrics], adversarial: Sequence[RankMetrics]) -> float | None:
+    """Share of query-trial pairs with clean Rank-1 that lose it; None when there are none."""
+    rate = attack_success_rate(_ranks(clean), _ranks(adversarial))
+    return None if math.isnan(rate) else rate
+
+
+def paired(clean: Sequence[RankMetrics], adversarial: Sequence[RankMetrics], seed: int) -> dict[str, Any]:
+    """The record's fields about the same queries before and after: success, intervals, per-query values."""
+    ranks = [_ranks(group) for group in (clean, adversarial)]
+    precisions = [
+        torch.stack([found.average_precision for found in group]).numpy() for group in (clean, adversarial)
+    ]
+    hits = [np.where(rank == 0, np.nan, rank == 1) for rank in ranks]
+    generator = np.random.default_rng(seed)
+    return {
+        "asr": success_rate(clean, adversarial),
+        "drop_interval": {
+            "r1": bootstrap_drop(*hits, generator),
+            "map": bootstrap_drop(*precisions, generator),
+        },
+        "per_query": {
+            "clean_rank": Packed.pack(ranks[0]),
+            "adversarial_rank": Packed.pack(ranks[1]),
+            "clean_ap": Packed.pack(precisions[0]),
+            "adversarial_ap": Packed.pack(precisions[1]),
+        },
+    }
+
+
+def tie_warnings(results: Sequence[RankMetrics]) -> list[str]:
+    """One line if results hang on ties of distances, and so on the order of the gallery."""
+    share = max(found.tied_share for found in results)
+    if share <= _TIES_WORTH_A_WARNING:
+        return []
+    return [f"{share:.1%} of queries hang on a tie of distances: their result is gallery order, not ranking"]
+
+
+def _ranks(group: Sequence[RankMetrics]) -> np.ndarray:
+    return torch.stack([found.first_match_rank for found in group]).numpy()
+
+
+def clean_gate(bench: Workbench) -> None:
+    """Refuse a victim whose clean Rank-1 is no better than chance: its checkpoint did not load, most likely.
+
+    The bound is three binomial standard deviations above a random ranking.
+    """
+    chance = bench.chance_rank1()
+    queries = sum(int(trial.valid.sum()) for trial in bench.clean_trials) / len(bench.clean_trials)
+    bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
+    rank1 = mean_rank1(bench.clean_trials)
+    if rank1 <= bound:
+        raise BadInput(
+            f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
+            f"{chance:.1%}; are these the right weights? (--ignore-gates runs anyway)"
+        )

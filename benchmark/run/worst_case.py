@@ -1,0 +1,135 @@
+"""The worst image of every query: how a battery's members become one set of submitted images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench.attacks.base import Attack
+from vbench.attacks.build import label
+from vbench.attacks.perturbation import Perturbation
+from vbench.core.types import Side
+from vbench.metrics import RankMetrics
+from vbench.metrics.change import PerturbationSize
+from vbench.records.record import MemberRecord, Packed
+from vbench.run.bench import Workbench
+from vbench.run.summary import success_rate, trial_metrics
+from vbench.victims.base import Edits
+
+
+@dataclass
+class Outcome:
+    """What an attack did, before it is ranked: embeddings of both sides as the victim was shown them.
+
+    ``images``: uint8 N x H x W x 3 of attacked sides, where the run is asked to keep some.
+    """
+
+    embeddings: dict[Side, Tensor]
+    size: PerturbationSize
+    cost: dict[str, float]
+    perturbation: Perturbation | None = None
+    edits: Edits = field(default_factory=dict)
+    images: dict[Side, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class WorstCase:
+    """The kept images as one outcome, which costs what all members cost, and who won what.
+
+    ``winner``: for each query image the position of the member whose image is kept.
+    """
+
+    outcome: Outcome
+    members: list[MemberRecord]
+    winner: Tensor
+
+    def per_trial(self, bench: Workbench) -> Packed:
+        """The winner of every query of every trial, trials x queries."""
+        return Packed.pack(torch.stack([self.winner[trial.query] for trial in bench.dataset.trials]).numpy())
+
+
+@dataclass
+class _Measured:
+    attack: Attack
+    cost: dict[str, float]
+    results: list[RankMetrics]
+
+
+def worst_case(bench: Workbench, outcomes: Iterable[tuple[Attack, Outcome]]) -> WorstCase:
+    """Keep of each query the image that adds least to the mAP; the earlier of equal ones.
+
+    The outcomes are of query-side attacks. They are taken one by one, so that few embeddings are held.
+    """
+    measured: list[_Measured] = []
+    kept: dict[Side, Tensor] = {}
+    images: dict[Side, np.ndarray] = {}
+    lowest = torch.full((len(bench.dataset.query),), torch.inf, dtype=torch.float64)
+    rows, winner = torch.zeros(0), torch.zeros(len(lowest), dtype=torch.int64)
+    for position, (attack, outcome) in enumerate(outcomes):
+        results = bench.rank(outcome.embeddings)
+        measured.append(_Measured(attack, outcome.cost, results))
+        if not kept:
+            kept, images, rows = dict(outcome.embeddings), outcome.images, outcome.size.rows
+        share = map_shares(bench, results)
+        worse = share < lowest
+        there = worse.to(kept[Side.QUERY].device)[:, None]
+        kept[Side.QUERY] = torch.where(there, outcome.embeddings[Side.QUERY], kept[Side.QUERY])
+        rows = torch.where(worse[:, None], outcome.size.rows, rows)
+        for side, shown in images.items():
+            shown[worse.numpy()] = outcome.images[side][worse.numpy()]
+        lowest, winner = torch.where(worse, share, lowest), torch.where(worse, position, winner)
+    cost = _total([found.cost for found in measured], len(winner))
+    members = _members(bench, measured, bench.rank(kept), winner)
+    outcome = Outcome(kept, PerturbationSize(rows), cost, images=images)
+    return WorstCase(outcome, members, winner)
+
+
+def map_shares(bench: Workbench, results: Sequence[RankMetrics]) -> Tensor:
+    """What each query image adds to the mAP summed over the trials, float64; NaN if it never has a match."""
+    shares = torch.zeros(len(bench.dataset.query), dtype=torch.float64)
+    matched = torch.zeros(len(shares), dtype=torch.bool)
+    for trial, found in zip(bench.dataset.trials, results, strict=True):
+        query = torch.as_tensor(trial.query)[found.valid]
+        shares.index_add_(0, query, found.average_precision[found.valid] / found.valid.sum())
+        matched[query] = True
+    return shares.masked_fill(~matched, torch.nan)
+
+
+def _members(
+    bench: Workbench,
+    measured: Sequence[_Measured],
+    final: Sequence[RankMetrics],
+    winner: Tensor,
+) -> list[MemberRecord]:
+    matched = ~map_shares(bench, final).isnan()
+    won = torch.bincount(winner[matched], minlength=len(measured))
+    lost = torch.zeros_like(won)
+    for trial, before, after in zip(bench.dataset.trials, bench.clean_trials, final, strict=True):
+        gone = (before.first_match_rank == 1) & (after.first_match_rank > 1)
+        lost += torch.bincount(winner[trial.query][gone], minlength=len(measured))
+    return [
+        MemberRecord(
+            label=label(found.attack),
+            universal=found.attack.universal,
+            knowledge=sorted(found.attack.knowledge),
+            trials=trial_metrics(bench, found.results),
+            asr=success_rate(bench.clean_trials, found.results),
+            won=int(won[position]) / int(won.sum()),
+            won_lost=int(lost[position]) / int(lost.sum()) if lost.any() else None,
+            cost=found.cost,
+        )
+        for position, found in enumerate(measured)
+    ]
+
+
+def _total(costs: Sequence[dict[str, float]], images: int) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for name in dict.fromkeys(name for cost in costs for name in cost):
+        values = [cost[name] for cost in costs if name in cost]
+        total[name] = max(values) if name == "peak_memory" else sum(values)
+    total["images_per_second"] = images / max(total["attack_seconds"], 1e-9)
+    return total

@@ -1,1 +1,0 @@
-"""Sweeps: a file that names many runs, and engines that do those that are missing."""

@@ -1,0 +1,67 @@
+"""Whose checkpoint is which: ``--weights agw=FILE``, one for each victim, or for each of RegDB's splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vbench.core.errors import BadInput
+from vbench.data.protocols import parse_protocol
+from vbench.victims.registry import victims
+
+#: Replaced by the number of a RegDB split, whose training identities the file belongs to.
+TRIAL = "{trial}"
+
+_NAMED = re.compile(r"(?P<victim>[^\[\]=]+(?:\[[^\]]*\])?)=(?P<file>.+)")
+
+
+class Checkpoints:
+    """Files by victim text, from "agw=FILE" texts, or from one FILE where there is one victim."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._named: dict[str, str] = {}
+        self._plain: list[str] = []
+        for text in texts:
+            found = _NAMED.fullmatch(text)
+            # A victim by path is module:Class or file.py:Class.
+            if found and (_name(found["victim"]) in victims.names() or ":" in found["victim"]):
+                self._named[found["victim"]] = found["file"]
+            else:
+                self._plain.append(text)
+
+    @property
+    def victims(self) -> list[str]:
+        """The victims that are named, in order."""
+        return list(self._named)
+
+    def check(self, wanted: Sequence[str]) -> None:
+        """Raise :class:`BadInput` for a file that belongs to none, or to nobody knows whom."""
+        for name in self._named:
+            if name not in wanted:
+                raise BadInput(
+                    f"--weights {name}=...: '{name}' is not among the victims: {', '.join(wanted)}"
+                )
+        if self._plain and (len(wanted) > 1 or len(self._plain) > 1 or self._named):
+            raise BadInput(
+                f"--weights {self._plain[0]}: say whose, as in --weights {wanted[0]}={self._plain[0]}"
+            )
+
+    def of(self, victim: str, protocol: str) -> Path | None:
+        """The file of a victim under a protocol, None where none was given.
+
+        Raises :class:`BadInput` for ``{trial}`` under a protocol that is no split of RegDB.
+        """
+        text = self._named.get(victim, self._plain[0] if self._plain else None)
+        if text is None:
+            return None
+        if TRIAL in text:
+            trial = parse_protocol(protocol).trial
+            if trial is None:
+                raise BadInput(f"--weights {text}: {protocol} has no trial to stand for {TRIAL}")
+            text = text.replace(TRIAL, str(trial))
+        return Path(text)
+
+
+def _name(victim: str) -> str:
+    return victim.partition("[")[0]

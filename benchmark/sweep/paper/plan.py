@@ -1,0 +1,227 @@
+"""."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vbench.attacks.base import Attack
+from vbench.attacks.build import label
+from vbench.attacks.perturbation import Perturbation
+from vbench.core.environment import environment
+from vbench.core.errors import BadInput
+from vbench.core.files import cache_folder
+from vbench.core.seeds import check_seed
+from vbench.core.threat import ThreatModel
+from vbench.records.record import config_id
+from vbench.run.bench import Workbench
+from vbench.run.execute import Run
+from vbench.run.prepare import Choice, Named
+from vbench.sweep.paper.checkpoints import Checkpoints
+from vbench.sweep.paper.durations import Kind, kind_of
+from vbench.sweep.paper.settings import ANY_STAGES, Settings, has_modules
+from vbench.sweep.paper.suite import Line, Place, Slot, Suite
+from vbench.victims.base import Victim, example_tensor
+from vbench.victims.build import expand_victims
+
+
+def at_feature_level(attack: Any) -> Attack | None:
+    """The attack that keeps its modules, for one at pixel level that has some; None for any other."""
+    if attack.name != "fsam_uap" or attack.tampers or not has_modules(attack):
+        return None
+    return dataclasses.replace(attack, level="feature")
+
+
+def without_modules(learnt: Perturbation, attack: Attack) -> Perturbation:
+    """What ``attack``, at pixel level, would have learnt where its twin learnt ``learnt``."""
+    alone = dataclasses.replace(learnt, modules={})
+    return alone.with_provenance(settings=attack.settings(), digest=alone.digest)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Suites with their victims, on one data set; ``protocols`` None is the data set's default.
+
+    ``levels`` as of :data:`vbench.sweep.paper.suite.LEVELS`. Everything is checked when a plan is made.
+    """
+
+    suites: Mapping[str, Suite]
+    victims: Mapping[str, Sequence[str]]
+    choice: Choice
+    checkpoints: Checkpoints
+    threat: ThreatModel
+    settings: Settings
+    protocols: Sequence[str | None] = (None,)
+    seeds: Sequence[int] = (0,)
+    levels: Sequence[str] = ("pixel", "feature")
+
+    @property
+    def everybody(self) -> list[str]:
+        """All victims, each once."""
+        return list(dict.fromkeys(name for names in self.victims.values() for name in names))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be done; ``kind`` says which others take about as long."""
+
+    id: str
+    protocol: str | None
+    victim: str
+    attack: Any
+    seed: int
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``jobs`` are the runs that the slots want, by id, those of one victim and protocol together."""
+
+    slots: list[Slot]
+    jobs: dict[str, Job]
+    device: str
+    notes: list[str] = field(default_factory=list)
+
+    def twin(self, job: Job) -> Job | None:
+        """The job at feature level that learns what a job at pixel level needs, None where there is none."""
+        wanted = at_feature_level(job.attack)
+        return next(
+            (
+                one
+                for one in self.jobs.values()
+                if (one.attack, one.seed, one.victim, one.protocol)
+                == (wanted, job.seed, job.victim, job.protocol)
+            ),
+            None,
+        )
+
+    def in_order(self) -> list[Job]:
+        """All jobs, a twin before the job that uses what it learnt."""
+        pairs = [(self.twin(job), job) for job in self.jobs.values()]
+        return list(dict.fromkeys(one for pair in pairs for one in pair if one is not None))
+
+
+class Opener:
+    """Workbenches by victim and protocol, of which only the last stays open: weights fill memory."""
+
+    def __init__(self, request: Request, quiet: bool) -> None:
+        self._request = request
+        self._quiet = quiet
+        self._key: tuple[str, str | None] | None = None
+        self._bench: Workbench | None = None
+
+    def check(self) -> None:
+        """Raise :class:`BadInput`, before any victim is trained, for one that could not be opened."""
+        names = self._request.everybody
+        specs = dict(zip(names, expand_victims(names), strict=True))
+        choices = [
+            dataclasses.replace(self._request.choice, protocol=protocol)
+            for protocol in self._request.protocols
+        ]
+        for choice in choices:
+            choice.check()
+        built: dict[tuple[str, Path | None], Victim] = {}
+        for choice in choices:
+            dataset = choice.open(cache_folder(), self._quiet)
+            for name, spec in specs.items():
+                file = self._request.checkpoints.of(name, dataset.protocol)
+                named = Named(spec, file, f"--weights {name}=FILE")
+                if (name, file) not in built:
+                    built[name, file] = choice.structure(named)
+                choice.check_fits(named, built[name, file], dataset)
+
+    def open(self, victim: str, protocol: str | None) -> Workbench:
+        """The workbench; raises :class:`BadInput` for whatever makes it impossible."""
+        if self._key != (victim, protocol) or self._bench is None:
+            self._key, self._bench = None, None
+            choice = dataclasses.replace(self._request.choice, protocol=protocol)
+            dataset = choice.open(cache_folder(), self._quiet)
+            file = self._request.checkpoints.of(victim, dataset.protocol)
+            choice = dataclasses.replace(choice, weights=file)
+            self._bench = choice.workbench(victim, dataset, cache_folder(), self._quiet)
+            self._key = (victim, protocol)
+        return self._bench
+
+
+def make_plan(request: Request, opener: Opener) -> Plan:
+    """Open every victim once and list what is wanted of it.
+
+    Raises :class:`BadInput`, before any run, for unknown names and settings, and for victims, data or
+    checkpoints that do not fit. A row that a victim cannot have is a slot that says why.
+    """
+    request.settings.check(list(request.suites.values()))
+    request.checkpoints.check(request.everybody)
+    for seed in request.seeds:
+        check_seed(seed)
+    opener.check()
+    plan = Plan([], {}, "")
+    for protocol in request.protocols:
+        for victim in request.everybody:
+            bench = opener.open(victim, protocol)
+            plan = dataclasses.replace(plan, device=_device(bench))
+            for suite in request.suites.values():
+                if victim in request.victims[suite.name]:
+                    for slot, job in _wanted(request, suite, victim, protocol, bench):
+                        plan.slots.append(slot)
+                        if job is not None:
+                            plan.jobs.setdefault(job.id, job)
+    plan.notes.extend(_without_modules(request))
+    return plan
+
+
+def _wanted(
+    request: Request, suite: Suite, victim: str, protocol: str | None, bench: Workbench
+) -> Iterator[tuple[Slot, Job | None]]:
+    place = Place(
+        bench.dataset.protocol,
+        bench.dataset.synthetic,
+        len(bench.dataset.trials),
+        tuple(request.threat.card().items()),
+    )
+    for level in request.levels:
+        for line in _lines(request, suite, level):
+            for seed in request.seeds:
+                slot = Slot(suite, line, level, victim, place, seed)
+                try:
+                    attack = request.settings.attack(line, level, bench.victim.stages)
+                    run = Run(bench, attack, request.threat, seed)
+                    run.check()
+                except BadInput as error:
+                    yield dataclasses.replace(slot, unfit=str(error)), None
+                    continue
+                name = label(attack)
+                slot = dataclasses.replace(slot, id=config_id(run.config()), label=name)
+                spent = getattr(attack, "evaluations", 0)
+                kind = kind_of(bench.victim.name, bench.victim.describe(), attack.name, name, spent)
+                title = f"{bench.victim_label()} {name}, seed {seed}, {bench.dataset.protocol}"
+                yield slot, Job(slot.id, protocol, victim, attack, seed, title, kind)
+
+
+def _lines(request: Request, suite: Suite, level: str) -> list[Line]:
+    """The rows of a suite at a level: at feature level none, unless one of them has modules to keep."""
+    if level == "pixel":
+        return list(suite.lines)
+    lines = [line for line in suite.lines if line.levelled]
+    return lines if any(_modules(request, line) for line in lines) else []
+
+
+def _modules(request: Request, line: Line) -> bool:
+    return has_modules(request.settings.attack(line, "pixel", ANY_STAGES))
+
+
+def _without_modules(request: Request) -> list[str]:
+    if "feature" not in request.levels:
+        return []
+    return [
+        f"{suite.name}: preset {request.settings.preset} has no modules, so there is no feature level"
+        for suite in request.suites.values()
+        if not _lines(request, suite, "feature")
+    ]
+
+
+def _device(bench: Workbench) -> str:
+    return environment(example_tensor(bench.victim).device)["device_name"]

@@ -1,0 +1,364 @@
+"""."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import mean, stdev
+
+from vbench.core.threat import budget_text
+from vbench.records.record import Record
+from vbench.reports.frame import flat, to_csv, to_json
+from vbench.reports.published import Published, References, printed_by
+from vbench.reports.rows import HEADINGS, METRICS, Row, budget, rows_of
+from vbench.reports.table import Page, style_of
+from vbench.sweep.paper.protocols import SPLITS, question
+from vbench.sweep.paper.suite import Filled, Line, Place, Suite
+
+
+@dataclass(frozen=True)
+class SuiteRow:
+    """One row of a suite's table: an attack on a victim, over its seeds and, on RegDB, its splits."""
+
+    suite: Suite
+    line: Line
+    victim: str
+    filled: tuple[Filled, ...]
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """What was measured."""
+        return [one.record for one in self.filled if one.record is not None]
+
+    @property
+    def state(self) -> str:
+        """ "" where there are figures; else "failed", "n/a" (does not apply) or "not run"."""
+        if any(one.failed for one in self.filled):
+            return "failed"
+        if any(one.slot.unfit for one in self.filled):
+            return "n/a"
+        return "" if self.records else "not run"
+
+    @property
+    def remark(self) -> str:
+        """Why a row has no figures, or not those of all its runs; empty where nothing is missing."""
+        for one in self.filled:
+            if one.failed or one.slot.unfit:
+                what = "failed" if one.failed else "does not apply"
+                run = f" with seed {one.slot.seed} on {one.slot.place.protocol}" if self._several else ""
+                return f"{self.name} {what}{run}: {one.failed or one.slot.unfit}"
+        missing = len(self.filled) - len(self.records)
+        return f"{self.name}: {missing} of {len(self.filled)} runs are not done" if missing else ""
+
+    @property
+    def name(self) -> str:
+        """The victim where rows are victims, else what the paper calls the row."""
+        return self.victim if self.suite.across else self.line.name
+
+    @property
+    def label(self) -> str:
+        """The attack with its settings."""
+        return next((one.slot.label for one in self.filled if one.slot.label), "")
+
+    @property
+    def verdict(self) -> str:
+        """Whether a system that is tampered with keeps its clean Rank-1."""
+        known = [record.stealthy for record in self.records if record.stealthy is not None]
+        if not known:
+            return "no modules: as at pixel level"
+        if all(known) or not any(known):
+            return "stealthy" if known[0] else "destructive"
+        return f"stealthy in {sum(known)} of {len(known)}"
+
+    @cached_property
+    def figures(self) -> Row:
+        """Means over the records; only where there are some."""
+        return rows_of(self.records)[0]
+
+    @cached_property
+    def controls(self) -> list[Row]:
+        """The controls, in the same way."""
+        return [row for row in rows_of(self.records)[1:] if row.control]
+
+    def spread(self, metric: str) -> float | None:
+        """Standard deviation over seeds, in points; over splits where there is one seed, None for one run."""
+        grouped: dict[object, list[float]] = {}
+        seeds = {record.config["seed"] for record in self.records}
+        for record in self.records:
+            key = record.config["seed"] if len(seeds) > 1 else record.protocol
+            grouped.setdefault(key, []).append(100 * record.mean("adversarial", metric))
+        return stdev(map(mean, grouped.values())) if len(grouped) > 1 else None
+
+    def published(self, protocol: str, clean: bool = False) -> Mapping[str, Published]:
+        """Metric -> the figure that the paper prints for this row, or for its clean victim."""
+        attack = "" if clean else self.line.published
+        if not self.suite.source or not (clean or attack):
+            return {}
+        return printed_by(self.suite.source, self.victim.partition("[")[0], attack, protocol)
+
+    @property
+    def _several(self) -> bool:
+        return len(self.filled) > 1
+
+
+@dataclass(frozen=True)
+class SuiteTable:
+    """Rows of one suite at one level under one question; of one victim, unless rows are victims."""
+
+    suite: Suite
+    level: str
+    victim: str
+    place: Place
+    protocol: str
+    splits: tuple[str, ...]
+    seeds: int
+    rows: tuple[SuiteRow, ...]
+
+    @property
+    def levelled(self) -> bool:
+        """Whether the level makes a difference here."""
+        return any(row.line.levelled for row in self.rows)
+
+    @property
+    def real(self) -> bool:
+        """Whether published figures may stand here."""
+        return not self.place.synthetic
+
+    @property
+    def clean(self) -> SuiteRow | None:
+        """A row whose records say what the victim is worth unattacked, None where nothing was measured."""
+        return next((row for row in self.rows if row.records), None)
+
+    @property
+    def partial(self) -> bool:
+        """Whether these are some of RegDB's splits, of which papers print the mean."""
+        return self.protocol != self.place.protocol and len(self.splits) < SPLITS
+
+
+def suite_tables(filled: Sequence[Filled]) -> list[SuiteTable]:
+    """The tables of filled slots, in their order; RegDB's splits of one direction are one table."""
+    grouped: dict[tuple[object, ...], list[Filled]] = {}
+    for one in filled:
+        slot = one.slot
+        victim = "" if slot.suite.across else slot.victim
+        key = (slot.suite.name, slot.level, victim, question(slot.place.protocol), slot.place.threat)
+        grouped.setdefault(key, []).append(one)
+    order = list(dict.fromkeys(one.slot.suite.name for one in filled))
+    # A table of one suite below the other, whatever order the runs were done in.
+    ranked = sorted(grouped.items(), key=lambda item: order.index(item[0][0]))
+    return [_table(victim, protocol, same) for (_, _, victim, protocol, _), same in ranked]
+
+
+def _table(victim: str, protocol: str, filled: Sequence[Filled]) -> SuiteTable:
+    first = filled[0].slot
+    rows: dict[tuple[str, str], list[Filled]] = {}
+    for one in filled:
+        rows.setdefault((one.slot.victim, one.slot.line.name), []).append(one)
+    return SuiteTable(
+        first.suite,
+        first.level,
+        victim,
+        first.place,
+        protocol,
+        tuple(dict.fromkeys(one.slot.place.protocol for one in filled)),
+        len({one.slot.seed for one in filled}),
+        tuple(
+            SuiteRow(first.suite, same[0].slot.line, whose, tuple(same)) for (whose, _), same in rows.items()
+        ),
+    )
+
+
+def flat_rows(filled: Sequence[Filled]) -> list[dict[str, object]]:
+    """Suite, row, state and reason, then the columns of a record; ``{metric}_published`` on real data.
+
+    ``{metric}_published_before`` is the clean figure that the same source prints. A run without a record has
+    no figures of ours.
+    """
+    lines = []
+    for table in suite_tables(filled):
+        for row in table.rows:
+            printed: dict[str, object] = {}
+            if table.real:
+                for ending, clean in (("_before", True), ("", False)):
+                    found = row.published(table.protocol, clean).values()
+                    printed |= {f"{one.metric}_published{ending}": one.value / 100 for one in found}
+            lines += [{**_about(one), **_measured(one), **printed} for one in row.filled]
+    return lines
+
+
+def _about(one: Filled) -> dict[str, object]:
+    slot = one.slot
+    state = "failed" if one.failed else "n/a" if slot.unfit else "done" if one.record else "not run"
+    return {
+        "suite": slot.suite.name,
+        "row": slot.line.name,
+        "table_level": slot.level,
+        "state": state,
+        "reason": one.failed or slot.unfit,
+        "victim": slot.victim,
+        "attack": slot.label,
+        "protocol": slot.place.protocol,
+        "synthetic": slot.place.synthetic,
+        "eps": budget_text(dict(slot.place.threat)),
+        "seed": slot.seed,
+    }
+
+
+def _measured(one: Filled) -> dict[str, object]:
+    return flat([one.record])[0] if one.record else {}
+
+
+_LEVELS = {
+    "pixel": "pixel level: x + d, victim unmodified",
+    "feature": "feature level: the modules stay inside the attacked side",
+}
+
+_TEN = "Published on RegDB is the mean of ten splits; not all are here."
+
+_EITHER = "The source does not say at which level it measured; its figures stand beside both."
+
+
+def paper_report(filled: Sequence[Filled], style: str = "plain") -> str:
+    """Every table of the slots, as "plain", "markdown" or "latex" text; "csv" and "json" have a row a run.
+
+    One table a suite, level, victim and protocol (systems: victims are rows). Figures are percent, mean over
+    trials, splits and seeds. Published figures stand beside rows on real data alone, under the same protocol.
+    Rows without figures say why below. Raises BadInput for an unknown style.
+    """
+    if style in ("csv", "json"):
+        lines = flat_rows(filled)
+        return to_csv(lines) if style == "csv" else to_json(lines)
+    page = style_of(style)
+    return page.join([text for table in suite_tables(filled) for text in _texts(table, page)])
+
+
+def _texts(table: SuiteTable, page: Page) -> list[str]:
+    texts = [_Writer(table, page).text()]
+    if any(row.controls for row in table.rows if row.records):
+        texts.append(_controls(table, page))
+    return texts
+
+
+class _Writer:
+    """Writes one table: header, lines, notes."""
+
+    def __init__(self, table: SuiteTable, page: Page) -> None:
+        self._table = table
+        self._page = page
+        self._references = References()
+        printed = [row.published(table.protocol, clean) for row in table.rows for clean in (True, False)]
+        known = {metric for found in printed for metric in found} if table.real else set()
+        self._printed = [metric for metric in METRICS if metric in known]
+
+    def text(self) -> str:
+        table, page = self._table, self._page
+        head = ["victim" if table.suite.across else "attack"]
+        head += ["verdict"] if table.level == "feature" else []
+        sides = ["left"] * len(head)
+        for metric in METRICS:
+            head += [HEADINGS[metric], *(["published"] if metric in self._printed else [])]
+        head += ["ASR", "gradient evaluations", "s"]
+        sides += ["right"] * (len(head) - len(sides))
+        lines = [] if table.suite.across else [self._clean()]
+        lines += [self._line(row) for row in table.rows]
+        cells = [[page.escape(cell) for cell in line] for line in lines]
+        header = [page.escape(name) for name in (*head, "run")]
+        slug = [table.suite.name, table.level, table.victim, table.protocol]
+        return page.table(header, cells, [*sides, "left"], _title(table), slug, self._notes())
+
+    def _clean(self) -> list[str]:
+        row = self._table.clean
+        figures = row.figures.before if row else {}
+        printed = self._table.rows[0].published(self._table.protocol, clean=True)
+        cells = ["clean", *([""] if self._table.level == "feature" else [])]
+        for metric in METRICS:
+            cells.append(f"{figures[metric]:.1f}" if row else "not run" if metric == METRICS[0] else "")
+            cells += self._beside(metric, printed)
+        return [*cells, "", "", "", ""]
+
+    def _line(self, row: SuiteRow) -> list[str]:
+        cells = [row.name]
+        if self._table.level == "feature":
+            cells.append(row.verdict if not row.state else "")
+        attacked = row.published(self._table.protocol)
+        before = row.published(self._table.protocol, clean=True) if self._table.suite.across else {}
+        for metric in METRICS:
+            state = row.state if metric == METRICS[0] else ""
+            cells.append(state if row.state else self._figure(row, metric))
+            cells += (
+                self._beside(metric, before, attacked)
+                if self._table.suite.across
+                else self._beside(metric, attacked)
+            )
+        if row.state:
+            return [*cells, "", "", "", row.label]
+        found = row.figures
+        asr = "" if found.asr is None else f"{found.asr:.1f}"
+        return [*cells, asr, found.evaluations, f"{found.seconds:.1f}", row.label]
+
+    def _figure(self, row: SuiteRow, metric: str) -> str:
+        spread = row.spread(metric)
+        after = f"{row.figures.after[metric]:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+        return f"{row.figures.before[metric]:.1f} → {after}" if self._table.suite.across else after
+
+    def _beside(self, metric: str, *printed: Mapping[str, Published]) -> list[str]:
+        if metric not in self._printed:
+            return []
+        figures = [self._references.figures([found[metric]]) if metric in found else "" for found in printed]
+        return [" → ".join(figures) if any(figures) else ""]
+
+    def _notes(self) -> list[str]:
+        table = self._table
+        notes = [row.remark for row in table.rows if row.remark]
+        notes += table.suite.notes
+        sources = self._references.notes()
+        if sources:
+            notes.append("Published, as printed (settings are the source's own): " + "; ".join(sources))
+            without = [row.name for row in table.rows if not row.published(table.protocol)]
+            notes += [f"No published figure is known for {', '.join(without)}."] if without else []
+            notes += [_EITHER] if table.levelled else []
+            notes += (
+                ["Published on RegDB is the mean of ten splits; not all are here."] if table.partial else []
+            )
+        return notes
+
+
+def _title(table: SuiteTable) -> str:
+    badge = "" if table.real else "SYNTHETIC "
+    parts = [f"{badge}paper {table.suite.name}: {table.suite.title}"]
+    parts += [table.victim] if table.victim else []
+    parts += [_LEVELS[table.level]] if table.levelled else []
+    parts.append(f"{table.protocol} ({_extent(table)})")
+    parts.append(budget(dict(table.place.threat)))
+    figures = "before → after, %" if table.suite.across else "after the attack, %"
+    if table.seeds > 1:
+        figures += f", mean ± sd over {table.seeds} seeds"
+    elif len(table.splits) > 1:
+        figures += f", mean ± sd over {len(table.splits)} splits"
+    return "; ".join([*parts, figures])
+
+
+def _extent(table: SuiteTable) -> str:
+    if table.protocol != table.place.protocol:
+        numbers = [split.rpartition("-")[2] for split in table.splits]
+        return f"split{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+    return f"{table.place.trials} trial{'s' if table.place.trials != 1 else ''}"
+
+
+def _controls(table: SuiteTable, page: Page) -> str:
+    rows = [row for row in table.rows if row.records and row.controls]
+    names = list(dict.fromkeys(control.attack for row in rows for control in row.controls))
+    lines = []
+    for row in rows:
+        found = {control.attack: control for control in row.controls}
+        figures = [f"{found[name].after['r1']:.1f}" if name in found else "" for name in names]
+        own = [row.name, f"{row.figures.before['r1']:.1f}", f"{row.figures.after['r1']:.1f}"]
+        lines.append([page.escape(cell) for cell in (*own, *figures)])
+    header = ["victim" if table.suite.across else "attack", "clean", "attacked", *names]
+    title = f"{'' if table.real else 'SYNTHETIC '}controls of paper {table.suite.name} at feature level"
+    title += f"; {table.victim}" if table.victim else ""
+    sides = ["left", *["right"] * (len(header) - 1)]
+    slug = ["controls", table.suite.name, table.victim, table.protocol]
+    escaped = [page.escape(name) for name in header]
+    return page.table(escaped, lines, sides, f"{title}; {table.protocol}; Rank-1, %", slug, [])

@@ -1,0 +1,173 @@
+"""The Ray engine: the same jobs on a cluster that runs already. Ray is imported when it is asked for.
+
+Hosts may share no disk with the one that drives the sweep: what a task makes comes back with its outcome, and
+only the driver writes records, each once, however often Ray had to run the task.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vbench.core.errors import BadInput
+from vbench.core.files import CACHE_VARIABLE
+from vbench.core.progress import say
+from vbench.sweep.engine import Did, Died, Do, Job, Outcome
+from vbench.sweep.suite import Resources
+from vbench.sweep.tasks import Group
+from vbench.sweep.worker import one_short_line as one_line
+from vbench.sweep.worker import perform
+
+#: Tasks that wait in Ray's own queue, so that a freed worker never waits for the driver.
+_QUEUED = 4
+_ANSWER_SECONDS = 10.0
+_NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+#: On a worker: what the task before left open.
+_SHELF: Any = None
+
+
+@dataclass
+class RaySlot:
+    """A place in Ray's queue; which process takes the job is Ray's to say."""
+
+    job: Job | None = None
+    opened: Group | None = None
+    pid: int | None = None
+
+
+class RayPool:
+    """``address`` as ``ray.init`` takes it; None: RAY_ADDRESS, or a cluster on this host.
+
+    Raises :class:`BadInput` where no cluster answers.
+    """
+
+    remote = True
+
+    def __init__(self, address: str | None, resources: Resources) -> None:
+        import ray
+
+        # Ray's own lines about the connection would mix with the progress.
+        quiet = {"logging_level": "ERROR", "log_to_driver": False}
+        chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
+        cache = os.environ.get(CACHE_VARIABLE)
+        environment = {"env_vars": {CACHE_VARIABLE: str(Path(cache).resolve())}} if cache else {}
+        _answers(chosen)
+        try:
+            ray.init(address=chosen, runtime_env=environment, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise _no_cluster(chosen, error) from error
+        self._ray = ray
+        self._wants = {"num_cpus": resources.cpus or 1, "num_gpus": resources.gpus or 0}
+        if resources.memory:
+            self._wants["memory"] = int(resources.memory)
+        threads = max(1, round(resources.cpus or 1))
+        self._remote = ray.remote(_perform).options(**self._wants, max_retries=resources.retries)
+        self._threads = threads
+        self._running: dict[Any, RaySlot] = {}
+        self.width = self._room()
+        if not self.width:
+            asked = ", ".join(f"{_NAMES[name]} {amount:g}" for name, amount in self._wants.items())
+            say(
+                f"note: the Ray cluster has no room for a task ({asked}) and may have to grow; waiting for it"
+            )
+
+    def idle(self) -> list[RaySlot]:
+        """As many places as the cluster has room for, and a few to wait; a growing cluster gets more."""
+        self.width = self._room()
+        return [RaySlot() for _ in range(max(0, self.width + _QUEUED - len(self._running)))]
+
+    def busy(self) -> list[RaySlot]:
+        """Places with a job."""
+        return list(self._running.values())
+
+    def admits(self, slot: RaySlot, need: int) -> bool:
+        """Ray itself holds jobs back until their resources are free."""
+        return True
+
+    def start(self, slot: RaySlot, job: Job, need: int = 0) -> None:
+        """Hand a job to Ray."""
+        slot.job = job
+        self._running[self._remote.remote(job, self._threads)] = slot
+
+    def wait(self, seconds: float) -> list[tuple[RaySlot, Job, Outcome]]:
+        """Outcomes that came in, waiting at most ``seconds`` for the first."""
+        if not self._running:
+            return []
+        pending = list(self._running)
+        ready, _ = self._ray.wait(pending, num_returns=1, timeout=seconds)
+        others, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
+        return [self._ended(reference) for reference in dict.fromkeys([*ready, *others])]
+
+    def renew(self, slot: RaySlot) -> None:
+        """Which worker it was is Ray's to know; with GPUs each task has a process of its own there."""
+
+    def close(self) -> None:
+        """Cancel what still runs and leave the cluster."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        self._ray.shutdown()
+
+    def _ended(self, reference: Any) -> tuple[RaySlot, Job, Outcome]:
+        slot = self._running.pop(reference)
+        try:
+            outcome = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            # Ray has tried as often as it was told to.
+            outcome = Died(f"{type(error).__name__}: {one_line(error)}", final=True)
+        return slot, slot.job, outcome
+
+    def _room(self) -> int:
+        """How many tasks the cluster as it is can run at once."""
+        has = self._ray.cluster_resources()
+        return int(min(has.get(_NAMES[name], 0.0) / amount for name, amount in self._wants.items() if amount))
+
+
+def require_ray() -> None:
+    """Raise :class:`BadInput` where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise BadInput('--engine ray needs Ray: pip install "ray>=2.9"')
+
+
+def _answers(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would try it for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> BadInput:
+    hint = "start one with `ray start --head`, or give --address"
+    return BadInput(f"no Ray cluster at '{address}' ({one_line(error)}); {hint}")
+
+
+def _perform(job: Job, threads: int) -> Outcome:
+    """On a Ray worker: do a job with records in a folder of its own, and send back what was made."""
+    import torch
+
+    from vbench.sweep.worker import Shelf
+
+    global _SHELF
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory(prefix="vbench-") as folder:
+        if _SHELF is None:
+            _SHELF = Shelf(Path(folder))
+        _SHELF.store_in(Path(folder))
+        outcome = perform(job, _SHELF)
+        if isinstance(job, Do) and isinstance(outcome, Did):
+            return replace(outcome, files=_made(Path(folder)))
+    return outcome
+
+
+def _made(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

@@ -1,0 +1,366 @@
+"""Which task is next; prepare, do, say how it went."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from tabulate import tabulate
+
+from vbench.core.progress import say
+from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.store import RunStore
+from vbench.sweep.display import Display
+from vbench.sweep.durations import Durations
+from vbench.sweep.engine import (
+    Did,
+    Died,
+    Do,
+    Failed,
+    Identity,
+    Job,
+    Open,
+    Opened,
+    Outcome,
+    Pool,
+    Ready,
+    Slot,
+    WriteSet,
+)
+from vbench.sweep.read import SuiteFile
+from vbench.sweep.state import Identities, Ledger, States, drawn_set, is_written
+from vbench.sweep.tasks import Group, Task
+
+_WAIT_SECONDS = 1.0
+
+#: What a worker takes before anything is known of its victim: torch and the libraries, mostly.
+_BASE = 1024**3
+
+
+class Scheduler:
+    """Hands jobs to a pool until nothing is left; ``memory`` is what a task may need, if somebody knows."""
+
+    def __init__(
+        self, pool: Pool, ledger: Ledger, display: Display, retries: int, memory: int | None = None
+    ) -> None:
+        self._pool, self._ledger, self._display = pool, ledger, display
+        self._retries, self._memory = retries, memory
+        self._attempts: Counter[Job | Task | Group] = Counter()
+        self._unopened: dict[Group, list[Task]] = {}
+        self._ready: dict[Group, list[Task]] = {}
+        self._identities: dict[Task, Identity] = {}
+
+    def prepare(self, jobs: Iterable[Job]) -> dict[Job, str]:
+        """Do jobs that others wait for; returns those that failed, with the reason."""
+        left, failed = list(jobs), {}
+        while left or self._pool.busy():
+            for slot in self._pool.idle():
+                if left and self._pool.admits(slot, _BASE):
+                    job = left.pop(0)
+                    self._attempts[job] += 1
+                    self._display.say(job.title)
+                    self._pool.start(slot, job, _BASE)
+            for slot, job, outcome in self._pool.wait(_WAIT_SECONDS):
+                if isinstance(outcome, Died) and self._again(job, outcome):
+                    left.append(job)
+                elif not isinstance(outcome, Ready):
+                    failed[job] = outcome.reason
+                    self._renew(slot, outcome)
+        return failed
+
+    def work(self, tasks: Sequence[Task]) -> None:
+        """Open every group and do every task."""
+        for task in tasks:
+            self._unopened.setdefault(task.group, []).append(task)
+        while self._unopened or any(self._ready.values()) or self._pool.busy():
+            self._dispatch()
+            for slot, job, outcome in self._pool.wait(_WAIT_SECONDS):
+                self._take(slot, job, outcome)
+            self._ledger.heartbeat()
+
+    def _dispatch(self) -> None:
+        for slot in self._pool.idle():
+            for job in self._choices(slot):
+                need = self._need(job)
+                if not self._pool.admits(slot, need):
+                    return
+                if self._begin(slot, job, need):
+                    break
+            else:
+                return
+
+    def _choices(self, slot: Slot) -> Iterator[Job]:
+        """Jobs for a slot, the best first: of its group, of a group that is not open yet, of any other."""
+        if slot.opened is not None:
+            yield from self._of_group(slot.opened)
+        yield from (Open(group, tuple(tasks)) for group, tasks in list(self._unopened.items()))
+        for group in sorted(self._ready, key=lambda group: -len(self._ready[group])):
+            yield from self._of_group(group)
+
+    def _of_group(self, group: Group) -> Iterator[Do]:
+        jobs = [slot.job for slot in self._pool.busy() if isinstance(slot.job, Do)]
+        busy = [self._identities[job.task] for job in jobs]
+        learning = {fit for identity in busy for fit in identity.fits} - self._ledger.learnt.keys()
+        records = {identity.record for identity in busy}
+        for task in list(self._ready.get(group, ())):
+            identity = self._identities[task]
+            if identity.record not in records and learning.isdisjoint(identity.fits):
+                yield Do(task, self._known_fits(identity))
+
+    def _known_fits(self, identity: Identity) -> dict[str, str | bytes]:
+        known = {fit: self._ledger.learnt[fit] for fit in identity.fits if fit in self._ledger.learnt}
+        return {fit: path.read_bytes() if self._pool.remote else str(path) for fit, path in known.items()}
+
+    def _begin(self, slot: Slot, job: Job, need: int) -> bool:
+        """Start a job; False where it turned out that somebody else has done it or is at it."""
+        if isinstance(job, Open):
+            del self._unopened[job.group]
+            self._attempts[job.group] += 1
+            self._pool.start(slot, job, need)
+            return True
+        self._ready[job.task.group].remove(job.task)
+        record = self._identities[job.task].record
+        if self._ledger.taken(job.task, record):
+            self._settle(job.task)
+            return False
+        self._attempts[job.task] += 1
+        self._pool.start(slot, job, need)
+        self._ledger.start(job.task, record, slot.pid, self._attempts[job.task])
+        return True
+
+    def _need(self, job: Job) -> int:
+        if self._memory is not None or not isinstance(job, Do):
+            return self._memory or _BASE
+        return self._ledger.memory.get(job.task.kind) or self._identities[job.task].memory
+
+    def _take(self, slot: Slot, job: Job, outcome: Outcome) -> None:
+        if isinstance(outcome, Died) and self._again(job, outcome):
+            where = self._ready if isinstance(job, Do) else self._unopened
+            tasks = [job.task] if isinstance(job, Do) else list(job.tasks)
+            group = job.task.group if isinstance(job, Do) else job.group
+            where[group] = tasks + where.get(group, [])
+            if isinstance(job, Do):
+                self._ledger.lose(job.task)
+            return
+        if isinstance(job, Open):
+            self._opened(job, outcome)
+        elif isinstance(outcome, Did):
+            self._ledger.finish(job.task, outcome)
+            self._display.done(job.task, outcome.seconds)
+        else:
+            self._fail(job.task, outcome.reason)
+        self._renew(slot, outcome)
+
+    def _opened(self, job: Open, outcome: Outcome) -> None:
+        for task in job.tasks:
+            found = outcome.identities[task.key] if isinstance(outcome, Opened) else outcome.reason
+            if isinstance(found, str):
+                self._fail(task, found)
+                continue
+            self._identities[task] = found
+            if self._ledger.taken(task, found.record):
+                self._settle(task)
+            else:
+                self._ready.setdefault(job.group, []).append(task)
+
+    def _settle(self, task: Task) -> None:
+        if task in self._ledger.found:
+            self._display.found(task)
+
+    def _fail(self, task: Task, reason: str) -> None:
+        self._ledger.fail(task, reason)
+        self._display.failed(task, reason)
+
+    def _again(self, job: Job, outcome: Died) -> bool:
+        """Whether a job whose worker died is tried once more."""
+        counted = job.task if isinstance(job, Do) else job.group if isinstance(job, Open) else job
+        if outcome.final or self._attempts[counted] > self._retries:
+            return False
+        self._display.say(f"{job.title}: {outcome.reason}; once more")
+        return True
+
+    def _renew(self, slot: Slot, outcome: Outcome) -> None:
+        if isinstance(outcome, Failed) and not outcome.sound:
+            self._pool.renew(slot)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a sweep, or a shard of it, went: tasks by what became of them."""
+
+    tasks: Sequence[Task]
+    found: dict[Task, str]
+    done: dict[Task, str]
+    failed: dict[Task, str]
+    elsewhere: Sequence[Task]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task has its record."""
+        return len(self.found) + len(self.done) == len(self.tasks)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """``only_prepare`` stops before the first task; ``retry_failed`` tries again what failed before."""
+
+    runs: Path
+    retry_failed: bool = True
+    only_prepare: bool = False
+    quiet: bool = False
+
+
+def conduct(
+    file: SuiteFile,
+    every: Sequence[Task],
+    mine: Sequence[Task],
+    wishes: Wishes,
+    pool_for: Callable[[int, Path], Pool],
+) -> Result:
+    """Do what is missing of ``mine``, the part of ``every`` task of the suite that this process is about.
+
+    ``pool_for`` makes the engine, given how many tasks there are and a folder for logs; it is not called
+    where nothing is missing. A task that fails does not stop the others.
+    """
+    identities = Identities()
+    states = States.of(wishes.runs, file.suite.name)
+    ledger = Ledger(states, RunStore(wishes.runs), identities.of)
+    durations = known_durations(states, every)
+    pending = ledger.sort(mine, wishes.retry_failed)
+    if pending:
+        pool = pool_for(len(pending), states.folder)
+        resources = file.suite.resources
+        try:
+            states.list_tasks(file.located.path.resolve(), list(every), pool.width)
+            with terminable(), Display(pending, pool.width, durations, wishes.quiet) as display:
+                scheduler = Scheduler(pool, ledger, display, resources.retries, resources.memory)
+                pending = _prepared(scheduler, ledger, display, identities, pending)
+                while pending and not wishes.only_prepare:
+                    scheduler.work(pending)
+                    # Whoever was at the others may have ended since, with or without a record.
+                    pending = ledger.sort(list(ledger.elsewhere), retry_failed=False)
+        finally:
+            pool.close()
+            ledger.release()
+    return Result(mine, ledger.found, ledger.done, ledger.failed, list(ledger.elsewhere))
+
+
+def known_durations(states: States, tasks: Sequence[Task]) -> Durations:
+    """How long tasks took that were done before."""
+    durations = Durations()
+    for task in tasks:
+        state = states.get(task.key)
+        if state is not None and state.status == "done" and state.seconds:
+            durations.add(task, state.seconds)
+    return durations
+
+
+def _prepared(
+    scheduler: Scheduler, ledger: Ledger, display: Display, identities: Identities, tasks: list[Task]
+) -> list[Task]:
+    """Write synthetic sets and train thin victims, each once; returns the tasks that can go on."""
+    blocked: dict[Group, str] = {}
+    groups = list(dict.fromkeys(task.group for task in tasks))
+    sets: dict[SyntheticSet | None, WriteSet] = {}
+    for group in groups:
+        if not is_written(group.data):
+            sets.setdefault(drawn_set(group.data), WriteSet(group.data))
+    for job, reason in scheduler.prepare(sets.values()).items():
+        same = drawn_set(job.data)
+        blocked |= {group: reason for group in groups if drawn_set(group.data) == same}
+    waiting = identities.untrained(group for group in groups if group not in blocked)
+    for job, reason in scheduler.prepare(waiting).items():
+        blocked |= dict.fromkeys(waiting[job], reason)
+    for task in tasks:
+        if task.group in blocked:
+            ledger.fail(task, blocked[task.group])
+            display.failed(task, blocked[task.group])
+    return [task for task in tasks if task.group not in blocked]
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send before they kill, end the work as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        # Not the main thread: nobody sends it signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_REASON_WIDTH = 60
+
+
+def summary(result: Result, runs: Path, only_prepared: bool = False) -> str:
+    """What ``vbench sweep`` prints at its end."""
+    missing = len(result.tasks) - len(result.found) - len(result.done) - len(result.failed)
+    parts = [
+        f"{len(result.tasks)} runs: {len(result.found) + len(result.done)} done",
+        f"({len(result.done)} of them now)" if result.done else "",
+        f"{len(result.failed)} failed" if result.failed else "",
+        f"{len(result.elsewhere)} at work in another process" if result.elsewhere else "",
+        f"{missing} to do" if only_prepared and missing else "",
+    ]
+    first, *rest = filter(None, [" ".join(filter(None, parts[:2])), *parts[2:]])
+    lines = [", ".join([first, *rest])]
+    if only_prepared:
+        lines.append("data and thin victims are ready" if not result.failed else "the others are ready")
+    if result.failed:
+        lines += ["", failures(result.failed), ""]
+    if result.found or result.done:
+        lines.append(f"records in {runs}; tables with: vbench report --runs {runs} --format markdown")
+    return "\n".join(lines)
+
+
+def failures(failed: Mapping[Task, str]) -> str:
+    """A row a failed task; columns that are the same everywhere are left out."""
+    rows = [task.columns for task in failed]
+    varying = [
+        name for name in rows[0] if name in ("victim", "attack") or len({row[name] for row in rows}) > 1
+    ]
+    table = [
+        [*(row[name] for name in varying), reason] for row, reason in zip(rows, failed.values(), strict=True)
+    ]
+    return tabulate(
+        table,
+        [*varying, "failed because"],
+        disable_numparse=True,
+        maxcolwidths=[None] * len(varying) + [_REASON_WIDTH],
+    )
+
+
+def local_engine(
+    file: SuiteFile, runs: Path, jobs: int | None, quiet: bool = False
+) -> Callable[[int, Path], Pool]:
+    """Processes of this machine, as many as its cores, GPUs and the suite's resources allow."""
+    from vbench.sweep.local import LocalPool, shares
+
+    def make(tasks: int, folder: Path) -> Pool:
+        split = shares(file.suite.resources, jobs, file.suite.device, tasks)
+        if split.note:
+            say(f"note: {split.note}", quiet)
+        return LocalPool(split.jobs, split.threads, split.gpus, runs, folder / "logs")
+
+    return make
+
+
+def ray_engine(file: SuiteFile, address: str | None) -> Callable[[int, Path], Pool]:
+    """Workers of a Ray cluster that runs already; raises :class:`BadInput` where Ray is not installed."""
+    from vbench.sweep.ray import RayPool, require_ray
+
+    require_ray()
+    return lambda tasks, folder: RayPool(address, file.suite.resources)

@@ -1,0 +1,132 @@
+"""Embedding images: batches, evaluation mode, and a refusal of what is no embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vbench.core.arithmetic import undisturbed
+from vbench.core.batches import Portions
+from vbench.core.errors import VbenchError
+from vbench.core.isolation import contained
+from vbench.core.processes import processes
+from vbench.core.types import Modality
+from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
+from vbench.victims.precision import entrance
+
+#: Images a process takes at a time.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """``embeddings``: N x D float32; ``predictions``: N class indices, None without a classifier."""
+
+    embeddings: Tensor
+    predictions: Tensor | None
+
+
+def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
+    """uint8 N x H x W x 3 pixels as N x 3 x H x W float32 in [0, 1], on the victim's device.
+
+    Always float32: in a narrower type most of the 256 levels do not exist.
+    """
+    device = example_tensor(victim).device
+    chunk = torch.from_numpy(np.array(pixels)) if isinstance(pixels, np.ndarray) else pixels
+    return chunk.to(device).permute(0, 3, 1, 2).contiguous().to(torch.float32) / 255
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """N x 3 x H x W images in [0, 1] as uint8 N x H x W x 3 pixels, rounded: undoes :func:`to_images`."""
+    return (images.detach() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@undisturbed()
+def embed(
+    victim: Victim,
+    pixels: np.ndarray | Tensor,
+    modality: Modality,
+    edits: Edits | None = None,
+    what: str = "clean images",
+    batch: int = BATCH,
+    quiet: bool = False,
+) -> Embedded:
+    """Embed N images (uint8 N x H x W x 3) of one modality, ``batch`` at a time for each process of the run.
+
+    Fewer where memory is short.
+
+    Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
+    """
+
+    def one(rows: slice) -> Embedded:
+        images, where = to_images(pixels[rows], victim), f"{what} {rows.start}-{rows.stop - 1}"
+        images = images.to(entrance(victim))
+        return look(victim, images, modality, range(rows.start, rows.stop), where, edits)
+
+    with frozen(victim), torch.no_grad():
+        found = Portions(f"embedding {what}", batch * processes(), quiet).over(range(len(pixels)), one)
+    return joined(found)
+
+
+def look(
+    victim: Victim,
+    images: Tensor,
+    modality: Modality,
+    seeds: Sequence[int],
+    where: str,
+    edits: Edits | None = None,
+) -> Embedded:
+    """Show N images (N x 3 x H x W in [0, 1]) to a frozen victim; they stay as they are.
+
+    A victim that draws from global random state does so from ``seeds``, one an image, so that chance belongs
+    to an image and not to its batch. Raises :class:`VbenchError` naming victim and ``where`` when the victim
+    fails, writes to its input, or returns anything but a finite embedding of each image.
+    """
+    who, given = f"victim '{victim.name}'", images.clone()
+    with contained(who, seeds[0]) as ran:
+        output = victim(given, modality, edits)
+    if not torch.equal(given, images):
+        raise VbenchError(f"{who} writes to its input ({where}); let it compute on a copy of the images")
+    if ran.drew and len(images) > 1:
+        rows = (slice(row, row + 1) for row in range(len(images)))
+        return joined([look(victim, images[row], modality, seeds[row], where, edits) for row in rows])
+    _refuse_others(who, victim, output, len(images))
+    _refuse_non_finite(output.embedding, victim, where)
+    predictions = None if output.logits is None else output.logits.argmax(1)
+    # A victim may use the memory of its output again.
+    return Embedded(output.embedding.to(torch.float32, copy=True), predictions)
+
+
+def joined(parts: Sequence[Embedded]) -> Embedded:
+    """Consecutive parts as one."""
+    predictions = [part.predictions for part in parts if part.predictions is not None]
+    embeddings = torch.cat([part.embeddings for part in parts])
+    return Embedded(embeddings, torch.cat(predictions) if predictions else None)
+
+
+def _refuse_others(who: str, victim: Victim, output: object, images: int) -> None:
+    if not isinstance(output, VictimOutput):
+        raise VbenchError(f"{who}: forward must return a VictimOutput, not a {type(output).__name__}")
+    _refuse_other_matrix(f"{who}: the embedding", output.embedding, images, None)
+    if output.logits is not None:
+        _refuse_other_matrix(f"{who}: the logits", output.logits, images, victim.num_classes or None)
+
+
+def _refuse_other_matrix(what: str, found: object, rows: int, columns: int | None) -> None:
+    if not isinstance(found, Tensor):
+        raise VbenchError(f"{what} must be a torch.Tensor, not a {type(found).__name__}")
+    if not found.is_floating_point():
+        raise VbenchError(f"{what} must be floating-point numbers, not {found.dtype}")
+    if found.ndim != 2 or len(found) != rows or columns not in (None, found.shape[1]):
+        wanted = f"{rows} x {'D' if columns is None else columns}"
+        raise VbenchError(f"{what} of {rows} images must be {wanted}, not {tuple(found.shape)}")
+
+
+def _refuse_non_finite(embedding: Tensor, victim: Victim, where: str) -> None:
+    bad = (~torch.isfinite(embedding)).any(1).sum().item()
+    if bad:
+        raise VbenchError(f"{victim.name}: {bad} of {len(embedding)} embeddings are not finite ({where})")

@@ -1,0 +1,1 @@
+"""Losses that victims are trained with."""

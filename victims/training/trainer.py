@@ -1,0 +1,398 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vbench.core.arithmetic import undisturbed
+from vbench.core.errors import BadInput, VbenchError, unknown_name
+from vbench.core.files import check_writable, remove_leftovers, write_atomically
+from vbench.core.progress import say, track
+from vbench.core.seeds import check_seed, entropy
+from vbench.core.types import Modality
+from vbench.core.version import __version__
+from vbench.data.base import Dataset
+from vbench.metrics import rank_embeddings
+from vbench.victims.base import Victim
+from vbench.victims.check import check_victim
+from vbench.victims.checkpoint import check_storable, sha256_of, write_checkpoint
+from vbench.victims.embed import embed
+from vbench.victims.layers.narrow import avoid_narrow_kernel
+from vbench.victims.load import resolve_device
+from vbench.victims.training.batches import PairedSampler, TrainImages, augment
+from vbench.victims.training.recipe import Recipe, Trainable, TrainBatch, check_share
+from vbench.victims.training.resume import drop_state, fingerprint_of, load_state, save_state
+
+
+def make_optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Two parameter groups, head and trunk, each with its share of the peak rate as ``scale``."""
+    head, trunk = [], []
+    for name, parameter in victim.named_parameters():
+        if parameter.requires_grad:
+            (head if name.startswith(recipe.head) else trunk).append(parameter)
+    groups = [{"params": trunk, "scale": recipe.trunk_rate}, {"params": head, "scale": 1.0}]
+    groups = [group for group in groups if group["params"]]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, weight_decay=decay, momentum=recipe.momentum, nesterov=True)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=rate, weight_decay=decay)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+    raise BadInput(f"recipe: unknown optimizer '{recipe.optimizer}'; known: adam, adamw, sgd")
+
+
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, fraction: float) -> float:
+    """Set the rate for a moment of training and return it; see :func:`rate_at`."""
+    rate = rate_at(recipe, epoch, fraction)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+    return rate
+
+
+def rate_at(recipe: Recipe, epoch: int, fraction: float) -> float:
+    """Learning rate of the head in ``epoch`` (from 0), ``fraction`` (in [0, 1)) of which has passed."""
+    if recipe.schedule == "step":
+        warm = min(1.0, (epoch + 1) / recipe.warmup_epochs) if recipe.warmup_epochs else 1.0
+        return recipe.learning_rate * warm * 0.1 ** sum(epoch >= stone for stone in recipe.milestones)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * _cosine(epoch + fraction, recipe.warmup_epochs, recipe.epochs)
+    raise BadInput(f"recipe: unknown schedule '{recipe.schedule}'; known: cosine, step")
+
+
+def _cosine(now: float, warmup: float, end: float) -> float:
+    if now < warmup:
+        return max(now / warmup, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (now - warmup) / (end - warmup)))
+
+
+def held_out_labels(images: TrainImages, share: float, seed: int) -> tuple[int, ...]:
+    """Choose the labels that are not trained on: ``share`` of those seen in both modalities, at least two.
+
+    Empty for a share of 0. The choice depends on the labels and the seed alone.
+    """
+    check_share(share)
+    if share == 0:
+        return ()
+    labels = np.intersect1d(images.visible_labels, images.infrared_labels)
+    count = max(2, round(share * len(labels)))
+    generator = np.random.default_rng([entropy(seed), len(labels)])
+    chosen = generator.choice(labels, min(count, len(labels)), replace=False)
+    return tuple(sorted(int(label) for label in chosen))
+
+
+def validate(victim: Victim, dataset: Dataset, images: TrainImages, held_out: tuple[int, ...]) -> dict:
+    """Rank all held-out images across modalities in the dataset's direction, by its own rule.
+
+    Returns percentages ``rank1``, ``rank10``, ``mAP``, ``mINP`` and the counts behind them, or ``skipped``
+    with the reason where nothing can be ranked. Uses training images only.
+    """
+    sides = {
+        Modality.VISIBLE: (images.visible, images.visible_labels, dataset.train_visible),
+        Modality.INFRARED: (images.infrared, images.infrared_labels, dataset.train_infrared),
+    }
+    ranked = {}
+    for modality, (pixels, labels, samples) in sides.items():
+        rows = np.flatnonzero(np.isin(labels, held_out))
+        cams = np.array([sample.cam for sample in samples])[rows]
+        ranked[modality] = (embed(victim, pixels[rows], modality).embeddings, labels[rows], cams)
+    query, query_ids, query_cams = ranked[dataset.query_modality]
+    gallery, gallery_ids, gallery_cams = ranked[dataset.gallery_modality]
+    # Camera 0 means unknown (the training lists of LLCM): two unknown cameras are not the same camera.
+    query_cams = np.where(query_cams == 0, -1, query_cams)
+    try:
+        found = rank_embeddings(
+            query,
+            gallery,
+            query_ids,
+            gallery_ids,
+            query_cams,
+            gallery_cams,
+            similarity=victim.similarity,
+            protocol=dataset.metric,
+        )
+    except BadInput as error:
+        return {"skipped": str(error)}
+    return {
+        "identities": len(held_out),
+        "query": len(query_ids),
+        "gallery": len(gallery_ids),
+        "rank1": round(100 * found.rank(1), 2),
+        "rank10": round(100 * found.rank(10), 2),
+        "mAP": round(100 * found.mAP, 2),
+        "mINP": round(100 * found.mINP, 2),
+    }
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """``metadata`` is what the weights file says about itself; ``history`` the mean losses of each epoch."""
+
+    path: Path | None
+    metadata: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+@undisturbed()
+def train_victim(
+    victim: Victim,
+    dataset: Dataset,
+    images: TrainImages,
+    seed: int,
+    epochs: int | None = None,
+    out: Path | None = None,
+    resume: bool = True,
+    quiet: bool = False,
+    device: str | torch.device = "auto",
+    recipe: Recipe | None = None,
+    precision: str = "auto",
+) -> TrainResult:
+    """Train ``victim`` in place by its own recipe, or by ``recipe``; it ends in evaluation mode.
+
+    The weights of the last epoch are kept: nothing is selected, and test identities are never looked at.
+    ``epochs`` stretches or shortens the recipe's schedule. With ``out`` the weights, a ``.json`` with their
+    metadata and a ``.csv`` of losses are written, and a state file after every epoch, from which the same
+    call goes on (``resume``) to the same bits. On the CPU a seed gives the same bits for a number of threads.
+    ``precision`` as of :func:`mixed_precision`.
+
+    Raises BadInput if the victim cannot be trained or does not fit the data, VbenchError if a loss stops
+    being finite.
+    """
+    seed = check_seed(seed)
+    recipe = recipe_of(victim, epochs, recipe)
+    check_victim(victim)
+    check_storable(victim.state_dict(), f"victim '{victim.name}'")
+    _check_fit(victim, dataset, images)
+    out = None if out is None else Path(out)
+    if out is not None and out.suffix != ".safetensors":
+        raise BadInput(f"{out}: weights are written as .safetensors; name the file so")
+    if out is not None:
+        check_writable(out.parent)
+        remove_leftovers(out.parent)
+    victim.to(resolve_device(device))
+    avoid_narrow_kernel(victim)
+    held_out = held_out_labels(images, recipe.validation, seed)
+    sampler = PairedSampler(
+        images.visible_labels, images.infrared_labels, recipe.identities, recipe.instances, held_out
+    )
+    optimizer = make_optimizer(victim, recipe)
+    autocast = mixed_precision(precision, next(victim.parameters()).device)
+    fingerprint = fingerprint_of(_facts(victim, dataset, images, recipe, seed, autocast))
+    history: list[dict[str, float]] = []
+    state = load_state(out, fingerprint) if out is not None and resume else None
+    if state is not None:
+        state.restore(out, victim, optimizer)
+        history = state.history
+        say(f"training goes on after epoch {state.epochs_done}", quiet)
+    start = state.epochs_done if state else 0
+    victim.train()
+    steps = _steps(sampler, start, recipe.epochs, seed)
+    total = (recipe.epochs - start) * sampler.batches
+    sums: dict[str, float] = {}
+    for step in track(steps, f"training {victim.name}", total, quiet):
+        rate = set_rate(optimizer, recipe, step.epoch, step.number / sampler.batches)
+        previous = history[-1] if history else {}
+        for name, value in _update(victim, optimizer, images, step, recipe, previous, autocast).items():
+            sums[name] = sums.get(name, 0.0) + value / sampler.batches
+        if step.number + 1 == sampler.batches:
+            history.append({"epoch": step.epoch + 1, "rate": rate, **sums})
+            sums = {}
+            if out is not None:
+                save_state(out, fingerprint, step.epoch + 1, victim, optimizer, history)
+                write_atomically(out.with_suffix(".csv"), _as_csv(history))
+    victim.eval()
+    validation = validate(victim, dataset, images, held_out) if held_out else None
+    metadata = _metadata(victim, dataset, recipe, seed, held_out, validation)
+    metadata["precision"] = str(autocast or torch.float32)
+    if out is not None:
+        write_checkpoint(out, victim.state_dict(), metadata)
+        drop_state(out)
+    return TrainResult(out, metadata, history)
+
+
+def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type that "auto", "float32" or "bfloat16" computes in on a device; None stays in float32.
+
+    "auto" is bfloat16 on a GPU that has it: its range is float32's, so no loss has to be scaled.
+    """
+    if precision not in ("auto", "bfloat16", "float32"):
+        raise unknown_name("precision", precision, ("auto", "bfloat16", "float32"))
+    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and gpu) else None
+
+
+def recipe_of(victim: Victim, epochs: int | None = None, recipe: Recipe | None = None) -> Recipe:
+    """The recipe a victim is trained by: its own unless given, over its own number of epochs unless given.
+
+    Raises BadInput for a victim that cannot be trained.
+    """
+    if not isinstance(victim, Trainable):
+        raise BadInput(f"victim '{victim.name}' declares no training recipe; load released weights instead")
+    chosen = recipe or victim.recipe()
+    return chosen if epochs is None else chosen.stretched(epochs)
+
+
+@dataclass(frozen=True)
+class _Step:
+    epoch: int
+    number: int
+    visible: np.ndarray
+    infrared: np.ndarray
+    labels: np.ndarray
+    generator: torch.Generator
+
+
+def _steps(sampler: PairedSampler, start: int, epochs: int, seed: int) -> Iterator[_Step]:
+    for epoch in range(start, epochs):
+        rng = np.random.default_rng([entropy(seed), epoch])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        for number, (visible, infrared, labels) in enumerate(sampler.epoch(rng)):
+            yield _Step(epoch, number, visible, infrared, labels, generator)
+
+
+def _update(
+    victim: Victim,
+    optimizer: torch.optim.Optimizer,
+    images: TrainImages,
+    step: _Step,
+    recipe: Recipe,
+    previous: dict[str, float],
+    autocast: torch.dtype | None,
+) -> dict[str, float]:
+    device = next(victim.parameters()).device
+    batch = _make_batch(images, step, recipe, previous, device)
+    try:
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            losses = victim.training_losses(batch)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+        optimizer.step()
+    except torch.cuda.OutOfMemoryError as error:
+        # Half a batch would be another training: the losses compare the images of a batch.
+        taken = len(batch.visible) + len(batch.infrared)
+        raise VbenchError(
+            f"training {victim.name}: out of memory with a batch of {taken} images on {device}; "
+            "use another device, a smaller --size or --thin"
+        ) from error
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        where = f"epoch {step.epoch + 1}, batch {step.number + 1}"
+        raise VbenchError(
+            f"training {victim.name}: the loss is not finite in {where}; lower the learning rate"
+        )
+    return values
+
+
+def _make_batch(
+    images: TrainImages, step: _Step, recipe: Recipe, previous: dict[str, float], device: torch.device
+) -> TrainBatch:
+    def augmented(pixels: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(pixels)
+        changed = augment(
+            batch, step.generator, recipe.flip, recipe.padding, recipe.erasing, recipe.erasing_area
+        )
+        return changed.to(device)
+
+    visible = images.visible[np.tile(step.visible, recipe.visible_views)]
+    return TrainBatch(
+        visible=augmented(visible),
+        infrared=augmented(images.infrared[step.infrared]),
+        labels=torch.from_numpy(step.labels).to(device),
+        generator=step.generator,
+        instances=recipe.instances,
+        epoch=step.epoch,
+        epochs=recipe.epochs,
+        previous=previous,
+        label_smoothing=recipe.label_smoothing,
+    )
+
+
+def _check_fit(victim: Victim, dataset: Dataset, images: TrainImages) -> None:
+    classes = len(dataset.train_labels)
+    if victim.num_classes != classes:
+        raise BadInput(
+            f"victim '{victim.name}' was built for {victim.num_classes} identities, "
+            f"the training set of {dataset.split} has {classes}"
+        )
+    for pixels in (images.visible, images.infrared):
+        if tuple(pixels.shape[1:3]) != tuple(victim.input_size):
+            raise BadInput(
+                f"training images are {pixels.shape[1]}x{pixels.shape[2]}, "
+                f"victim '{victim.name}' takes {victim.input_size[0]}x{victim.input_size[1]}"
+            )
+
+
+def _facts(
+    victim: Victim,
+    dataset: Dataset,
+    images: TrainImages,
+    recipe: Recipe,
+    seed: int,
+    autocast: torch.dtype | None,
+) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for array in (images.visible, images.infrared, images.visible_labels, images.infrared_labels):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return {
+        "victim": victim.name,
+        "options": victim.describe(),
+        "start": sha256_of(victim.state_dict()),
+        "recipe": dataclasses.asdict(recipe),
+        "split": dataset.split,
+        "seed": seed,
+        "images": digest.hexdigest(),
+        "precision": str(autocast or torch.float32),
+        "device": next(victim.parameters()).device.type,
+    }
+
+
+def _metadata(
+    victim: Victim,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    held_out: tuple[int, ...],
+    validation: dict | None,
+) -> dict[str, Any]:
+    pids = {label: pid for pid, label in dataset.train_labels.items()}
+    return {
+        "schema": 1,
+        "victim": victim.name,
+        "options": victim.describe(),
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "protocol": dataset.protocol,
+        "split": dataset.split,
+        "epoch": recipe.epochs,
+        "selection": "last epoch",
+        "seed": seed,
+        "recipe": dataclasses.asdict(recipe),
+        "held_out_pids": [pids[label] for label in held_out],
+        "validation": validation,
+        "sha256": sha256_of(victim.state_dict()),
+        "device": next(victim.parameters()).device.type,
+        "threads": torch.get_num_threads(),
+        "vbench": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _as_csv(history: list[dict[str, float]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
