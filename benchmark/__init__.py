@@ -5,9 +5,9 @@ Everything named in ``__all__`` is loaded on first use, so that ``import vbench`
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vbench.core.lazy import lazy
 from vbench.core.version import __version__
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vbench.victims.base import Victim, VictimOutput
     from vbench.victims.load import load_victim
 
-#: Name -> module. No name may be that of a module of this package: importing the module would replace it.
+#: Name -> module.
 _HOMES = {
     "Attack": "attacks.base",
     "BadInput": "core.errors",
@@ -66,12 +66,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'vbench' has no attribute {name!r}")
-    found = getattr(import_module(f"vbench.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = lazy("vbench", _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-import signal
 import sys
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from vbench.cli import check, many, report, run, show
-from vbench.core import processes
 from vbench.core.errors import INTERRUPTED, BadInput, VbenchError, refused
+from vbench.core.launch import Place, launched
 from vbench.core.plugins import one_version, plugin_line, plugin_place
-from vbench.core.processes import Place, launched
-from vbench.core.progress import console
 from vbench.core.text import lines
 
 app = typer.Typer(
@@ -132,6 +126,7 @@ def _with_traceback(error: BaseException) -> tuple[int, str] | None:
 
 
 def _one_of_several(place: Place, explain: Callable[[BaseException], tuple[int, str] | None]) -> int:
+    from vbench.cli.several import on_all
 
     def command() -> None:
         asked = [word for word in sys.argv[1:3] if not word.startswith("-")]
@@ -141,81 +136,3 @@ def _one_of_several(place: Place, explain: Callable[[BaseException], tuple[int, 
         app()
 
     return on_all(place, command, explain)
-
-
-#: What an error means: exit code and line, None for one that nobody foresaw.
-Explain = Callable[[BaseException], tuple[int, str] | None]
-
-
-def on_all(place: Place, command: Callable[[], None], explain: Explain) -> int:
-    """Run ``command`` as one process of several; the exit code.
-
-    What fails on all is printed by process 0, what fails on one by that one, once. None leaves before it is
-    printed, since the first that does makes torchrun end the others.
-    """
-    processes.start(place)
-    before = signal.signal(signal.SIGINT, _interrupted)
-    try:
-        with contextlib.nullcontext(io.StringIO()) if processes.leads() else _hushed() as heard:
-            code, line, peer = _outcome(command, explain)
-        if code == INTERRUPTED:
-            _say(line if processes.leads() else "")
-        elif code:
-            speaks = _first_to_fail(code) if peer is None else processes.leads() and not peer.explained
-            if speaks:
-                _say(line if processes.leads() else f"process {place.rank}: {heard.getvalue()}{line}")
-            with contextlib.suppress(processes.PeerFailed):
-                processes.part(code)
-        return code
-    finally:
-        processes.stop()
-        signal.signal(signal.SIGINT, before)
-
-
-def _outcome(command: Callable[[], None], explain: Explain) -> tuple[int, str, processes.PeerFailed | None]:
-    """Exit code, line, and the error if it came from another process."""
-    try:
-        try:
-            command()
-        except SystemExit as end:
-            if end.code:
-                return *(explain(end) or (end.code if isinstance(end.code, int) else 1, "")), None
-        processes.meet("the end")
-        return 0, "", None
-    except BaseException as error:
-        code, line = explain(error) or (1, traceback.format_exc().rstrip())
-        return code, line, error if isinstance(error, processes.PeerFailed) else None
-
-
-def _interrupted(*_: object) -> None:
-    # The keyboard reaches a process twice, the second time through torchrun.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _say(line: str) -> None:
-    if line:
-        print(lines(line), file=sys.stderr, flush=True)
-
-
-def _first_to_fail(code: int) -> bool:
-    try:
-        said = processes.part(code)
-    except processes.PeerFailed:
-        return True
-    return next(rank for rank, status in enumerate(said) if status) == processes.place().rank
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[io.StringIO]:
-    """Nothing is printed; what would have been printed about errors is kept."""
-    heard = io.StringIO()
-    console.quiet = True
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(heard),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        yield heard
-    console.quiet = False

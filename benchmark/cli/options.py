@@ -71,9 +71,15 @@ def request_of(
         ),
     ] = None,
 ) -> Request:
-    """What the options ask for; :class:`BadInput` for a size, setting, budget or side that cannot be read."""
+    """What the options ask for; :class:`BadInput` for an unknown name, and for a size, setting, budget or side that cannot be read."""
+    from vbench.attacks.registry import attacks
     from vbench.core.settings import parse_size, read_settings
+    from vbench.victims.registry import victims
 
+    # Before torch is imported, which takes seconds.
+    for registry, texts in ((victims, [*victim, *(surrogate or ())]), (attacks, attack)):
+        for text in texts:
+            registry.check_name(text)
     request = Request(
         victims=victim,
         attacks=attack,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from typing import Any, TypeVar
@@ -16,38 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vbench.core.errors import BadInput, VbenchError
-
-#: What torchrun sets; with one of them missing the process is on its own.
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-@dataclass(frozen=True)
-class Place:
-    """``rank``: number of this process among the ``size`` of the run; the local ones count on one machine."""
-
-    rank: int
-    size: int
-    local_rank: int
-    local_size: int
-
-
-def launched() -> Place | None:
-    """The place that the environment gives this process, None where it runs alone.
-
-    Raises :class:`BadInput` when it does not hold numbers that fit.
-    """
-    if not all(os.environ.get(name) for name in _VARIABLES):
-        return None
-    local = "LOCAL_WORLD_SIZE" if os.environ.get("LOCAL_WORLD_SIZE") else "WORLD_SIZE"
-    try:
-        place = Place(*(int(os.environ[name]) for name in (*_VARIABLES[:3], local)))
-    except ValueError:
-        place = Place(0, 0, 0, 0)
-    if not (0 <= place.rank < place.size and 0 <= place.local_rank < place.local_size <= place.size):
-        found = ", ".join(f"{name}={os.environ[name]}" for name in (*_VARIABLES[:3], local))
-        raise BadInput(f"{found} is no place among processes; start with torchrun, or unset them")
-    return place if place.size > 1 else None
-
+from vbench.core.launch import Place
 
 #: How long the processes look for each other, and how long one waits while another trains or decodes. One
 #: that dies closes its connections, which ends the waiting at once.

@@ -14,6 +14,7 @@ from vbench.core.errors import BadInput, VbenchError, shortened, unknown_name
 from vbench.core.plugin_files import import_file
 from vbench.core.plugin_modules import problem_of, spec_of
 from vbench.core.plugins import class_problem, is_own_class, name_problem, place_of, plugin_line
+from vbench.core.settings import parse
 from vbench.core.source import code_card
 
 
@@ -130,6 +131,12 @@ class Registry:
         if colon:
             return Entry(name, name, "given by path", origin="path")
         raise unknown_name(self.kind, name, self.names())
+
+    def check_name(self, text: str) -> None:
+        """Raise :class:`BadInput` for ``name[a=1]`` of an unknown name; no class is imported to see that."""
+        name, _ = parse(text, self.kind)
+        if name not in self._words:
+            self.entry(name)
 
     def by_path(self, name: str) -> bool:
         """Whether a name is that of a file or a module, whose code would run when the class is loaded."""

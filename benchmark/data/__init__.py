@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from vbench.data.base import Dataset, Sample, Trial
-from vbench.data.open import DatasetReader, open_dataset
-from vbench.data.protocols import all_protocols, default_protocol, parse_protocol
+from typing import TYPE_CHECKING
+
+from vbench.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from vbench.data.base import Dataset, Sample, Trial
+    from vbench.data.open import DatasetReader, open_dataset
+    from vbench.data.protocols import all_protocols, default_protocol, parse_protocol
+
+_HOMES = {
+    "Dataset": "base",
+    "DatasetReader": "open",
+    "Sample": "base",
+    "Trial": "base",
+    "all_protocols": "protocols",
+    "default_protocol": "protocols",
+    "open_dataset": "open",
+    "parse_protocol": "protocols",
+}
 
 __all__ = [
     "Dataset",
@@ -16,3 +32,5 @@ __all__ = [
     "open_dataset",
     "parse_protocol",
 ]
+
+__getattr__ = lazy(__name__, _HOMES)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from vbench.attacks.build import build_attack
 from vbench.attacks.fsam_uap.modules import FeatureModules
 from vbench.core import processes
-from vbench.core.processes import launched, summed
+from vbench.core.launch import launched
+from vbench.core.processes import summed
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.run.craft import Meter

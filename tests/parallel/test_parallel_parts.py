@@ -11,7 +11,8 @@ from tiny import TinyVictim
 
 from vbench.core import processes
 from vbench.core.errors import BadInput
-from vbench.core.processes import Place, launched, own_device
+from vbench.core.launch import Place, launched
+from vbench.core.processes import own_device
 from vbench.victims.shards import share, whole
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"

@@ -1,0 +1,39 @@
+"""Whether torchrun started this process, and as which one. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from vbench.core.errors import BadInput
+
+#: What torchrun sets; with one of them missing the process is on its own.
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Place:
+    """``rank``: number of this process among the ``size`` of the run; the local ones count on one machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+
+def launched() -> Place | None:
+    """The place that the environment gives this process, None where it runs alone.
+
+    Raises :class:`BadInput` when it does not hold numbers that fit.
+    """
+    if not all(os.environ.get(name) for name in _VARIABLES):
+        return None
+    local = "LOCAL_WORLD_SIZE" if os.environ.get("LOCAL_WORLD_SIZE") else "WORLD_SIZE"
+    try:
+        place = Place(*(int(os.environ[name]) for name in (*_VARIABLES[:3], local)))
+    except ValueError:
+        place = Place(0, 0, 0, 0)
+    if not (0 <= place.rank < place.size and 0 <= place.local_rank < place.local_size <= place.size):
+        found = ", ".join(f"{name}={os.environ[name]}" for name in (*_VARIABLES[:3], local))
+        raise BadInput(f"{found} is no place among processes; start with torchrun, or unset them")
+    return place if place.size > 1 else None
