@@ -38,6 +38,8 @@ test-docs: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/lint/floors.py
+	$(BIN)/python tests/lint/types.py
 
 # Has an attack or a victim changed without its version number? Needs the whole history.
 versions: install

@@ -46,10 +46,7 @@ def root(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """The files that were opened as images, as a list that grows."""
-    seen, decode, plain = [], images.decode, images.open_rgb
-    monkeypatch.setattr(
-        images, "decode", lambda path, *rest: (seen.append(path.name), decode(path, *rest))[1]
-    )
+    seen, plain = [], images.open_rgb
     monkeypatch.setattr(images, "open_rgb", lambda path: (seen.append(path.name), plain(path))[1])
     return seen
 

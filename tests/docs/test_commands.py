@@ -16,7 +16,7 @@ from vbench.sweep.tasks import check_suite, tasks_of
 #: Where commands have checked what they were given, and begin to work.
 STARTS = (
     "vbench.run.execute.Run.execute",
-    "vbench.victims.training.train_victim",
+    "vbench.victims.training.trainer.train_victim",
     "vbench.victims.pretrained.start_from_imagenet",
     "vbench.audit.audit",
     "vbench.sweep.schedule.conduct",

@@ -14,7 +14,7 @@ SOURCES = [
 TESTS = [path for path in (ROOT / "tests").rglob("*.py") if path.name != "test_installation.py"]
 OTHERS = [ROOT / "Makefile", *(ROOT / ".github").rglob("*.yml"), *(ROOT / "tests").rglob("*.sh")]
 #: What stands behind "pip install" and its like, as far as the command can go in code, a shell or a sentence.
-INSTALL = re.compile(r"\b(?:pipx?|uv|conda|poetry)\s+(?:pip\s+)?(?:install|add)\b([^`\n#;)]*)")
+INSTALL = re.compile(r"\b(?:pipx?|uv|conda|poetry)\s+(?:pip\s+)?(?:install|add)\b([^`\n#;|)]*)")
 #: A path, a wheel, or what a shell fills in.
 NO_NAME = re.compile(r"^\.|/|\.whl$|^[%$*]")
 
