@@ -71,7 +71,7 @@ def request_of(
         ),
     ] = None,
 ) -> Request:
-    """What the options ask for; :class:`BadInput` for an unknown name, and for a size, setting, budget or side that cannot be read."""
+    """What the options ask for; :class:`BadInput` for an unknown name, or what cannot be read."""
     from vbench.attacks.registry import attacks
     from vbench.core.settings import parse_size, read_settings
     from vbench.victims.registry import victims
