@@ -1,4 +1,4 @@
-"""Imports point downwards: a room may import from floors below its own, and from itself. Run by ``make lint``.
+"""Imports point downwards: a room imports from lower floors, and from itself. Run by ``make lint``.
 
 Every import counts, also inside functions and for type checking. A room is a package directly below
 ``vbench``, or a module there; a floor may hold several rooms, which do not know each other.
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Where setup.cfg says that packages lie.
 FOLDERS = {
     "vbench": "benchmark",
     "vbench.attacks": "attacks",
