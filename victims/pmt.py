@@ -235,9 +235,11 @@ def _metric_losses(vectors: Tensor, labels: Tensor, within: bool) -> dict[str, T
         none = vectors.new_zeros(())
         return {"triplet": seen + unseen, "enhancement": none, "center": none}
     both = torch.cat((labels, labels))
+    triplet = batch_hard_triplet(vectors, both, _MARGIN)
+    # Split after the triplet: in what order gradients are added up shows in their last bits.
     visible, infrared = vectors.chunk(2)
     return {
-        "triplet": batch_hard_triplet(vectors, both, _MARGIN),
+        "triplet": triplet,
         "enhancement": _ENHANCEMENT_WEIGHT * modality_enhancement(visible, infrared, labels),
         "center": _CENTER_WEIGHT * discriminative_center(vectors, both),
     }
