@@ -52,7 +52,7 @@ class SMA(BouniotAttack):
     name: ClassVar[str] = "sma"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "away from the own clean embedding, from a random start in the whole budget"
-    guides: ClassVar[GuideKind] = "own"
+    guides = "own"
 
 
 @dataclass(frozen=True)

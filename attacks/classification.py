@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vbench.attacks.base import Context, PerImageAttack
+from vbench.core.errors import VbenchError
 from vbench.core.settings import param
 from vbench.core.types import Modality
 from vbench.victims.base import Victim
@@ -33,7 +34,10 @@ class Classifier(nn.Module):
         self.modality = modality
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.victim(images, self.modality).logits
+        logits = self.victim(images, self.modality).logits
+        if logits is None:
+            raise VbenchError(f"{self.victim.name} declares an identity classifier and gives no logits")
+        return logits
 
 
 def predictions(classifier: Classifier, images: Tensor, context: Context) -> Tensor:

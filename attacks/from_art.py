@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vbench.attacks.classification import Classifier
 from vbench.attacks.libraries import LibraryAttack, Rule, adapt, known
 from vbench.core.errors import BadInput
+from vbench.core.settings import constructor
 from vbench.core.threat import ThreatModel
 
 _L2 = ("l2",)
@@ -123,7 +124,7 @@ class ArtAttack(LibraryAttack):
     ) -> Tensor:
         if images.device.type not in ("cpu", "cuda"):
             raise BadInput(f"attack '{self.name}' runs on cpu and cuda, not on {images.device.type}")
-        model = classifier
+        model: nn.Module = classifier
         if self.engine.__name__ in _PROBABILITIES:
             model = nn.Sequential(classifier, nn.Softmax(1)).eval()
         classes = classifier.victim.num_classes
@@ -141,7 +142,7 @@ class ArtAttack(LibraryAttack):
             "batch_size": len(images),
             "verbose": False,
         }
-        taken = inspect.signature(self.engine.__init__).parameters
+        taken = inspect.signature(constructor(self.engine)).parameters
         given = self.arguments(threat) | {name: value for name, value in settled.items() if name in taken}
         pixels = images.cpu().numpy().copy()
         wanted = np.eye(classes, dtype=np.float32)[labels.cpu().numpy()]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vbench.attacks.classification import Classifier
 from vbench.attacks.libraries import LibraryAttack, Rule, adapt, known
+from vbench.core.settings import constructor
 from vbench.core.threat import ThreatModel
 
 _L2 = ("l2",)
@@ -77,7 +78,7 @@ class TorchattacksAttack(LibraryAttack):
         self, classifier: Classifier, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int
     ) -> Tensor:
         given = self.arguments(threat)
-        wanted = set(self.engine.__init__.__code__.co_varnames)
+        wanted = set(constructor(self.engine).__code__.co_varnames)
         if "norm" in wanted:
             given["norm"] = "Linf" if threat.norm == "linf" else "L2"
         if "seed" in wanted:

@@ -25,7 +25,7 @@ from vbench.attacks.classification import Classifier, predictions
 from vbench.core.errors import BadInput, VbenchError, unknown_name
 from vbench.core.plugins import made_by_vbench
 from vbench.core.random_state import own_chance, sow
-from vbench.core.settings import param
+from vbench.core.settings import constructor, param
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.victims.base import Victim, example_tensor
@@ -151,9 +151,9 @@ def adapt(
     rule = rules[name]
     if isinstance(rule, str):
         raise BadInput(f"{library}:{name} cannot attack here: {rule}")
-    signature = inspect.signature(engine.__init__).parameters
+    signature = inspect.signature(constructor(engine)).parameters
     budget = next((known for known in ("eps", "max_epsilon") if known in signature), "")
-    text = f"{inspect.getdoc(engine) or ''}\n{inspect.getdoc(engine.__init__) or ''}"
+    text = f"{inspect.getdoc(engine) or ''}\n{inspect.getdoc(constructor(engine)) or ''}"
     shares, fields = {}, []
     for argument in list(signature.values())[1:]:
         if argument.name in fixed or argument.name == budget or argument.kind is argument.VAR_KEYWORD:
@@ -169,6 +169,7 @@ def adapt(
     needs = {"logits", "gradients"} if rule.gradients else {"logits"}
     namespace = {
         "name": f"{library}:{name}",
+        "version": base.version,
         "summary": f"{name} of {library} on the identity classifier",
         "paper": paper,
         "needs": frozenset(needs),
@@ -181,7 +182,6 @@ def adapt(
         "__module__": base.__module__,
     }
     made = dataclasses.make_dataclass(name, fields, bases=(base,), namespace=namespace, frozen=True)
-    made.version = base.version
     made_by_vbench.add(made)
     return made
 

@@ -61,10 +61,10 @@ class LTA(PerImageAttack):
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         seeds = stream_seeds(context.seeds, "grey patches")
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        grey = grey_images(images)
+        grey, size = grey_images(images), (images.shape[2], images.shape[3])
 
         def objective(candidate: Tensor) -> Tensor:
-            inside = torch.stack([self.patch(images.shape[2:], own) for own in generators])
+            inside = torch.stack([self.patch(size, own) for own in generators])
             with torch.no_grad():
                 copies = torch.where(inside[:, None].to(images.device), grey, images)
                 guides = victim(copies, modality).embedding

@@ -79,10 +79,8 @@ class MisRanking(UniversalAttack):
                 for modality in Modality
             ]
             loss = torch.stack(terms).sum()
-            optimizer.zero_grad()
-            loss.backward()
             losses.append(float(loss.detach()))
-            gradients = agreed([parameter.grad for parameter in network.parameters()])
+            gradients = agreed(torch.autograd.grad(loss, list(network.parameters())))
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter.grad = gradient
             if not all(bool(torch.isfinite(value).all()) for value in (loss, *gradients)):

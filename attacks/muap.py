@@ -104,7 +104,7 @@ class MUAP(UniversalAttack):
         )
         few = max(2, 2 * (updates // 10))
         first, last = mean(precisions[:few]), mean(precisions[-few:])
-        log = {"first_soft_map": first, "soft_map": last, "updates": updates}
+        log: dict[str, object] = {"first_soft_map": first, "soft_map": last, "updates": updates}
         if self.smooth and last > _HARDLY * first:
             log["warnings"] = [
                 f"{self.name}: the total variation (smooth={self.smooth:g}) outweighs the ranking loss: "

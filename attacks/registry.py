@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
 from vbench.core.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from vbench.attacks.base import Attack
 
 
 def _attacks() -> Iterator[Entry]:
@@ -21,4 +25,6 @@ def _libraries() -> Iterator[Entry]:
         yield Entry(name, target, summary, traits="per-image", origin=name, facts=columns)
 
 
-attacks = Registry("attack", "vbench.attacks.base:Attack", _attacks(), _libraries(), words=("all",))
+attacks: Registry[Attack] = Registry(
+    "attack", "vbench.attacks.base:Attack", _attacks(), _libraries(), words=("all",)
+)

@@ -107,7 +107,7 @@ def _floats(who: str, found: object, what: str) -> Tensor:
 def _tensor(who: str, found: object, what: str) -> Tensor:
     """A detached copy of a tensor."""
     # A subclass may answer any question about itself as it likes.
-    if type(found) not in (Tensor, nn.Parameter):
+    if not isinstance(found, Tensor) or type(found) not in (Tensor, nn.Parameter):
         raise VbenchError(f"{who}: {what} must be a torch.Tensor, not {_kind(found)}")
     if found.layout is not torch.strided or found.is_meta:
         raise VbenchError(

@@ -8,7 +8,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from vbench.core.errors import VbenchError
 from vbench.core.types import Modality
 
 
@@ -28,6 +30,15 @@ class ModalityView:
     def batch(self, index: Tensor) -> Tensor:
         """Images at ``index`` as float in [0, 1]."""
         return self.images[index].to(self.embeddings.dtype) / 255
+
+    def identity_loss(self, logits: Tensor | None, index: Tensor) -> Tensor:
+        """Mean cross-entropy of logits of the images at ``index`` with the victim's clean predictions.
+
+        Raises :class:`VbenchError` for a victim that gives none, whatever it declares.
+        """
+        if logits is None or self.predictions is None:
+            raise VbenchError("the victim declares an identity classifier and gives no logits")
+        return cross_entropy(logits, self.predictions[index])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from vbench.attacks.distances import pairwise_squared, squared_distance
 from vbench.attacks.perturbation import Perturbation
@@ -66,7 +65,7 @@ class UAP(UpdatedAttack):
                 view, index = train[modality], positions[modality]
                 output = victim((view.batch(index) + own).clamp(0, 1), modality)
                 if self.loss == "cross_entropy":
-                    terms.append(cross_entropy(output.logits, view.predictions[index]))
+                    terms.append(view.identity_loss(output.logits, index))
                 else:
                     others = prototypes[modality.other]
                     terms.append(self._damage(output.embedding, view.embeddings[index], others, victim))

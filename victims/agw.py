@@ -88,10 +88,10 @@ class AGW(TwoStreamVictim):
         self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
         self.flip = bool(flip)
         build_then_initialise(self._build, self, generator)
-        for added in self.non_local.values():
-            for one in added:
+        for module in self.modules():
+            if isinstance(module, NonLocal):
                 # An added block starts as the identity, so a pretrained trunk is not disturbed.
-                nn.init.zeros_(one.norm.weight)
+                nn.init.zeros_(module.norm.weight)
 
     def _build(self) -> None:
         self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
@@ -108,8 +108,8 @@ class AGW(TwoStreamVictim):
 
     def shared_stage(self, stage: str, current: Tensor) -> Tensor:
         """A residual stage with its non-local blocks."""
-        places = self._places.get(stage, ())
-        added = self.non_local[stage] if places else ()
+        places: Sequence[int] = self._places.get(stage, ())
+        added = self.non_local[stage].children() if places else ()
         return self.trunk.stage(stage, current, dict(zip(places, added, strict=True)))
 
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:

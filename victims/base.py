@@ -17,6 +17,7 @@ from pydantic.errors import PydanticUserError
 from torch import Tensor, nn
 
 from vbench.core.errors import BadInput, shortened, unknown_name
+from vbench.core.settings import constructor
 from vbench.core.types import Modality
 from vbench.victims.released import ReleasedLayout
 
@@ -26,21 +27,21 @@ _NOT_OPTIONS = ("self", "generator")
 
 def option_names(victim_class: type) -> list[str]:
     """Names of the constructor's options, in order."""
-    parameters = inspect.signature(victim_class.__init__).parameters.values()
+    parameters = inspect.signature(constructor(victim_class)).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return [name for name in named if name not in _NOT_OPTIONS]
 
 
 def default_options(victim_class: type) -> dict[str, object]:
     """Default of every option that has one."""
-    parameters = inspect.signature(victim_class.__init__).parameters
+    parameters = inspect.signature(constructor(victim_class)).parameters
     defaults = {name: parameters[name].default for name in option_names(victim_class)}
     return {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}
 
 
 def accepts_generator(victim_class: type) -> bool:
     """Whether the constructor takes the generator of its starting weights."""
-    return "generator" in inspect.signature(victim_class.__init__).parameters
+    return "generator" in inspect.signature(constructor(victim_class)).parameters
 
 
 def missing_options(victim_class: type, given: dict[str, Any]) -> list[str]:
@@ -76,7 +77,7 @@ def _adapter(victim_class: type, name: str) -> TypeAdapter[Any]:
     plain = type(default) if isinstance(default, bool | int | float | str) else Any
     plain = int if name == "num_classes" else plain
     try:
-        return TypeAdapter(typing.get_type_hints(victim_class.__init__).get(name, plain))
+        return TypeAdapter(typing.get_type_hints(constructor(victim_class)).get(name, plain))
     except (NameError, TypeError, AttributeError, PydanticUserError):
         # Annotations of others' code may name what is imported for a type checker alone.
         return TypeAdapter(plain)

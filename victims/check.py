@@ -93,4 +93,4 @@ def _is_sequence(value: object) -> bool:
 
 
 def _counts(value: object, least: int = 1) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least

@@ -66,13 +66,15 @@ def find_state(content: Any, entry: str | None, where: str) -> Checkpoint:
     they say.
     """
     found = _candidates(content, where)
+    taken: Entry | None
     if entry is None:
         taken = _the_one(found, where)
     else:
         taken = next((one for one in found if _label(one) == entry), None)
         if taken is None:
             return _beginning_with(entry, found, where)
-    state, others = {}, {}
+    state: dict[str, Any] = {}
+    others: dict[Any, Any] = {}
     for name, value in found[taken].items():
         (state if isinstance(name, str) and _is_array(value) else others)[name] = value
     notes = []
@@ -123,7 +125,7 @@ def _from_numpy(array: np.ndarray, said: str) -> Tensor:
         raise BadInput(f"{said} is a numpy array of {array.dtype}, which torch does not have") from error
 
 
-def _candidates(content: Any, where: str) -> dict[Entry, Mapping[Any, Any]]:
+def _candidates(content: Any, where: str) -> dict[Entry, dict[Any, Any]]:
     """Entries that hold tensors, of the purest kind there is: tensors alone, with arrays, with others."""
     if not isinstance(content, dict):
         raise BadInput(

@@ -14,7 +14,7 @@ from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.attention import FeatureAggregation
-from vbench.victims.layers.modality import BRANCHES, EmbeddingExpansion
+from vbench.victims.layers.modality import BRANCHES, EmbeddingExpansion, Pair
 from vbench.victims.layers.pooling import bn_neck, l2_normalise
 from vbench.victims.losses.centers import center_pair_mining, orthogonality
 from vbench.victims.losses.triplet import batch_hard_triplet
@@ -146,8 +146,9 @@ class DEEN(TwoStreamVictim):
         self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
         self.flip = bool(flip)
         build_then_initialise(self._build, self, generator)
-        for aggregation in self.aggregation.values():
-            aggregation.start_as_identity()
+        for module in self.modules():
+            if isinstance(module, FeatureAggregation):
+                module.start_as_identity()
 
     def _check_positions(self) -> None:
         scale = 2 if self.small_stem else 4
@@ -208,7 +209,7 @@ class DEEN(TwoStreamVictim):
         pooled = self._training_map(batch).mean(dim=(2, 3))
         logits = self.classifier(self.neck(pooled))
         labels = batch.labels.repeat(2 * len(_VERSIONS))
-        original, first, second = (version.chunk(2) for version in pooled.chunk(len(_VERSIONS)))
+        original, first, second = (_by_modality(version) for version in pooled.chunk(len(_VERSIONS)))
         mined = [center_pair_mining(original, new, batch.labels) for new in (first, second)]
         return {
             "identity": F.cross_entropy(logits, labels, label_smoothing=batch.label_smoothing),
@@ -232,3 +233,8 @@ class DEEN(TwoStreamVictim):
         expanded = self.expansion(current)
         draws = generator_on(expanded.device, batch.generator)
         return self.trunk.stage(self.stages[-1], drop_elements(expanded, _DROPOUT, draws))
+
+
+def _by_modality(rows: Tensor) -> Pair:
+    visible, infrared = rows.chunk(2)
+    return visible, infrared

@@ -287,7 +287,7 @@ class _Reading:
         self._where = where
         self._stack: list[_Value] = []
         self._marks: list[int] = []
-        self._memo: dict[int, _Value] = {}
+        self._memo: dict[object, _Value] = {}
         self._steps = self._spent = 0
         self._do: dict[str, Callable[[], None]] = {
             "MARK": lambda: self._marks.append(len(self._stack)),

@@ -80,8 +80,9 @@ def build_then_initialise(
 
 @torch.no_grad()
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
-    if hasattr(module, "draw_weights"):
-        module.draw_weights(generator)
+    draw_weights = getattr(module, "draw_weights", None)
+    if draw_weights is not None:
+        draw_weights(generator)
     elif isinstance(module, nn.Conv2d):
         _initialise_convolution(module, generator)
     elif isinstance(module, nn.Linear):

@@ -162,7 +162,7 @@ class MMN(TwoStreamVictim):
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
         """Four vectors of unit length, of image and middle version, and the image's logits."""
         pooled, necks, logits = self._stripes(current)
-        parts = {}
+        parts: Parts = {}
         for name, vectors in (("", necks), ("_pooled", pooled)):
             image, middle = l2_normalise(torch.cat(vectors, dim=1)).split(count)
             parts |= {f"image{name}": image, f"middle{name}": middle}

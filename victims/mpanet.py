@@ -158,7 +158,7 @@ class MPANet(StagedVictim):
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
         """The stem, or a residual stage with its modality alleviation; both modalities share them."""
         if stage == "stem":
-            return self.trunk.stem(current)
+            return self.trunk.get_submodule("stem")(current)
         current = self.trunk.stage(stage, current)
         return self.alleviation[stage](current) if stage in self.alleviation else current
 
@@ -189,7 +189,8 @@ class MPANet(StagedVictim):
         neck = self.neck(pooled)
         both = torch.cat((batch.labels, batch.labels))
         self.mutual.follow(_FOLLOW_RATE * min(1.0, _SLOWING_EPOCH / (batch.epoch + 2)))
-        by_modality, mutual = self.mutual.losses(*neck.chunk(2), batch.labels, batch.label_smoothing)
+        visible, infrared = neck.chunk(2)
+        by_modality, mutual = self.mutual.losses(visible, infrared, batch.labels, batch.label_smoothing)
         identity = F.cross_entropy(widen(self.classifier(neck)), both, label_smoothing=batch.label_smoothing)
         return {
             "identity": identity,

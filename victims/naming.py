@@ -105,7 +105,7 @@ def _nearest(ours: Mapping[str, str], state: Mapping[str, T]) -> tuple[dict[str,
 
 def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> Counter[str]:
     """How many of the names are a prefix and a wanted name."""
-    known, counts = set(wanted), Counter()
+    known, counts = set(wanted), Counter[str]()
     for name in names:
         rest = name
         for _ in range(_DEEPEST):

@@ -231,12 +231,15 @@ class PMT(StagedVictim):
 
 def _metric_losses(vectors: Tensor, labels: Tensor, within: bool) -> dict[str, Tensor]:
     if within:
-        triplet = sum(batch_hard_triplet(half, labels, _MARGIN) for half in vectors.chunk(2))
+        seen, unseen = (batch_hard_triplet(half, labels, _MARGIN) for half in vectors.chunk(2))
         none = vectors.new_zeros(())
-        return {"triplet": triplet, "enhancement": none, "center": none}
+        return {"triplet": seen + unseen, "enhancement": none, "center": none}
     both = torch.cat((labels, labels))
+    triplet = batch_hard_triplet(vectors, both, _MARGIN)
+    # Split after the triplet: in what order gradients are added up shows in their last bits.
+    visible, infrared = vectors.chunk(2)
     return {
-        "triplet": batch_hard_triplet(vectors, both, _MARGIN),
-        "enhancement": _ENHANCEMENT_WEIGHT * modality_enhancement(*vectors.chunk(2), labels),
+        "triplet": triplet,
+        "enhancement": _ENHANCEMENT_WEIGHT * modality_enhancement(visible, infrared, labels),
         "center": _CENTER_WEIGHT * discriminative_center(vectors, both),
     }

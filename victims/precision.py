@@ -72,16 +72,18 @@ def compute_in(victim: Victim, precision: Precision) -> None:
     way in, since in a narrower one most of the 256 levels do not exist. Edits see and return maps in the
     images' type.
     """
+    # Set and removed on this object alone, in front of its class's method: type checkers know no such thing.
     before, layer = precision_of(victim), _layer(victim)
     if layer:
         del victim.forward
         if layer.args[0] != victim.forward:
-            victim.forward = layer.args[0]
+            victim.forward = layer.args[0]  # type: ignore[method-assign]
     if precision.channels_last != before.channels_last:
         layout = torch.channels_last if precision.channels_last else torch.contiguous_format
         victim.to(memory_format=layout)
     if precision != PLAIN or entrance(victim) is not torch.float32:
-        victim.forward = partial(_forward, victim.forward, precision=precision, victim=victim)
+        layer = partial(_forward, victim.forward, precision=precision, victim=victim)
+        victim.forward = layer  # type: ignore[method-assign]
 
 
 def take_float32(victim: Victim) -> None:

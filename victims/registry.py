@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vbench.core.registry import Entry, Registry
 from vbench.victims.catalogue import VICTIMS
+
+if TYPE_CHECKING:
+    from vbench.victims.base import Victim
 
 
 def _victims() -> Iterator[Entry]:
@@ -20,4 +24,6 @@ def _victims() -> Iterator[Entry]:
         yield Entry(name, facts.target, facts.summary, facts.paper, facts=columns)
 
 
-victims = Registry("victim", "vbench.victims.base:Victim", _victims(), words=("all", "none"))
+victims: Registry[Victim] = Registry(
+    "victim", "vbench.victims.base:Victim", _victims(), words=("all", "none")
+)

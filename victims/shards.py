@@ -57,7 +57,8 @@ def share(victim: Victim) -> None:
     Call it on all processes, on a victim as it was loaded: precision and surrogates go around it.
     """
     if processes() > 1:
-        victim.forward = partial(_forward, victim.forward)
+        # On this object alone, in front of its class's method.
+        victim.forward = partial(_forward, victim.forward)  # type: ignore[method-assign]
 
 
 def whole(values: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class _Whole(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         rows = ctx.shard.computed
-        own = []
+        own: list[Tensor | None] = []
         for gradient, versions in zip(gradients, ctx.versions, strict=True):
             if gradient is None:
                 own.append(None)

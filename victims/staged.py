@@ -13,7 +13,7 @@ from vbench.core.errors import BadInput, unknown_name
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
 from vbench.victims.layers.pooling import Normalise, l2_normalise
-from vbench.victims.layers.resnet import STAGES, ResidualStages
+from vbench.victims.layers.resnet import STAGES, ResidualStages, Stem
 from vbench.victims.pretrained import fill_residual
 
 Parts = dict[str, Tensor]
@@ -74,7 +74,7 @@ class StagedVictim(Victim):
         if self.flip:
             mirrored, mirrored_logits, _ = self._once(images.flip(3), modality, edits)
             parts = {name: self.merge_mirrored(part, mirrored[name]) for name, part in parts.items()}
-            if logits is not None:
+            if logits is not None and mirrored_logits is not None:
                 logits = (logits + mirrored_logits) / 2
         return VictimOutput(self.compose(parts), logits, features, parts)
 
@@ -178,6 +178,9 @@ TRUNK_TWINS = (
 
 class TwoStreamTrunk(ResidualStages):
     """ResNet-50 with a stem per modality and shared stages; arguments as of :class:`ResidualStages`."""
+
+    visible_stem: Stem
+    infrared_stem: Stem
 
     def __init__(
         self,

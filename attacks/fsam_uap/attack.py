@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from vbench.attacks.base import Control
 from vbench.attacks.fsam_uap.losses import AQALValue, Hinge, RankingLoss, aqal
@@ -274,7 +274,7 @@ class FSAMUAP(UpdatedAttack):
         train: TrainingView,
         modules: FeatureModules,
         delta: Tensor,
-        positions: dict[Modality, Tensor],
+        positions: Mapping[Modality, Tensor],
         ranking: RankingLoss | None,
     ) -> tuple[Tensor, float]:
         x1, x2, terms = {}, {}, []
@@ -286,17 +286,17 @@ class FSAMUAP(UpdatedAttack):
             x2[modality] = x1[modality] = self._point(output)
             logits = output.logits
             if forked:
-                (x1[modality], x2[modality]), logits = x2[modality].chunk(2), logits.chunk(2)[1]
+                x1[modality], x2[modality] = x2[modality].chunk(2)
+                logits = None if logits is None else logits.chunk(2)[1]
             elif self.anchors == "clean" and ranking is None:
                 x1[modality] = self._clean_point(victim, view, index, modality)
             elif self._separate_x1:
                 x1[modality] = self._point(victim(images, modality, modules.frequency_edits()))
             if self.identity:
-                predicted = view.predictions[index]
-                terms.append(self.identity_weight * cross_entropy(logits, predicted))
+                terms.append(self.identity_weight * view.identity_loss(logits, index))
                 if self._plain_path:
                     plain = victim(images, modality).logits
-                    terms.append(self.plain_weight * cross_entropy(plain, predicted))
+                    terms.append(self.plain_weight * view.identity_loss(plain, index))
         share = 0.0
         if self.aqal:
             loss = self._aqal(x1, x2) if ranking is None else ranking(x2, positions, self.margin, self.hinge)

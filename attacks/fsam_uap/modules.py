@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -79,9 +80,10 @@ def attention(kind: str, channels: int, start: float, generator: torch.Generator
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
             draw = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(draw / fan_in**0.5 if parameter.ndim > 1 else torch.zeros_like(draw))
-        last = [child for child in module.modules() if getattr(child, "bias", None) is not None]
-        if last:
-            last[-1].bias.fill_(math.log(start / (1 - start)))
+        biases = [getattr(child, "bias", None) for child in module.modules()]
+        found = [bias for bias in biases if isinstance(bias, Tensor)]
+        if found:
+            found[-1].fill_(math.log(start / (1 - start)))
     return module
 
 
@@ -211,8 +213,13 @@ class FeatureModules(nn.Module):
 
         return edit
 
-    def _at(self, stage: str) -> list[nn.Module]:
-        return [modules[stage] for modules in (self.frequency, self.spatial) if stage in modules]
+    def _at(self, stage: str) -> list[FSAM | SFM]:
+        # A ModuleDict does not tell a type checker what it holds.
+        return [
+            cast("FSAM | SFM", modules[stage])
+            for modules in (self.frequency, self.spatial)
+            if stage in modules
+        ]
 
     def _both(self, stage: str) -> Callable[[Tensor], Tensor]:
         return nn.Sequential(*self._at(stage))

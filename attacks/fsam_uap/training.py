@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, cross_entropy
+from torch.nn.functional import cosine_similarity
 
 from vbench.attacks.fsam_uap.modules import FeatureModules, MaskStatistics
 from vbench.attacks.training import TrainingView
@@ -41,12 +42,11 @@ class ModuleTrainer:
         """Descend the identity loss on clean images for ``steps`` batches of ``count`` pairs."""
         for _ in range(steps if self._optimizer else 0):
             _, positions = self._train.pairs(count, generator)
-            self._step(lambda positions=positions: self._keep(positions))
+            self._step(partial(self._keep, positions))
 
     def help_attack(self, positions: Mapping[Modality, Tensor], attack: Callable[[], Tensor]) -> None:
         """One step up the attack's objective and, by ``keep_weight``, down the loss on clean images."""
-        if self._optimizer:
-            self._step(lambda: self._keep_weight * self._keep(positions) - attack())
+        self._step(lambda: self._keep_weight * self._keep(positions) - attack())
 
     @torch.no_grad()
     def mask_statistics(self, count: int, generator: torch.Generator) -> dict[str, MaskStatistics]:
@@ -56,6 +56,8 @@ class ModuleTrainer:
         return self._modules.mask_statistics(lambda edits: self._victim(images, Modality.VISIBLE, edits))
 
     def _step(self, loss: Callable[[], Tensor]) -> None:
+        if self._optimizer is None:
+            return
         with torch.enable_grad():
             gradients = torch.autograd.grad(loss(), self._parameters, allow_unused=True)
         for parameter, gradient in zip(self._parameters, summed(gradients), strict=True):
@@ -67,6 +69,6 @@ class ModuleTrainer:
         for modality in Modality:
             view, index = self._train[modality], positions[modality]
             output = self._victim(view.batch(index), modality, self._modules.edits())
-            terms.append(cross_entropy(output.logits, view.predictions[index]))
+            terms.append(view.identity_loss(output.logits, index))
             terms.append(1 - cosine_similarity(output.embedding, view.embeddings[index]).mean())
         return torch.stack(terms).sum()

@@ -41,8 +41,9 @@ def float32_products(device: torch.device) -> dict[str, str]:
     """What "matmul" and "convolution" multiply float32 numbers in on a device: "ieee", "tf32" or "bf16"."""
     gpu = device.type == "cuda"
     if hasattr(torch.backends, "fp32_precision"):
-        matmul = torch.backends.cuda.matmul if gpu else torch.backends.mkldnn.matmul
-        convolution = torch.backends.cudnn.conv if gpu else torch.backends.mkldnn.conv
+        # Type checkers do not see the class that torch puts in the place of these modules.
+        matmul = torch.backends.cuda.matmul if gpu else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        convolution = torch.backends.cudnn.conv if gpu else torch.backends.mkldnn.conv  # type: ignore[attr-defined]
         found = {"matmul": matmul.fp32_precision, "convolution": convolution.fp32_precision}
         return {name: "ieee" if value == "none" else value for name, value in found.items()}
     if gpu:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from torch.nn.modules import module as modules
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.plugins import reason
 from vbench.core.random_state import chance, own_chance, sow
+from vbench.core.types import Named
 
 
 class ProcessState:
@@ -44,7 +45,7 @@ def _different(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [name for name, value in before.items() if value is not after[name] and value != after[name]]
 
 
-def _attribute(owner: object, name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+def _attribute(owner: object, name: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
     return partial(getattr, owner, name), partial(setattr, owner, name)
 
 
@@ -70,7 +71,7 @@ def _set_device(device: torch.device) -> None:
     torch.set_default_device(None if device.type == "cpu" else device)
 
 
-def _autocast(device: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+def _autocast(device: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
     def read() -> tuple[bool, torch.dtype]:
         return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
@@ -96,7 +97,7 @@ def _put_hooks(before: list[dict[int, Any]]) -> None:
         found.update(hooks)
 
 
-_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's default device": (torch.get_default_device, _set_device),
@@ -140,7 +141,7 @@ _SETTINGS |= {
     if hasattr(owner, name)
 }
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Named)
 
 
 def twin(victim: T, who: str = "") -> T:
@@ -148,7 +149,7 @@ def twin(victim: T, who: str = "") -> T:
 
     Raises :class:`BadInput` for one that cannot be copied; ``who`` names it there.
     """
-    modules = victim.modules() if isinstance(victim, nn.Module) else ()
+    modules: Iterable[nn.Module] = victim.modules() if isinstance(victim, nn.Module) else ()
     values = (value for module in modules for value in vars(module).values())
     # torch copies no results of a computation; weight_norm, for one, keeps some as attributes.
     memo: dict[int, Any] = {
@@ -252,8 +253,8 @@ class _Kept:
         for name, module, kept in self._modules:
             found = _restore_attributes(module, kept)
             changed += [f"'{f'{name}.{attribute}'.lstrip('.')}' of {whose}" for attribute in found]
-        for name, tensor, *kept in self._tensors:
-            if _restore_tensor(tensor, *kept):
+        for name, tensor, before, wanted, gradient in self._tensors:
+            if _restore_tensor(tensor, before, wanted, gradient):
                 changed.append(f"'{name}' of {whose}")
         return changed
 

@@ -77,10 +77,12 @@ def import_file(path: Path) -> ModuleType:
         unchanged(str(path.parent), place.is_current)
     name = f"{place.package}.{path.stem.replace('.', '_')}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
+        loader = _Loader(name, str(path))
+        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+        assert spec is not None, "with a loader there is one for any file"
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         try:
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
         except BaseException:
             # The next try starts afresh; what other files of the folder gave stays in use.
             del sys.modules[name]
@@ -103,7 +105,7 @@ class _Finder:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _Loader(name, spec.origin)
+            spec.loader = _Loader(name, spec.loader.path)
         return spec
 
 
@@ -114,7 +116,7 @@ class _Loader(SourceFileLoader):
     """Runs a file of such a folder, out of what was read of it; writes no bytecode."""
 
     def get_code(self, name: str) -> CodeType:
-        folder = folder_of(name)
+        folder = _all[name.partition(".")[0]]
         tree = ast.parse(folder.source(self.path), self.path)
         return compile(imports_from_beside(tree, folder), self.path, "exec", dont_inherit=True)
 
@@ -143,7 +145,7 @@ class _Beside(ast.NodeTransformer):
         return found
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
-        if not node.level:
+        if node.module and not node.level:
             node.module = self._name_of(node.module)
         return node
 

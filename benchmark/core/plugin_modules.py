@@ -12,6 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 from vbench.core.errors import BadInput, shortened
 from vbench.core.plugin_files import folder_of, imported_by_call
@@ -26,22 +27,24 @@ def problem_of(target: str) -> str:
     spec = spec_of(name)
     if spec is None:
         return f"there is no module '{shortened(name)}'"
+    file = spec.origin or ""
     try:
-        tree = ast.parse(Path(spec.origin or "").read_bytes())
+        tree = ast.parse(Path(file).read_bytes())
     except (OSError, ValueError):  # no file, or none of Python's
         return ""
     except SyntaxError as error:
-        return f"{shown(spec.origin)}, line {error.lineno}: {error.msg}"
+        return f"{shown(file)}, line {error.lineno}: {error.msg}"
     for node in tree.body:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
         for one in names:
             if spec_of(one.partition(".")[0]) is None:
-                return f"{shown(spec.origin)}, line {node.lineno}: there is no module '{one}'"
+                return f"{shown(file)}, line {node.lineno}: there is no module '{one}'"
     defined = {getattr(node, "name", None) or getattr(node, "id", None) for node in ast.walk(tree)}
     defined |= {getattr(node, "asname", None) for node in ast.walk(tree)}
     if attribute.partition(".")[0] not in defined and not defined & {"*", "__getattr__"}:
-        return f"{shown(spec.origin)} has no '{shortened(attribute)}'"
+        return f"{shown(file)} has no '{shortened(attribute)}'"
     return ""
 
 
@@ -68,7 +71,7 @@ def modules_of(classes: Iterable[type]) -> Modules:
     found = Modules()
     for cls in classes:
         module = module_of(cls)
-        if module is not None:
+        if module is not None and module.__file__:
             _collect(module.__name__, _Owner(module.__name__, module.__file__), found)
     return found
 
@@ -152,7 +155,9 @@ def _collect(name: str, owner: _Owner, found: Modules) -> None:
         file = None if spec is None else spec.origin
         if one.rpartition(".")[0]:
             waiting.append(one.rpartition(".")[0])
-        if not file or file in ("built-in", "frozen") or (one != name and not owner.owns(one, file)):
+        if spec is None or not file or file in ("built-in", "frozen"):
+            continue
+        if one != name and not owner.owns(one, file):
             continue
         text = _text_of(one, file)
         folder = folder_of(one)
@@ -256,7 +261,7 @@ def _read(file: str, module: ModuleType | None) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        loader = getattr(module, "__loader__", None)
+        loader: Any = getattr(module, "__loader__", None)
         try:
             return loader.get_data(file)  # out of an archive
         except (AttributeError, OSError):
@@ -295,11 +300,12 @@ def _constants(text: bytes) -> tuple[tuple[str, object], ...]:
     found = []
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if len(targets) == 1 and isinstance(targets[0], ast.Name) and getattr(node, "value", None):
+        value = getattr(node, "value", None)
+        if len(targets) == 1 and isinstance(targets[0], ast.Name) and value:
             name = targets[0].id
             if names.count(name) == 1 and name not in moved:
                 try:
-                    found.append((name, ast.literal_eval(node.value)))
+                    found.append((name, ast.literal_eval(value)))
                 except ValueError:  # not a literal
                     continue
     return tuple(found)

@@ -147,7 +147,7 @@ def own_folders() -> tuple[Path, ...]:
     """The folders of vbench's own code."""
     names = ("vbench", "vbench.attacks", "vbench.victims", "vbench.reports")
     found = [sys.modules.get(name) or __import__(name, fromlist=["_"]) for name in names]
-    return tuple(Path(module.__file__).resolve().parent for module in found)
+    return tuple(Path(module.__file__).resolve().parent for module in found if module.__file__)
 
 
 #: Classes that vbench makes when they are asked for: the adapters of other libraries' attacks.

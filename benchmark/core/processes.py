@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -207,10 +207,10 @@ def told(find: Callable[[], T]) -> T:
     """What ``find`` returns on process 0, which alone calls it; for whatever clocks and disks decide."""
     if processes() == 1:
         return find()
-    found = [find() if leads() else None]
+    found: list[T | None] = [find() if leads() else None]
     meet("something process 0 finds out")
     dist.broadcast_object_list(found, 0, group=group(), device=torch.device("cpu"))
-    return found[0]
+    return cast(T, found[0])  # by now process 0's on all
 
 
 def refuse_differences(what: str, text: str) -> None:

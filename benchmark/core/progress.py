@@ -31,7 +31,7 @@ def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool 
     ``total`` is needed where ``items`` has no length. ``quiet`` shows nothing.
     """
     if total is None:
-        total = len(items)  # type: ignore[arg-type]
+        total = len(items)  # type: ignore[arg-type]  # without a length there is a total
     if quiet:
         yield from items
     elif sys.stderr.isatty():

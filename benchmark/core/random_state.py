@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,14 +16,15 @@ from numpy.random import bit_generator
 def own_chance() -> Iterator[None]:
     """Put the states of Python, NumPy and torch (CPU, CUDA) back on leaving, also after an exception."""
     here, there = random.getstate(), np.random.get_state()  # noqa: NPY002
-    reborn, machine = np.random.RandomState, bit_generator.randbits
+    makers, seeds = vars(np.random), vars(bit_generator)
+    reborn, machine = makers["RandomState"], seeds["randbits"]
     try:
         with torch.random.fork_rng(devices=_gpus()):
             # Generators that are made without a seed take it from the machine: derive it from ours as well.
-            np.random.RandomState, bit_generator.randbits = _Derived, random.getrandbits
+            makers["RandomState"], seeds["randbits"] = _Derived, random.getrandbits
             yield
     finally:
-        np.random.RandomState, bit_generator.randbits = reborn, machine
+        makers["RandomState"], seeds["randbits"] = reborn, machine
         np.random.set_state(there)  # noqa: NPY002
         random.setstate(here)
 
@@ -54,5 +55,5 @@ def _gpus() -> range:
 class _Derived(np.random.RandomState):
     """A generator that takes its seed from NumPy's global state when none is given."""
 
-    def __init__(self, seed: object = None) -> None:
+    def __init__(self, seed: int | Sequence[int] | np.ndarray | np.random.BitGenerator | None = None) -> None:
         super().__init__(np.random.randint(2**31) if seed is None else seed)  # noqa: NPY002

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from vbench.core.errors import BadInput, VbenchError, shortened, unknown_name
 from vbench.core.plugin_files import import_file
@@ -16,6 +16,9 @@ from vbench.core.plugin_modules import problem_of, spec_of
 from vbench.core.plugins import class_problem, is_own_class, name_problem, place_of, plugin_line
 from vbench.core.settings import parse
 from vbench.core.source import code_card
+from vbench.core.types import Named
+
+T = TypeVar("T", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Entry:
     problem: str = ""
 
 
-class Registry:
+class Registry(Generic[T]):
     """Classes of one kind by name.
 
     A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
@@ -58,16 +61,16 @@ class Registry:
         self._libraries = {entry.name: entry for entry in libraries}
         self._entries = {entry.name: entry for entry in builtins}
         self._words = tuple(words)
-        self._classes: dict[str, type] = {}
+        self._classes: dict[str, type[T]] = {}
 
-    def register(self, name: str) -> Callable[[type], type]:
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator that adds ``name``, which is also the class's own.
 
         Raises :class:`BadInput` for a name that is taken or looks like one of vbench's, and for a class that
         is no sound one of this kind.
         """
 
-        def add(cls: type) -> type:
+        def add(cls: type[T]) -> type[T]:
             if name in self.names():
                 raise BadInput(f"{self.kind} '{name}' is registered already ({self.entry(name).target})")
             self.check(cls, name, name)
@@ -142,7 +145,7 @@ class Registry:
         """Whether a name is that of a file or a module, whose code would run when the class is loaded."""
         return ":" in name and self.entry(name).origin == "path"
 
-    def load(self, name: str) -> type:
+    def load(self, name: str) -> type[T]:
         """Import and return the class behind a name, checked to be sound and of the right kind."""
         entry = self.entry(name)
         if ".py:" in name:  # the file may have changed
@@ -171,7 +174,7 @@ class Registry:
         if problem:
             raise BadInput(f"{where} ({place_of(cls)}): {problem}")
 
-    def _other_name(self, what: str, cls: type) -> BadInput:
+    def _other_name(self, what: str, cls: type[T]) -> BadInput:
         return BadInput(
             f"{self.kind} {what}: its class {cls.__qualname__} is called '{shortened(cls.name)}'; "
             "give both one name"
@@ -191,7 +194,7 @@ class Registry:
             entry, summary=getattr(cls, "summary", entry.summary), paper=getattr(cls, "paper", entry.paper)
         )
 
-    def _checked(self, entry: Entry) -> type:
+    def _checked(self, entry: Entry) -> type[T]:
         cls = import_target(entry.target, self.kind)
         prefix, _, rest = entry.name.partition(":")
         if prefix in self._libraries:

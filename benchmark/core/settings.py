@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -33,6 +34,11 @@ def parameters(cls: type) -> list[Parameter]:
     ]
 
 
+def constructor(cls: type) -> Callable[..., None]:
+    """What makes an object of a class, to ask for its arguments; its own or that of a base."""
+    return cls.__init__  # type: ignore[misc]  # asked, not called, so that a subclass's may differ
+
+
 def param(default: Any, doc: str) -> Any:
     """A dataclass field with a one-line meaning, shown by ``vbench describe``."""
     return dataclasses.field(default=default, metadata={"doc": doc})
@@ -40,7 +46,8 @@ def param(default: Any, doc: str) -> Any:
 
 def validate(instance: Any, owner: str) -> None:
     """Check and normalise every field of a frozen dataclass against its annotation, or raise BadInput."""
-    for name, adapter in _adapters(type(instance)).items():
+    cls: type = type(instance)
+    for name, adapter in _adapters(cls).items():
         value = getattr(instance, name)
         try:
             object.__setattr__(instance, name, adapter.validate_python(from_text(value)))

@@ -36,7 +36,7 @@ def code_card(plugin: object) -> dict[str, Any]:
         files = sorted((name, _hash(text)) for name, text in made_of.sources.values())
         builds_on = _versions(cls, made_of)
         return {"source": digest_of([cls.__qualname__, files, builds_on, made_of.overwritten, told])}
-    card = {"version": _number(cls)}
+    card: dict[str, Any] = {"version": _number(cls)}
     if hasattr(cls, "library"):
         card["library"] = f"{cls.library} {version(cls.library)}"
     return {**card, "source": digest_of(told)} if told else card
@@ -57,7 +57,7 @@ def _versions(cls: type, made_of: Modules) -> list[str]:
     """The classes of vbench's own that a plugin builds on, with their numbers."""
     imported = (getattr(sys.modules.get(module), name, None) for module, name in made_of.of_vbench)
     found = {one for one in (*cls.__mro__, *imported) if isinstance(one, type) and is_own_class(one)}
-    return sorted(f"{one.__qualname__} {one.version}" for one in found if "version" in vars(one))
+    return sorted(f"{one.__qualname__} {vars(one)['version']}" for one in found if "version" in vars(one))
 
 
 def _hash(text: bytes) -> str:

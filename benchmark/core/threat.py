@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from vbench.core.errors import BadInput, VbenchError, shortened
 from vbench.core.types import Side
@@ -107,8 +107,14 @@ class ThreatModel:
             raise BadInput(f"unknown side '{self.side}'; known: {known}") from error
         if self.quantize and self.norm == "linf" and self.levels == 0:
             raise BadInput(
-                f"eps {show_budget(self.eps)} is below one 8-bit level (1/255); raise it or use --no-quantize"
+                f"eps {show_budget(self.budget)} is below one 8-bit level (1/255); "
+                "raise it or use --no-quantize"
             )
+
+    @property
+    def budget(self) -> Fraction:
+        """``eps`` as the exact number that it is kept as."""
+        return cast(Fraction, self.eps)  # made one by __post_init__
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -118,13 +124,13 @@ class ThreatModel:
     @property
     def epsilon(self) -> float:
         """The budget as a float: with 8-bit output the largest one that whole levels can use."""
-        return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.eps)
+        return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.budget)
 
     @property
     def levels(self) -> int:
         """Whole 8-bit levels inside an L_inf budget."""
         # A float 8/255 may lie a hair below eight levels.
-        return int(self.eps * _LEVELS + Fraction(1, 10**6))
+        return int(self.budget * _LEVELS + Fraction(1, 10**6))
 
     def project(self, clean: Tensor, adversarial: Tensor) -> Tensor:
         """Bring float images back into the budget and into [0, 1], without rounding; differentiable."""
@@ -189,15 +195,17 @@ class ThreatModel:
             return
         change = (adversarial - clean).flatten(1)
         worst = (change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)).max().item()
-        if worst > float(self.eps) + 1e-5:
-            raise VbenchError(f"budget broken: {self.norm} change {worst:.5f}, allowed {float(self.eps):.5f}")
+        if worst > float(self.budget) + 1e-5:
+            raise VbenchError(
+                f"budget broken: {self.norm} change {worst:.5f}, allowed {float(self.budget):.5f}"
+            )
 
     def card(self) -> dict[str, object]:
         """JSON-able description, as stored with every result."""
         return {
             "norm": self.norm,
-            "eps": show_budget(self.eps, self.norm),
-            "eps_value": float(self.eps),
+            "eps": show_budget(self.budget, self.norm),
+            "eps_value": float(self.budget),
             "side": self.side.value,
             "quantize": self.quantize,
         }

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import ClassVar, Literal, Protocol
+
+
+class Named(Protocol):
+    """What has a name in a registry: victims, attacks, readers of data sets."""
+
+    name: ClassVar[str]
 
 
 class Modality(str, Enum):
@@ -29,3 +36,6 @@ class Side(str, Enum):
 #: stack weighted vectors of a fused ranking; "dot-max" and "dot-min": an embedding is two vectors a, b in
 #: one row, and the largest (smallest) of the four dot products aa', ab', ba', bb' counts.
 SIMILARITIES = ("cosine", "euclidean", "dot", "dot-max", "dot-min")
+
+#: The ranking rules, named after the data set that each belongs to.
+RankingRule = Literal["sysu", "regdb", "llcm"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vbench.core.types import Modality
+from vbench.core.types import Modality, RankingRule
 
 _MODALITIES = frozenset(modality.value for modality in Modality)
 
@@ -65,7 +65,7 @@ class Dataset:
     name: str
     root: Path
     protocol: str
-    metric: str
+    metric: RankingRule
     split: str
     synthetic: bool
     train_visible: tuple[Sample, ...]

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def checked(dataset: Dataset, what: str = "") -> Dataset:
     what = what or f"{shortened(str(dataset.root))} under '{shortened(str(dataset.protocol))}'"
     for problem in _problems(dataset):
         raise BadInput(f"{what}: {problem}")
-    lists = {name: tuple(getattr(dataset, name)) for name in (*LISTS, "notes")}
+    lists: dict[str, Any] = {name: tuple(getattr(dataset, name)) for name in (*LISTS, "notes")}
     trials = tuple(
         Trial(trial.name, np.array(trial.query, dtype=np.int64), np.array(trial.gallery, dtype=np.int64))
         for trial in dataset.trials

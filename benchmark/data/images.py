@@ -127,7 +127,7 @@ def check_size(size: tuple[int, int], resize_filter: str) -> None:
         raise BadInput(f"unknown resize filter '{resize_filter}'; known: {', '.join(FILTERS)}")
 
 
-def _refuse_other_readings(image: Image.Image) -> None:
+def _refuse_other_readings(image: ImageFile.ImageFile) -> None:
     if image.mode not in _MODES:
         raise Unreadable(f"mode {image.mode}; save it as 8-bit RGB or grey-scale")
     # Pillow drops the lower half of such values without a word.
@@ -269,7 +269,9 @@ def _read(path: Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
     return array if checksum == stored else None
 
 
-def _write(part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where: Callable[[], Path]) -> None:
+def _write(
+    part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where: Callable[[], Path | None]
+) -> None:
     # The caller holds the lock, so the name can be fixed: what a killed process left is overwritten.
     checksum = 0
     try:
@@ -278,10 +280,12 @@ def _write(part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where
             file.write(_header(shape))
             for row in rows:
                 data = np.ascontiguousarray(row, dtype=np.uint8)
-                file.write(data)
-                checksum = zlib.crc32(data, checksum)
+                file.write(data.data)
+                checksum = zlib.crc32(data.data, checksum)
             file.write(checksum.to_bytes(_CHECKSUM_BYTES, "big"))
-        part.replace(where())
+        place = where()
+        assert place is not None, "once the rows are there it is known"
+        part.replace(place)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

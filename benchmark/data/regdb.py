@@ -50,6 +50,7 @@ def read_regdb(root: Path, protocol: Protocol, synthetic: bool = False) -> Datas
     number their people from 0 on, and they are different people. Raises as :func:`read_lists`.
     """
     trial = protocol.trial
+    assert trial is not None, "every protocol of RegDB names one"
     lists = read_lists(root, trial)
     first = first_training_pid(line.label for m in Modality for line in lists["test", m])
     train = {m: training_samples(lists["train", m], CAMERA[m], m, first) for m in Modality}

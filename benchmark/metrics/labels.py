@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vbench.core.errors import BadInput, unknown_name
+from vbench.core.types import RankingRule
 from vbench.metrics.arrays import plain_array
 
-#: The ranking rules, named after the data set that each belongs to.
-Protocol = Literal["sysu", "regdb", "llcm"]
-
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+PROTOCOLS: tuple[str, ...] = get_args(RankingRule)
 
 #: Rules whose CMC counts identities, each standing at its best kept image, instead of images.
 IDENTITY_CMC = frozenset({"sysu", "llcm"})
@@ -31,10 +29,8 @@ def check_protocol(protocol: str) -> None:
         raise unknown_name("ranking protocol", protocol, PROTOCOLS)
 
 
-def check_cameras(protocol: str, query_cams: Tensor | None, gallery_cams: Tensor | None) -> None:
-    """Refuse missing cameras where the rule of ``protocol`` needs them, with :class:`BadInput`."""
-    if protocol != "regdb" and (query_cams is None or gallery_cams is None):
-        raise BadInput(f"protocol '{protocol}' needs cameras; pass query_cams and gallery_cams")
+def _no_cameras(protocol: str) -> BadInput:
+    return BadInput(f"protocol '{protocol}' needs cameras; pass query_cams and gallery_cams")
 
 
 def removed(
@@ -53,12 +49,14 @@ def removed(
     """
     if protocol == "regdb":
         return None
+    if query_cams is None or gallery_cams is None:
+        raise _no_cameras(protocol)
     if protocol == "llcm":
         return (query_ids[:, None] == gallery_ids) & (query_cams[:, None] == gallery_cams)
     visible, infrared = _SYSU_SAME_PLACE
     # Small codes, equal where the entry goes, make one cheap comparison of all pairs.
-    query_code = (query_cams == infrared).byte() + 2 * (query_cams == visible).byte()
-    gallery_code = (gallery_cams == visible).byte() + 2 * (gallery_cams == infrared).byte()
+    query_code = query_cams.eq(infrared).byte() + 2 * query_cams.eq(visible).byte()
+    gallery_code = gallery_cams.eq(visible).byte() + 2 * gallery_cams.eq(infrared).byte()
     return query_code.where(query_code > 0, 3)[:, None] == gallery_code
 
 
@@ -103,7 +101,8 @@ class TrialLabels:
     ) -> TrialLabels:
         """Check labels against ``shape`` (queries, gallery) and group them, or raise :class:`BadInput`."""
         check_protocol(protocol)
-        check_cameras(protocol, query_cams, gallery_cams)
+        if protocol != "regdb" and (query_cams is None or gallery_cams is None):
+            raise _no_cameras(protocol)
         if 0 in shape:
             raise BadInput(f"nothing to rank: {shape[0]} queries, {shape[1]} gallery images")
         query_ids = _labels("query_ids", query_ids, shape[0], device)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vbench.core.errors import BadInput, VbenchError, unknown_name
-from vbench.core.types import SIMILARITIES
-from vbench.metrics.labels import IDENTITY_CMC, Labels, Protocol, TrialLabels, number_tensor, removed
+from vbench.core.types import SIMILARITIES, RankingRule
+from vbench.metrics.labels import IDENTITY_CMC, Labels, TrialLabels, number_tensor, removed
 
 #: Up to this many matches per query, counting nearer entries costs less than sorting the row; measured on a
 #: CPU at 301 and 3010 gallery images, where the two meet between 32 and 48.
@@ -159,7 +159,7 @@ def rank_metrics(
     gallery_ids: Labels,
     query_cams: Labels | None = None,
     gallery_cams: Labels | None = None,
-    protocol: Protocol = "sysu",
+    protocol: RankingRule = "sysu",
     max_rank: int = 20,
     chunk: int | None = None,
 ) -> RankMetrics:
@@ -185,8 +185,9 @@ def rank_metrics(
     if distance.ndim != 2 or not distance.is_floating_point():
         got = f"{str(distance.dtype).removeprefix('torch.')} of shape {tuple(distance.shape)}"
         raise BadInput(f"distance must be a floating-point matrix of queries x gallery, got {got}")
+    shape = (distance.shape[0], distance.shape[1])
     trial = TrialLabels.build(
-        query_ids, gallery_ids, query_cams, gallery_cams, protocol, tuple(distance.shape), distance.device
+        query_ids, gallery_ids, query_cams, gallery_cams, protocol, shape, distance.device
     )
     return rank_blocks(lambda rows: distance[rows], trial, max_rank, chunk)
 
@@ -206,9 +207,8 @@ def rank_blocks(
     for start in range(0, queries, chunk):
         rows = slice(start, min(start + chunk, queries))
         parts.append(_rank_block(_checked(block(rows), start), trial, rows))
-    return summarise(
-        *(torch.cat(column).cpu() for column in zip(*parts, strict=True)), min(max_rank, gallery)
-    )
+    first, precision, penalty, tied = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    return summarise(first, precision, penalty, tied, min(max_rank, gallery))
 
 
 def _checked(distance: Tensor, start: int) -> Tensor:
@@ -300,7 +300,7 @@ def rank_embeddings(
     query_cams: Labels | None = None,
     gallery_cams: Labels | None = None,
     similarity: str = "cosine",
-    protocol: Protocol = "sysu",
+    protocol: RankingRule = "sysu",
     max_rank: int = 20,
     chunk: int | None = None,
 ) -> RankMetrics:

@@ -170,7 +170,7 @@ def _eps(threat: Mapping[str, Any]) -> str:
         exact = value is None or float(read_fraction(shown)) == float(value)
     except (TypeError, ValueError, OverflowError):
         exact = True
-    return shown if exact else repr(float(value))
+    return shown if exact or value is None else repr(float(value))
 
 
 def _surrogates(card: Any, thin: bool, notes: list[str], drawn: tuple[int, int] | None = None) -> list[str]:

@@ -192,8 +192,9 @@ class KeptEmbeddings:
             ids[side] = array(arrays, f"{side.value}.ids", ["int32"], (count,))
             cams[side] = array(arrays, f"{side.value}.cams", ["int32"], (count,))
         trials = {
-            name: tuple(
-                places(arrays, f"trial.{number}.{side.value}", (None,), len(ids[side])) for side in SIDES
+            name: (
+                places(arrays, f"trial.{number}.query", (None,), len(ids[Side.QUERY])),
+                places(arrays, f"trial.{number}.gallery", (None,), len(ids[Side.GALLERY])),
             )
             for number, name in enumerate(meta.trials)
         }
@@ -295,7 +296,8 @@ class KeptImages:
         size: tuple[int | None, int | None] = (None, None)
         for side in SIDES:
             clean = array(arrays, f"{side.value}.clean", ["uint8"], (None, *size, 3))
-            count, *size = clean.shape[:3]
+            count, height, width = clean.shape[:3]
+            size = (height, width)
             found["clean"][side] = found["shown"][side] = clean
             if side in meta.attacked:
                 found["shown"][side] = array(arrays, f"{side.value}.shown", ["uint8"], clean.shape)

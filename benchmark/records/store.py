@@ -66,7 +66,7 @@ class RunStore:
         """
         found = sorted(self.root.glob(f"*-{record_id}.json")) if files is None else files
         for path in found:
-            record = _read(path)
+            record, reason = _read(path), None
             if isinstance(record, str):
                 reason = record
             elif record.id != record_id:

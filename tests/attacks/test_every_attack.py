@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tiny import TinyVictim, make_context, make_training
 from vbench.attacks import Battery
 from vbench.attacks.build import build_attack
 from vbench.attacks.registry import attacks
+from vbench.core.errors import VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 
@@ -177,8 +179,25 @@ class NotANumber(TinyVictim):
 
 
 def test_a_gradient_that_is_not_finite_is_refused_by_name(images):
-    from vbench.core.errors import VbenchError
-
     context = make_context(TinyVictim().double().eval(), images, Modality.VISIBLE)
     with pytest.raises(VbenchError, match="not finite"):
         build_attack("odfa").perturb(NotANumber().double(), images, Modality.VISIBLE, context)
+
+
+class Silent(TinyVictim):
+    """Declares a classifier, and gives no logits."""
+
+    def forward(self, images, modality, edits=None):
+        output = super().forward(images, modality, edits)
+        return dataclasses.replace(output, logits=None)
+
+
+@pytest.mark.parametrize("spec", ["pgd", UNIVERSAL[2], *UNIVERSAL[-2:]])
+def test_a_classifier_without_logits_is_told(spec, images):
+    attack, training = build_attack(spec), make_training(TinyVictim())
+    with pytest.raises(VbenchError, match="declares an identity classifier and gives no logits"):
+        if attack.universal:
+            attack.fit(Silent(), training, THREAT, torch.Generator().manual_seed(5), quiet=True)
+        else:
+            context = make_context(TinyVictim().double(), images, Modality.VISIBLE)
+            attack.perturb(Silent().double(), images, Modality.VISIBLE, context)

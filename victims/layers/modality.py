@@ -54,7 +54,7 @@ class MiddleModality(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.constant_(module.weight, _START)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
 
 
 class ModalityAlleviation(nn.Module):
@@ -124,12 +124,15 @@ class ModalityRestitution(nn.Module):
     def disentangle(self, visible: Tensor, infrared: Tensor) -> Disentangled:
         """All versions of the maps of a paired training batch, N x C x h x w of each modality."""
         split = self._split(visible, Modality.VISIBLE), self._split(infrared, Modality.INFRARED)
-        normalised = tuple(kept for kept, _ in split)
-        restituted = tuple(kept + self.restitute(removed) * removed for kept, removed in split)
-        relevant = tuple(self.compensate(removed) * removed for _, removed in split)
-        tainted = tuple(kept + own for kept, own in zip(normalised, relevant, strict=True))
-        compensated = tuple(own + other for own, other in zip(restituted, relevant[::-1], strict=True))
-        return Disentangled(normalised, restituted, tainted, compensated)
+        seen, unseen = (kept for kept, _ in split)
+        seen_back, unseen_back = (kept + self.restitute(removed) * removed for kept, removed in split)
+        seen_own, unseen_own = (self.compensate(removed) * removed for _, removed in split)
+        return Disentangled(
+            normalised=(seen, unseen),
+            restituted=(seen_back, unseen_back),
+            tainted=(seen + seen_own, unseen + unseen_own),
+            compensated=(seen_back + unseen_own, unseen_back + seen_own),
+        )
 
     def _split(self, features: Tensor, modality: Modality) -> Pair:
         norm = self.visible_norm if modality is Modality.VISIBLE else self.infrared_norm
@@ -188,7 +191,7 @@ class PatternParts(nn.Module):
     def draw_weights(self, generator: torch.Generator) -> None:
         """Every mask starts at one half on average."""
         nn.init.kaiming_uniform_(self.attend.weight, a=5**0.5, generator=generator)
-        nn.init.zeros_(self.attend.bias)
+        nn.init.zeros_(self.attend.get_parameter("bias"))
 
     def forward(self, features: Tensor) -> Tensor:
         """The masks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -148,7 +149,9 @@ class VisionTransformer(nn.Module):
         """The class token after the last two blocks, normalised, N x width."""
         for block in self.blocks[-_LAST_BLOCKS:-1]:
             tokens = block(tokens, generator)
-        return self.norm(self.blocks[-1].first(tokens, generator)[:, 0])
+        # A ModuleList does not tell a type checker what it holds.
+        last = cast(TransformerBlock, self.blocks[-1])
+        return self.norm(last.first(tokens, generator)[:, 0])
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The normalised class token of each image after all blocks, N x width."""
@@ -171,11 +174,12 @@ class VisionTransformer(nn.Module):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
         share = (2 * len(self.blocks)) ** -0.5
-        for block in self.blocks:
-            _draw(block.attention.project, share, generator)
-            _draw(block.contract, share, generator)
+        for block in self.modules():
+            if isinstance(block, TransformerBlock):
+                _draw(block.attention.project, share, generator)
+                _draw(block.contract, share, generator)
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear", generator=generator)
-        nn.init.zeros_(self.project.bias)
+        nn.init.zeros_(self.project.get_parameter("bias"))
         nn.init.trunc_normal_(self.class_token, std=_TABLE_DEVIATION, generator=generator)
         nn.init.trunc_normal_(self.positions, std=_TABLE_DEVIATION, generator=generator)
         self.positions[0, 1:] += _waves(self.grid, self.positions.shape[2])

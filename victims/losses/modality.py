@@ -25,11 +25,9 @@ def modality_enhancement(visible: Tensor, infrared: Tensor, labels: Tensor) -> T
     if (counts < 2).any():
         raise BadInput("modality enhancement: every identity of a batch needs two images of a modality")
     cross = euclidean(visible, infrared) * same
-    gaps = (
-        cross.sum(dim=1) / counts - (euclidean(visible, visible) * same).sum(dim=1) / (counts - 1),
-        cross.sum(dim=0) / counts - (euclidean(infrared, infrared) * same).sum(dim=1) / (counts - 1),
-    )
-    return sum(gap.square().mean() for gap in gaps) / 2
+    seen = cross.sum(dim=1) / counts - (euclidean(visible, visible) * same).sum(dim=1) / (counts - 1)
+    unseen = cross.sum(dim=0) / counts - (euclidean(infrared, infrared) * same).sum(dim=1) / (counts - 1)
+    return (seen.square().mean() + unseen.square().mean()) / 2
 
 
 _WIDTH = 256
@@ -52,6 +50,9 @@ class DistributionConsistency(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        self.first: Tensor
+        self.second: Tensor
+        self.shift: Tensor
         generator = torch.Generator().manual_seed(_SEED)
         for name, fan_in, shape in (
             ("first", dim, (_WIDTH, dim)),
@@ -114,8 +115,8 @@ class MutualClassifiers(nn.Module):
         if visible.shape != infrared.shape or len(visible) != len(labels):
             raise BadInput("mutual learning: both modalities need one feature vector a label")
         own = widen(self.visible(visible)), widen(self.infrared(infrared))
-        identity = sum(F.cross_entropy(one, labels, label_smoothing=label_smoothing) for one in own)
+        first, second = (F.cross_entropy(one, labels, label_smoothing=label_smoothing) for one in own)
         with torch.no_grad():
             other = widen(self.infrared_mean(visible)), widen(self.visible_mean(infrared))
         mine, theirs = torch.cat(own).log_softmax(dim=1), torch.cat(other).log_softmax(dim=1)
-        return identity, (mine.exp() * (mine - theirs)).sum(dim=1).mean()
+        return first + second, (mine.exp() * (mine - theirs)).sum(dim=1).mean()

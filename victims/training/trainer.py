@@ -38,7 +38,8 @@ from vbench.victims.training.resume import drop_state, fingerprint_of, load_stat
 
 def make_optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Two parameter groups, head and trunk, each with its share of the peak rate as ``scale``."""
-    head, trunk = [], []
+    head: list[nn.Parameter] = []
+    trunk: list[nn.Parameter] = []
     for name, parameter in victim.named_parameters():
         if parameter.requires_grad:
             (head if name.startswith(recipe.head) else trunk).append(parameter)
@@ -192,7 +193,7 @@ def train_victim(
     fingerprint = fingerprint_of(_facts(victim, dataset, images, recipe, seed, autocast))
     history: list[dict[str, float]] = []
     state = load_state(out, fingerprint) if out is not None and resume else None
-    if state is not None:
+    if out is not None and state is not None:
         state.restore(out, victim, optimizer)
         history = state.history
         say(f"training goes on after epoch {state.epochs_done}", quiet)
@@ -271,6 +272,7 @@ def _update(
     previous: dict[str, float],
     autocast: torch.dtype | None,
 ) -> dict[str, float]:
+    assert isinstance(victim, Trainable), "recipe_of refuses others"
     device = next(victim.parameters()).device
     batch = _make_batch(images, step, recipe, previous, device)
     try:

@@ -28,7 +28,7 @@ def second_colour(
     duty = spread(garment.duty)
     length = spread(garment.split) * np.float32(0.3)
 
-    def step(height: np.ndarray, slope: np.ndarray | float) -> np.ndarray:
+    def step(height: np.ndarray, slope: np.ndarray | np.float32 | float) -> np.ndarray:
         return np.clip(height * slope + np.float32(0.5), 0.0, 1.0)
 
     stripes = step(across - duty, sharp)
