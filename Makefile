@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all test-docs lint versions bench gate thin study ablation site clean
+.PHONY: install demo test test-all test-docs lint versions catalogue bench gate thin study ablation site clean
 
 install: $(STAMP)
 
@@ -44,6 +44,11 @@ lint: install
 # Has an attack or a victim changed without its version number? Needs the whole history.
 versions: install
 	$(ONE_THREAD) $(BIN)/python tests/versions/check.py
+
+# What built-in attacks and victims say of themselves, written down: after one of them was added or changed.
+catalogue: install
+	$(BIN)/python -m vbench.attacks.declare
+	$(BIN)/python -m vbench.victims.declare
 
 bench: install
 	$(BIN)/python tests/bench/ranking_bench.py

@@ -78,6 +78,10 @@ class Attack(ABC):
     universal: ClassVar[bool]
     #: What the victim must offer: "gradients", "logits", "stages", "embeddings" (all that a black box sees).
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    #: Of a per-image attack with its default settings: images that it sends forward and backward through the
+    #: victim, and forward only, for each image that it attacks.
+    gradients_per_image: ClassVar[int] = 0
+    forwards_per_image: ClassVar[int] = 0
     #: Norms the attack can work in.
     norms: ClassVar[frozenset[str]] = frozenset({"linf"})
 

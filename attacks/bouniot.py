@@ -51,6 +51,7 @@ class SMA(BouniotAttack):
 
     name: ClassVar[str] = "sma"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 15
     summary: ClassVar[str] = "away from the own clean embedding, from a random start in the whole budget"
     guides = "own"
 
@@ -69,6 +70,7 @@ class FNA(BouniotAttack):
 
     name: ClassVar[str] = "fna"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 15
     summary: ClassVar[str] = "away from the own guide and toward the furthest training identity"
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")

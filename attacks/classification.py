@@ -69,6 +69,7 @@ class FGSM(ClassificationAttack):
 
     name: ClassVar[str] = "fgsm"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 1
     summary: ClassVar[str] = "one signed step on the cross-entropy of the identity classifier"
     paper: ClassVar[str] = "Goodfellow et al., Explaining and Harnessing Adversarial Examples, ICLR 2015"
 
@@ -86,6 +87,7 @@ class PGD(ClassificationAttack):
 
     name: ClassVar[str] = "pgd"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 10
     summary: ClassVar[str] = "projected signed steps on the cross-entropy of the identity classifier"
     paper: ClassVar[str] = (
         "Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018"
@@ -105,6 +107,7 @@ class MIFGSM(ClassificationAttack):
 
     name: ClassVar[str] = "mifgsm"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 10
     summary: ClassVar[str] = "signed steps with momentum on the cross-entropy of the identity classifier"
     paper: ClassVar[str] = "Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018"
 

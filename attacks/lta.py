@@ -43,6 +43,8 @@ class LTA(PerImageAttack):
 
     name: ClassVar[str] = "lta"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 15
+    forwards_per_image: ClassVar[int] = 15
     summary: ClassVar[str] = "away from copies of the image with a patch turned grey"
     paper: ClassVar[str] = (
         "Gong et al., Person Re-identification Method Based on Color Attack and Joint Defence, CVPRW 2022"

@@ -98,6 +98,7 @@ class MetricFGSM(MetricAttack):
 
     name: ClassVar[str] = "metric_fgsm"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 1
     summary: ClassVar[str] = "one signed step away from guides in embedding space"
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
@@ -127,6 +128,7 @@ class MetricIFGSM(SteppedMetricAttack):
 
     name: ClassVar[str] = "metric_ifgsm"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 10
     summary: ClassVar[str] = "signed steps away from guides in embedding space"
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
     PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS
@@ -140,6 +142,7 @@ class MetricMIFGSM(SteppedMetricAttack, MomentumAttack):
 
     name: ClassVar[str] = "metric_mifgsm"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 10
     summary: ClassVar[str] = "signed steps with momentum away from guides in embedding space"
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
     PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS

@@ -25,6 +25,7 @@ class ODFA(MomentumAttack):
 
     name: ClassVar[str] = "odfa"
     version: ClassVar[int] = 1
+    gradients_per_image: ClassVar[int] = 10
     summary: ClassVar[str] = "drive the embedding toward the opposite of its clean direction"
     paper: ClassVar[str] = (
         "Zheng et al., U-turn: Crafting Adversarial Queries with Opposite-Direction Features, 2018"

@@ -1,22 +1,78 @@
-"""The attacks by name: built in, installed, of libraries, and given by path."""
+"""The attacks by name: built in, installed, of libraries, and given by path. Loads none of them.
+
+``catalogue.json`` holds what the built-in ones say of themselves, see :mod:`vbench.attacks.declare`.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
-from vbench.attacks.catalogue import ATTACKS, LIBRARIES, PRICES
 from vbench.core.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from vbench.attacks.base import Attack
 
 
+@dataclass(frozen=True)
+class Price:
+    """What an attack needs to know and what it costs, with its default settings.
+
+    ``knowledge``: whether it sees inside the victim, and what it knows beyond victim and image.
+    ``gradients``: images sent forward and backward through the victim, for each attacked image or for one
+    ``fit``; ``queries``: images sent forward only, for each attacked image; ``fits``: gradients of fits that
+    stand beside what an image costs. A universal attack costs nothing an image; forward passes that prepare
+    or steer its fit are not counted.
+    """
+
+    knowledge: str
+    gradients: int = 0
+    queries: int = 0
+    fit: bool = False
+    fits: int = 0
+
+    @property
+    def cost(self) -> str:
+        """As a listing shows it."""
+        parts = [
+            f"{count} {what if count > 1 else one}"
+            for count, what, one in (
+                (self.gradients, "gradients", "gradient"),
+                (self.queries, "queries", "query"),
+            )
+            if count
+        ]
+        cost = f"{' + '.join(parts) or 'nothing'} {'a fit' if self.fit else 'an image'}"
+        return f"{cost}, {self.fits} gradients a fit" if self.fits else cost
+
+
+#: Libraries whose attacks are reached as ``prefix:NAME``: prefix -> (target, summary). The target is called
+#: with the name and returns the class.
+LIBRARIES: dict[str, tuple[str, str]] = {
+    "torchattacks": (
+        "vbench.attacks.from_torchattacks:attack",
+        "any L_inf or L2 attack of torchattacks on the identity classifier, by its class name",
+    ),
+    "art": (
+        "vbench.attacks.from_art:attack",
+        "any L_inf or L2 evasion attack of ART on the identity classifier, by its class name",
+    ),
+}
+
+#: The built-in attacks by name, in the order of listings.
+ATTACKS: dict[str, dict[str, Any]] = json.loads(
+    files("vbench.attacks").joinpath("catalogue.json").read_text(encoding="utf-8")
+)
+PRICES = {name: Price(**facts["price"]) for name, facts in ATTACKS.items()}
+
+
 def _attacks() -> Iterator[Entry]:
-    for name, row in ATTACKS.items():
-        price = PRICES.get(name)
-        columns = {"knowledge": price.knowledge, "cost": price.cost} if price else {}
-        yield Entry(name, *row, facts=columns)
+    for name, facts in ATTACKS.items():
+        columns = {"knowledge": PRICES[name].knowledge, "cost": PRICES[name].cost}
+        yield Entry(name, facts["target"], facts["summary"], facts["paper"], facts["kind"], facts=columns)
 
 
 def _libraries() -> Iterator[Entry]:

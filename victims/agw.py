@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.pooling import bn_neck, gem_pool, l2_normalise
 from vbench.victims.layers.resnet import NonLocal
 from vbench.victims.losses.triplet import weighted_regularised_triplet
@@ -47,8 +46,10 @@ class AGW(TwoStreamVictim):
 
     name: ClassVar[str] = "agw"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = "two-stream ResNet-50 with non-local blocks and generalised-mean pooling"
+    paper: ClassVar[str] = (
+        "Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2022"
+    )
     #: Options of the small network that trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.victims.agw import AGW
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.pooling import gem_pool
 from vbench.victims.losses.triplet import enhanced_squared_triplet
 from vbench.victims.training.batches import exchange_channels
@@ -31,8 +30,10 @@ class CAJ(AGW):
 
     name: ClassVar[str] = "caj"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = "AGW's network trained with channel exchange and a squared triplet loss"
+    paper: ClassVar[str] = (
+        "Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021"
+    )
 
     def __init__(
         self,

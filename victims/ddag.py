@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.attention import GraphClassifier, PartAttention
 from vbench.victims.layers.pooling import bn_neck, l2_normalise
 from vbench.victims.losses.triplet import batch_hard_triplet
@@ -49,8 +48,11 @@ class DDAG(TwoStreamVictim):
 
     name: ClassVar[str] = "ddag"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = "two-stream ResNet-50 with part attention, and graph attention in training"
+    paper: ClassVar[str] = (
+        "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person Re-"
+        "Identification, ECCV 2020"
+    )
     #: Options of the small network that trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {**THIN_RESIDUAL_OPTIONS, "graph_width": 32}
     released: ClassVar[ReleasedLayout] = ReleasedLayout(

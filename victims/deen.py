@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.attention import FeatureAggregation
 from vbench.victims.layers.modality import BRANCHES, EmbeddingExpansion, Pair
 from vbench.victims.layers.pooling import bn_neck, l2_normalise
@@ -86,8 +85,13 @@ class DEEN(TwoStreamVictim):
 
     name: ClassVar[str] = "deen"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = (
+        "two-stream ResNet-50 with multistage aggregation and diverse embedding expansion"
+    )
+    paper: ClassVar[str] = (
+        "Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality Benchmark for "
+        "Visible-Infrared Person Re-identification, CVPR 2023"
+    )
     similarity = "dot"
     #: Options of the small network that trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS

@@ -17,10 +17,10 @@ from vbench.core.files import split_entry
 from vbench.core.plugins import is_own_class, plugin_line
 from vbench.core.progress import say
 from vbench.victims.base import Victim, missing_options, option_names, read_option
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
 from vbench.victims.make import at_most, check_options, make_victim
 from vbench.victims.naming import as_wanted, bare, is_counter, under_names
+from vbench.victims.registry import VICTIMS
 from vbench.victims.released import OWN_LAYOUT, Misfit, ReleasedLayout
 
 #: What people load by mistake besides another victim.

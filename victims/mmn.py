@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, VictimOutput
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.modality import MiddleModality
 from vbench.victims.layers.pooling import bn_neck, l2_normalise
 from vbench.victims.losses.modality import DistributionConsistency
@@ -74,8 +73,11 @@ class MMN(TwoStreamVictim):
 
     name: ClassVar[str] = "mmn"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = "two-stream ResNet-50 with a generated middle modality and four stripes"
+    paper: ClassVar[str] = (
+        "Zhang et al., Towards a Unified Middle Modality Learning for Visible-Infrared Person Re-"
+        "Identification, ACM MM 2021"
+    )
     #: Options of the small network that trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(

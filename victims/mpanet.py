@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.modality import ModalityAlleviation, PatternParts, mask_overlap, masked_vectors
 from vbench.victims.layers.pooling import Normalise, bn_neck
 from vbench.victims.layers.resnet import ResidualStages
@@ -73,8 +72,10 @@ class MPANet(StagedVictim):
 
     name: ClassVar[str] = "mpanet"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = "single-stream ResNet-50 with modality alleviation and pattern masks"
+    paper: ClassVar[str] = (
+        "Wu et al., Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification, CVPR 2021"
+    )
     resize_filter: ClassVar[str] = "bilinear"
     imagenet: ClassVar[str | None] = "resnet50"
     #: Options of the small network that trains in three minutes on two CPU cores.

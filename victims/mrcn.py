@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.core.types import Modality
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.modality import Disentangled, ModalityRestitution, Pair
 from vbench.victims.layers.pooling import bn_neck, l2_normalise
 from vbench.victims.losses.centers import causal_separation, center_quadruplet
@@ -64,8 +63,11 @@ class MRCN(TwoStreamVictim):
 
     name: ClassVar[str] = "mrcn"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = "two-stream ResNet-50 with instance normalisation, restitution and compensation"
+    paper: ClassVar[str] = (
+        "Zhang et al., MRCN: A Novel Modality Restitution and Compensation Network for Visible-Infrared "
+        "Person Re-identification, AAAI 2023"
+    )
     #: Options of the small network that trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
 

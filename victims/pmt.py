@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.data.pixels import grey_images
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.layers.pooling import Normalise, bn_neck, l2_normalise
 from vbench.victims.layers.transformer import VisionTransformer
 from vbench.victims.losses.centers import discriminative_center
@@ -87,8 +86,11 @@ class PMT(StagedVictim):
 
     name: ClassVar[str] = "pmt"
     version: ClassVar[int] = 1
-    summary: ClassVar[str] = VICTIMS[name].summary
-    paper: ClassVar[str] = VICTIMS[name].paper
+    summary: ClassVar[str] = "single-stream ViT-B/16 with overlapping patches and a BN neck"
+    paper: ClassVar[str] = (
+        "Lu et al., Learning Progressive Modality-shared Transformers for Effective Visible-Infrared "
+        "Person Re-identification, AAAI 2023"
+    )
     imagenet: ClassVar[str | None] = "vit_b_16"
     #: Options of the small network that trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {

@@ -1,15 +1,59 @@
-"""The victims by name: built in, installed, and given by path."""
+"""The victims by name: built in, installed, and given by path. Loads none of them.
+
+``catalogue.json`` holds what the built-in ones say of themselves, see :mod:`vbench.victims.declare`.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 from vbench.core.registry import Entry, Registry
-from vbench.victims.catalogue import VICTIMS
 
 if TYPE_CHECKING:
     from vbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class VictimFacts:
+    """What ``vbench list victims`` shows: of the authors' network at full size.
+
+    ``paper`` ends with where and when it was published.
+    ``parameters`` are those a forward pass or training uses, in millions; released files hold more.
+    ``full`` and ``thin`` are the options of the authors' network and of the small one for synthetic data, but
+    for the number of identities and the image size; ``options`` the names of all, ``settings`` those that
+    choose what is ranked, with their defaults. ``input_size`` is (H, W) in pixels; ``embedding`` is the length
+    of the vector that is ranked.
+    """
+
+    target: str
+    summary: str
+    paper: str
+    parameters: float
+    input_size: tuple[int, int]
+    embedding: int
+    full: dict[str, Any]
+    thin: dict[str, Any]
+    version: int
+    options: list[str]
+    settings: dict[str, Any]
+
+    @property
+    def year(self) -> int:
+        """The year in which the paper was published."""
+        return int(self.paper.split()[-1])
+
+
+#: The built-in victims by name, in the order of listings.
+VICTIMS = {
+    name: VictimFacts(**{**found, "input_size": tuple(found["input_size"])})
+    for name, found in json.loads(
+        files("vbench.victims").joinpath("catalogue.json").read_text(encoding="utf-8")
+    ).items()
+}
 
 
 def _victims() -> Iterator[Entry]:

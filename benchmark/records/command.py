@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from vbench.attacks.catalogue import ATTACKS
-from vbench.attacks.registry import attacks
+from vbench.attacks.registry import ATTACKS, attacks
 from vbench.core.errors import BadInput
 from vbench.core.registry import Registry
 from vbench.core.settings import parse
@@ -23,8 +22,7 @@ from vbench.data.protocols import LAYOUTS
 from vbench.data.registry import datasets
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Asked, Record
-from vbench.victims.catalogue import FULL, THIN, VICTIMS
-from vbench.victims.registry import victims
+from vbench.victims.registry import VICTIMS, victims
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,8 @@ def _victim(
 ) -> str:
     """The victim with the options that neither a file nor the built-in set, of size ``drawn``, brings."""
     _check_known(victims, name, notes)
-    usual = [found[name] for found in ((THIN,) if thin else (FULL, THIN)) if name in found]
+    facts = VICTIMS.get(name)
+    usual = [] if facts is None else [facts.thin] if thin else [facts.full, facts.thin]
     stated = {key: value for key, value in options.items() if key not in ("num_classes", "input_size")}
     changed = min(
         ({key: value for key, value in stated.items() if of.get(key) != value} for of in usual),
@@ -134,7 +133,7 @@ def _victim(
         default=stated,
     )
     size = options.get("input_size")
-    brought = drawn if thin else VICTIMS[name].input_size if name in VICTIMS else None
+    brought = drawn if thin else facts.input_size if facts else None
     if size and brought != tuple(size) and (drawn or not thin):
         changed = {"input_size": size, **changed}
     return _spec(name, changed)

@@ -11,8 +11,8 @@ from typing import Any
 
 from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.build import build_attack, expand, label, preset_threat
-from vbench.attacks.catalogue import PRICES
 from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.registry import PRICES
 from vbench.core.arithmetic import undisturbed
 from vbench.core.errors import BadInput, shortened
 from vbench.core.files import cache_folder, check_inside, check_writable, remove_leftovers

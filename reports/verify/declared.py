@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
 from typing import Any
 
 from vbench.attacks.build import label_of
-from vbench.attacks.catalogue import LIBRARIES
+from vbench.attacks.registry import ATTACKS, LIBRARIES
 from vbench.core.version import __version__
 from vbench.data.protocols import LAYOUTS
 from vbench.records.record import Record, precision_text
 from vbench.reports.verify.verdict import Mark
+from vbench.victims.registry import VICTIMS
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Declared:
 @cache
 def declared_attack(name: str) -> Declared | None:
     """What an attack of this name declares; None if it is not built in."""
-    found = _file()["attacks"].get(name)
+    found = ATTACKS.get(name)
     if found is None:
         return None
     return Declared(
@@ -129,15 +128,10 @@ class DeclaredVictim:
 @cache
 def declared_victim(name: str) -> DeclaredVictim | None:
     """What a victim of this name declares; None if it is not built in."""
-    found = _file()["victims"].get(name)
+    found = VICTIMS.get(name)
     if found is None:
         return None
-    return DeclaredVictim(name, found["version"], tuple(found["options"]), found["settings"])
-
-
-@cache
-def _file() -> dict[str, Any]:
-    return json.loads(files("vbench.reports.verify").joinpath("declared.json").read_text(encoding="utf-8"))
+    return DeclaredVictim(name, found.version, tuple(found.options), found.settings)
 
 
 def _short(text: str) -> str:

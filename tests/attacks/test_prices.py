@@ -11,8 +11,7 @@ from tiny import make_context, make_training
 
 from vbench.attacks.base import Battery, PerImageAttack
 from vbench.attacks.build import build_attack
-from vbench.attacks.catalogue import PRICES
-from vbench.attacks.registry import attacks
+from vbench.attacks.registry import PRICES, attacks
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.run.craft import Meter

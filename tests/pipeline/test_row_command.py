@@ -23,9 +23,8 @@ from vbench.run.execute import Run
 from vbench.victims.agw import AGW
 from vbench.victims.base import default_options
 from vbench.victims.build import read_victim
-from vbench.victims.catalogue import FULL, THIN
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.registry import victims
+from vbench.victims.registry import VICTIMS, victims
 
 IDS, SIZE = 6, (64, 32)
 
@@ -152,7 +151,10 @@ def test_the_built_in_set_and_its_victim_need_no_file(files, ran, monkeypatch):
 def test_what_is_known_of_a_victim_is_what_it_says(name):
     cls = victims.load(name)
     usual = {name: list(v) if isinstance(v, tuple) else v for name, v in default_options(cls).items()}
-    for known, options in ((FULL[name], usual), (THIN[name], cls(num_classes=5, **cls.THIN).describe())):
+    for known, options in (
+        (VICTIMS[name].full, usual),
+        (VICTIMS[name].thin, cls(num_classes=5, **cls.THIN).describe()),
+    ):
         assert known == {k: v for k, v in options.items() if k not in ("num_classes", "input_size")}
 
 
@@ -161,7 +163,7 @@ def test_options_that_are_not_usual_are_said_and_read_back(name):
     from vbench.records.command import _victim
 
     cls = victims.load(name)
-    options = {"num_classes": 400, "input_size": [64, 32], **THIN[name]}
+    options = {"num_classes": 400, "input_size": [64, 32], **VICTIMS[name].thin}
     assert _victim(name, options, True, []) == name
     changed = {**options, "flip": not options["flip"]}
     text = _victim(name, changed, True, [])

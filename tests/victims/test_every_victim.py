@@ -11,10 +11,9 @@ import torch
 from vbench.core.errors import BadInput
 from vbench.core.types import SIMILARITIES, Modality
 from vbench.victims.base import frozen
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.checkpoint import sha256_of, write_checkpoint
 from vbench.victims.load import load_victim
-from vbench.victims.registry import victims
+from vbench.victims.registry import VICTIMS, victims
 from vbench.victims.training.recipe import Recipe, TrainBatch
 
 BOTH = list(Modality)

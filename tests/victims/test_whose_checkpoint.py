@@ -9,10 +9,9 @@ import torch
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.catalogue import VICTIMS
 from vbench.victims.from_file import models_of
 from vbench.victims.load import load_victim
-from vbench.victims.registry import victims
+from vbench.victims.registry import VICTIMS, victims
 
 CLASSES = 7
 #: Models whose networks, and so whose files, are the same.

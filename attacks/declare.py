@@ -1,0 +1,97 @@
+"""Writes ``catalogue.json``: what the built-in attacks declare, for readers that load no torch.
+
+``make catalogue`` runs it after an attack was added, or a setting, a preset or a text was changed; a test
+compares the file with the classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+import vbench.attacks
+from vbench.attacks.base import Attack, Battery, UniversalAttack
+from vbench.attacks.build import presets
+from vbench.attacks.libraries import LibraryAttack
+from vbench.core.catalogue import classes_of, write_catalogue
+from vbench.core.settings import build
+
+FILE = Path(__file__).with_name("catalogue.json")
+
+
+def declarations() -> dict[str, Any]:
+    """What every built-in attack says of itself, by name; JSON-able."""
+    found = (cls for cls in classes_of(vbench.attacks, Attack) if not issubclass(cls, LibraryAttack))
+    return json.loads(json.dumps({cls.name: _declared(cls) for cls in found}))
+
+
+def _declared(cls: type[Attack]) -> dict[str, Any]:
+    usual = cls()
+    hints = typing.get_type_hints(cls, include_extras=True)
+    schemas = {field.name: TypeAdapter(hints[field.name]).json_schema() for field in dataclasses.fields(cls)}
+    known = set(usual.knowledge)
+    members = usual.members() if isinstance(usual, Battery) else ()
+    return {
+        "target": f"{cls.__module__}:{cls.__qualname__}",
+        "summary": cls.summary,
+        "paper": cls.paper,
+        "kind": "battery" if members else "universal" if cls.universal else "per-image",
+        "price": _price(usual, members),
+        "version": cls.version,
+        "universal": cls.universal,
+        "needs": sorted(cls.needs),
+        "norms": sorted(cls.norms),
+        "defaults": usual.settings(),
+        "schemas": schemas,
+        "presets": {
+            name: build(cls, cls.name, dict(given)).settings() for name, given in presets(cls).items()
+        },
+        "knowledge": sorted(known),
+        # Where one choice alone brings more knowledge, or lets the attack change features.
+        "knows_more": _by_choice(cls, schemas, lambda attack: sorted(set(attack.knowledge) - known)),
+        "tampers": _by_choice(cls, schemas, lambda attack: getattr(attack, "tampers", False)),
+        "members": [{"name": member.name, "settings": member.settings()} for member in members],
+    }
+
+
+def _price(usual: Attack, members: tuple[Attack, ...]) -> dict[str, Any]:
+    """The fields of :class:`vbench.attacks.registry.Price`."""
+    needs = usual.needs.union(*(member.needs for member in members))
+    sight = "white box" if "gradients" in needs else "black box" if needs else "nothing"
+    costs = [_costs(member) for member in (members or (usual,))]
+    per_image = [cost for cost in costs if not cost["fits"]]
+    price = {
+        "knowledge": ", ".join([sight, *sorted(usual.knowledge)]),
+        "gradients": sum(cost["gradients"] for cost in per_image),
+        "queries": sum(cost["queries"] for cost in per_image),
+        "fit": usual.universal,
+        "fits": sum(cost["fits"] for cost in costs),
+    }
+    return {**price, "gradients": price["fits"], "fits": 0} if usual.universal else price
+
+
+def _costs(attack: Attack) -> dict[str, int]:
+    if isinstance(attack, UniversalAttack):
+        return {"gradients": 0, "queries": 0, "fits": attack.evaluations}
+    queries = getattr(attack, "queries", attack.forwards_per_image)
+    return {"gradients": attack.gradients_per_image, "queries": queries, "fits": 0}
+
+
+def _by_choice(cls: type[Attack], schemas: dict[str, Any], ask: Any) -> dict[str, dict[str, Any]]:
+    """Setting -> choice -> answer, for the choices with an answer that is not empty."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, schema in schemas.items():
+        for choice in schema.get("enum", ()):
+            answer = ask(build(cls, cls.name, {name: choice}))
+            if answer:
+                found.setdefault(name, {})[choice] = answer
+    return found
+
+
+if __name__ == "__main__":
+    write_catalogue(FILE, declarations())

@@ -1,0 +1,31 @@
+"""Catalogues: files that say what classes declare, for readers that load none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from inspect import isabstract
+from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def classes_of(package: ModuleType, base: type[T]) -> Iterator[type[T]]:
+    """The classes of one kind that have a name and a version of their own, from all modules of a package."""
+    for found in walk_packages(package.__path__, f"{package.__name__}."):
+        for cls in vars(import_module(found.name)).values():
+            here = isinstance(cls, type) and issubclass(cls, base) and cls.__module__ == found.name
+            if here and not isabstract(cls) and {"name", "version"} <= vars(cls).keys():
+                yield cls
+
+
+def write_catalogue(file: Path, found: dict[str, Any]) -> None:
+    """Write what was declared, by name, in the order that the file has; new names come last."""
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    names = [*(name for name in before if name in found), *(name for name in found if name not in before)]
+    file.write_text(json.dumps({name: found[name] for name in names}, indent=1) + "\n", encoding="utf-8")
+    print(f"written: {file}")
