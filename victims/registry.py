@@ -25,7 +25,7 @@ class VictimFacts:
     ``parameters`` are those a forward pass or training uses, in millions; released files hold more.
     ``full`` and ``thin`` are the options of the authors' network and of the small one for synthetic data, but
     for the number of identities and the image size; ``options`` the names of all, ``settings`` those that
-    choose what is ranked, with their defaults. ``input_size`` is (H, W) in pixels; ``embedding`` is the length
+    choose what is ranked, with their defaults. ``input_size`` is (H, W) in pixels; ``embedding`` the length
     of the vector that is ranked.
     """
 
