@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.settings import from_text, parse
@@ -34,6 +34,10 @@ def expand_victims(specs: Sequence[str | Victim]) -> list[VictimSpec | Victim]:
     return [read_victim(one) if isinstance(one, str) else one for one in victim_names(specs)]
 
 
+@overload
+def victim_names(specs: Sequence[str]) -> list[str]: ...
+@overload
+def victim_names(specs: Sequence[str | Victim]) -> list[str | Victim]: ...
 def victim_names(specs: Sequence[str | Victim]) -> list[str | Victim]:
     """The texts with ``all`` replaced by every known victim, in order, without repeats."""
     known = [spec if isinstance(spec, str) else _taken(spec) for spec in specs]

@@ -47,7 +47,7 @@ class DDAG(TwoStreamVictim):
     weights; without one they come from a fixed seed.
     """
 
-    name: ClassVar[str] = "ddag"
+    name = "ddag"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Dataset:
     name: str
     root: Path
     protocol: str
-    metric: str
+    metric: Literal["sysu", "regdb", "llcm"]
     split: str
     synthetic: bool
     train_visible: tuple[Sample, ...]

@@ -12,6 +12,7 @@ from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.settings import parse
 from vbench.data.registry import datasets
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.gate.baseline import Baseline, Measured, now, resolved, stored
 from vbench.gate.figures import METRICS, Metric
 from vbench.gate.measure import Taken, Takings, measure
@@ -290,7 +291,7 @@ def code_named(request: Request) -> list[str]:
 
 
 def _from(
-    takings: Takings, request: Request, drawn: object, seeds: Sequence[int], false_alarm: float
+    takings: Takings, request: Request, drawn: SyntheticSet | None, seeds: Sequence[int], false_alarm: float
 ) -> Baseline:
     failures = takings.failures
     if failures:

@@ -16,7 +16,7 @@ from vbench.core.text import one_line
 from vbench.records.record import Record
 from vbench.records.store import LARGEST
 from vbench.reports.leaderboard.names import MARK, is_site, shown_roots
-from vbench.reports.verify import Mark, verdict, verify
+from vbench.reports.verify import Mark, parse, verify
 
 #: Where ``vbench audit`` keeps what it found: no records.
 _NOT_RECORDS = "audits"
@@ -53,7 +53,7 @@ class Collected:
 
     def add(self, source: str, text: bytes, file_name: str | None) -> None:
         """Take what one file or line holds."""
-        record = verdict(text)
+        record = parse(text)
         if not isinstance(record, Record):
             self.refuse(source, *record)
             return
@@ -151,7 +151,7 @@ def _too_large(what: str) -> str:
 TOLERANCE = 0.005
 
 #: What a record says happened; the rest says where, when, how fast and on what.
-_OUTCOME = frozenset({"clean", "adversarial", "controls", "members", "asr", "stealthy", "level"})
+_OUTCOME = {"clean", "adversarial", "controls", "members", "asr", "stealthy", "level"}
 
 _COMPARED = ("r1", "r5", "r10", "r20", "map", "minp")
 
