@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -66,7 +65,7 @@ class Dataset:
     name: str
     root: Path
     protocol: str
-    metric: Literal["sysu", "regdb", "llcm"]
+    metric: str
     split: str
     synthetic: bool
     train_visible: tuple[Sample, ...]
