@@ -45,7 +45,7 @@ class AGW(TwoStreamVictim):
     one they come from a fixed seed.
     """
 
-    name = "agw"
+    name: ClassVar[str] = "agw"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

@@ -114,7 +114,7 @@ class Victim(nn.Module):
     """
 
     #: Registry name.
-    name: str
+    name: ClassVar[str]
     #: Of vbench's own victims, each class for itself: raised when the same weights give other outputs.
     version: ClassVar[int]
     #: One line for ``vbench list``.
@@ -122,7 +122,7 @@ class Victim(nn.Module):
     #: Where the model was published.
     paper: ClassVar[str]
     #: How the dataset resizes images for this model: "lanczos" or "bilinear" (Pillow's filters).
-    resize_filter: str = "lanczos"
+    resize_filter: ClassVar[str] = "lanczos"
     #: How embeddings are compared, one of :data:`vbench.core.types.SIMILARITIES`.
     similarity: str = "cosine"
     #: Stages that can be read and edited, in forward order; the paper's block0 ... block4.

@@ -29,7 +29,7 @@ class CAJ(AGW):
     mirrored image, so ``flip`` is on by default.
     """
 
-    name = "caj"
+    name: ClassVar[str] = "caj"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

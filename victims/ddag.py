@@ -47,7 +47,7 @@ class DDAG(TwoStreamVictim):
     weights; without one they come from a fixed seed.
     """
 
-    name = "ddag"
+    name: ClassVar[str] = "ddag"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

@@ -84,7 +84,7 @@ class DEEN(TwoStreamVictim):
     Logits are the mean over the versions, which the identity loss trains alike.
     """
 
-    name = "deen"
+    name: ClassVar[str] = "deen"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

@@ -72,7 +72,7 @@ class MMN(TwoStreamVictim):
     channels. Logits are the mean over the image's stripes.
     """
 
-    name = "mmn"
+    name: ClassVar[str] = "mmn"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

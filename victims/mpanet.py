@@ -71,11 +71,11 @@ class MPANet(StagedVictim):
     come from a fixed seed.
     """
 
-    name = "mpanet"
+    name: ClassVar[str] = "mpanet"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper
-    resize_filter = "bilinear"
+    resize_filter: ClassVar[str] = "bilinear"
     imagenet: ClassVar[str | None] = "resnet50"
     #: Options of the small network that trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS

@@ -62,7 +62,7 @@ class MRCN(TwoStreamVictim):
     from a fixed seed.
     """
 
-    name = "mrcn"
+    name: ClassVar[str] = "mrcn"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

@@ -85,7 +85,7 @@ class PMT(StagedVictim):
     Two blocks follow "layer4" because patch tokens are not read after the last block.
     """
 
-    name = "pmt"
+    name: ClassVar[str] = "pmt"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = VICTIMS[name].summary
     paper: ClassVar[str] = VICTIMS[name].paper

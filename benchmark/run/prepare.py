@@ -62,9 +62,10 @@ class Surrogate(Victim):
     def __init__(self, members: Sequence[Victim], input_size: tuple[int, int], resize_filter: str) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.name = "+".join(victim_label(member) for member in members)
+        # Other victims have these from their class; of a stand-in they follow from whom it stands in for.
+        self.name = "+".join(victim_label(member) for member in members)  # type: ignore[misc]
         self.input_size = (int(input_size[0]), int(input_size[1]))
-        self.resize_filter = resize_filter
+        self.resize_filter = resize_filter  # type: ignore[misc]
         self.embedding_dim = sum(member.embedding_dim for member in members)
         classes = {member.num_classes for member in members}
         self.num_classes = classes.pop() if len(classes) == 1 else 0

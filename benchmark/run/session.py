@@ -32,9 +32,8 @@ from vbench.run.keep import Keeper
 from vbench.run.prepare import Choice
 from vbench.run.upfront import Upfront
 from vbench.victims.base import Victim
-from vbench.victims.build import VictimSpec, expand_victims, victim_names
+from vbench.victims.build import AnyVictim, VictimSpec, expand_victims, victim_names
 
-AnyVictim = TypeVar("AnyVictim", str, "str | Victim")
 AnyAttack = TypeVar("AnyAttack", str, "str | Attack")
 
 
