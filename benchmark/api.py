@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -131,8 +131,6 @@ class Result:
         return html(self.records, self.failures)
 
 
-T = TypeVar("T")
-
 _DEFAULT_BUDGET = "8/255"
 
 
@@ -178,7 +176,9 @@ def evaluate(
     Raises :class:`BadInput`, before any work, for what cannot be done, and :class:`VbenchError` with the
     first reason when every run is lost.
     """
-    victims, attacks, seeds = _several(victim), _several(attack), _several(seed)
+    victims: list[str | Victim] = _several(victim)
+    attacks: list[str | Attack] = _several(attack)
+    seeds: list[int] = _several(seed)
     if not (victims and attacks and seeds):
         raise BadInput("evaluate takes at least one victim, one attack and one seed")
     if not isinstance(settings, Mapping | None):
@@ -213,8 +213,8 @@ def evaluate(
     return Result(tuple(records), learnt, tuple(lost))
 
 
-def _several(given: T | Sequence[T] | None) -> list[T]:
-    """A list as it is, one thing as a list of it, None as an empty one."""
+def _several(given: object) -> list[Any]:
+    """A list as it is, one thing as a list of it, None as an empty one; a caller may have given anything."""
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple | range | np.ndarray) else [given]

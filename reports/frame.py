@@ -26,7 +26,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def flat(
-    records: Sequence[Record], metrics: Sequence[str] | None = None, more: Mapping[str, Mapping] | None = None
+    records: Sequence[Record],
+    metrics: Sequence[str] | None = None,
+    more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> list[dict[str, object]]:
     """One dictionary a record: configuration, metrics before and after, drops, intervals, shares, cost.
 

@@ -74,9 +74,7 @@ class Published:
 def published() -> tuple[Published, ...]:
     """Every figure, in the order of the file ``published.csv`` beside this module."""
     text = files("vbench.reports").joinpath("published.csv").read_text(encoding="utf-8")
-    return tuple(
-        Published(**{**row, "value": float(row["value"])}) for row in csv.DictReader(text.splitlines())
-    )
+    return tuple(Published(value=float(row.pop("value")), **row) for row in csv.DictReader(text.splitlines()))
 
 
 def printed_by(source: str, victim: str, attack: str, protocol: str) -> dict[str, Published]:

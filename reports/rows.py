@@ -271,7 +271,8 @@ def best(entries: Sequence[tuple[Setting, Row]], metric: str) -> set[int]:
 
 
 def _winners(rows: Sequence[Row], positions: Sequence[int], metric: str) -> list[int]:
-    top = max(rows, key=lambda row: _strength(row, metric))
+    measured = [(strength, row) for row in rows if (strength := _strength(row, metric)) is not None]
+    top = max(measured, key=lambda pair: pair[0])[1]
     found = []
     for position, row in zip(positions, rows, strict=True):
         own = interval(row, metric)

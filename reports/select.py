@@ -109,8 +109,10 @@ def _meets(names: Sequence[str], key: str, value: str) -> bool:
     if key != "eps":
         return value in names
     recorded, asked = _number(names[0]), _number(value)
+    if recorded is None or asked is None:
+        return False
     # A decimal is cut somewhere; a millionth is far below the 1/255 between two 8-bit levels.
-    return None not in (recorded, asked) and abs(recorded - asked) <= Fraction(1, 10**6)
+    return abs(recorded - asked) <= Fraction(1, 10**6)
 
 
 def _number(text: str) -> Fraction | None:

@@ -228,7 +228,8 @@ def report_of(
 def _flat(
     tables: Sequence[Sequence[Entry]], style: str, metrics: Sequence[str] | None, versus: Versus | None
 ) -> str:
-    records, more = [], {}
+    records: list[Record] = []
+    more: dict[str, dict[str, object]] = {}
     for entries in tables:
         found = p_values(entries, versus.label, versus.metric) if versus else [None] * len(entries)
         for (_, row), p in zip(entries, found, strict=True):
@@ -453,8 +454,8 @@ def printed_report(
     """
     wanted = [one for one in figures if metrics is None or one.metric in metrics]
     if style in ("csv", "json"):
-        lines = [asdict(one) for one in wanted]
-        return to_csv(lines) if style == "csv" else to_json(lines)
+        every = [asdict(one) for one in wanted]
+        return to_csv(every) if style == "csv" else to_json(every)
     page = style_of(style)
     protocols = list(dict.fromkeys(one.protocol for one in wanted))
     tables = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.settings import from_text, parse
 from vbench.victims.base import Victim, default_options, option_names, read_option
 from vbench.victims.registry import victims
+
+AnyVictim = TypeVar("AnyVictim", str, "str | Victim")
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,15 @@ def expand_victims(specs: Sequence[str | Victim]) -> list[VictimSpec | Victim]:
     return [read_victim(one) if isinstance(one, str) else one for one in victim_names(specs)]
 
 
-def victim_names(specs: Sequence[str | Victim]) -> list[str | Victim]:
+def victim_names(specs: Sequence[AnyVictim]) -> list[AnyVictim]:
     """The texts with ``all`` replaced by every known victim, in order, without repeats."""
-    known = [spec if isinstance(spec, str) else _taken(spec) for spec in specs]
-    texts = [
-        text
-        for spec in known
-        for text in (victims.names() if isinstance(spec, str) and spec == "all" else [spec])
-    ]
-    return list(dict.fromkeys(texts))
+    found: list[AnyVictim] = []
+    for spec in specs:
+        if isinstance(spec, str):
+            found += victims.names() if spec == "all" else [spec]
+        else:
+            found.append(_taken(spec))
+    return list(dict.fromkeys(found))
 
 
 def _taken(victim: object) -> Victim:

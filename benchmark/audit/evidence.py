@@ -17,7 +17,7 @@ from vbench.attacks.distances import squared_distance
 from vbench.audit.record import Unmeasured
 from vbench.core.errors import BadInput
 from vbench.core.plugins import reason
-from vbench.core.threat import ThreatModel
+from vbench.core.threat import ThreatModel, parse_budget
 from vbench.core.types import Side
 from vbench.data.base import Dataset, Trial
 from vbench.metrics import RankMetrics
@@ -92,7 +92,9 @@ class Evidence:
 
         Raises :class:`Unmeasured` when it cannot run on this victim.
         """
-        threat = self.threat if eps is None else replace(self.threat, eps=eps)
+        threat = self.threat
+        if eps is not None:
+            threat = replace(threat, eps=parse_budget(eps, threat.norm))
         key = (spec, threat.eps, batch)
         if key not in self._known:
             try:

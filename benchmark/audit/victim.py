@@ -227,7 +227,8 @@ def _present(evidence: Evidence) -> Finding:
 
 def _informative(evidence: Evidence) -> Finding:
     """One 8-bit level along the gradient's sign against one level along random signs."""
-    ahead, astray = [], []
+    ahead: list[Tensor] = []
+    astray: list[Tensor] = []
     with frozen(evidence.victim):
         for context, objective, start, gradient in _gradients(evidence):
             signs = context.uniform(start).sign()

@@ -130,7 +130,8 @@ def _one_of_several(place: Place, explain: Callable[[BaseException], tuple[int, 
 
     def command() -> None:
         asked = [word for word in sys.argv[1:3] if not word.startswith("-")]
-        alone = {found.name for found in (*app.registered_commands, *app.registered_groups)} - {"run"}
+        commands = {found.name for found in app.registered_commands}
+        alone = (commands | {found.name for found in app.registered_groups}) - {"run"}
         if asked and asked[0] in alone and asked != ["sweep", "transfer"]:
             raise BadInput(f"vbench {' '.join(asked)} takes one process; start it without torchrun")
         app()

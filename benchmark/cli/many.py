@@ -14,7 +14,8 @@ from vbench.cli.output import end_with, put
 class _SuiteFirst(TyperGroup):
     """Lets ``vbench sweep suite.yaml`` mean ``vbench sweep run suite.yaml``."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    # The base class takes the Context of the click inside typer, which typer.Context is a kind of.
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -89,9 +90,11 @@ def run(
     from vbench.sweep.tasks import check_suite
 
     check_suite(file, files_are_here=engine == "local")
-    make = local_engine(file, runs, jobs, quiet) if engine == "local" else ray_engine(file, address)
-    wishes = Wishes(runs, retry_failed, prepare, quiet)
-    result = conduct(file, tasks, part(tasks, index, count), wishes, make)
+    mine, wishes = part(tasks, index, count), Wishes(runs, retry_failed, prepare, quiet)
+    if engine == "local":
+        result = conduct(file, tasks, mine, wishes, local_engine(file, runs, jobs, quiet))
+    else:
+        result = conduct(file, tasks, mine, wishes, ray_engine(file, address))
     put(summary(result, runs, prepare))
     if result.failed or not (prepare or result.complete):
         raise typer.Exit(1)

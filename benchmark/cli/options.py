@@ -81,21 +81,21 @@ def request_of(
         for text in texts:
             registry.check_name(text)
     request = Request(
-        victims=victim,
-        attacks=attack,
+        victims=tuple(victim),
+        attacks=tuple(attack),
         settings=read_settings(settings or []),
         dataset=dataset,
         root=root,
         layout=layout,
         size=parse_size(size) if size else None,
-        protocols=protocol or (),
+        protocols=tuple(protocol or ()),
         weights=weights,
         eps=eps,
         norm=norm,
         side=side,
         quantize=quantize,
-        surrogates=surrogate or (),
-        surrogate_weights=surrogate_weights or (),
+        surrogates=tuple(surrogate or ()),
+        surrogate_weights=tuple(surrogate_weights or ()),
         ignore_gates=ignore_gates,
         precision=precision,
         channels_last=channels_last,
@@ -117,7 +117,8 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
     options = [*shared.values(), *rest]
     # Options without a default come first, as in any signature; all of them are given by name anyway.
     options.sort(key=lambda option: option.default is not option.empty)
-    with_options.__signature__ = inspect.Signature(options)
+    # inspect documents the attribute, and the types of functions do not know it.
+    with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     with_options.__annotations__ = {option.name: option.annotation for option in options}
     del with_options.__wrapped__
     return with_options

@@ -19,6 +19,7 @@ from vbench.victims.registry import victims
 
 if TYPE_CHECKING:
     from vbench.data.verify import Report
+    from vbench.victims.base import Victim
 
 
 _RIGHT = ("left", "left", "left", "right", "right", "right", "left")
@@ -119,7 +120,7 @@ def describe(
     put(f"{entry.name}: {entry.summary}")
     if entry.paper:
         put(f"paper: {entry.paper}")
-    put("\n" + inspect.getdoc(cls) + "\n")
+    put(f"\n{inspect.getdoc(cls) or ''}\n")
     if kind == "attack":
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
         if lines:
@@ -159,7 +160,7 @@ def _describe_members(cls: type) -> None:
         put(tabulate(lines, ["member", "summary"]))
 
 
-def _describe_victim(cls: type) -> None:
+def _describe_victim(cls: type[Victim]) -> None:
     from vbench.reports.published import clean_results
     from vbench.victims.base import default_options, option_names
 

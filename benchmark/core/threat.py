@@ -91,10 +91,20 @@ class ThreatModel:
     cannot be meant.
     """
 
-    eps: Fraction | str | float = Fraction(8, 255)
+    eps: Fraction = Fraction(8, 255)
     norm: Literal["linf", "l2"] = "linf"
     side: Side = Side.QUERY
     quantize: bool = True
+
+    if TYPE_CHECKING:
+        # It takes more than it holds: __post_init__ reads texts and numbers, and refuses what it cannot.
+        def __init__(
+            self,
+            eps: Fraction | str | float = Fraction(8, 255),
+            norm: str = "linf",
+            side: Side | str = Side.QUERY,
+            quantize: bool = True,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2"):

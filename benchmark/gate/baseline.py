@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
@@ -22,7 +22,7 @@ from vbench.gate.figures import ATTACKED, CLEAN, METRICS, STRENGTH
 from vbench.metrics.statistics import FALSE_ALARM, Spread, allowed, seeds_needed
 from vbench.run.request import Request
 
-SCHEMA = 1
+SCHEMA: Final = 1
 
 #: Problems of a broken file that are named at once.
 _MOST_PROBLEMS = 12

@@ -10,8 +10,10 @@ from typing import Any
 
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput, VbenchError
+from vbench.core.registry import Registry
 from vbench.core.settings import parse
 from vbench.data.registry import datasets
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.gate.baseline import Baseline, Measured, now, resolved, stored
 from vbench.gate.figures import METRICS, Metric
 from vbench.gate.measure import Taken, Takings, measure
@@ -283,14 +285,14 @@ def seeds_for(baseline: Baseline, count: int | None, first: int | None) -> tuple
 
 def code_named(request: Request) -> list[str]:
     """What of a request is a class given by path or module: to run it is to run its code."""
-    texts = [(victims, text) for text in (*request.victims, *request.surrogates)]
+    texts: list[tuple[Registry, str]] = [(victims, text) for text in (*request.victims, *request.surrogates)]
     texts += [(attacks, text) for text in request.attacks]
     texts.append((datasets, request.dataset))
     return [text for registry, text in texts if registry.by_path(parse(text, registry.kind)[0])]
 
 
 def _from(
-    takings: Takings, request: Request, drawn: object, seeds: Sequence[int], false_alarm: float
+    takings: Takings, request: Request, drawn: SyntheticSet | None, seeds: Sequence[int], false_alarm: float
 ) -> Baseline:
     failures = takings.failures
     if failures:

@@ -65,9 +65,10 @@ def heading(row: Row) -> str:
 
 def explained(row: Row) -> str:
     """One row in a sentence."""
-    if row.now is None:
+    figures = _figures(row)
+    if figures is None:
         return f"{row.subject}: {heading(row)}"
-    before, now, change, bound = _figures(row)
+    before, now, change, bound = figures
     return f"{row.subject}: {heading(row)} {before} -> {now} ({change}, allowed {bound}): {row.word}"
 
 
@@ -90,19 +91,23 @@ def _pipes(rows: Sequence[Row], page: Markdown) -> str:
 def _cells(row: Row) -> list[str]:
     # A record's warning or an error's text may hold line breaks, and a cell may not.
     about = " ".join(heading(row).split())
-    if row.now is None:
+    figures = _figures(row)
+    if figures is None:
         before = spread_text(row.metric, row.before) if row.metric and row.before else ""
         return [str(row.subject), about, before, "", "", "", row.word]
-    return [str(row.subject), about, *_figures(row), row.word]
+    return [str(row.subject), about, *figures, row.word]
 
 
-def _figures(row: Row) -> list[str]:
-    metric = row.metric
+def _figures(row: Row) -> list[str] | None:
+    """Before, now, the change and what is allowed; None for a row that its note says all of."""
+    metric, before, now, change, bound = row.metric, row.before, row.now, row.change, row.bound
+    if metric is None or before is None or now is None or change is None or bound is None:
+        return None
     return [
-        spread_text(metric, row.before),
-        spread_text(metric, row.now),
-        metric.shown(row.change, "+"),
-        f"± {metric.shown(row.bound)}",
+        spread_text(metric, before),
+        spread_text(metric, now),
+        metric.shown(change, "+"),
+        f"± {metric.shown(bound)}",
     ]
 
 
@@ -163,12 +168,12 @@ def render_update(old: Baseline, new: Baseline) -> str:
 
 def to_junit(gate: Gate) -> str:
     """The XML text. A figure that moved is a failure, a run that failed an error."""
-    suites = ET.Element("testsuites", name="vbench check", **_counts(gate.rows, sum(gate.seconds.values())))
+    suites = ET.Element("testsuites", _counts("vbench check", gate.rows, sum(gate.seconds.values())))
     for subject in gate.baseline.subjects:
         rows = [row for row in gate.rows if row.subject is subject]
         name = _clean(f"{subject} ({subject.protocol})")
         seconds = gate.seconds.get(subject.key, 0.0)
-        suite = ET.SubElement(suites, "testsuite", name=name, **_counts(rows, seconds))
+        suite = ET.SubElement(suites, "testsuite", _counts(name, rows, seconds))
         for row in rows:
             _case(suite, name, row)
         if subject is gate.baseline.victims[0] and gate.causes:
@@ -188,10 +193,11 @@ def _case(suite: ET.Element, where: str, row: Row) -> None:
         ET.SubElement(case, "system-out").text = text
 
 
-def _counts(rows: Sequence[Row], seconds: float) -> dict[str, str]:
+def _counts(name: str, rows: Sequence[Row], seconds: float) -> dict[str, str]:
     errors = sum(row.verdict is Verdict.FAILED for row in rows)
     failures = sum(row.verdict.red for row in rows) - errors
     return {
+        "name": name,
         "tests": str(len(rows)),
         "failures": str(failures),
         "errors": str(errors),

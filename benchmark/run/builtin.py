@@ -42,11 +42,13 @@ def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[in
 
 def _thin_name(spec: VictimSpec, dataset: Dataset, size: Sequence[int], seed: int) -> str:
     """A name that says what the weights follow from: another recipe or other images, another name."""
+    from vbench.victims.training.trainer import recipe_of
+
     victim = _thin(spec, len(dataset.train_labels), size)
     key = {
         "victim": victim.name,
         "options": {k: v for k, v in victim.describe().items() if k not in victim.SETTINGS},
-        "recipe": asdict(victim.recipe()),
+        "recipe": asdict(recipe_of(victim)),
         "data": (dataset.root / "vbench-synthetic.json").read_text(),
         "split": dataset.split,
         "seed": seed,
@@ -89,8 +91,17 @@ def thin_weights(
             images = load_train_images(
                 dataset, size, victim.resize_filter, cache_dir=cache / "images", quiet=quiet
             )
-            how = {"seed": seed, "out": path, "quiet": quiet, "device": _DEVICE, "precision": _PRECISION}
-            train = partial(train_victim, victim, dataset, images, **how)
+            train = partial(
+                train_victim,
+                victim,
+                dataset,
+                images,
+                seed=seed,
+                out=path,
+                quiet=quiet,
+                device=_DEVICE,
+                precision=_PRECISION,
+            )
             with threads(_TRAINING_THREADS):
                 try:
                     train()

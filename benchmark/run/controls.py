@@ -19,6 +19,7 @@ from vbench.records.record import STEALTH_LOSS, ControlRecord
 from vbench.run.bench import Workbench
 from vbench.run.craft import Plan, assault, contained_edits
 from vbench.run.summary import mean_rank1, trial_metrics
+from vbench.victims.base import Edits
 from vbench.victims.embed import embed
 
 
@@ -63,7 +64,8 @@ def _ranked(
     quiet: bool,
 ) -> list[RankMetrics]:
     embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
-    edits, who = {}, f"attack '{attack.name}'"
+    edits: Edits = {}
+    who = f"attack '{attack.name}'"
     if control.tampers:
         with contained(who, seed):
             edits = attack.edits(deepcopy(control.perturbation), twin(bench.victim))

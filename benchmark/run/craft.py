@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from vbench.core.processes import processes
 from vbench.core.progress import track
 from vbench.core.seeds import hashed
 from vbench.core.threat import ThreatModel
-from vbench.core.types import Side
+from vbench.core.types import Modality, Side
 from vbench.metrics.change import PerturbationSize
 from vbench.run.bench import Workbench
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
@@ -120,33 +121,32 @@ class Crafter:
         Global random state starts from the first image's seed; an attack that draws from it is given each
         image alone, so that chance does not depend on the batch.
         """
-        if not isinstance(self._attack, PerImageAttack):
+        attack = self._attack
+        if not isinstance(attack, PerImageAttack):
             if self._perturbation is None:
-                raise VbenchError(
-                    f"attack '{self._attack.name}' is universal and has no perturbation to apply"
-                )
+                raise VbenchError(f"attack '{attack.name}' is universal and has no perturbation to apply")
             with Meter(self._victim) as meter:
                 return self._perturbation.apply(images), meter
         meter = Meter(self._victim)
         if not self._draws:
-            found, self._draws = self._crafted(images, rows, seeds, meter)
+            found, self._draws = self._crafted(attack, images, rows, seeds, meter)
             if not self._draws or len(images) == 1:
                 return found, meter
             meter = Meter(self._victim)
-        found = [
-            self._crafted(images[i : i + 1], slice(row, row + 1), seeds[i : i + 1], meter)[0]
+        alone = [
+            self._crafted(attack, images[i : i + 1], slice(row, row + 1), seeds[i : i + 1], meter)[0]
             for i, row in enumerate(range(rows.start, rows.stop))
         ]
-        return torch.cat(found), meter
+        return torch.cat(alone), meter
 
     def _crafted(
-        self, images: Tensor, rows: slice, seeds: tuple[int, ...], meter: Meter
+        self, attack: PerImageAttack, images: Tensor, rows: slice, seeds: tuple[int, ...], meter: Meter
     ) -> tuple[Tensor, bool]:
         """Adversarial images, and whether the attack drew from global random state."""
-        who, modality = f"attack '{self._attack.name}'", self._source.modality(self._side)
+        who, modality = f"attack '{attack.name}'", self._source.modality(self._side)
         context = self._context(images, rows, seeds)
         with contained(who, seeds[0]) as ran, meter:
-            found = self._attack.perturb(self._victim, images.clone(), modality, context)
+            found = attack.perturb(self._victim, images.clone(), modality, context)
         return own_images(who, found, images), ran.drew
 
     def _context(self, images: Tensor, rows: slice, seeds: tuple[int, ...]) -> Context:
@@ -161,7 +161,7 @@ class Crafter:
         )
 
     @cached_property
-    def _prototypes(self) -> dict:
+    def _prototypes(self) -> dict[Modality, Tensor]:
         return dict(self._source.prototypes()) if "training" in self._attack.knowledge else {}
 
     def _gallery(self, rows: slice) -> Gallery:
@@ -174,7 +174,7 @@ class Crafter:
 def contained_edits(who: str, edits: Edits) -> Edits:
     """Edits that are given a copy of each feature map, and whose errors name ``who``."""
 
-    def contain(edit):
+    def contain(edit: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def edited(features: Tensor) -> Tensor:
             with contained(who):
                 found = edit(features.clone())

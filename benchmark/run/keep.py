@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vbench.core.files import check_inside
-from vbench.core.types import Side
+from vbench.core.types import Modality, Side
 from vbench.data.base import Sample
 from vbench.metrics import RankMetrics, ranking_distance
 from vbench.metrics.labels import removed
@@ -99,6 +100,16 @@ def _samples(bench: Workbench, side: Side) -> Sequence[Sample]:
     return bench.dataset.query if side is Side.QUERY else bench.dataset.gallery
 
 
+class _About(TypedDict):
+    """What every kept file says of the run."""
+
+    record: str
+    created: str
+    digest: str
+    modality: dict[Side, Modality]
+    attacked: list[Side]
+
+
 @dataclass
 class Keeper:
     """Takes what ``wanted`` names ("embeddings", "images") out of a run, and writes it beside the record."""
@@ -111,7 +122,7 @@ class Keeper:
         self, bench: Workbench, outcome: Outcome, results: Sequence[RankMetrics], record: Record
     ) -> None:
         """Copy from a finished run. ``outcome`` holds the shown images where images are wanted."""
-        about = {
+        about: _About = {
             "record": record.id,
             "created": record.created,
             "digest": record.digest,
@@ -131,7 +142,7 @@ class Keeper:
                 found.write(check_inside(runs, kept_file(runs, record.id, what)))
 
 
-def _embeddings(bench: Workbench, outcome: Outcome, about: Mapping[str, object]) -> KeptEmbeddings:
+def _embeddings(bench: Workbench, outcome: Outcome, about: _About) -> KeptEmbeddings:
     dataset = bench.dataset
     trials = {trial.name: (np.asarray(trial.query), np.asarray(trial.gallery)) for trial in dataset.trials}
     similarity = bench.victim.similarity
@@ -148,7 +159,7 @@ def _embeddings(bench: Workbench, outcome: Outcome, about: Mapping[str, object])
 
 
 def _images(
-    bench: Workbench, outcome: Outcome, after: RankMetrics, record: Record, about: Mapping[str, object]
+    bench: Workbench, outcome: Outcome, after: RankMetrics, record: Record, about: _About
 ) -> KeptImages:
     trial, before = bench.dataset.trials[0], bench.clean_trials[0]
     rows, chosen = choose(before, after, record.config["seed"])
@@ -158,7 +169,7 @@ def _images(
     lists = (*found.tops, found.match)
     used = {Side.QUERY: query, Side.GALLERY: np.unique(np.concatenate([*map(np.ravel, lists)]))}
     # The union is sorted, so that a position's row in it can be searched for.
-    places = [np.searchsorted(used[Side.GALLERY], positions) for positions in lists]
+    first, last, match = (np.searchsorted(used[Side.GALLERY], positions) for positions in lists)
     pixels = {side: np.asarray(bench.pixels[side][used[side]]) for side in SIDES}
     pair = (before, after)
     return KeptImages(
@@ -175,7 +186,9 @@ def _images(
         {side: ids(bench, side)[used[side]] for side in SIDES},
         {side: cams(bench, side)[used[side]] for side in SIDES},
         used,
-        *places,
+        first,
+        last,
+        match,
         np.stack([_numpy(one.first_match_rank[rows]) for one in pair], axis=1),
         np.stack([_numpy(one.average_precision[rows]) for one in pair], axis=1),
     )

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +62,10 @@ class Surrogate(Victim):
     def __init__(self, members: Sequence[Victim], input_size: tuple[int, int], resize_filter: str) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.name = "+".join(victim_label(member) for member in members)
+        # Other victims have these from their class; of a stand-in they follow from whom it stands in for.
+        self.name = "+".join(victim_label(member) for member in members)  # type: ignore[misc]
         self.input_size = (int(input_size[0]), int(input_size[1]))
-        self.resize_filter = resize_filter
+        self.resize_filter = resize_filter  # type: ignore[misc]
         self.embedding_dim = sum(member.embedding_dim for member in members)
         classes = {member.num_classes for member in members}
         self.num_classes = classes.pop() if len(classes) == 1 else 0
@@ -77,18 +78,21 @@ class Surrogate(Victim):
         """Embed N x 3 x H x W images in [0, 1] of ``input_size``."""
         self.check_images(images)
         edits = self.check_edits(edits)
-        outputs = [member(_at_size_of(member, images), modality, edits) for member in self.members]
+        outputs = [member(_at_size_of(member, images), modality, edits) for member in self._members()]
         if len(outputs) == 1:
             return outputs[0]
         embedding = torch.cat([normalize(output.embedding, dim=1) for output in outputs], dim=1)
-        logits = None
-        if self.num_classes:
-            logits = torch.stack([output.logits for output in outputs]).mean(dim=0)
-        return VictimOutput(embedding, logits)
+        logits = [output.logits for output in outputs if output.logits is not None]
+        known = self.num_classes and len(logits) == len(outputs)
+        return VictimOutput(embedding, torch.stack(logits).mean(dim=0) if known else None)
+
+    def _members(self) -> list[Victim]:
+        # A ModuleList does not say of which class its modules are.
+        return cast("list[Victim]", list(self.members))
 
     def describe(self) -> dict[str, object]:
         """Size, resizing, and each member's options: two settings of one checkpoint are two surrogates."""
-        members = [{"name": member.name, **member.describe()} for member in self.members]
+        members = [{"name": member.name, **member.describe()} for member in self._members()]
         return {"input_size": list(self.input_size), "resize": RESIZE_POLICY, "members": members}
 
 
@@ -247,7 +251,7 @@ class Choice:
     device: str = "auto"
     ignore_gates: bool = False
     surrogates: tuple[str, ...] = ()
-    surrogate_weights: tuple[Path, ...] = ()
+    surrogate_weights: tuple[Path | None, ...] = ()
     precision: str = "auto"
     channels_last: bool | None = None
     fresh: bool = False
@@ -327,7 +331,7 @@ class Choice:
 
     def stand_ins(self) -> list[Named]:
         """The surrogates with their files; :class:`BadInput` where some have none."""
-        files = self.surrogate_weights or [None] * len(self.surrogates)
+        files = self.surrogate_weights or (None,) * len(self.surrogates)
         if len(files) != len(self.surrogates):
             raise BadInput(
                 f"{len(files)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
@@ -376,13 +380,11 @@ class Choice:
 
         ``victim``: with its weights, None where none are given.
         """
-        if named.weights is not None:
-            _check_split(victim, dataset, named.weights, self.ignore_gates)
-        elif isinstance(named.victim, Victim):
-            _check_split(victim, dataset, f"victim '{victim.name}'", self.ignore_gates)
+        loaded, asked = isinstance(named.victim, Victim), f"victim '{named.victim.name}'"
+        if victim is not None and (named.weights is not None or loaded):
+            _check_split(victim, dataset, named.weights or asked, self.ignore_gates)
         elif not dataset.synthetic:
-            asked = f"victim '{named.victim.name}' on {dataset.name}"
-            raise BadInput(f"{asked} needs {named.option}, its released checkpoint")
+            raise BadInput(f"{asked} on {dataset.name} needs {named.option}, its released checkpoint")
 
     def _synthetic(self) -> SyntheticSet:
         chosen = SyntheticSet(layout=self.layout)
@@ -392,27 +394,29 @@ class Choice:
         return self.size or SyntheticSet().size
 
 
-def check_named(name: str, root: Path | None) -> None:
-    """Raise :class:`BadInput` for what :func:`open_named` does not know, and for a missing ``root``."""
+def check_named(name: str, root: Path | None) -> Path:
+    """``root``; :class:`BadInput` where it is missing, and for what :func:`open_named` does not know."""
     if check_name(name) == SYNTHETIC:
         raise BadInput("synthetic data are drawn; name a real data set, or the layout of drawn ones")
     if root is None:
         raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
+    return root
 
 
 def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
     """Open a layout, an installed reader's set, or that of a reader given by path, under ``root``."""
-    check_named(name, root)
+    folder = check_named(name, root)
     if name in LAYOUTS:
-        return open_dataset(name, root, protocol)
+        return open_dataset(name, folder, protocol)
     reader = datasets.load(name)
     with explained(f"dataset '{name}'", reader):
         made = reader()
-    return read_with(made, root, protocol)
+    return read_with(made, folder, protocol)
 
 
 def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:
-    return tuple(victim.input_size), victim.resize_filter
+    height, width = victim.input_size
+    return (height, width), victim.resize_filter
 
 
 def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.build import build_attack, expand, label, preset_threat
@@ -32,7 +32,9 @@ from vbench.run.keep import Keeper
 from vbench.run.prepare import Choice
 from vbench.run.upfront import Upfront
 from vbench.victims.base import Victim
-from vbench.victims.build import VictimSpec, expand_victims, victim_names
+from vbench.victims.build import AnyVictim, VictimSpec, expand_victims, victim_names
+
+AnyAttack = TypeVar("AnyAttack", str, "str | Attack")
 
 
 class Recorder:
@@ -272,15 +274,15 @@ class Series:
 
     def each(
         self,
-        asked_victims: Sequence[str | Victim],
-        attack_specs: Sequence[str | Attack],
+        asked_victims: Sequence[AnyVictim],
+        attack_specs: Sequence[AnyAttack],
         seeds: Sequence[int],
         settings: dict[str, Any],
         protocols: Sequence[str] = (),
         perturbation: Path | None = None,
         surrogates: Sequence[str] = (),
         lose: Callable[[str, Attack, int, BaseException], None] | None = None,
-    ) -> Iterator[tuple[str | Victim, str | Attack, Run]]:
+    ) -> Iterator[tuple[AnyVictim, AnyAttack, Run]]:
         """Every run, ready to be done, with the victim and the attack as they were asked for.
 
         In order: protocols, then victims, surrogates, attacks, and seeds within; repeats are left out.
@@ -303,14 +305,14 @@ class Series:
         expand_victims([*surrogates, *self._choice.surrogates])
         seeds = list(dict.fromkeys(check_seed(seed) for seed in seeds))
         replay = Perturbation.load(perturbation) if perturbation else None
-        specs = expand(list(attack_specs))
+        specs: list[AnyAttack] = expand(list(attack_specs))
         attacks = [build_attack(spec, settings) for spec in specs]
         threats = [self._threat_of(spec, settings) for spec in specs]
         if replay is not None:
             attacks = [_as_learnt(attacks, replay)]
+        wanted: Sequence[str | None] = protocols or (None,)
         by_protocol = [
-            dataclasses.replace(self._choice, protocol=protocol)
-            for protocol in dict.fromkeys(protocols or [None])
+            dataclasses.replace(self._choice, protocol=protocol) for protocol in dict.fromkeys(wanted)
         ]
         upfront = Upfront(by_protocol, chosen, surrogates)
         upfront.check_attacks(list(zip(attacks, threats, strict=True)), replay)
@@ -346,9 +348,12 @@ class Series:
             self._sources.clear()
 
     def _threat_of(self, spec: str | Attack, settings: dict[str, Any]) -> ThreatModel:
-        usual = preset_threat(spec, settings)
-        return dataclasses.replace(
-            self._threat, **{name: usual[name] for name in usual if name not in self._stated}
+        usual, asked = preset_threat(spec, settings), self._threat
+        return ThreatModel(
+            asked.eps if "eps" in self._stated else usual.get("eps", asked.eps),
+            asked.norm,
+            asked.side if "side" in self._stated else usual.get("side", asked.side),
+            asked.quantize,
         )
 
     def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec | Victim) -> Workbench:

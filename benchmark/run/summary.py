@@ -50,13 +50,13 @@ def paired(clean: Sequence[RankMetrics], adversarial: Sequence[RankMetrics], see
     precisions = [
         torch.stack([found.average_precision for found in group]).numpy() for group in (clean, adversarial)
     ]
-    hits = [np.where(rank == 0, np.nan, rank == 1) for rank in ranks]
+    clean_hits, adversarial_hits = (np.where(rank == 0, np.nan, rank == 1) for rank in ranks)
     generator = np.random.default_rng(seed)
     return {
         "asr": success_rate(clean, adversarial),
         "drop_interval": {
-            "r1": bootstrap_drop(*hits, generator),
-            "map": bootstrap_drop(*precisions, generator),
+            "r1": bootstrap_drop(clean_hits, adversarial_hits, generator),
+            "map": bootstrap_drop(precisions[0], precisions[1], generator),
         },
         "per_query": {
             "clean_rank": Packed.pack(ranks[0]),

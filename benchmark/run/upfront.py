@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from vbench.attacks.base import Attack
+from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
@@ -45,7 +45,7 @@ class Upfront:
             for attack, threat in series:
                 for origin in origins or [victim]:
                     check_fit(attack, threat, origin, bool(origins), replay)
-                if replay is not None:
+                if replay is not None and isinstance(attack, UniversalAttack):
                     attack.edits(replay.resized(victim.input_size, threat), victim)
 
     def open(self, cache: Path, quiet: bool) -> list[tuple[Choice, Dataset]]:

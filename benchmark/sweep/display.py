@@ -64,7 +64,7 @@ class Display:
         self._left.pop(task, None)
         ended = self._total - len(self._left)
         left = self._durations.left(self._left, self._width)
-        if self._progress:
+        if self._progress and self._bar is not None:
             self._progress.update(self._bar, completed=ended, left=left)
         if always or (plain and not self._progress):
             say(f"[{ended}/{self._total}] {task.title}: {told}{f'; {left}' if plain else ''}", self._quiet)

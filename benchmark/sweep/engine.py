@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vbench.sweep.tasks import Data, Group, Model, Task
 
@@ -132,7 +132,11 @@ class Slot(Protocol):
         """The process behind it, where it is on this host."""
 
 
-class Pool(Protocol):
+#: The slots of an engine: what it hands out is all that it takes back.
+SlotT = TypeVar("SlotT", bound=Slot)
+
+
+class Pool(Protocol[SlotT]):
     """Workers of an engine. ``width``: how many jobs run at once, as far as is known.
 
     ``remote`` says that workers may have other disks: what was learnt travels with a job, and records come
@@ -142,22 +146,22 @@ class Pool(Protocol):
     width: int
     remote: bool
 
-    def idle(self) -> Sequence[Slot]:
+    def idle(self) -> Sequence[SlotT]:
         """Slots that can take a job."""
 
-    def busy(self) -> Sequence[Slot]:
+    def busy(self) -> Sequence[SlotT]:
         """Slots with a job."""
 
-    def admits(self, slot: Slot, need: int) -> bool:
+    def admits(self, slot: SlotT, need: int) -> bool:
         """Whether a job that may need ``need`` bytes can start now."""
 
-    def start(self, slot: Slot, job: Job, need: int = 0) -> None:
+    def start(self, slot: SlotT, job: Job, need: int = 0) -> None:
         """Start a job."""
 
-    def wait(self, seconds: float) -> list[tuple[Slot, Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[SlotT, Job, Outcome]]:
         """Outcomes that came in, waiting at most ``seconds`` for the first."""
 
-    def renew(self, slot: Slot) -> None:
+    def renew(self, slot: SlotT) -> None:
         """Give up a worker that may be in a bad state."""
 
     def close(self) -> None:

@@ -226,7 +226,7 @@ class LocalPool:
         slot.opened = job.group if isinstance(job, Open) else job.task.group if isinstance(job, Do) else None
         # It may have died while idle; wait() finds the connection closed and says so.
         with suppress(OSError):
-            slot.connection.send(job)
+            _connection(slot).send(job)
 
     def wait(self, seconds: float) -> list[tuple[Slot, Job, Outcome]]:
         """Outcomes of jobs that ended, waiting for one at most ``seconds``; starts workers that are missing.
@@ -234,14 +234,14 @@ class LocalPool:
         Raises :class:`VbenchError` where workers end before they can take a job.
         """
         listening = {slot.connection: slot for slot in self._slots if slot.connection and not _rests(slot)}
-        ended = []
-        for connection in wait(list(listening), timeout=seconds):
-            slot = listening[connection]
+        ready = wait(list(listening), timeout=seconds)
+        ended: list[tuple[Slot, Job, Outcome]] = []
+        for slot in (listening[one] for one in listening if one in ready):
             if not slot.up:
                 self._welcome(slot)
-                continue
-            ended.append((slot, slot.job, self._receive(slot)))
-            slot.job = None
+            elif slot.job is not None:
+                ended.append((slot, slot.job, self._receive(slot)))
+                slot.job = None
         if ended or not self.busy():
             self._fill()
         return ended
@@ -269,7 +269,7 @@ class LocalPool:
 
     def _welcome(self, slot: Slot) -> None:
         try:
-            slot.connection.recv()
+            _connection(slot).recv()
         except (EOFError, OSError):
             reason, log = self._farewell(slot), self._log(slot)
             slot.stillborn += 1
@@ -280,9 +280,10 @@ class LocalPool:
 
     def _receive(self, slot: Slot) -> Outcome:
         try:
-            return slot.connection.recv()
+            outcome: Outcome = _connection(slot).recv()
         except (EOFError, OSError):
             return Died(f"{self._farewell(slot)}; what it printed is in {self._log(slot)}")
+        return outcome
 
     def _farewell(self, slot: Slot) -> str:
         """What became of a worker that is gone."""
@@ -319,8 +320,15 @@ class LocalPool:
         if slot.process.is_alive():
             slot.process.kill()
             slot.process.join()
-        slot.connection.close()
+        _connection(slot).close()
         slot.process = slot.connection = None
+
+
+def _connection(slot: Slot) -> Connection:
+    """That to the worker of a slot, which there must be."""
+    if slot.connection is None:
+        raise ValueError(f"slot {slot.number} has no worker")
+    return slot.connection
 
 
 def _rests(slot: Slot) -> bool:

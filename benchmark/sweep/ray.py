@@ -68,7 +68,7 @@ class RayPool:
         threads = max(1, round(resources.cpus or 1))
         self._remote = ray.remote(_perform).options(**self._wants, max_retries=resources.retries)
         self._threads = threads
-        self._running: dict[Any, RaySlot] = {}
+        self._running: dict[Any, tuple[RaySlot, Job]] = {}
         self.width = self._room()
         if not self.width:
             asked = ", ".join(f"{_NAMES[name]} {amount:g}" for name, amount in self._wants.items())
@@ -83,7 +83,7 @@ class RayPool:
 
     def busy(self) -> list[RaySlot]:
         """Places with a job."""
-        return list(self._running.values())
+        return [slot for slot, _ in self._running.values()]
 
     def admits(self, slot: RaySlot, need: int) -> bool:
         """Ray itself holds jobs back until their resources are free."""
@@ -92,7 +92,7 @@ class RayPool:
     def start(self, slot: RaySlot, job: Job, need: int = 0) -> None:
         """Hand a job to Ray."""
         slot.job = job
-        self._running[self._remote.remote(job, self._threads)] = slot
+        self._running[self._remote.remote(job, self._threads)] = slot, job
 
     def wait(self, seconds: float) -> list[tuple[RaySlot, Job, Outcome]]:
         """Outcomes that came in, waiting at most ``seconds`` for the first."""
@@ -114,13 +114,13 @@ class RayPool:
         self._ray.shutdown()
 
     def _ended(self, reference: Any) -> tuple[RaySlot, Job, Outcome]:
-        slot = self._running.pop(reference)
+        slot, job = self._running.pop(reference)
         try:
-            outcome = self._ray.get(reference)
+            outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
             # Ray has tried as often as it was told to.
             outcome = Died(f"{type(error).__name__}: {one_line(error)}", final=True)
-        return slot, slot.job, outcome
+        return slot, job, outcome
 
     def _room(self) -> int:
         """How many tasks the cluster as it is can run at once."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput, shortened
+from vbench.core.registry import Registry
 from vbench.core.settings import parse
 from vbench.data.registry import datasets
 from vbench.sweep.suite import Suite
@@ -222,7 +223,9 @@ _REASON = "names code by path; running it runs that code. If it is yours, give -
 def refuse_code(file: SuiteFile) -> None:
     """Raise :class:`BadInput` with the line of every victim, attack and reader that is a class by path."""
     suite = file.suite
-    named = [(("attacks", index), attacks, entry.name) for index, entry in enumerate(suite.attacks)]
+    named: list[tuple[Place, Registry, str]] = [
+        (("attacks", index), attacks, entry.name) for index, entry in enumerate(suite.attacks)
+    ]
     named += [(("datasets", index), datasets, entry.name) for index, entry in enumerate(suite.datasets)]
     named += [(("victims", index), victims, entry.name) for index, entry in enumerate(suite.victims)]
     named += [

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tabulate import tabulate
 
@@ -28,13 +29,19 @@ from vbench.sweep.engine import (
     Opened,
     Outcome,
     Pool,
-    Ready,
-    Slot,
+    SlotT,
+    Train,
     WriteSet,
 )
 from vbench.sweep.read import SuiteFile
 from vbench.sweep.state import Identities, Ledger, States, drawn_set, is_written
 from vbench.sweep.tasks import Group, Task
+
+if TYPE_CHECKING:
+    from vbench.sweep.local import LocalPool
+    from vbench.sweep.ray import RayPool
+
+Prepared = TypeVar("Prepared", WriteSet, Train)
 
 _WAIT_SECONDS = 1.0
 
@@ -42,11 +49,11 @@ _WAIT_SECONDS = 1.0
 _BASE = 1024**3
 
 
-class Scheduler:
+class Scheduler(Generic[SlotT]):
     """Hands jobs to a pool until nothing is left; ``memory`` is what a task may need, if somebody knows."""
 
     def __init__(
-        self, pool: Pool, ledger: Ledger, display: Display, retries: int, memory: int | None = None
+        self, pool: Pool[SlotT], ledger: Ledger, display: Display, retries: int, memory: int | None = None
     ) -> None:
         self._pool, self._ledger, self._display = pool, ledger, display
         self._retries, self._memory = retries, memory
@@ -55,9 +62,11 @@ class Scheduler:
         self._ready: dict[Group, list[Task]] = {}
         self._identities: dict[Task, Identity] = {}
 
-    def prepare(self, jobs: Iterable[Job]) -> dict[Job, str]:
+    def prepare(self, jobs: Iterable[Prepared]) -> dict[Prepared, str]:
         """Do jobs that others wait for; returns those that failed, with the reason."""
-        left, failed = list(jobs), {}
+        left = list(jobs)
+        given: dict[Job, Prepared] = {job: job for job in left}
+        failed: dict[Prepared, str] = {}
         while left or self._pool.busy():
             for slot in self._pool.idle():
                 if left and self._pool.admits(slot, _BASE):
@@ -65,10 +74,11 @@ class Scheduler:
                     self._attempts[job] += 1
                     self._display.say(job.title)
                     self._pool.start(slot, job, _BASE)
-            for slot, job, outcome in self._pool.wait(_WAIT_SECONDS):
+            for slot, ended, outcome in self._pool.wait(_WAIT_SECONDS):
+                job = given[ended]
                 if isinstance(outcome, Died) and self._again(job, outcome):
                     left.append(job)
-                elif not isinstance(outcome, Ready):
+                elif isinstance(outcome, Failed | Died):
                     failed[job] = outcome.reason
                     self._renew(slot, outcome)
         return failed
@@ -94,7 +104,7 @@ class Scheduler:
             else:
                 return
 
-    def _choices(self, slot: Slot) -> Iterator[Job]:
+    def _choices(self, slot: SlotT) -> Iterator[Open | Do]:
         """Jobs for a slot, the best first: of its group, of a group that is not open yet, of any other."""
         if slot.opened is not None:
             yield from self._of_group(slot.opened)
@@ -116,7 +126,7 @@ class Scheduler:
         known = {fit: self._ledger.learnt[fit] for fit in identity.fits if fit in self._ledger.learnt}
         return {fit: path.read_bytes() if self._pool.remote else str(path) for fit, path in known.items()}
 
-    def _begin(self, slot: Slot, job: Job, need: int) -> bool:
+    def _begin(self, slot: SlotT, job: Open | Do, need: int) -> bool:
         """Start a job; False where it turned out that somebody else has done it or is at it."""
         if isinstance(job, Open):
             del self._unopened[job.group]
@@ -138,25 +148,28 @@ class Scheduler:
             return self._memory or _BASE
         return self._ledger.memory.get(job.task.kind) or self._identities[job.task].memory
 
-    def _take(self, slot: Slot, job: Job, outcome: Outcome) -> None:
+    def _take(self, slot: SlotT, job: Job, outcome: Outcome) -> None:
         if isinstance(outcome, Died) and self._again(job, outcome):
-            where = self._ready if isinstance(job, Do) else self._unopened
-            tasks = [job.task] if isinstance(job, Do) else list(job.tasks)
-            group = job.task.group if isinstance(job, Do) else job.group
-            where[group] = tasks + where.get(group, [])
-            if isinstance(job, Do):
-                self._ledger.lose(job.task)
+            self._put_back(job)
             return
-        if isinstance(job, Open):
+        if isinstance(job, Open) and isinstance(outcome, Opened | Failed | Died):
             self._opened(job, outcome)
-        elif isinstance(outcome, Did):
+        elif isinstance(job, Do) and isinstance(outcome, Did):
             self._ledger.finish(job.task, outcome)
             self._display.done(job.task, outcome.seconds)
-        else:
+        elif isinstance(job, Do) and isinstance(outcome, Failed | Died):
             self._fail(job.task, outcome.reason)
         self._renew(slot, outcome)
 
-    def _opened(self, job: Open, outcome: Outcome) -> None:
+    def _put_back(self, job: Job) -> None:
+        if isinstance(job, Do):
+            group = job.task.group
+            self._ready[group] = [job.task, *self._ready.get(group, [])]
+            self._ledger.lose(job.task)
+        elif isinstance(job, Open):
+            self._unopened[job.group] = [*job.tasks, *self._unopened.get(job.group, [])]
+
+    def _opened(self, job: Open, outcome: Opened | Failed | Died) -> None:
         for task in job.tasks:
             found = outcome.identities[task.key] if isinstance(outcome, Opened) else outcome.reason
             if isinstance(found, str):
@@ -184,7 +197,7 @@ class Scheduler:
         self._display.say(f"{job.title}: {outcome.reason}; once more")
         return True
 
-    def _renew(self, slot: Slot, outcome: Outcome) -> None:
+    def _renew(self, slot: SlotT, outcome: Outcome) -> None:
         if isinstance(outcome, Failed) and not outcome.sound:
             self._pool.renew(slot)
 
@@ -220,7 +233,7 @@ def conduct(
     every: Sequence[Task],
     mine: Sequence[Task],
     wishes: Wishes,
-    pool_for: Callable[[int, Path], Pool],
+    pool_for: Callable[[int, Path], Pool[SlotT]],
 ) -> Result:
     """Do what is missing of ``mine``, the part of ``every`` task of the suite that this process is about.
 
@@ -261,7 +274,7 @@ def known_durations(states: States, tasks: Sequence[Task]) -> Durations:
 
 
 def _prepared(
-    scheduler: Scheduler, ledger: Ledger, display: Display, identities: Identities, tasks: list[Task]
+    scheduler: Scheduler[SlotT], ledger: Ledger, display: Display, identities: Identities, tasks: list[Task]
 ) -> list[Task]:
     """Write synthetic sets and train thin victims, each once; returns the tasks that can go on."""
     blocked: dict[Group, str] = {}
@@ -274,8 +287,8 @@ def _prepared(
         same = drawn_set(job.data)
         blocked |= {group: reason for group in groups if drawn_set(group.data) == same}
     waiting = identities.untrained(group for group in groups if group not in blocked)
-    for job, reason in scheduler.prepare(waiting).items():
-        blocked |= dict.fromkeys(waiting[job], reason)
+    for training, reason in scheduler.prepare(waiting).items():
+        blocked |= dict.fromkeys(waiting[training], reason)
     for task in tasks:
         if task.group in blocked:
             ledger.fail(task, blocked[task.group])
@@ -345,11 +358,11 @@ def failures(failed: Mapping[Task, str]) -> str:
 
 def local_engine(
     file: SuiteFile, runs: Path, jobs: int | None, quiet: bool = False
-) -> Callable[[int, Path], Pool]:
+) -> Callable[[int, Path], LocalPool]:
     """Processes of this machine, as many as its cores, GPUs and the suite's resources allow."""
     from vbench.sweep.local import LocalPool, shares
 
-    def make(tasks: int, folder: Path) -> Pool:
+    def make(tasks: int, folder: Path) -> LocalPool:
         split = shares(file.suite.resources, jobs, file.suite.device, tasks)
         if split.note:
             say(f"note: {split.note}", quiet)
@@ -358,7 +371,7 @@ def local_engine(
     return make
 
 
-def ray_engine(file: SuiteFile, address: str | None) -> Callable[[int, Path], Pool]:
+def ray_engine(file: SuiteFile, address: str | None) -> Callable[[int, Path], RayPool]:
     """Workers of a Ray cluster that runs already; raises :class:`BadInput` where Ray is not installed."""
     from vbench.sweep.ray import RayPool, require_ray
 

@@ -293,6 +293,10 @@ Budget = Annotated[str, BeforeValidator(setting_text)]
 Ensemble = Annotated[list[VictimEntry], BeforeValidator(_surrogate)]
 
 
+def _white_box() -> list[list[VictimEntry]]:
+    return [[]]
+
+
 class Suite(Strict):
     """Victims x surrogates x attacks x datasets and protocols x eps x side x seeds, less what is excluded.
 
@@ -306,7 +310,7 @@ class Suite(Strict):
     datasets: Annotated[list[DatasetEntry], BeforeValidator(as_list)] = Field(
         default_factory=lambda: [DatasetEntry()]
     )
-    surrogates: Annotated[list[Ensemble], BeforeValidator(as_list)] = Field(default_factory=lambda: [[]])
+    surrogates: Annotated[list[Ensemble], BeforeValidator(as_list)] = Field(default_factory=_white_box)
     eps: Annotated[list[Budget], BeforeValidator(as_list)] = Field(default_factory=list)
     norm: Annotated[str, BeforeValidator(one_of("norm", ("linf", "l2")))] = "linf"
     side: Annotated[

@@ -164,8 +164,8 @@ def expand(suite: Suite, folder: Path) -> list[Task]:
         Task(group, name, tuple(settings.items()), eps, suite.norm, side, suite.quantize, seed)
         for group in groups(suite, folder)
         for name, settings in _attacks(suite, folder)
-        for eps in suite.eps or [None]
-        for side in suite.side or [None]
+        for eps in suite.eps or (None,)
+        for side in suite.side or (None,)
         for seed in suite.seeds
     )
     return list({task.key: task for task in made}.values())

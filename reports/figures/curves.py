@@ -43,15 +43,16 @@ def cmc(records: Sequence[Record], which: str) -> Curve:
     record's protocol counts ranks. Raises BadInput for a record whose stored ranks are broken.
     """
     stored = [_ranks(record, which) for record in records]
-    if any(ranks is None for ranks in stored):
+    whole = [ranks for ranks in stored if ranks is not None]
+    if len(whole) < len(stored):
         trials = [trial for record in records for trial in getattr(record, which)]
-        values = np.array([[getattr(trial, f"r{k}") for k in DEPTHS] for trial in trials])
-        return _curve(np.array(DEPTHS), values, whole=False)
-    deepest = min(DEEPEST, max(1, *(int(ranks.max()) for ranks in stored)))
+        shares = np.array([[getattr(trial, f"r{k}") for k in DEPTHS] for trial in trials])
+        return _curve(np.array(DEPTHS), shares, whole=False)
+    deepest = min(DEEPEST, max(1, *(int(ranks.max()) for ranks in whole)))
     depth = np.arange(1, deepest + 1)
     values = [
         (((trial[:, None] <= depth) & (trial[:, None] > 0)).sum(0) / max(1, (trial > 0).sum()))
-        for ranks in stored
+        for ranks in whole
         for trial in ranks
     ]
     return _curve(depth, np.array(values), whole=True)

@@ -10,6 +10,7 @@ from fractions import Fraction
 from statistics import mean
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
@@ -180,7 +181,7 @@ class Panels:
         """Take away unused axes and write the legend."""
         for axes in self._axes[len(self._panels) :]:
             axes.remove()
-        entries: dict[str, object] = {}
+        entries: dict[str, Artist] = {}
         for axes in self._axes[: len(self._panels)]:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)

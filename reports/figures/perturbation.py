@@ -64,7 +64,8 @@ def draw(record: Record, change: Change, width: str | None = None) -> Figure:
         subject = f"Perturbation of {attack_of(record)} on {victim_of(record)}"
         note = f"{change.source}, amplified around grey; spectrum: log amplitude, mean over channels"
         figure = new_figure(inches, cell * height / wide + 1.75, subject, facts(record, note))
-        top, bottom = figure.subfigures(2, 1, height_ratios=[cell * height / wide + 0.4, 1.35])
+        ratios = [cell * height / wide + 0.4, 1.35]
+        (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=ratios)
         row = top.subplots(1, len(pictures) + 1)
         for axes, (name, image) in zip(row, pictures, strict=False):
             pixels = image if image.dtype == np.uint8 else np.round(255 * image).astype(np.uint8)

@@ -7,14 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vbench.core.errors import unknown_name
 from vbench.core.text import one_line
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 #: Widths in inches: a column of a two-column paper, and the whole page.
 WIDTHS = {"column": 3.4, "full": 7.0}
@@ -34,7 +39,7 @@ TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 8.0, 7.0, 6.0
 #: Characters that fit in an inch of text of TEXT_SIZE, and inches that a line of it is high.
 _PER_INCH, LINE = 17, 0.14
 
-_RC = {
+_RC: dict[RcKeyType, object] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
     "font.size": TEXT_SIZE,
@@ -137,7 +142,7 @@ class Legend:
         lines = max(sum(label.count("\n") + 1 for label in column) for column in columns)
         return 0.1 + 0.122 * lines + 0.01 * rows
 
-    def write(self, figure: Figure, handles: Sequence[object]) -> None:
+    def write(self, figure: Figure, handles: Sequence[Artist]) -> None:
         """Write it, a handle a label."""
         figure.legend(
             handles,

@@ -9,6 +9,7 @@ from statistics import mean
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -143,10 +144,12 @@ def _heat(axes: Axes, one: Matrix, top: float) -> None:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=1.2))
     axes.set_xlim(0, len(one.victims))
     axes.set_ylim(places[-1] + 1, 0)
-    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    crowded = max(map(len, one.victims)) > 6
     names = [_short(name) for name in one.victims]
-    axes.set_xticks(np.arange(len(names)) + 0.5, names, **(turned if crowded else {}))
+    middles = np.arange(len(names)) + 0.5
+    if max(map(len, one.victims)) > 6:
+        axes.set_xticks(middles, names, rotation=40, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(middles, names)
     axes.set_yticks([place + 0.5 for place in places], [_CLEAN, *map(_short, one.surrogates)])
     axes.set_xlabel("shown to")
     axes.set_ylabel("crafted on")
@@ -156,7 +159,7 @@ def _heat(axes: Axes, one: Matrix, top: float) -> None:
         spine.set_visible(False)
 
 
-def _cell(axes: Axes, place: float, column: int, value: float, colours: object, top: float) -> None:
+def _cell(axes: Axes, place: float, column: int, value: float, colours: Colormap, top: float) -> None:
     if np.isnan(value):
         axes.add_patch(
             Rectangle((column, place), 1, 1, facecolor="#f4f4f4", edgecolor="#bbbbbb", hatch="////", lw=0)

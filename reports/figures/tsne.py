@@ -132,7 +132,8 @@ def _panel(
     for pid, colour in zip(pids, PALETTE, strict=False):
         for modality, mark in _MARKS.items():
             part = here & (found.ids == pid) & (found.modality == modality.value)
-            axes.scatter(*places[part].T, s=9, marker=mark, color=colour, edgecolor="white", linewidth=0.3)
+            across, up = places[part].T
+            axes.scatter(across, up, s=9, marker=mark, color=colour, edgecolor="white", linewidth=0.3)
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -58,8 +58,8 @@ class Standing:
         """Figures in percent, mean over seeds; where outcomes differ, the one worst for the attack."""
         first = rows_of([entry.record for entry in self.entries])[0]
         after = {metric: self._seeds("adversarial", metric) for metric in HEADINGS}
-        rates = [result.record.asr for entry in self.entries for result in entry.results]
-        rates = [100 * rate for rate in rates if rate is not None]
+        stated = [result.record.asr for entry in self.entries for result in entry.results]
+        rates = [100 * rate for rate in stated if rate is not None]
         return replace(
             first,
             knowledge=self.knowledge,

@@ -151,7 +151,7 @@ def _too_large(what: str) -> str:
 TOLERANCE = 0.005
 
 #: What a record says happened; the rest says where, when, how fast and on what.
-_OUTCOME = frozenset({"clean", "adversarial", "controls", "members", "asr", "stealthy", "level"})
+_OUTCOME = {"clean", "adversarial", "controls", "members", "asr", "stealthy", "level"}
 
 _COMPARED = ("r1", "r5", "r10", "r20", "map", "minp")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vbench.records.store import to_archive
 from vbench.reports.frame import flat, to_csv
@@ -117,7 +118,7 @@ def pages(made: Sequence[Board], entries: Sequence[Entry], summary: Summary, tit
     return {**found, CSV: as_csv(entries), JSONL: as_archive(entries)}
 
 
-def _page(template: str, **values: object) -> str:
+def _page(template: str, **values: Any) -> str:
     return document(template, styles=("leaderboard.css",), **values)
 
 

@@ -67,7 +67,7 @@ def _digest(source: str) -> str:
 
 @cache
 def _source(name: str) -> str:
-    return files(_FOLDER).joinpath("templates", name).read_text(encoding="utf-8")
+    return files(_FOLDER).joinpath("templates").joinpath(name).read_text(encoding="utf-8")
 
 
 @cache

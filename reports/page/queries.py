@@ -41,7 +41,10 @@ class Explorer:
 
 def explorer(records: Sequence[Record], images: Mapping[str, dict[str, Any]] | None = None) -> Explorer:
     """The worst queries of every record that keeps them; ``images``: record id -> those that are shown."""
-    runs, names, without, broken = [], {}, 0, set()
+    runs: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
+    broken: set[str] = set()
+    without = 0
     for record in records:
         if not all(name in record.per_query for name in _ARRAYS):
             without += 1
@@ -177,7 +180,8 @@ def _pages(kept: KeptImages) -> dict[str, Any]:
 def _address(pixels: np.ndarray) -> str:
     image = Image.fromarray(pixels)
     if image.height > HEIGHT:
-        image = image.resize((max(1, round(image.width * HEIGHT / image.height)), HEIGHT), Image.LANCZOS)
+        width = max(1, round(image.width * HEIGHT / image.height))
+        image = image.resize((width, HEIGHT), Image.Resampling.LANCZOS)
     content = io.BytesIO()
     image.save(content, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

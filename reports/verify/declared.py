@@ -260,9 +260,10 @@ def _surrogate(record: Record) -> Iterator[str]:
         return
     labels = []
     for index, one in enumerate(_crafted_on(record)):
-        given = {"name": str(one["name"]), "options": one}
+        own = str(one["name"])
+        given = {"name": own, "options": one}
         yield from _options(given, f"config.surrogate.options.members[{index}]")
-        labels.append(victim_label(given) or given["name"])
+        labels.append(victim_label(given) or own)
     if "+".join(labels) != name:
         yield f"config.surrogate.name: {name!r}, its members are {'+'.join(labels)!r}"
 

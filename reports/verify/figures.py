@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -24,7 +24,10 @@ _MOST_TRIALS = 100
 
 _TRIAL_ROUNDING = 1e-9
 
-_CAMERAS = {"sysu": {"all": 4, "indoor": 2}, "llcm": {"ir2vis": 9, "vis2ir": 8}}
+_CAMERAS: Mapping[str, Mapping[str | None, int]] = {
+    "sysu": {"all": 4, "indoor": 2},
+    "llcm": {"ir2vis": 9, "vis2ir": 8},
+}
 
 
 def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
@@ -83,9 +86,9 @@ def _counted(
             stated = f"{trial.queries} queries and {trial.skipped} skipped"
             yield f"{here}.queries: {stated}, clean has {clean.queries} and {clean.skipped}"
         elif trial.queries + trial.skipped != total:
-            stated = trial.queries + trial.skipped
-            yield f"{here}.queries: {stated} with those skipped, the first trial has {total}"
-        elif published is not None and total != published:
+            answered = trial.queries + trial.skipped
+            yield f"{here}.queries: {answered} with those skipped, the first trial has {total}"
+        elif protocol is not None and published is not None and total != published:
             yield (
                 f"{here}.queries: {total} with those skipped, {protocol.layout} has {published}; "
                 "is it drawn data, or a part of the set?"
@@ -330,6 +333,10 @@ def stated(record: Record) -> Iterator[str]:
             yield f"drop_interval.{metric}: [{low:.6g}, {high:.6g}] does not hold the drop, {drop:.6g}"
 
 
+def _hits(ranks: np.ndarray) -> np.ndarray:
+    return np.where(ranks == 0, np.nan, ranks == 1)
+
+
 def given_interval(record: Record, found: Queries) -> Iterator[str]:
     """The interval is, but for chance, that of the queries.
 
@@ -337,9 +344,7 @@ def given_interval(record: Record, found: Queries) -> Iterator[str]:
     that it does not confirm.
     """
     pairs = {
-        "r1": tuple(
-            np.where(rank == 0, np.nan, rank == 1) for rank in (found.clean_rank, found.adversarial_rank)
-        ),
+        "r1": (_hits(found.clean_rank), _hits(found.adversarial_rank)),
         "map": (found.clean_ap.astype(float), found.adversarial_ap.astype(float)),
     }
     if all(

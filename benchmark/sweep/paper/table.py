@@ -138,7 +138,7 @@ class SuiteTable:
 
 def suite_tables(filled: Sequence[Filled]) -> list[SuiteTable]:
     """The tables of filled slots, in their order; RegDB's splits of one direction are one table."""
-    grouped: dict[tuple[object, ...], list[Filled]] = {}
+    grouped: dict[tuple[str, str, str, str, tuple[tuple[str, object], ...]], list[Filled]] = {}
     for one in filled:
         slot = one.slot
         victim = "" if slot.suite.across else slot.victim
