@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from vbench.data.synthetic import write_dataset
 from vbench.victims.agw import AGW
@@ -80,6 +85,33 @@ class World:
         """Let the attack that waits go on, and those that come after it."""
         (self.folder / "waiting").mkdir(exist_ok=True)
         (self.folder / "waiting" / "go").touch()
+
+
+class Forks:
+    """In place of the context that starts every worker as a new Python: forks of one that has loaded torch."""
+
+    def __init__(self) -> None:
+        self._server = multiprocessing.get_context("forkserver")
+        self._server.set_forkserver_preload(
+            ["vbench.run.session", "vbench.sweep.local", "vbench.victims.agw"]
+        )
+        self.Pipe = self._server.Pipe
+
+    def Process(self, target: Callable, args: tuple, **options: Any) -> multiprocessing.Process:
+        """Unlike plain forks of a server, these have the variables of the process that asks for them."""
+        return self._server.Process(target=_with_variables, args=(dict(os.environ), target, args), **options)
+
+
+def _with_variables(variables: dict[str, str], target: Callable, args: tuple) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+    target(*args)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of sweeps that this process conducts start in no time."""
+    monkeypatch.setattr("vbench.sweep.local.multiprocessing.get_context", lambda method: Forks())
 
 
 def build_world(folder: Path) -> World:
