@@ -16,7 +16,6 @@ from vbench.sweep.state import States
 UAP = "uap[evaluations=96,batch=12]"
 
 
-#: Workers that a test kills are started as a user's are, by :meth:`World.start`.
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
@@ -98,7 +97,7 @@ def test_a_killed_worker_costs_its_run_and_a_rerun_completes_the_sweep(world, vb
         "attacks: ['./odd.py:Waits', noise]\nseeds: [0, 1]\nexclude: {attack: './odd.py:Waits', seed: 1}\n"
         "resources: {jobs: 2, retries: 0}\n"
     )
-    sweep = world.start("sweep", suite, "--allow-code", "--runs", runs)
+    sweep = world.start("sweep", suite, "--allow-code", "--runs", runs, forks=True)
     pid = world.waiting(sweep)
     running = vbench("status", suite, "--runs", runs).stdout
     assert "Waits" in running and f"pid {pid}" in running
