@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+
 import pytest
+import typer
+from forked import Forked, forking
 from tiny import TinyVictim, make_training, pixels
 from torch import Tensor
 
 from vbench.attacks.training import TrainingView
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_are_built_once() -> Iterator[None]:
+    """The tree of commands, which every call of the command line builds, is that of the first."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("typer.main.get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
+    """Calls ``vbench`` in a process of its own."""
+    with forking(tmp_path_factory.mktemp("forked")) as found:
+        yield found
 
 
 @pytest.fixture

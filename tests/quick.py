@@ -38,6 +38,12 @@ class Quick:
             write_weights(path, victim, dataset, seed, **more)
         return path
 
+    def arguments(self, runs: Path, root: Path | None = None) -> list[str]:
+        """Arguments of ``vbench run`` on the set, or on a copy of it in ``root``."""
+        given = {"--victim": "agw", "--weights": self.weights(), "--dataset": self.layout}
+        given |= {"--root": root or self.root, "--runs": runs}
+        return [str(part) for pair in given.items() for part in pair] + ["--ignore-gates", "--quiet"]
+
 
 def write_weights(path: Path, victim: str, dataset: Dataset, seed: int = 0, **more: object) -> Path:
     """Write weights of an untrained thin victim, by name or path, for the identities of a set."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from vbench.data.synthetic import write_dataset
 from vbench.victims.agw import AGW
 from vbench.victims.checkpoint import write_checkpoint
 
 SIZE = (32, 16)
+_LOADED = ["vbench.run.session", "vbench.sweep.local", "vbench.victims.agw"]
 
 _ATTACKS = """\
 import os, time
@@ -52,9 +58,12 @@ class World:
         path.write_text(head + "ignore_gates: true\n" + more)
         return path
 
-    def start(self, *arguments: object, **variables: str) -> subprocess.Popen[str]:
-        """Start ``vbench`` as a process of its own."""
+    def start(self, *arguments: object, forks: bool = False, **variables: str) -> subprocess.Popen[str]:
+        """Start ``vbench`` as a process of its own; ``forks``: its workers are :class:`Forks`."""
         code = "from vbench.cli import main; main()"
+        if forks:
+            code = f"from sweep_world import *; fork_workers(pytest.MonkeyPatch()); {code}"
+            variables["PYTHONPATH"] = str(Path(__file__).parent)
         return subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             env={**os.environ, **variables},
@@ -80,6 +89,37 @@ class World:
         """Let the attack that waits go on, and those that come after it."""
         (self.folder / "waiting").mkdir(exist_ok=True)
         (self.folder / "waiting" / "go").touch()
+
+
+class Forks:
+    """In place of the context in which every worker is a new Python: forks of one that has loaded torch."""
+
+    def __init__(self) -> None:
+        self._server = multiprocessing.get_context("forkserver")
+        self._server.set_forkserver_preload(_LOADED)
+        self.Pipe = self._server.Pipe
+
+    def Process(self, target: Callable, args: tuple, **options: Any) -> Any:
+        """Unlike other forks of the server, these have the variables of the process that asks for them."""
+        return self._server.Process(target=_with_variables, args=(dict(os.environ), target, args), **options)
+
+
+def _with_variables(variables: dict[str, str], target: Callable, args: tuple) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+    target(*args)
+
+
+def fork_workers(patched: pytest.MonkeyPatch) -> None:
+    """Let the sweeps of this process start their workers as :class:`Forks`."""
+    context = Forks()
+    patched.setattr("vbench.sweep.local.multiprocessing.get_context", lambda method: context)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps of this process start their workers in no time."""
+    fork_workers(monkeypatch)
 
 
 def build_world(folder: Path) -> World:

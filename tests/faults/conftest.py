@@ -1,13 +1,7 @@
-"""What tests of faults share: a small set, the command line, and processes that something happens to."""
+"""What tests of faults share: a small set, the command line, and what they compare."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,60 +18,9 @@ __all__ = ["quick", "vbench"]
 _PASSING = {"created", "cost", "environment", "digest"}
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended; ``printed``: both of its streams."""
-
-    code: int
-    seconds: float
-    printed: str
-
-    @property
-    def line(self) -> str:
-        """The one line that a refused command prints."""
-        (line,) = self.printed.strip().splitlines()
-        assert line.startswith("vbench: ")
-        return line
-
-
-@dataclass(frozen=True)
-class Forked:
-    """Calls ``vbench`` in a process of its own."""
-
-    process: subprocess.Popen[str]
-    log: Path
-
-    def __call__(self, *arguments: object, **befalls: Any) -> Ended:
-        job = {"arguments": [str(one) for one in arguments], "log": str(self.log), **befalls}
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        printed = self.log.read_text()
-        assert "Traceback" not in printed, printed
-        return Ended(answer["code"], answer["seconds"], printed)
-
-
-@pytest.fixture(scope="session")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
-    folder = tmp_path_factory.mktemp("forked")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VBENCH_CACHE": str(folder / "cache")}
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("forker.py"))],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        yield Forked(process, folder / "log")
-        process.stdin.close()
-
-
 def run_arguments(quick: Quick, runs: Path, *more: object, root: Path | None = None) -> list[str]:
-    """Arguments of ``vbench run`` on the small set, or on a copy of it in ``root``."""
-    given = ["run", "--victim", "agw", "--weights", quick.weights(), "--dataset", quick.layout]
-    given += ["--root", root or quick.root, "--runs", runs, "--ignore-gates", "--quiet", *more]
-    return [str(one) for one in given]
+    """The command of a run on the small set, or on a copy of it in ``root``."""
+    return ["run", *quick.arguments(runs, root), *map(str, more)]
 
 
 def facts(runs: Path) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from faults.conftest import facts, run_arguments, train_arguments
-from sweep_world import build_world
+from sweep_world import build_world, forked_workers  # noqa: F401
 
 from vbench.victims.checkpoint import read_checkpoint, write_checkpoint
 from vbench.victims.registry import victims
@@ -58,6 +58,7 @@ def test_a_value_that_is_not_finite_fails_its_run_by_name(quick, vbench, tmp_pat
     assert len(facts(runs)) == (1 if who == "attack" else 0), "what was finished before is kept"
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_sweep_goes_on_past_victims_and_attacks_that_fail(vbench, tmp_path):
     world = build_world(tmp_path)
     damaged_weights(tmp_path / "agw.safetensors", tmp_path / "nan.safetensors", float("nan"))

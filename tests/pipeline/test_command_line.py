@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
+from vbench.data import open_dataset
 from vbench.records.record import Record
 from vbench.records.store import RunStore
 
 
-def test_run_then_report_in_every_format(small, vbench, tmp_path):
+def test_run_then_report_in_every_format(quick, vbench, tmp_path):
     runs = tmp_path / "runs"
-    base = ["run", *small.arguments(runs)]
+    base = ["run", *quick.arguments(runs)]
     out = vbench(*base, "--attack", "noise", "--attack", "metric_fgsm").stdout
     assert "SYNTHETIC sysu/all/single/ir2vis/seed10 (10 trials)   L_inf 8/255, query side, 8-bit" in out
     assert "metric_fgsm" in out
@@ -34,11 +31,11 @@ def test_run_then_report_in_every_format(small, vbench, tmp_path):
     assert latex.count(r"\toprule") == 2 and r"metric\_fgsm" in latex
 
 
-def test_a_preset_brings_its_side_and_budget_unless_they_are_given(small, vbench, tmp_path):
+def test_a_preset_brings_its_side_and_budget_unless_they_are_given(quick, vbench, tmp_path):
     def cards(*more):
         runs = tmp_path / f"runs{len(more)}"
         attacks = ["--attack", "noise", "--attack", "metric_ifgsm[preset=original]"]
-        vbench("run", *small.arguments(runs), *attacks, *more)
+        vbench("run", *quick.arguments(runs), *attacks, *more)
         found = RunStore(runs).read_all().records
         return {r.label: (r.config["threat"]["side"], r.config["threat"]["eps"]) for r in found}
 
@@ -49,11 +46,11 @@ def test_a_preset_brings_its_side_and_budget_unless_they_are_given(small, vbench
     assert cards("--side", "both", "--eps", "8/255") == {"noise": both, original: both}
 
 
-def test_a_long_run_is_announced_before_it_starts(small, vbench, tmp_path, monkeypatch):
+def test_a_long_run_is_announced_before_it_starts(quick, vbench, tmp_path, monkeypatch):
     monkeypatch.setattr("vbench.run.session._MANY", 3)
-    arguments = [part for part in small.arguments(tmp_path / "runs") if part != "--quiet"]
+    arguments = [part for part in quick.arguments(tmp_path / "runs") if part != "--quiet"]
     base = ["run", *arguments, "--attack", "noise", "--attack", "square[queries=3]"]
-    images = len(small.bench.dataset.query)
+    images = len(open_dataset("sysu", quick.root).query)
     line = f"note: square[queries=3] takes 3 queries an image: {3 * images:,} passes through agw"
     printed = vbench(*base).stderr
     assert line in printed
@@ -61,8 +58,8 @@ def test_a_long_run_is_announced_before_it_starts(small, vbench, tmp_path, monke
     assert line not in vbench(*base).stderr, "it is recorded"
 
 
-def test_a_known_run_is_found_and_not_repeated(small, vbench, tmp_path):
-    base = ["run", *small.arguments(tmp_path / "runs"), "--attack", "noise"]
+def test_a_known_run_is_found_and_not_repeated(quick, vbench, tmp_path):
+    base = ["run", *quick.arguments(tmp_path / "runs"), "--attack", "noise"]
     vbench(*base)
     (path,) = (tmp_path / "runs").glob("*.json")
     before = path.stat().st_mtime_ns
@@ -72,20 +69,20 @@ def test_a_known_run_is_found_and_not_repeated(small, vbench, tmp_path):
     assert path.stat().st_mtime_ns > before
 
 
-def test_a_learnt_perturbation_can_be_replayed(small, vbench, tmp_path):
+def test_a_learnt_perturbation_can_be_replayed(quick, vbench, tmp_path):
     runs, again = tmp_path / "runs", tmp_path / "again"
-    spec = ["--attack", "uap[evaluations=960,batch=48]"]
-    vbench("run", *small.arguments(runs), *spec)
+    spec = ["--attack", "uap[evaluations=96,batch=12]"]
+    vbench("run", *quick.arguments(runs), *spec)
     (file,) = (runs / "perturbations").glob("*.safetensors")
-    vbench("run", *small.arguments(again), *spec, "--perturbation", file)
+    vbench("run", *quick.arguments(again), *spec, "--perturbation", file)
     (first,), (second,) = (RunStore(folder).read_all().records for folder in (runs, again))
     assert first.adversarial == second.adversarial
     assert second.config["perturbation"] and first.id != second.id
-    refused = vbench("run", *small.arguments(again), "--attack", "pgd", "--perturbation", file, expect=2)
+    refused = vbench("run", *quick.arguments(again), "--attack", "pgd", "--perturbation", file, expect=2)
     assert "was learnt by 'uap'" in refused.stderr
 
 
-def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(small, vbench, tmp_path):
+def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(quick, vbench, tmp_path):
     (tmp_path / "two.py").write_text(
         "from vbench.attacks import Battery\n"
         "from vbench.attacks.noise import Noise\n"
@@ -93,17 +90,17 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(small, vbench,
         "class Two(Battery):\n"
         "    name, summary = 'two', 'noise and uap'\n"
         "    def members(self):\n"
-        "        return Noise(), UAP(evaluations=960, batch=48)\n"
+        "        return Noise(), UAP(evaluations=96, batch=12)\n"
     )
     runs = tmp_path / "runs"
-    attacks = ["--attack", "uap[evaluations=960,batch=48]", "--attack", f"{tmp_path}/two.py:Two"]
-    out = vbench("run", *small.arguments(runs), *attacks).stdout
+    attacks = ["--attack", "uap[evaluations=96,batch=12]", "--attack", f"{tmp_path}/two.py:Two"]
+    out = vbench("run", *quick.arguments(runs), *attacks).stdout
     assert "evaluation: worst of 2, training" in out and "  · noise: wins" in out
     alone, two = sorted(RunStore(runs).read_all().records, key=lambda record: len(record.members))
     assert two.members[1].trials == alone.adversarial
     files = (runs / "perturbations").glob("*.safetensors")
     assert {file.name for file in files} == {f"uap-{one.id}.safetensors" for one in (alone, two)}
-    refused = vbench("run", *small.arguments(runs), "--attack", "ensemble", "--side", "both", expect=2)
+    refused = vbench("run", *quick.arguments(runs), "--attack", "ensemble", "--side", "both", expect=2)
     assert "use --side query" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
     assert "square[queries=200]" in vbench("describe", "attack", "ensemble").stdout
 
@@ -120,13 +117,13 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(small, vbench,
         (["--attack", "pgd", "--device", "gpu"], "device"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(small, vbench, tmp_path, arguments, message):
-    done = vbench("run", *small.arguments(tmp_path), *arguments, expect=2)
+def test_bad_input_is_one_line_and_exit_code_2(quick, vbench, tmp_path, arguments, message):
+    done = vbench("run", *quick.arguments(tmp_path), *arguments, expect=2)
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_missing_folders_and_files_are_named(small, vbench, tmp_path):
+def test_missing_folders_and_files_are_named(quick, vbench, tmp_path):
     done = vbench(
         "run", "--victim", "agw", "--attack", "pgd", "--dataset", "sysu", "--root", tmp_path / "no", expect=2
     )
@@ -140,7 +137,7 @@ def test_missing_folders_and_files_are_named(small, vbench, tmp_path):
         "--dataset",
         "sysu",
         "--root",
-        small.root,
+        quick.root,
         "--weights",
         tmp_path / "no.t",
         expect=2,
@@ -149,7 +146,7 @@ def test_missing_folders_and_files_are_named(small, vbench, tmp_path):
     assert "no folder of runs" in vbench("report", "--runs", tmp_path / "none", expect=2).stderr
 
 
-def test_finished_runs_survive_a_failing_one_and_a_broken_record(small, vbench, tmp_path):
+def test_finished_runs_survive_a_failing_one_and_a_broken_record(quick, vbench, tmp_path):
     (tmp_path / "bad.py").write_text(
         "from vbench.attacks.noise import Noise\n"
         "class Bad(Noise):\n"
@@ -159,7 +156,7 @@ def test_finished_runs_survive_a_failing_one_and_a_broken_record(small, vbench, 
     )
     runs = tmp_path / "runs"
     done = vbench(
-        "run", *small.arguments(runs), "--attack", "noise", "--attack", f"{tmp_path}/bad.py:Bad", expect=1
+        "run", *quick.arguments(runs), "--attack", "noise", "--attack", f"{tmp_path}/bad.py:Bad", expect=1
     )
     assert "'bad' yields non-finite" in done.stderr
     assert len(list(runs.glob("*.json"))) == 1
@@ -168,20 +165,21 @@ def test_finished_runs_survive_a_failing_one_and_a_broken_record(small, vbench, 
     assert "torn.json" in report.stderr and "noise" in report.stdout
 
 
-def test_kill_9_loses_at_most_the_run_in_flight(small, vbench, tmp_path):
+def test_kill_9_loses_at_most_the_run_in_flight(quick, vbench, forked, tmp_path):
+    (tmp_path / "dies.py").write_text(
+        "import os, signal\n"
+        "from vbench.attacks.noise import Noise\n"
+        "class Dies(Noise):\n"
+        "    name = 'dies'\n"
+        "    def craft(self, victim, images, modality, context):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     runs = tmp_path / "runs"
-    attacks = ["noise", "fgsm", "metric_ifgsm[steps=400]"]
-    arguments = [*small.arguments(runs)]
+    attacks = ["noise", "fgsm", f"{tmp_path}/dies.py:Dies"]
+    arguments = quick.arguments(runs)
     for attack in attacks:
         arguments += ["--attack", attack]
-    command = [sys.executable, "-c", "from vbench.cli import main; main()", "run", *arguments]
-    environment = {**os.environ, "VBENCH_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list(runs.glob("*.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert forked("run", *arguments).code == -signal.SIGKILL
     left = RunStore(runs).read_all()
     assert len(left.records) == 2 and not left.broken
     arguments[arguments.index(attacks[2])] = "metric_ifgsm[steps=2]"
@@ -189,20 +187,17 @@ def test_kill_9_loses_at_most_the_run_in_flight(small, vbench, tmp_path):
     assert len(RunStore(runs).read_all().records) == 3
 
 
-def test_two_processes_share_one_cache(small, tmp_path):
-    runs = tmp_path / "runs"
-    arguments = [*small.arguments(runs), "--attack", "noise"]
-    command = [sys.executable, "-c", "from vbench.cli import main; main()", "run", *arguments]
-    environment = {**os.environ, "VBENCH_CACHE": str(tmp_path / "cache")}
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+def test_two_processes_share_one_cache(quick, forked, tmp_path):
+    runs, cache = tmp_path / "runs", {"VBENCH_CACHE": str(tmp_path / "cache")}
+    done = forked("run", *quick.arguments(runs), "--attack", "noise", times=2, environment=cache)
+    assert done.code == 0, done.printed
     contents = RunStore(runs).read_all()
     assert len(contents.records) == 1 and not contents.broken
 
 
-def test_records_of_the_past_and_the_future_can_be_read(small, vbench, tmp_path):
+def test_records_of_the_past_and_the_future_can_be_read(quick, vbench, tmp_path):
     runs = tmp_path / "runs"
-    vbench("run", *small.arguments(runs), "--attack", "noise")
+    vbench("run", *quick.arguments(runs), "--attack", "noise")
     (path,) = runs.glob("*.json")
     old = json.loads(path.read_text())
     for field in ("size", "cost", "drop_interval", "warnings", "controls", "fit_log", "environment"):
@@ -214,8 +209,8 @@ def test_records_of_the_past_and_the_future_can_be_read(small, vbench, tmp_path)
     assert json.loads(kept.model_dump_json())["a_field_of_tomorrow"] == {"x": 1}
 
 
-def test_doctor_and_describe(vbench, small):
-    out = vbench("doctor", "--root", small.root).stdout
+def test_doctor_and_describe(vbench, quick):
+    out = vbench("doctor", "--root", quick.root).stdout
     assert "torch" in out and "synthetic sysu layout" in out
     assert "number of gradient steps" in vbench("describe", "attack", "pgd").stdout
     assert "input_size" in vbench("describe", "victim", "agw").stdout

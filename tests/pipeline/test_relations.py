@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from vbench.records.record import Record
 from vbench.run.bench import Workbench
 from vbench.run.execute import Run
 
-UAP = "uap[evaluations=6400,batch=64]"
+UAP = "uap[evaluations=960,batch=16]"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_records_tell_the_size_and_the_cost(results):
     assert metric.cost["evaluations_per_image"] == 10
     assert results["fgsm", "8/255"].cost["evaluations_per_image"] == 1
     assert results["noise", "8/255"].cost["evaluations_per_image"] == 0
-    assert uap.cost["fit_evaluations"] == 6400
+    assert uap.cost["fit_evaluations"] == 960
     assert uap.cost["evaluations_per_image"] == 0
     assert uap.universal and uap.knowledge == ["training"]
     assert 25 < metric.size["psnr_db"] < 45 and 0 < metric.size["ssim"] < 1
@@ -105,13 +107,10 @@ def test_test_identities_are_not_training_identities(small):
 
 
 def test_same_seed_gives_the_same_record(small):
-    run = Run(small.bench, build_attack("uap[evaluations=640]"), ThreatModel("8/255"))
-    first, second = (run.execute(quiet=True)[0] for _ in range(2))
+    run = Run(small.bench, build_attack("uap[evaluations=160,batch=16]"), ThreatModel("8/255"))
+    first, second, other = (one.execute(quiet=True)[0] for one in (run, run, replace(run, seed=1)))
     assert first.per_query == second.per_query
     assert first.adversarial == second.adversarial
-    other = Run(small.bench, build_attack("uap[evaluations=640]"), ThreatModel("8/255"), seed=1).execute(
-        quiet=True
-    )[0]
     assert other.id != first.id
     assert other.per_query != first.per_query
 
@@ -134,13 +133,13 @@ def test_universal_attacks_share_one_perturbation_on_both_sides(small):
             fits.append(arguments)
             return super().learn(*arguments)
 
-    attack = Watched(evaluations=640)
+    attack = Watched(evaluations=160, batch=16)
     records, learnt, fits_by_id = {}, {}, {}
     for side in ("query", "gallery", "both"):
         run = Run(small.bench, attack, ThreatModel("8/255", side=side))
         records[side], learnt[side] = run.execute(quiet=True, learnt=fits_by_id)
     assert len(fits) == 1
-    assert records["both"].cost["fit_evaluations"] == 640
+    assert records["both"].cost["fit_evaluations"] == 160
     both = Run(small.bench, attack, ThreatModel("8/255", side="both")).execute(quiet=True)
     assert both[1].digest == learnt["query"].digest
     assert both[0].adversarial == records["both"].adversarial
@@ -156,7 +155,7 @@ def test_universal_attacks_share_one_perturbation_on_both_sides(small):
 
 
 def test_feature_level_is_shown_with_its_controls(small):
-    spec = "fsam_uap[level=feature,evaluations=4800,batch=48,stages=stem,layer2,hinge=soft]"
+    spec = "fsam_uap[level=feature,evaluations=240,batch=12,module_steps=1,stages=stem,layer2,hinge=soft]"
     record, learnt = Run(small.bench, build_attack(spec), ThreatModel("8/255")).execute(quiet=True)
     assert record.level == "feature"
     assert [control.name for control in record.controls] == [

@@ -7,13 +7,16 @@ import os
 import signal
 
 import pytest
-from sweep_world import World, build_world, gone
+from sweep_world import World, build_world, forked_workers, gone  # noqa: F401
 
 from vbench.records.store import RunStore
 from vbench.run.builtin import threads
 from vbench.sweep.state import States
 
 UAP = "uap[evaluations=96,batch=12]"
+
+
+pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_a_killed_worker_costs_its_run_and_a_rerun_completes_the_sweep(world, vb
         "attacks: ['./odd.py:Waits', noise]\nseeds: [0, 1]\nexclude: {attack: './odd.py:Waits', seed: 1}\n"
         "resources: {jobs: 2, retries: 0}\n"
     )
-    sweep = world.start("sweep", suite, "--allow-code", "--runs", runs)
+    sweep = world.start("sweep", suite, "--allow-code", "--runs", runs, forks=True)
     pid = world.waiting(sweep)
     running = vbench("status", suite, "--runs", runs).stdout
     assert "Waits" in running and f"pid {pid}" in running
@@ -109,25 +112,33 @@ def test_a_killed_worker_costs_its_run_and_a_rerun_completes_the_sweep(world, vb
     assert "3 done; nothing left" in vbench("status", suite, "--runs", runs).stdout
 
 
-def test_killing_the_one_in_charge_ends_its_workers_and_loses_nothing(world, vbench, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGTERM, "interrupted", marks=pytest.mark.slow),
+        (signal.SIGKILL, "running"),
+    ],
+)
+def test_killing_the_one_in_charge_ends_its_workers_and_loses_nothing(
+    world, vbench, tmp_path, number, status
+):
     runs = tmp_path / "runs"
     suite = world.suite("attacks: [noise, './odd.py:Waits']\nresources: {jobs: 1}\n")
     states = States.of(runs, "suite")
-    for number, status in ((signal.SIGTERM, "interrupted"), (signal.SIGKILL, "running")):
-        sweep = world.start("sweep", suite, "--allow-code", "--runs", runs)
-        pid = world.waiting(sweep)
-        sweep.send_signal(number)
-        _, err = sweep.communicate(timeout=60)
-        assert sweep.returncode in (130, -signal.SIGKILL) and "Traceback" not in err
-        assert gone(pid), "its worker goes with it"
-        (left,) = [
-            state.status
-            for path in states.folder.glob("*.json")
-            if (state := states.get(path.stem)) and state.status != "done"
-        ]
-        assert left == status
-        assert "1 done, 1 interrupted" in vbench("status", suite, "--runs", runs).stdout
-        assert len(results(runs)) == 1
+    sweep = world.start("sweep", suite, "--allow-code", "--runs", runs)
+    pid = world.waiting(sweep)
+    sweep.send_signal(number)
+    _, err = sweep.communicate(timeout=60)
+    assert sweep.returncode in (130, -signal.SIGKILL) and "Traceback" not in err
+    assert gone(pid), "its worker goes with it"
+    (left,) = [
+        state.status
+        for path in states.folder.glob("*.json")
+        if (state := states.get(path.stem)) and state.status != "done"
+    ]
+    assert left == status
+    assert "1 done, 1 interrupted" in vbench("status", suite, "--runs", runs).stdout
+    assert len(results(runs)) == 1
     world.let_go()
     assert "2 runs: 2 done (1 of them now)" in vbench("sweep", suite, "--allow-code", "--runs", runs).stdout
     assert len(results(runs)) == 2

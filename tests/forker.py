@@ -4,6 +4,7 @@ Reads one job a line from standard input and answers each with one line. A job i
 file that takes what is printed) and what befalls the process, if anything: ``kill_after`` seconds;
 ``die_at``, ["half", n] in the middle of the n-th file or ["replaced", n] after it; ``most_bytes`` a file may
 have, whereafter the system refuses; ``plain``, a process to which the rights of files apply, root's too.
+``path``, a folder that modules are found in; ``times``, how many such processes there are at once.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def _child(job: dict) -> None:
         if job.get("die_at"):
             _die_at(*job["die_at"])
         os.environ |= job.get("environment", {})
+        sys.path[:0] = job.get("path", [])
         sys.argv = ["vbench", *job["arguments"]]
         main()
     except SystemExit as end:
@@ -81,19 +83,27 @@ def _child(job: dict) -> None:
         os._exit(code)
 
 
-def _do(job: dict) -> dict:
-    started = time.monotonic()
+def _start(job: dict) -> int:
     pid = os.fork()
     if pid == 0:
         _child(job)
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
+    return pid
+
+
+def _do(job: dict) -> dict:
+    started, code = time.monotonic(), 0
+    running = [_start(job) for _ in range(job.get("times", 1))]
+    while running:
         seconds = time.monotonic() - started
-        if ended:
-            return {"code": os.waitstatus_to_exitcode(status), "seconds": seconds}
-        if seconds > job.get("kill_after", 300):
-            os.kill(pid, signal.SIGKILL)
+        for pid in list(running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                running.remove(pid)
+                code = code or os.waitstatus_to_exitcode(status)
+            elif seconds > job.get("kill_after", 300):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.002)
+    return {"code": code, "seconds": seconds}
 
 
 if __name__ == "__main__":
