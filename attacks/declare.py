@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 import vbench.attacks
-from vbench.attacks.base import Attack, Battery, UniversalAttack
+from vbench.attacks.base import Attack, Battery
 from vbench.attacks.build import presets
 from vbench.attacks.libraries import LibraryAttack
 from vbench.core.catalogue import classes_of, write_catalogue
@@ -75,10 +75,11 @@ def _price(usual: Attack, members: tuple[Attack, ...]) -> dict[str, Any]:
     return {**price, "gradients": price["fits"], "fits": 0} if usual.universal else price
 
 
-def _costs(attack: Attack) -> dict[str, int]:
-    if isinstance(attack, UniversalAttack):
-        return {"gradients": 0, "queries": 0, "fits": attack.evaluations}
-    queries = getattr(attack, "queries", attack.forwards_per_image)
+def _costs(attack: Attack) -> dict[str, Any]:
+    given = attack.settings()
+    if attack.universal:
+        return {"gradients": 0, "queries": 0, "fits": given["evaluations"]}
+    queries = given.get("queries", attack.forwards_per_image)
     return {"gradients": attack.gradients_per_image, "queries": queries, "fits": 0}
 
 

@@ -9,12 +9,10 @@ from inspect import isabstract
 from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
-def classes_of(package: ModuleType, base: type[T]) -> Iterator[type[T]]:
+def classes_of(package: ModuleType, base: type) -> Iterator[Any]:
     """The classes of one kind that have a name and a version of their own, from all modules of a package."""
     for found in walk_packages(package.__path__, f"{package.__name__}."):
         for cls in vars(import_module(found.name)).values():

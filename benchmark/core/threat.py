@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from vbench.core.errors import BadInput, VbenchError, shortened
 from vbench.core.types import Side
@@ -124,7 +124,7 @@ class ThreatModel:
     @property
     def budget(self) -> Fraction:
         """``eps`` as the exact number that it is kept as."""
-        return cast(Fraction, self.eps)  # made one by __post_init__
+        return self.eps
 
     @property
     def sides(self) -> tuple[Side, ...]:
