@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from vbench.attacks.build import build_attack
     from vbench.attacks.perturbation import Perturbation
     from vbench.core.errors import BadInput, VbenchError
+    from vbench.core.settings import param
     from vbench.core.threat import ThreatModel
-    from vbench.core.types import Modality
+    from vbench.core.types import Modality, Side
     from vbench.data import Dataset, open_dataset
     from vbench.records.record import Record
+    from vbench.records.store import RunStore
     from vbench.victims.base import Victim, VictimOutput
     from vbench.victims.load import load_victim
 
@@ -33,6 +35,8 @@ _HOMES = {
     "Perturbation": "attacks.perturbation",
     "Record": "records.record",
     "Result": "api",
+    "RunStore": "records.store",
+    "Side": "core.types",
     "ThreatModel": "core.threat",
     "UniversalAttack": "attacks.base",
     "VbenchError": "core.errors",
@@ -42,6 +46,7 @@ _HOMES = {
     "evaluate": "api",
     "load_victim": "victims.load",
     "open_dataset": "data",
+    "param": "core.settings",
 }
 
 __all__ = [
@@ -53,6 +58,8 @@ __all__ = [
     "Perturbation",
     "Record",
     "Result",
+    "RunStore",
+    "Side",
     "ThreatModel",
     "UniversalAttack",
     "VbenchError",
@@ -63,6 +70,7 @@ __all__ = [
     "evaluate",
     "load_victim",
     "open_dataset",
+    "param",
 ]
 
 

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vbench.core.lazy import lazy
 
 if TYPE_CHECKING:
     from vbench.victims.base import Edits, Victim, VictimOutput, frozen
+    from vbench.victims.layers.pooling import Normalise
+    from vbench.victims.load import build_victim, load_victim
+    from vbench.victims.make import build_then_initialise
+    from vbench.victims.training.recipe import Recipe, TrainBatch
 
-__all__ = ["Edits", "Victim", "VictimOutput", "frozen"]
+_HOMES = {
+    "Edits": "base",
+    "Normalise": "layers.pooling",
+    "Recipe": "training.recipe",
+    "TrainBatch": "training.recipe",
+    "Victim": "base",
+    "VictimOutput": "base",
+    "build_then_initialise": "make",
+    "build_victim": "load",
+    "frozen": "base",
+    "load_victim": "load",
+}
 
+__all__ = [
+    "Edits",
+    "Normalise",
+    "Recipe",
+    "TrainBatch",
+    "Victim",
+    "VictimOutput",
+    "build_then_initialise",
+    "build_victim",
+    "frozen",
+    "load_victim",
+]
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from vbench.victims import base
-
-        return getattr(base, name)
-    raise AttributeError(name)
+__getattr__ = lazy(__name__, _HOMES)

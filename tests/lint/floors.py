@@ -82,5 +82,5 @@ def upward(root: Path = ROOT) -> list[str]:
 
 if __name__ == "__main__":
     problems = upward()
-    print("\n".join(problems), file=sys.stderr if problems else sys.stdout)
+    print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
     sys.exit(1 if problems else 0)

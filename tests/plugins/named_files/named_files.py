@@ -5,8 +5,7 @@ import re
 
 import numpy as np
 
-from vbench.core.errors import BadInput
-from vbench.core.types import Modality
+from vbench import BadInput, Modality
 from vbench.data import Dataset, DatasetReader, Sample, Trial
 
 NAME = re.compile(r"(\d+)_c(\d+)_\w+\.(jpg|png)")

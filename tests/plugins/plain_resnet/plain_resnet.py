@@ -4,8 +4,7 @@
 from torch.nn.functional import normalize
 from torchvision.models import resnet18
 
-from vbench.victims import Victim, VictimOutput
-from vbench.victims.layers.pooling import Normalise
+from vbench.victims import Normalise, Victim, VictimOutput
 
 
 class PlainResNet(Victim):

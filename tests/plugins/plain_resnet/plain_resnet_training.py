@@ -7,9 +7,8 @@ import torch
 from plain_resnet import PlainResNet
 from torch.nn.functional import cross_entropy
 
-from vbench.core.types import Modality
-from vbench.victims.make import build_then_initialise
-from vbench.victims.training.recipe import Recipe, TrainBatch
+from vbench import Modality
+from vbench.victims import Recipe, TrainBatch, build_then_initialise
 
 
 class TrainablePlainResNet(PlainResNet):
