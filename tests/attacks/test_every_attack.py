@@ -22,14 +22,14 @@ SHORT = {"square": "square[queries=40]", "simba": "simba[queries=40]"}
 ALONE = [name for name in attacks.names() if not issubclass(attacks.load(name), Battery)]
 PER_IMAGE = [SHORT.get(name, name) for name in ALONE if not attacks.load(name).universal]
 UNIVERSAL = [
-    "uap[evaluations=600,batch=12]",
-    "uap[loss=list,evaluations=600,batch=12]",
-    "uap[loss=cross_entropy,evaluations=600,batch=12]",
-    "cmps[evaluations=600,batch=6]",
-    "muap[evaluations=600,batch=12]",
+    "uap[evaluations=240,batch=12]",
+    "uap[loss=list,evaluations=240,batch=12]",
+    "uap[loss=cross_entropy,evaluations=240,batch=12]",
+    "cmps[evaluations=240,batch=6]",
+    "muap[evaluations=240,batch=12]",
     "mis_ranking[evaluations=240,batch=12,width=4,blocks=1]",
-    "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all]",
-    "fsam_uap[evaluations=1800,batch=12,hinge=soft,stages=all,level=feature,modules=joint]",
+    "fsam_uap[evaluations=720,batch=12,hinge=soft,stages=all]",
+    "fsam_uap[evaluations=720,batch=12,hinge=soft,stages=all,level=feature,modules=joint]",
 ]
 THREAT = ThreatModel("8/255")
 

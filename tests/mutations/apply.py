@@ -33,8 +33,8 @@ def outcome(line: Line, log: Path) -> int:
         os.dup2(file, 1)
         os.dup2(file, 2)
         with mutated(where, line.old, line.new):
-            given = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", f"--basetemp={log.with_suffix('')}"]
-            code = pytest.main([*given, line.test])
+            given = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--assert=plain"]
+            code = pytest.main([*given, f"--basetemp={log.with_suffix('')}", line.test])
     except BaseException:
         traceback.print_exc()
     finally:

@@ -90,7 +90,7 @@ LINES = (
         "vbench.run.craft:Crafter._context",
         "known.embeddings[rows].to(images, copy=True)",
         "known.embeddings[rows]",
-        f"{ROWS}::test_good_rows_are_the_same_among_bad_ones",
+        f"{ROWS}::test_a_row_of_an_attack_that_works_in_place_is_that_of_one_that_does_not",
     ),
     Line(
         "budgets are compared on what the attack returned",
