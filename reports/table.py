@@ -152,7 +152,7 @@ def latex_environment(
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{latex_escape(caption)}}}",
-            rf"\label{{{latex_label}}}",
+            rf"\label{{{label}}}",
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",

@@ -86,8 +86,8 @@ def run(
     if not allow_code:
         refuse_code(file)
 
+    from vbench.sweep.check import check_suite
     from vbench.sweep.schedule import Wishes, conduct, local_engine, ray_engine, summary
-    from vbench.sweep.tasks import check_suite
 
     check_suite(file, files_are_here=engine == "local")
     mine, wishes = part(tasks, index, count), Wishes(runs, retry_failed, prepare, quiet)

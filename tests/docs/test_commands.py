@@ -10,8 +10,9 @@ import pytest
 from pages import PAGES, ROOT, blocks
 
 from vbench.cli import main
+from vbench.sweep.check import check_suite
 from vbench.sweep.read import read_suite
-from vbench.sweep.tasks import check_suite, tasks_of
+from vbench.sweep.tasks import tasks_of
 
 #: Where commands have checked what they were given, and begin to work.
 STARTS = (

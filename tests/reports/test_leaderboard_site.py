@@ -314,17 +314,15 @@ def test_where_keeps_records_and_the_title_is_shown(tmp_path, honest, workshop, 
     assert text(next(tree((tmp_path / "site" / "index.html").read_text()).iter("h1"))) == "Ours"
 
 
-def test_many_records_take_seconds_and_no_torch(tmp_path, honest):  # noqa: F811
+def test_many_records_take_no_torch(tmp_path, honest):  # noqa: F811
     folder = tmp_path / "many"
     for seed in range(300):
         write(folder, relabelled(honest, seed=seed))
     code = (
-        "import sys, time; from vbench.cli import app; app(standalone_mode=False)\n"
+        "import sys; from vbench.cli import app; app(standalone_mode=False)\n"
         "assert not {'torch', 'pandas'} & set(sys.modules), 'slow imports'\n"
-        "print('took', time.process_time())"
     )
     arguments = ["leaderboard", folder, "--out", tmp_path / "site"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split("took")[1]) < 6, "processor time; about 1.5 s on an idle machine"
     assert json.loads((tmp_path / "site" / "vbench-site.json").read_text())["results"] == 300

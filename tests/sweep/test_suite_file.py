@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from vbench.core.errors import BadInput
+from vbench.sweep.check import check_suite
 from vbench.sweep.read import MAX_BYTES, read_suite
 from vbench.sweep.suite import AttackEntry, DatasetEntry, Exclusion, Resources, Suite, VictimEntry
-from vbench.sweep.tasks import check_suite, tasks_of
+from vbench.sweep.tasks import tasks_of
 
 #: Three lines that are fine; what a case adds begins in line 4.
 HEAD = "victims: [agw]\nattacks:\n  - pgd\n"

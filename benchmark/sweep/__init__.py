@@ -1,0 +1,1 @@
+"""Many runs from one suite file, on processes of this machine or a Ray cluster."""
