@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from tiny import TinyVictim
 
@@ -101,6 +100,16 @@ class Workshop:
         record, _ = Run(bench, build_attack("noise"), ThreatModel("8/255")).execute(True, True)
         return json.loads(record.model_dump_json())
 
+    def battery(self) -> dict[str, Any]:
+        """A record of the ensemble, with figures of cheaper members: its own take minutes of work."""
+        found, _ = Run(self.bench(), Cheap(), ThreatModel("8/255")).execute(True, True)
+        record = json.loads(found.model_dump_json())
+        members = declared_attack("ensemble").members
+        record["config"]["attack"]["members"] = json.loads(json.dumps(members))
+        for member, card in zip(record["members"], members, strict=True):
+            member["label"] = declared_attack(card["name"]).label(card["settings"])
+        return forge(record)
+
 
 def judged(record: dict[str, Any], hashed: bool = True) -> Verdict:
     """The verdict on a record that was tampered with; ``hashed``: the forger hashed and sealed it again."""
@@ -142,22 +151,3 @@ def relabelled(record: dict[str, Any], **config: Any) -> dict[str, Any]:
     copy = json.loads(json.dumps(record))
     copy["config"] = {**copy["config"], **config}
     return forge(copy)
-
-
-@pytest.fixture(scope="session")
-def battery_record(workshop: Workshop) -> dict[str, Any]:
-    """A record of the ensemble, with figures of cheaper members: its own take minutes of work."""
-    record = json.loads(
-        Run(workshop.bench(), Cheap(), ThreatModel("8/255")).execute(True, True)[0].model_dump_json()
-    )
-    members = declared_attack("ensemble").members
-    record["config"]["attack"]["members"] = json.loads(json.dumps(members))
-    for member, card in zip(record["members"], members, strict=True):
-        member["label"] = declared_attack(card["name"]).label(card["settings"])
-    return forge(record)
-
-
-@pytest.fixture(scope="session")
-def tampering_record(workshop: Workshop) -> dict[str, Any]:
-    """The record of an attack that changes features, with its controls."""
-    return workshop.run(FEATURE)
