@@ -19,7 +19,7 @@ from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.records.record import Record, config_id
-from vbench.reports.verify import Verdict, verdict, verify
+from vbench.reports.verify import Verdict, parse, verify
 from vbench.reports.verify.declared import declared_attack
 from vbench.run.bench import Workbench
 from vbench.run.execute import Run
@@ -115,7 +115,7 @@ def judged(record: dict[str, Any], hashed: bool = True) -> Verdict:
     """The verdict on a record that was tampered with; ``hashed``: the forger hashed and sealed it again."""
     if hashed:
         forge(record)
-    found = verdict(json.dumps(record).encode())
+    found = parse(json.dumps(record).encode())
     return verify(found) if isinstance(found, Record) else Verdict(found)
 
 

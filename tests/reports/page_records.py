@@ -11,7 +11,7 @@ from vbench.core.types import Modality, Side
 from vbench.records.files import IMAGES_FORMAT, ImagesMeta, KeptImages, kept_file
 from vbench.records.record import IDENTITY, ControlRecord, Packed, Record, config_id
 from vbench.reports.page import page_of
-from vbench.victims.catalogue import FULL, THIN
+from vbench.victims.registry import VICTIMS
 
 IR2VIS = "sysu/all/single/ir2vis/seed10"
 ENVIRONMENT = {
@@ -37,9 +37,9 @@ def run(
     **more,
 ) -> Record:
     """A run of a thin victim on the built-in set, or of a full one on real data."""
-    options = {"num_classes": 400, "input_size": [64, 32], **THIN[victim]}
+    options = {"num_classes": 400, "input_size": [64, 32], **VICTIMS[victim].thin}
     if not synthetic:
-        options = {"num_classes": 395, "input_size": [288, 144], **FULL[victim]}
+        options = {"num_classes": 395, "input_size": [288, 144], **VICTIMS[victim].full}
     levels, whole = (int(part) for part in eps.split("/"))
     config = {
         "identity": IDENTITY,

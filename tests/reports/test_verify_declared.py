@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vbench.attacks import declare as of_attacks
 from vbench.attacks.build import label
-from vbench.attacks.catalogue import ATTACKS
-from vbench.attacks.registry import attacks
+from vbench.attacks.registry import ATTACKS, attacks
 from vbench.core.errors import BadInput
 from vbench.core.settings import build
-from vbench.reports.verify.declare import FILE, declarations
 from vbench.reports.verify.declared import declared_attack, declared_victim, of_library
+from vbench.victims import declare as of_victims
 from vbench.victims.build import victim_label
 from vbench.victims.registry import victims
 
 
-def test_the_file_is_what_the_classes_declare():
-    found = json.loads(FILE.read_text())
-    assert found == declarations(), "run: python -m vbench.reports.verify.declare"
+@pytest.mark.parametrize("kind", [of_attacks, of_victims], ids=["attacks", "victims"])
+def test_the_file_is_what_the_classes_declare(kind):
+    assert json.loads(kind.FILE.read_text()) == kind.declarations(), "run: make catalogue"
 
 
 def _strategy(schema: dict) -> st.SearchStrategy:

@@ -10,7 +10,7 @@ from handed_in import FEATURE, UAP, judged
 
 from vbench.core.threat import ThreatModel
 from vbench.records.record import Record
-from vbench.reports.verify import Mark, verdict, verify
+from vbench.reports.verify import Mark, parse, verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,7 +82,7 @@ def test_without_single_queries_a_record_stands_as_less_checked(workshop):
 def test_archives_of_this_project_stand(name):
     lines = (ROOT / "docs" / "ablation" / f"{name}.jsonl").read_bytes().splitlines()
     for line in lines[::7]:
-        record = verdict(line)
+        record = parse(line)
         assert isinstance(record, Record), record
         assert verify(record).reasons == []
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbench.records.record import Packed, Record
-from vbench.reports.verify import Mark, verdict, verify
+from vbench.reports.verify import Mark, parse, verify
 
 # What can be changed without contradicting anything else in the record: nobody can check it.
 FREE = (
@@ -359,11 +359,11 @@ def test_wins_are_counted_again(battery_record):
     "text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"id": 3}', b"[" * 100_000, b"NaN"]
 )
 def test_what_is_no_record_is_no_record(text):
-    assert isinstance(verdict(text), list)
+    assert isinstance(parse(text), list)
 
 
 def test_numbers_as_text_are_refused(honest):
-    found = verdict(json.dumps(changed(honest, lambda r: r["clean"][0].update(r1="0.5"))).encode())
+    found = parse(json.dumps(changed(honest, lambda r: r["clean"][0].update(r1="0.5"))).encode())
     assert found == ["clean.0.r1: Input should be a valid number, found '0.5'"]
 
 
@@ -391,7 +391,7 @@ def test_no_junk_anywhere_makes_verification_fail(honest, data):
         text = json.dumps(record).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError):
         return
-    found = verdict(text)
+    found = parse(text)
     if isinstance(found, Record):
         assert isinstance(verify(found).reasons, (list, tuple))
         assert isinstance(judged(json.loads(text)).reasons, (list, tuple))
