@@ -1,12 +1,17 @@
-"""Starting a script as several processes that find each other, as torchrun does."""
+"""Starting a script as several processes that find each other, as torchrun does; all load torch once."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
-import time
+import tempfile
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +34,7 @@ def free_port() -> int:
 
 
 def several(count: int, arguments: list[object], seconds: float = 300, **variables: str) -> list[Ended]:
-    """Run ``python ARGUMENTS`` as ``count`` processes; each must end by itself within ``seconds``."""
+    """Run ``python ARGUMENTS`` as ``count`` processes; all must end by themselves within ``seconds``."""
     common = {
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
@@ -38,20 +43,55 @@ def several(count: int, arguments: list[object], seconds: float = 300, **variabl
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
     }
-    running = [
-        subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            env={**os.environ, **common, **variables, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(count), name, *map(str, arguments)],
+            env={**os.environ, **common, **variables},
+            start_new_session=True,
         )
-        for rank in range(count)
-    ]
-    deadline = time.monotonic() + seconds
+        try:
+            process.wait(timeout=seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        codes = json.loads((folder / "codes").read_text())
+        texts = [
+            [(folder / f"{rank}.{kind}").read_text() for kind in ("out", "err")] for rank in range(count)
+        ]
+    return [Ended(code, *printed) for code, printed in zip(codes, texts, strict=True)]
+
+
+def _forked(rank: int, folder: Path, arguments: list[str]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
     try:
-        printed = [one.communicate(timeout=max(1.0, deadline - time.monotonic())) for one in running]
+        for stream, kind in ((1, "out"), (2, "err")):
+            os.dup2(os.open(folder / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT), stream)
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
     finally:
-        for one in running:
-            one.kill()
-    return [Ended(one.returncode, *texts) for one, texts in zip(running, printed, strict=True)]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _main(count: int, folder: Path, arguments: list[str]) -> None:
+    import vbench.run.session
+    import vbench.victims.agw  # noqa: F401
+
+    pids = [_forked(rank, folder, arguments) for rank in range(count)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    (folder / "codes").write_text(json.dumps(codes))
+
+
+if __name__ == "__main__":
+    _main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

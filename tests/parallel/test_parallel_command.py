@@ -8,19 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+import quick
 from launch import HERE, free_port, several
 
 from vbench.attacks.perturbation import Perturbation
 from vbench.cli import main
-from vbench.data import open_dataset
-from vbench.data.synthetic import write_dataset
 from vbench.records.store import RunStore
-from vbench.victims.agw import AGW
-from vbench.victims.checkpoint import write_checkpoint
 
 UNLIKE = HERE / "unlike.py"
-GOOD = "--attack uap[evaluations=64,batch=16] --attack noise"
+GOOD = "--attack uap[evaluations=48,batch=12] --attack noise"
 
 COMMANDS = {
     "good": f"run RUN {GOOD}",
@@ -42,22 +38,13 @@ class Setting:
     """A small data set, an untrained victim for it, and folders for records."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root = write_dataset(
-            "sysu", folder / "data", ids=12, seed=3, size=(64, 32), test_ids=4, quiet=True
-        )
-        dataset = open_dataset("sysu", self.root)
-        options = {**AGW.THIN, "input_size": (64, 32), "width": 0.125}
-        victim = AGW(num_classes=12, generator=torch.Generator().manual_seed(1), **options)
-        self.weights = folder / "agw.safetensors"
-        facts = {"victim": "agw", "options": victim.describe(), "split": dataset.split}
-        write_checkpoint(self.weights, victim.state_dict(), facts)
+        self.folder, self.quick = folder, quick.make(folder / "data")
 
     def words(self, line: str, runs: str) -> list[str]:
         """The words of a command."""
-        data = f"--dataset sysu --root {self.root} --weights {self.weights} --victim agw --ignore-gates"
         runs = str(self.folder / runs)
-        return line.replace("RUNS", runs).replace("RUN", f"{data} --device cpu --runs {runs}").split()
+        given = " ".join(one for one in self.quick.arguments(Path(runs)) if one != "--quiet")
+        return line.replace("RUNS", runs).replace("RUN", f"{given} --device cpu").split()
 
     def said(self, name: str, rank: int) -> tuple[int | None, str, str]:
         """Exit code (None if it never came to that), standard output and error of a process."""
@@ -120,7 +107,7 @@ def test_one_process_writes_the_records_of_all(done, alone):
 
 def test_process_0_speaks_for_all(done):
     (_, table, progress), silent = done.said("good", 0), done.said("good", 1)
-    assert table.count("uap[evaluations=64,batch=16]") == 1 and "largest change 8 levels" in progress
+    assert table.count("uap[evaluations=48,batch=12]") == 1 and "largest change 8 levels" in progress
     assert silent == (0, "", "")
 
 

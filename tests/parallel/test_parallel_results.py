@@ -13,7 +13,7 @@ def alone():
     return measured.everything()
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def processes(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"on-{request.param}")
     for ended in several(request.param, [HERE / "measured.py", folder]):

@@ -39,7 +39,7 @@ class Fixture:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
     """The gate's AGW and the people it was trained on: the same on every processor, and in no time."""
     folder = tmp_path_factory.mktemp("small")
-    root = write_dataset("sysu", folder / "data", ids=150, seed=3, size=SIZE, test_ids=8, quiet=True)
+    root = write_dataset("sysu", folder / "data", ids=150, seed=3, size=SIZE, test_ids=12, quiet=True)
     weights = shutil.copy(GATE / "agw.safetensors", folder)
     choice = Choice("sysu", root, weights=weights)
     bench = choice.workbench("agw", open_dataset("sysu", root), folder / "cache", quiet=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from handed_in import FEATURE, Workshop
 from markup import tree
 from page_records import study
 
@@ -27,6 +28,28 @@ def written() -> str:
 def page(written):
     """Its elements."""
     return tree(written)
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(scope="session")
+def honest(workshop: Workshop) -> dict[str, Any]:
+    """One ordinary record, with a drop that is not nothing; to be changed in a copy alone."""
+    return workshop.run("metric_ifgsm[steps=3]")
+
+
+@pytest.fixture(scope="session")
+def battery_record(workshop: Workshop) -> dict[str, Any]:
+    return workshop.battery()
+
+
+@pytest.fixture(scope="session")
+def tampering_record(workshop: Workshop) -> dict[str, Any]:
+    """The record of an attack that changes features, with its controls."""
+    return workshop.run(FEATURE)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from tiny import TinyVictim
 
@@ -30,7 +29,7 @@ from vbench.victims.precision import Precision, compute_in
 
 SIZE = (32, 16)
 UAP = "uap[evaluations=64,batch=16]"
-FEATURE = "fsam_uap[level=feature,evaluations=600,batch=8]"
+FEATURE = "fsam_uap[level=feature,module_steps=2,evaluations=64,batch=8]"
 
 
 class Strangers(Noise):
@@ -75,11 +74,17 @@ class Workshop:
         source: Workbench | None = None,
         **where: Any,
     ) -> dict[str, Any]:
-        """The record of one run, as JSON."""
+        """The record of one run, as JSON; a run is done once."""
+        return json.loads(self._done(attack, threat or ThreatModel("8/255"), seed, source, **where))
+
+    @cache  # noqa: B019
+    def _done(
+        self, attack: str, threat: ThreatModel, seed: int, source: Workbench | None, **where: Any
+    ) -> str:
         built = Strangers() if attack == "stranger" else build_attack(attack)
-        run = Run(self.bench(**where), built, threat or ThreatModel("8/255"), seed, source=source)
+        run = Run(self.bench(**where), built, threat, seed, source=source)
         record, _ = run.execute(ignore_gates=True, quiet=True)
-        return json.loads(record.model_dump_json())
+        return record.model_dump_json()
 
     def transferred(self) -> dict[str, Any]:
         """A record of an attack crafted on another model."""
@@ -95,16 +100,15 @@ class Workshop:
         record, _ = Run(bench, build_attack("noise"), ThreatModel("8/255")).execute(True, True)
         return json.loads(record.model_dump_json())
 
-
-@pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop"))
-
-
-@pytest.fixture(scope="session")
-def honest(workshop: Workshop) -> dict[str, Any]:
-    """One ordinary record, with a drop that is not nothing."""
-    return workshop.run("metric_ifgsm[steps=3]")
+    def battery(self) -> dict[str, Any]:
+        """A record of the ensemble, with figures of cheaper members: its own take minutes of work."""
+        found, _ = Run(self.bench(), Cheap(), ThreatModel("8/255")).execute(True, True)
+        record = json.loads(found.model_dump_json())
+        members = declared_attack("ensemble").members
+        record["config"]["attack"]["members"] = json.loads(json.dumps(members))
+        for member, card in zip(record["members"], members, strict=True):
+            member["label"] = declared_attack(card["name"]).label(card["settings"])
+        return forge(record)
 
 
 def judged(record: dict[str, Any], hashed: bool = True) -> Verdict:
@@ -147,22 +151,3 @@ def relabelled(record: dict[str, Any], **config: Any) -> dict[str, Any]:
     copy = json.loads(json.dumps(record))
     copy["config"] = {**copy["config"], **config}
     return forge(copy)
-
-
-@pytest.fixture(scope="session")
-def battery_record(workshop: Workshop) -> dict[str, Any]:
-    """A record of the ensemble, with figures of cheaper members: its own take minutes of work."""
-    record = json.loads(
-        Run(workshop.bench(), Cheap(), ThreatModel("8/255")).execute(True, True)[0].model_dump_json()
-    )
-    members = declared_attack("ensemble").members
-    record["config"]["attack"]["members"] = json.loads(json.dumps(members))
-    for member, card in zip(record["members"], members, strict=True):
-        member["label"] = declared_attack(card["name"]).label(card["settings"])
-    return forge(record)
-
-
-@pytest.fixture(scope="session")
-def tampering_record(workshop: Workshop) -> dict[str, Any]:
-    """The record of an attack that changes features, with its controls."""
-    return workshop.run(FEATURE)

@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from handed_in import changed, honest, workshop, write  # noqa: F401
+from handed_in import changed, write
 
 from vbench.core.errors import BadInput
 from vbench.core.text import one_line
@@ -22,7 +22,7 @@ def refused(collected):
     return {one.source: " ".join(one.reasons) for one in collected.refused}
 
 
-def test_records_of_nested_folders_and_archives_are_read(tmp_path, honest):  # noqa: F811
+def test_records_of_nested_folders_and_archives_are_read(tmp_path, honest):
     write(tmp_path / "alice" / "deep" / "er", honest)
     write(tmp_path / "alice" / "audits", honest)
     write(tmp_path / "alice" / ".hidden", honest)
@@ -36,7 +36,7 @@ def test_records_of_nested_folders_and_archives_are_read(tmp_path, honest):  # n
     assert collected.found[0].record.per_query == {}, "a thousand records must fit into memory"
 
 
-def test_each_refusal_names_file_field_and_values(tmp_path, honest):  # noqa: F811
+def test_each_refusal_names_file_field_and_values(tmp_path, honest):
     write(tmp_path, changed(honest, lambda r: r["adversarial"][0].update(r1=1.5)), "a-1.json")
     write(tmp_path, changed(honest, lambda r: r.update(id="0" * 12)), "b-2.json")
     write(tmp_path, honest, "renamed.json")
@@ -51,7 +51,7 @@ def test_each_refusal_names_file_field_and_values(tmp_path, honest):  # noqa: F8
     assert found[f"{root}/d.json"].startswith("file: Invalid JSON")
 
 
-def test_links_are_not_followed(tmp_path, honest):  # noqa: F811
+def test_links_are_not_followed(tmp_path, honest):
     outside = write(tmp_path / "outside", honest)
     inside = tmp_path / "inside"
     inside.mkdir()
@@ -83,7 +83,7 @@ def test_what_may_not_be_read_is_refused(tmp_path):
     assert list(refused(collect([tmp_path])).values()) == ["Permission denied"]
 
 
-def test_what_is_too_large_is_not_read(tmp_path, monkeypatch, honest):  # noqa: F811
+def test_what_is_too_large_is_not_read(tmp_path, monkeypatch, honest):
     monkeypatch.setattr(sys.modules[collect.__module__], "LARGEST", 1 << 20)
     with (tmp_path / "huge.json").open("wb") as file:
         file.truncate(1 << 30)
@@ -96,7 +96,7 @@ def test_what_is_too_large_is_not_read(tmp_path, monkeypatch, honest):  # noqa: 
     assert "the rest of the file is not read" in found[f"{tmp_path.name}/lines.jsonl:2"]
 
 
-def test_a_former_site_is_passed_over(tmp_path, honest):  # noqa: F811
+def test_a_former_site_is_passed_over(tmp_path, honest):
     write(tmp_path / "alice", honest)
     site = tmp_path / "site"
     site.mkdir()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from handed_in import UAP, honest, relabelled, workshop, write  # noqa: F401
+from handed_in import UAP, relabelled, write
 from test_leaderboard_site import EVIL, foreign
 
 from vbench.reports.leaderboard import leaderboard
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, honest, workshop):  # noqa: F811
+def site(tmp_path_factory, honest, workshop):
     folder = tmp_path_factory.mktemp("browsed")
     # Consistent in itself and made up: the figures of another model under the configuration of this one.
     other = relabelled(workshop.run("metric_ifgsm[steps=3]", victim="other"), **honest["config"])

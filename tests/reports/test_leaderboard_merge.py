@@ -6,7 +6,7 @@ import copy
 import json
 
 import pytest
-from handed_in import FEATURE, UAP, changed, honest, relabelled, workshop  # noqa: F401
+from handed_in import FEATURE, UAP, changed, relabelled
 
 from vbench.core.threat import ThreatModel
 from vbench.records.record import Record
@@ -40,7 +40,7 @@ def cell(table, row, column):
     return group.cells[titles.index(column)]
 
 
-def test_equal_outcomes_are_one_result_with_every_source(honest):  # noqa: F811
+def test_equal_outcomes_are_one_result_with_every_source(honest):
     elsewhere = copy.deepcopy(honest)
     elsewhere.update(created="2020-01-01T00:00:00+00:00", environment={"device": "cuda"})
     elsewhere["cost"]["attack_seconds"] = 1e-6
@@ -55,7 +55,7 @@ def test_equal_outcomes_are_one_result_with_every_source(honest):  # noqa: F811
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_different_outcomes_stay_and_both_sources_are_named(honest, order):  # noqa: F811
+def test_different_outcomes_stay_and_both_sources_are_named(honest, order):
     pair = [found(honest, "alice/1.json"), found(better(honest, -5), "bob/1.json")][::order]
     (entry,) = merge(pair)
     assert len(entry.results) == 2 and not entry.agrees
@@ -71,14 +71,14 @@ def test_different_outcomes_stay_and_both_sources_are_named(honest, order):  # n
     assert [badge.text for badge in shown.badges] == ["results differ"]
 
 
-def test_the_rounding_of_another_machine_is_no_dispute(honest):  # noqa: F811
+def test_the_rounding_of_another_machine_is_no_dispute(honest):
     (entry,) = entries_of(honest, better(honest, 0.2))
     assert len(entry.results) == 2 and entry.agrees
     mine = 100 * Record.model_validate(honest).mean("adversarial", "r1")
     assert 100 * entry.mean("adversarial", "r1") == pytest.approx(mine + 0.1)
 
 
-def test_a_disputed_attack_is_never_bold_and_has_the_place_of_its_weaker_outcome(honest):  # noqa: F811
+def test_a_disputed_attack_is_never_bold_and_has_the_place_of_its_weaker_outcome(honest):
     rival = relabelled(better(honest, 2), seed=3)
     rival["label"] = "rival"
     weaker, stronger = better(honest, 4), better(honest, -8)
@@ -97,7 +97,7 @@ def test_a_disputed_attack_is_never_bold_and_has_the_place_of_its_weaker_outcome
     assert cell(table, honest["label"], "Place").text == "3 of 3"
 
 
-def test_seeds_are_averaged_with_their_spread(honest):  # noqa: F811
+def test_seeds_are_averaged_with_their_spread(honest):
     (board,) = boards(entries_of(better(honest, -4), relabelled(better(honest, 4), seed=1)))
     (standing,) = board.standings
     mine = 100 * Record.model_validate(honest).mean("adversarial", "r1")
@@ -109,7 +109,7 @@ def test_seeds_are_averaged_with_their_spread(honest):  # noqa: F811
 # ------------------------------------------------------------------ contradictions
 
 
-def test_clean_figures_that_differ_are_in_doubt_on_both_sides(honest):  # noqa: F811
+def test_clean_figures_that_differ_are_in_doubt_on_both_sides(honest):
     false = relabelled(better(honest, 6, "clean"), seed=8)
     entries = entries_of(honest, false, relabelled(honest, seed=9))
     find_doubts(entries)
@@ -122,7 +122,7 @@ def test_clean_figures_that_differ_are_in_doubt_on_both_sides(honest):  # noqa: 
     assert " to " in shown.text
 
 
-def test_other_weights_or_images_are_no_contradiction(honest):  # noqa: F811
+def test_other_weights_or_images_are_no_contradiction(honest):
     other_weights = relabelled(
         better(honest, 6, "clean"), victim={**honest["config"]["victim"], "weights": "0" * 16}
     )
@@ -139,7 +139,7 @@ def test_other_weights_or_images_are_no_contradiction(honest):  # noqa: F811
     ]
 
 
-def test_images_are_drawn_or_real_not_both(honest):  # noqa: F811
+def test_images_are_drawn_or_real_not_both(honest):
     real = relabelled(honest, dataset={**honest["config"]["dataset"], "synthetic": False})
     real["synthetic"] = False
     entries = entries_of(honest, real)
@@ -155,7 +155,7 @@ def test_images_are_drawn_or_real_not_both(honest):  # noqa: F811
 # ------------------------------------------------------------------ what may be compared
 
 
-def test_nothing_unlike_shares_a_board(workshop):  # noqa: F811
+def test_nothing_unlike_shares_a_board(workshop):
     runs = [
         {"attack": "noise"},
         {"attack": "noise", "threat": ThreatModel("4/255")},
@@ -172,7 +172,7 @@ def test_nothing_unlike_shares_a_board(workshop):  # noqa: F811
     assert [board.level for board in made].count("feature") == 1
 
 
-def test_knowledge_says_what_competes(workshop):  # noqa: F811
+def test_knowledge_says_what_competes(workshop):
     transferred = workshop.transferred()
     universal = workshop.run(UAP)
     replayed = relabelled(universal, perturbation="ab" * 32)
@@ -199,7 +199,7 @@ def test_knowledge_says_what_competes(workshop):  # noqa: F811
     assert {"metric_fgsm from agw", f"{universal['label']} replayed abababab"} <= attacks
 
 
-def test_places_are_given_on_the_same_victims_alone(honest):  # noqa: F811
+def test_places_are_given_on_the_same_victims_alone(honest):
     def on(victim, attack, points):
         weights = {"one": "1" * 16, "two": "2" * 16}[victim]
         record = relabelled(better(honest, points), victim={**honest["config"]["victim"], "weights": weights})
@@ -228,7 +228,7 @@ def test_places_are_given_on_the_same_victims_alone(honest):  # noqa: F811
     assert "compare by place" in table.notes[0]
 
 
-def test_merging_does_not_depend_on_the_order_of_folders(honest):  # noqa: F811
+def test_merging_does_not_depend_on_the_order_of_folders(honest):
     records = [honest, better(honest, 3), relabelled(honest, seed=7)]
     pairs = [found(record, f"{index}.json") for index, record in enumerate(records)]
 
@@ -239,7 +239,7 @@ def test_merging_does_not_depend_on_the_order_of_folders(honest):  # noqa: F811
     assert json.dumps(honest)
 
 
-def test_a_stranger_with_a_known_name_is_told_apart_on_every_table(honest):  # noqa: F811
+def test_a_stranger_with_a_known_name_is_told_apart_on_every_table(honest):
     twin = relabelled(honest, attack={"name": "metric_ifgsm ", "settings": {}})
     twin["label"] = "metric_ifgsm "
     entries = merge([found(honest, "a.json"), found(twin, "b.json", Mark.FOREIGN_ATTACK)])

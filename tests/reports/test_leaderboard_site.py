@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from handed_in import UAP, changed, forge, honest, relabelled, workshop, write  # noqa: F401
+from handed_in import UAP, changed, forge, relabelled, write
 from markup import text, tree
 
 from vbench.cli import main
@@ -56,7 +56,7 @@ def foreign(record, attack=EVIL, victim=EVIL):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, honest, workshop):  # noqa: F811
+def site(tmp_path_factory, honest, workshop):
     tmp_path = tmp_path_factory.mktemp("site")
     refused = changed(honest, lambda r: r["adversarial"][0].update(r1=0.123))
     refused["config"]["seed"] = 77
@@ -109,7 +109,7 @@ def test_every_link_leads_somewhere_on_the_site(site):
                 assert f'id="{anchor}"' in there.read_text(), (name, target)
 
 
-def test_figures_provenance_and_checks_are_on_the_board(site, honest):  # noqa: F811
+def test_figures_provenance_and_checks_are_on_the_board(site, honest):
     record = Record.model_validate(honest)
     runs = next(page for name, page in pages(site[0]).items() if name.startswith("runs-"))
     row = next(text(one) for one in tree(runs).iter("tbody") if honest["id"] in text(one))
@@ -135,7 +135,7 @@ def test_refusals_stand_by_name_with_their_reasons(site):
     assert site[1].line.startswith("5 records read, 1 refused; 4 configurations with 4 results on 1 board")
 
 
-def test_real_and_drawn_data_never_share_a_table(tmp_path, workshop):  # noqa: F811
+def test_real_and_drawn_data_never_share_a_table(tmp_path, workshop):
     real = workshop.run("noise", victim="tiny", protocol="sysu/all/single/vis2ir/seed10")
     real["config"]["dataset"].update(synthetic=False, fingerprint="f" * 16)
     real = forge({**real, "synthetic": False})
@@ -151,7 +151,7 @@ def test_real_and_drawn_data_never_share_a_table(tmp_path, workshop):  # noqa: F
     assert "SYNTHETIC" not in text(tree(victim))
 
 
-def test_a_site_has_no_date_of_its_own_and_does_not_depend_on_order(tmp_path, honest, workshop):  # noqa: F811
+def test_a_site_has_no_date_of_its_own_and_does_not_depend_on_order(tmp_path, honest, workshop):
     for name, record in (("a", honest), ("b", workshop.run("noise"))):
         write(tmp_path / name, record)
     folders = [tmp_path / "a", tmp_path / "b"]
@@ -172,7 +172,7 @@ def test_the_archive_is_read_again_and_makes_the_same_boards(site, tmp_path):
     assert (again.configurations, again.refused, again.boards) == (4, [], 1)
 
 
-def test_no_cell_of_the_table_is_a_formula(tmp_path, honest):  # noqa: F811
+def test_no_cell_of_the_table_is_a_formula(tmp_path, honest):
     evil = "=cmd|' /C calc'!A0"
     record = foreign(honest, "@SUM(A1)", "+1+1")
     record.update(label="@SUM(A1)", victim_label="+1+1")
@@ -192,7 +192,7 @@ def test_no_cell_of_the_table_is_a_formula(tmp_path, honest):  # noqa: F811
 # ------------------------------------------------------------------ publishing
 
 
-def test_a_former_site_is_replaced_whole(tmp_path, honest):  # noqa: F811
+def test_a_former_site_is_replaced_whole(tmp_path, honest):
     made, _ = site_of(tmp_path, honest)
     (made / "victim-old.html").write_text("from before")
     site_of(tmp_path, honest)
@@ -202,7 +202,7 @@ def test_a_former_site_is_replaced_whole(tmp_path, honest):  # noqa: F811
 
 
 @pytest.mark.parametrize("what", ["other", "file", "link"])
-def test_what_is_no_site_is_not_overwritten(tmp_path, honest, what):  # noqa: F811
+def test_what_is_no_site_is_not_overwritten(tmp_path, honest, what):
     out = tmp_path / "site"
     if what == "other":
         out.mkdir()
@@ -218,7 +218,7 @@ def test_what_is_no_site_is_not_overwritten(tmp_path, honest, what):  # noqa: F8
         assert (out / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_disk_that_refuses_leaves_the_former_site(tmp_path, honest, monkeypatch):  # noqa: F811
+def test_a_disk_that_refuses_leaves_the_former_site(tmp_path, honest, monkeypatch):
     made, _ = site_of(tmp_path, honest)
     before = {path.name: path.read_bytes() for path in made.iterdir()}
 
@@ -258,7 +258,7 @@ def call(monkeypatch, capsys):
     return run
 
 
-def test_the_command_says_what_it_did_and_refuses_by_name(tmp_path, honest, call):  # noqa: F811
+def test_the_command_says_what_it_did_and_refuses_by_name(tmp_path, honest, call):
     write(tmp_path / "runs", honest)
     (tmp_path / "runs" / "bad.json").write_text("{}")
     out, err, code = call("leaderboard", tmp_path / "runs", "--out", tmp_path / "site")
@@ -267,7 +267,7 @@ def test_the_command_says_what_it_did_and_refuses_by_name(tmp_path, honest, call
     assert f"open {tmp_path / 'site' / 'index.html'}" in out
 
 
-def test_strict_writes_nothing_if_anything_is_refused(tmp_path, honest, call):  # noqa: F811
+def test_strict_writes_nothing_if_anything_is_refused(tmp_path, honest, call):
     write(tmp_path / "runs", honest)
     arguments = ("leaderboard", tmp_path / "runs", "--out", tmp_path / "site", "--strict")
     assert call(*arguments)[2] == 0
@@ -287,7 +287,7 @@ def test_strict_writes_nothing_if_anything_is_refused(tmp_path, honest, call):  
         (["runs", "--where", "victm=agw"], "did you mean 'victim'"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, honest, call, monkeypatch, arguments, said):  # noqa: F811
+def test_bad_input_is_one_line(tmp_path, honest, call, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "runs", honest)
     (tmp_path / "empty").mkdir()
@@ -296,7 +296,7 @@ def test_bad_input_is_one_line(tmp_path, honest, call, monkeypatch, arguments, s
     assert not (tmp_path / "site").exists()
 
 
-def test_where_keeps_records_and_the_title_is_shown(tmp_path, honest, workshop, call):  # noqa: F811
+def test_where_keeps_records_and_the_title_is_shown(tmp_path, honest, workshop, call):
     write(tmp_path / "runs", honest)
     write(tmp_path / "runs", workshop.run("noise"))
     out, _, _ = call(
@@ -314,7 +314,7 @@ def test_where_keeps_records_and_the_title_is_shown(tmp_path, honest, workshop, 
     assert text(next(tree((tmp_path / "site" / "index.html").read_text()).iter("h1"))) == "Ours"
 
 
-def test_many_records_take_no_torch(tmp_path, honest):  # noqa: F811
+def test_many_records_take_no_torch(tmp_path, honest):
     folder = tmp_path / "many"
     for seed in range(300):
         write(folder, relabelled(honest, seed=seed))

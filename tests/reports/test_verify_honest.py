@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from handed_in import FEATURE, UAP, battery_record, judged, workshop  # noqa: F401
+from handed_in import FEATURE, UAP, judged
 
 from vbench.core.threat import ThreatModel
 from vbench.records.record import Record
@@ -51,14 +51,14 @@ MARKS = {
 
 
 @pytest.mark.parametrize("what", RUNS)
-def test_a_run_stands_with_the_marks_it_deserves(what, workshop):  # noqa: F811
+def test_a_run_stands_with_the_marks_it_deserves(what, workshop):
     record = workshop.run(**RUNS[what])
     verdict = judged(record, hashed=False)
     assert verdict.reasons == []
     assert [mark for mark in verdict.marks if mark is not Mark.TIES] == MARKS.get(what, [])
 
 
-def test_a_transfer_and_another_precision_stand(workshop):  # noqa: F811
+def test_a_transfer_and_another_precision_stand(workshop):
     transferred = workshop.transferred()
     assert transferred["surrogate"] == "agw"
     assert judged(transferred, hashed=False).reasons == []
@@ -67,12 +67,12 @@ def test_a_transfer_and_another_precision_stand(workshop):  # noqa: F811
     assert judged(lower, hashed=False).reasons == []
 
 
-def test_a_battery_stands(battery_record):  # noqa: F811
+def test_a_battery_stands(battery_record):
     assert len(battery_record["members"]) == 5
     assert judged(battery_record, hashed=False).reasons == []
 
 
-def test_without_single_queries_a_record_stands_as_less_checked(workshop):  # noqa: F811
+def test_without_single_queries_a_record_stands_as_less_checked(workshop):
     record = workshop.run("noise")
     record["per_query"] = {}
     assert judged(record, hashed=False).marks[:1] == [Mark.TOTALS_ONLY]
@@ -87,7 +87,7 @@ def test_archives_of_this_project_stand(name):
         assert verify(record).reasons == []
 
 
-def test_a_record_of_another_version_may_know_other_settings(workshop):  # noqa: F811
+def test_a_record_of_another_version_may_know_other_settings(workshop):
     record = workshop.run("metric_ifgsm[steps=3]")
     record["config"]["attack"]["settings"]["sharpness"] = 3
     assert any("sharpness" in reason for reason in judged(record).reasons)

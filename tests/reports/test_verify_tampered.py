@@ -11,13 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from handed_in import (  # noqa: F401
-    battery_record,
+from handed_in import (
     changed,
-    honest,
     judged,
-    tampering_record,
-    workshop,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,7 +88,7 @@ def at(record: dict, path: tuple) -> Any:
     return record
 
 
-def test_every_field_is_refused_by_name_or_known_to_be_free(honest):  # noqa: F811
+def test_every_field_is_refused_by_name_or_known_to_be_free(honest):
     passed = []
     for path in leaves(honest):
         name = shown(path)
@@ -109,7 +105,7 @@ def test_every_field_is_refused_by_name_or_known_to_be_free(honest):  # noqa: F8
     assert passed == []
 
 
-def test_what_is_said_to_be_free_is(honest):  # noqa: F811
+def test_what_is_said_to_be_free_is(honest):
     """The list of what nobody can check does not hide what somebody could."""
     for path in leaves(honest):
         name = shown(path)
@@ -123,7 +119,7 @@ def test_what_is_said_to_be_free_is(honest):  # noqa: F811
             assert judged(forged).reasons == [], name
 
 
-def test_without_a_new_hash_no_part_of_the_configuration_can_change(honest):  # noqa: F811
+def test_without_a_new_hash_no_part_of_the_configuration_can_change(honest):
     for path in leaves(honest["config"]):
         forged = changed(honest, lambda r, path=path: put(r["config"], path, other(at(r["config"], path))))
         assert judged(forged, hashed=False).reasons, shown(path)
@@ -199,13 +195,13 @@ def test_without_a_new_hash_no_part_of_the_configuration_can_change(honest):  # 
         (lambda r: r.update(extra=[["x" * 1000] * 1100]), "more than 1 MiB"),
     ],
 )
-def test_a_contradiction_is_named(honest, change, said):  # noqa: F811
+def test_a_contradiction_is_named(honest, change, said):
     reasons = judged(changed(honest, change)).reasons
     assert reasons, said
     assert any(one in " ".join(reasons) for one in said.split("|")), reasons
 
 
-def test_more_budget_is_no_way_out(honest):  # noqa: F811
+def test_more_budget_is_no_way_out(honest):
     """What was made with 8 levels may be filed under 16: it is weaker there, and within that budget."""
 
     def raise_budget(record):
@@ -234,7 +230,7 @@ def one_worse(array):
 
 
 @pytest.mark.parametrize("name", ["clean_rank", "clean_ap", "adversarial_rank", "adversarial_ap"])
-def test_one_query_changed_is_seen(honest, name):  # noqa: F811
+def test_one_query_changed_is_seen(honest, name):
     which = name.split("_")[0]
     reasons = judged(repacked(honest, name, one_worse)).reasons
     assert any(which in reason for reason in reasons), reasons
@@ -252,12 +248,12 @@ def test_one_query_changed_is_seen(honest, name):  # noqa: F811
         lambda a: np.full_like(a, 2_000_000_000),
     ],
 )
-def test_arrays_that_are_none_are_refused(honest, name, change):  # noqa: F811
+def test_arrays_that_are_none_are_refused(honest, name, change):
     reasons = judged(repacked(honest, name, change)).reasons
     assert reasons and all(reason.startswith(("per_query.", "asr", "clean", "adv")) for reason in reasons)
 
 
-def test_a_rank_and_a_precision_that_exclude_each_other_are_seen(honest):  # noqa: F811
+def test_a_rank_and_a_precision_that_exclude_each_other_are_seen(honest):
     """Even where the totals were made to fit: ranks of one query swapped with those of another."""
     record = Record.model_validate(honest)
     rank = record.per_query["adversarial_rank"].unpack()
@@ -272,13 +268,13 @@ def test_a_rank_and_a_precision_that_exclude_each_other_are_seen(honest):  # noq
     assert any("no first match at the rank" in reason for reason in reasons)
 
 
-def test_missing_and_foreign_arrays_are_named(honest):  # noqa: F811
+def test_missing_and_foreign_arrays_are_named(honest):
     gone = judged(changed(honest, lambda r: r["per_query"].pop("clean_ap"))).reasons
     more = judged(changed(honest, lambda r: r["per_query"].update(mine=r["per_query"]["clean_ap"]))).reasons
     assert "per_query: holds" in gone[0] and "mine" in more[0]
 
 
-def test_a_bomb_does_not_explode(honest):  # noqa: F811
+def test_a_bomb_does_not_explode(honest):
     def swell(record):
         for packed in record["per_query"].values():
             packed["shape"] = [1 << 31, 1 << 31]
@@ -289,7 +285,7 @@ def test_a_bomb_does_not_explode(honest):  # noqa: F811
         assert judged(forged).reasons
 
 
-def test_an_interval_made_wide_to_tie_with_the_best_is_seen(honest):  # noqa: F811
+def test_an_interval_made_wide_to_tie_with_the_best_is_seen(honest):
     low, high = honest["drop_interval"]["r1"]
     wide = (high - low) * 0.8 + 0.02
     forged = changed(honest, lambda r: r["drop_interval"].update(r1=[low, min(1.0, high + wide)]))
@@ -312,7 +308,7 @@ def test_an_interval_made_wide_to_tie_with_the_best_is_seen(honest):  # noqa: F8
         (lambda r: r.update(level="pixel"), "level: 'pixel'"),
     ],
 )
-def test_controls_belong_to_what_tampers(tampering_record, change, said):  # noqa: F811
+def test_controls_belong_to_what_tampers(tampering_record, change, said):
     reasons = judged(changed(tampering_record, change)).reasons
     assert any(reason.startswith(said) for reason in reasons), reasons
 
@@ -336,12 +332,12 @@ def test_controls_belong_to_what_tampers(tampering_record, change, said):  # noq
         (lambda r: r["per_query"].pop("member"), "per_query: holds"),
     ],
 )
-def test_a_battery_is_whole(battery_record, change, said):  # noqa: F811
+def test_a_battery_is_whole(battery_record, change, said):
     reasons = judged(changed(battery_record, change)).reasons
     assert any(reason.startswith(said) for reason in reasons), reasons
 
 
-def test_wins_are_counted_again(battery_record):  # noqa: F811
+def test_wins_are_counted_again(battery_record):
     won = [member["won"] for member in battery_record["members"]]
     first, second = won.index(max(won)), won.index(min(won))
     assert won[first] != won[second]
@@ -366,7 +362,7 @@ def test_what_is_no_record_is_no_record(text):
     assert isinstance(parse(text), list)
 
 
-def test_numbers_as_text_are_refused(honest):  # noqa: F811
+def test_numbers_as_text_are_refused(honest):
     found = parse(json.dumps(changed(honest, lambda r: r["clean"][0].update(r1="0.5"))).encode())
     assert found == ["clean.0.r1: Input should be a valid number, found '0.5'"]
 
@@ -380,7 +376,7 @@ _JUNK = st.recursive(
 
 @settings(max_examples=120, deadline=None)
 @given(st.data())
-def test_no_junk_anywhere_makes_verification_fail(honest, data):  # noqa: F811
+def test_no_junk_anywhere_makes_verification_fail(honest, data):
     """Hypothesis puts anything anywhere, and often hashes again: there is always a verdict."""
     record = copy.deepcopy(honest)
     paths = [path for path in leaves(record) if "data" not in path]
@@ -423,12 +419,12 @@ def test_no_junk_anywhere_makes_verification_fail(honest, data):  # noqa: F811
         (lambda r: r["config"].pop("surrogate"), "surrogate: 'agw', the configuration says ''"),
     ],
 )
-def test_a_surrogate_is_named_by_its_members(workshop, change, said):  # noqa: F811
+def test_a_surrogate_is_named_by_its_members(workshop, change, said):
     reasons = judged(changed(workshop.transferred(), change)).reasons
     assert any(said in reason for reason in reasons), reasons
 
 
-def test_a_surrogate_of_others_is_marked(workshop):  # noqa: F811
+def test_a_surrogate_of_others_is_marked(workshop):
     def rename(record):
         record["config"]["surrogate"]["options"]["members"][0]["name"] = "mine"
         record["config"]["surrogate"]["name"] = record["surrogate"] = "mine"
