@@ -166,3 +166,8 @@ class Pool(Protocol[SlotT]):
 
     def close(self) -> None:
         """End whatever still runs."""
+
+
+def spent(cost: Mapping[str, float]) -> float:
+    """Seconds that a record says its run took: fitting and attacking."""
+    return cost.get("fit_seconds", 0.0) + cost.get("attack_seconds", 0.0)

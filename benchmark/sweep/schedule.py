@@ -34,10 +34,11 @@ from vbench.sweep.engine import (
     WriteSet,
 )
 from vbench.sweep.read import SuiteFile
-from vbench.sweep.state import Identities, Ledger, States, drawn_set, is_written
+from vbench.sweep.state import Ledger, States
 from vbench.sweep.tasks import Group, Task
 
 if TYPE_CHECKING:
+    from vbench.sweep.identity import Identities
     from vbench.sweep.local import LocalPool
     from vbench.sweep.ray import RayPool
 
@@ -240,6 +241,9 @@ def conduct(
     ``pool_for`` makes the engine, given how many tasks there are and a folder for logs; it is not called
     where nothing is missing. A task that fails does not stop the others.
     """
+    # Reading how a sweep stands loads no torch, which this does.
+    from vbench.sweep.identity import Identities
+
     identities = Identities()
     states = States.of(wishes.runs, file.suite.name)
     ledger = Ledger(states, RunStore(wishes.runs), identities.of)
@@ -277,6 +281,8 @@ def _prepared(
     scheduler: Scheduler[SlotT], ledger: Ledger, display: Display, identities: Identities, tasks: list[Task]
 ) -> list[Task]:
     """Write synthetic sets and train thin victims, each once; returns the tasks that can go on."""
+    from vbench.sweep.identity import drawn_set, is_written
+
     blocked: dict[Group, str] = {}
     groups = list(dict.fromkeys(task.group for task in tasks))
     sets: dict[SyntheticSet | None, WriteSet] = {}

@@ -37,7 +37,20 @@ from vbench.run.bench import Workbench
 from vbench.run.execute import Run
 from vbench.run.prepare import Choice
 from vbench.run.session import Recorder
-from vbench.sweep.engine import Did, Do, Failed, Identity, Job, Open, Opened, Outcome, Ready, Train, WriteSet
+from vbench.sweep.engine import (
+    Did,
+    Do,
+    Failed,
+    Identity,
+    Job,
+    Open,
+    Opened,
+    Outcome,
+    Ready,
+    Train,
+    WriteSet,
+    spent,
+)
 from vbench.sweep.tasks import Data, Group, Task
 from vbench.victims.base import example_tensor, frozen
 from vbench.victims.embed import BATCH
@@ -109,11 +122,6 @@ def _do(job: Do, shelf: Shelf) -> Did:
         record = recorder.record(run)
     seconds = time.perf_counter() - started if known is None else spent(record.cost)
     return Did(record.id, seconds, _learnt(run, record, recorder, shelf.store, known is None), peak[0])
-
-
-def spent(cost: Mapping[str, float]) -> float:
-    """Seconds that a record says its run took: fitting and attacking."""
-    return cost.get("fit_seconds", 0.0) + cost.get("attack_seconds", 0.0)
 
 
 def _learnt(run: Run, record: Record, recorder: TaskRecorder, store: RunStore, new: bool) -> dict[str, str]:

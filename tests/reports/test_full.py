@@ -19,6 +19,7 @@ from vbench.records.record import ControlRecord, Packed
 from vbench.records.store import RunStore, to_archive
 from vbench.reports.rows import p_values, per_query, setting, tables
 from vbench.reports.select import pick_metrics, select
+from vbench.reports.table import latex_escape
 from vbench.reports.tables import report_of
 
 
@@ -272,7 +273,7 @@ def test_latex_is_a_whole_environment_with_as_many_cells_as_columns():
         for row in rows:
             assert len(re.findall(r"(?<!\\)&", row)) == len(columns) - 1
     assert r"\textbf{20.0 $\pm$ 1.4}" in both
-    assert table.latex_escape("[a] -> b") == r"{[}a{]} $\to$ b"
+    assert latex_escape("[a] -> b") == r"{[}a{]} $\to$ b"
 
 
 def test_markdown_keeps_a_name_in_its_cell():

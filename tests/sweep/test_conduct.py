@@ -10,11 +10,11 @@ from fake_pool import FakePool
 
 from vbench.data.synthetic import write_dataset
 from vbench.records.store import RunStore
-from vbench.sweep import state
+from vbench.sweep import identity
 from vbench.sweep.engine import Failed, Open, Train, WriteSet
+from vbench.sweep.identity import Identities
 from vbench.sweep.read import read_suite
 from vbench.sweep.schedule import Wishes, conduct, summary, terminable
-from vbench.sweep.state import Identities
 from vbench.sweep.tasks import tasks_of
 
 SUITE = """\
@@ -119,7 +119,7 @@ def test_names_of_records_follow_weights_data_and_version(drawn, tmp_path, monke
     (tmp_path / "w.t").unlink()
     assert names() == (before[0], None), "its worker will say what is wrong"
     with monkeypatch.context() as later:
-        later.setattr(state, "__version__", "99")
+        later.setattr(identity, "__version__", "99")
         assert names()[0] != before[0]
     next((drawn / "cam3").rglob("*.jpg")).unlink()
     assert Identities().of(thin) != before[0]

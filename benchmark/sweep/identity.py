@@ -1,0 +1,132 @@
+"""What decides how a task's record is called, found without opening a victim: so that a rerun is quick."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from vbench.attacks.build import build_attack
+from vbench.attacks.registry import attacks
+from vbench.core.errors import VbenchError
+from vbench.core.files import cache_folder, split_entry
+from vbench.core.registry import Registry
+from vbench.core.settings import parse
+from vbench.core.source import code_card
+from vbench.core.version import __version__
+from vbench.data.base import SYNTHETIC_MARK, Dataset
+from vbench.data.card import data_card
+from vbench.data.images import Images
+from vbench.data.protocols import SYNTHETIC
+from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.record import IDENTITY
+from vbench.run.builtin import thin_path
+from vbench.run.execute import looks_at_training
+from vbench.sweep.engine import Train
+from vbench.sweep.tasks import Data, Group, Model, Task, digest
+from vbench.sweep.worker import choice_of
+from vbench.victims.build import read_victim
+from vbench.victims.registry import victims
+
+_CHUNK = 1 << 20
+
+
+class Identities:
+    """Reads the listings of datasets, the bytes of checkpoints and the code of plugins, each once."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[Data, Dataset] = {}
+        self._cards: dict[tuple[Data, bool], dict[str, object]] = {}
+        self._files: dict[str, str] = {}
+        self._codes: dict[tuple[str, str], dict[str, object]] = {}
+
+    def of(self, task: Task) -> str | None:
+        """A hash over the task, its data, its checkpoints and its code; None where one is not (yet) here.
+
+        The id of a record follows from these, so equal hashes have equal records.
+        """
+        try:
+            dataset = self.dataset(task.group.data)
+            if dataset is None:
+                return None
+            weights = [self._weights(model) for model in task.group.models]
+            card = self._card(task, dataset)
+            code = [
+                self._code(attacks, task.attack),
+                *(self._code(victims, m.victim) for m in task.group.models),
+            ]
+        except (VbenchError, OSError):
+            # Whatever is wrong is told by the worker that opens it.
+            return None
+        # Whom the victim was trained on decides whether it may run, even where no attack looks at them.
+        trained = [[one.path, one.pid] for one in (*dataset.train_visible, *dataset.train_infrared)]
+        return digest([IDENTITY, __version__, task.key, card, trained, weights, code])
+
+    def _card(self, task: Task, dataset: Dataset) -> dict[str, object]:
+        """The card of a task's data; opens the images that nobody has read since they changed."""
+        training = looks_at_training(build_attack(task.attack, dict(task.settings)))
+        key = task.group.data, training
+        if key not in self._cards:
+            images = Images(dataset.root, cache_folder() / "images", quiet=True)
+            self._cards[key] = data_card(dataset, images.hashes, training)
+        return self._cards[key]
+
+    def dataset(self, data: Data) -> Dataset | None:
+        """The dataset; None for a synthetic one that is not written yet."""
+        if data not in self._datasets:
+            if not is_written(data):
+                return None
+            self._datasets[data] = choice_of(Group(data, Model(""))).open(cache_folder(), quiet=True)
+        return self._datasets[data]
+
+    def untrained(self, groups: Iterable[Group]) -> dict[Train, list[Group]]:
+        """The thin victims that are still to be trained, each once, with the groups that wait for it."""
+        found: dict[Path, tuple[Train, list[Group]]] = {}
+        for group in groups:
+            for model in group.models:
+                path = self._thin_path(group.data, model)
+                if path is not None and not path.is_file():
+                    found.setdefault(path, (Train(group.data, model), []))[1].append(group)
+        return dict(found.values())
+
+    def _thin_path(self, data: Data, model: Model) -> Path | None:
+        if model.weights is not None:
+            return None
+        try:
+            dataset = self.dataset(data)
+            if dataset is None or not dataset.synthetic:
+                return None
+            size = data.size or SyntheticSet().size
+            return thin_path(read_victim(model.victim), dataset, cache_folder(), size)
+        except (VbenchError, OSError):
+            return None
+
+    def _code(self, registry: Registry, text: str) -> dict[str, object]:
+        if (registry.kind, text) not in self._codes:
+            self._codes[registry.kind, text] = code_card(registry.load(parse(text, registry.kind)[0]))
+        return self._codes[registry.kind, text]
+
+    def _weights(self, model: Model) -> str:
+        if model.weights is None:
+            return "thin"
+        if model.weights not in self._files:
+            sha = hashlib.sha256()
+            path, entry = split_entry(model.weights)
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    sha.update(chunk)
+            self._files[model.weights] = sha.hexdigest() + (f"::{entry}" if entry else "")
+        return self._files[model.weights]
+
+
+def is_written(data: Data) -> bool:
+    """Whether a dataset is there without drawing it first."""
+    drawn = drawn_set(data)
+    return drawn is None or (drawn.folder(cache_folder()) / SYNTHETIC_MARK).is_file()
+
+
+def drawn_set(data: Data) -> SyntheticSet | None:
+    """The synthetic set that the data are; None for what lies in a folder of its own."""
+    if data.dataset != SYNTHETIC:
+        return None
+    return SyntheticSet(layout=data.layout, size=data.size or SyntheticSet().size)
