@@ -8,7 +8,7 @@ import torch
 
 from vbench.data import open_dataset
 from vbench.run.prepare import Choice
-from vbench.victims import training
+from vbench.victims.training import trainer
 
 
 class Enough(Exception):
@@ -24,7 +24,7 @@ def test_device_and_precision_of_use_are_not_those_of_training(tmp_path, monkeyp
         seen.update(how, threads=torch.get_num_threads(), of={p.device.type for p in victim.parameters()})
         raise Enough
 
-    monkeypatch.setattr(training, "train_victim", trained)
+    monkeypatch.setattr(trainer, "train_victim", trained)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     made = quickly.make(tmp_path)
