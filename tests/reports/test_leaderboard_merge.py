@@ -79,6 +79,7 @@ def test_the_rounding_of_another_machine_is_no_dispute(honest):
 
 
 def test_a_disputed_attack_is_never_bold_and_has_the_place_of_its_weaker_outcome(honest):
+    honest = copy.deepcopy(honest)
     rival = relabelled(better(honest, 2), seed=3)
     rival["label"] = "rival"
     weaker, stronger = better(honest, 4), better(honest, -8)
