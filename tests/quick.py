@@ -6,17 +6,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vbench.data import open_dataset
 from vbench.data.base import SYNTHETIC_MARK, Dataset
 from vbench.data.synthetic import write_dataset
-from vbench.victims.base import accepts_generator, option_names
+from vbench.victims.base import Victim, VictimOutput, accepts_generator, option_names
 from vbench.victims.build import read_victim
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.registry import victims
 
 SIZE = (32, 16)
 IDS = 6
+
+
+class Bare(Victim):
+    """Coarse pixels: nothing to train, neither classifier nor stages."""
+
+    name, summary, paper, stages = "bare", "coarse pixels", "", ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_size, self.embedding_dim, self.num_classes = SIZE, 32, 0
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, images, modality, edits=None):
+        return VictimOutput(self.scale * nn.functional.avg_pool2d(images.mean(1), 4).flatten(1))
 
 
 @dataclass(frozen=True)

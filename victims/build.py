@@ -56,7 +56,7 @@ def _taken(victim: object) -> Victim:
 
 
 def read_victim(text: str) -> VictimSpec:
-    """Read one text; see :func:`expand`."""
+    """Read one text; see :func:`expand_victims`."""
     name, given = parse(text, "victim")
     cls = victims.load(name)
     known = option_names(cls)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
+from vbench.core.lazy import lazy
 
-def __getattr__(name: str) -> Any:
-    if name == "FSAMUAP":
-        from vbench.attacks.fsam_uap.attack import FSAMUAP
+if TYPE_CHECKING:
+    from vbench.attacks.fsam_uap.attack import FSAMUAP
 
-        return FSAMUAP
-    raise AttributeError(name)
+__all__ = ["FSAMUAP"]
+
+__getattr__ = lazy(__name__, {"FSAMUAP": "attack"})

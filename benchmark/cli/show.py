@@ -13,7 +13,7 @@ from tabulate import tabulate
 from vbench.attacks.registry import attacks
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
-from vbench.core.settings import parse_size
+from vbench.core.settings import parameters, parse_size
 from vbench.data.registry import datasets
 from vbench.victims.registry import victims
 
@@ -111,7 +111,6 @@ def describe(
     import inspect
 
     from vbench.core.errors import unknown_name
-    from vbench.core.settings import parameters
 
     if kind not in ("attack", "victim"):
         raise unknown_name("kind", kind, ("attack", "victim"))

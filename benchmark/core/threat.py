@@ -117,14 +117,8 @@ class ThreatModel:
             raise BadInput(f"unknown side '{self.side}'; known: {known}") from error
         if self.quantize and self.norm == "linf" and self.levels == 0:
             raise BadInput(
-                f"eps {show_budget(self.budget)} is below one 8-bit level (1/255); "
-                "raise it or use --no-quantize"
+                f"eps {show_budget(self.eps)} is below one 8-bit level (1/255); raise it or use --no-quantize"
             )
-
-    @property
-    def budget(self) -> Fraction:
-        """``eps`` as the exact number that it is kept as."""
-        return self.eps
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -134,13 +128,13 @@ class ThreatModel:
     @property
     def epsilon(self) -> float:
         """The budget as a float: with 8-bit output the largest one that whole levels can use."""
-        return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.budget)
+        return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.eps)
 
     @property
     def levels(self) -> int:
         """Whole 8-bit levels inside an L_inf budget."""
         # A float 8/255 may lie a hair below eight levels.
-        return int(self.budget * _LEVELS + Fraction(1, 10**6))
+        return int(self.eps * _LEVELS + Fraction(1, 10**6))
 
     def project(self, clean: Tensor, adversarial: Tensor) -> Tensor:
         """Bring float images back into the budget and into [0, 1], without rounding; differentiable."""
@@ -205,17 +199,15 @@ class ThreatModel:
             return
         change = (adversarial - clean).flatten(1)
         worst = (change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)).max().item()
-        if worst > float(self.budget) + 1e-5:
-            raise VbenchError(
-                f"budget broken: {self.norm} change {worst:.5f}, allowed {float(self.budget):.5f}"
-            )
+        if worst > float(self.eps) + 1e-5:
+            raise VbenchError(f"budget broken: {self.norm} change {worst:.5f}, allowed {float(self.eps):.5f}")
 
     def card(self) -> dict[str, object]:
         """JSON-able description, as stored with every result."""
         return {
             "norm": self.norm,
-            "eps": show_budget(self.budget, self.norm),
-            "eps_value": float(self.budget),
+            "eps": show_budget(self.eps, self.norm),
+            "eps_value": float(self.eps),
             "side": self.side.value,
             "quantize": self.quantize,
         }

@@ -20,8 +20,8 @@ from vbench.core.progress import say
 from vbench.sweep.engine import Did, Died, Do, Job, Outcome
 from vbench.sweep.suite import Resources
 from vbench.sweep.tasks import Group
+from vbench.sweep.worker import Shelf, perform
 from vbench.sweep.worker import one_short_line as one_line
-from vbench.sweep.worker import perform
 
 #: Tasks that wait in Ray's own queue, so that a freed worker never waits for the driver.
 _QUEUED = 4
@@ -153,8 +153,6 @@ def _no_cluster(address: str, error: Exception) -> BadInput:
 def _perform(job: Job, threads: int) -> Outcome:
     """On a Ray worker: do a job with records in a folder of its own, and send back what was made."""
     import torch
-
-    from vbench.sweep.worker import Shelf
 
     global _SHELF
     torch.set_num_threads(threads)

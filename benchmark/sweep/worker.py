@@ -32,8 +32,10 @@ from vbench.core.text import one_line
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.data.base import Dataset
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.store import RunStore
 from vbench.run.bench import Workbench
+from vbench.run.builtin import thin_weights
 from vbench.run.execute import Run
 from vbench.run.prepare import Choice
 from vbench.run.session import Recorder
@@ -51,8 +53,9 @@ from vbench.sweep.engine import (
     WriteSet,
     spent,
 )
-from vbench.sweep.tasks import Data, Group, Task
+from vbench.sweep.tasks import Data, Group, Model, Task
 from vbench.victims.base import example_tensor, frozen
+from vbench.victims.build import read_victim
 from vbench.victims.embed import BATCH
 
 if TYPE_CHECKING:
@@ -90,12 +93,6 @@ def _perform(job: Job, shelf: Shelf) -> Outcome:
 
 
 def _prepare(job: WriteSet | Train) -> None:
-    from vbench.core.files import cache_folder
-    from vbench.data.synthetic.embedded import SyntheticSet
-    from vbench.run.builtin import thin_weights
-    from vbench.sweep.tasks import Group, Model
-    from vbench.victims.build import read_victim
-
     model = job.model if isinstance(job, Train) else Model("")
     dataset = choice_of(Group(job.data, model)).open(cache_folder(), quiet=True)
     if isinstance(job, Train):
@@ -150,8 +147,6 @@ def _take_over(recorder: TaskRecorder, learnt: Mapping[str, str | bytes]) -> Non
 
 
 def _read(source: str | bytes) -> Perturbation:
-    from vbench.attacks.perturbation import Perturbation
-
     if isinstance(source, str):
         return Perturbation.load(Path(source))
     with tempfile.TemporaryDirectory() as folder:

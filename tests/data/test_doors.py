@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import quick as quickly
 import torch
-from torch import nn
+from quick import Bare
 
 from vbench.api import evaluate
 from vbench.core.errors import BadInput, VbenchError
@@ -19,23 +19,8 @@ from vbench.data import Dataset, DatasetReader, Sample, Trial, open_dataset
 from vbench.data.images import Images
 from vbench.data.open import read_with
 from vbench.run.prepare import open_named
-from vbench.victims.base import Victim, VictimOutput
 
 IR = Modality.INFRARED
-
-
-class Bare(Victim):
-    """Coarse pixels; nothing to train."""
-
-    name, summary, paper, stages = "bare", "coarse pixels", "", ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.input_size, self.embedding_dim, self.num_classes = quickly.SIZE, 32, 0
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, images, modality, edits=None):
-        return VictimOutput(self.scale * nn.functional.avg_pool2d(images.mean(1), 4).flatten(1))
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 import quick as quickly
 import torch
-from torch import nn
+from quick import Bare
 
 from vbench.api import evaluate
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.errors import BadInput, VbenchError
-from vbench.core.types import Modality
 from vbench.data import open_dataset
 from vbench.data.images import Images
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.run import prepare
-from vbench.victims.base import Victim, VictimOutput
 
 READER = """
 from vbench.data import open_dataset
@@ -32,20 +30,6 @@ class Mine(DatasetReader):
     def read(self, root, protocol):
         return dataclasses.replace(open_dataset("sysu", root), name="mine", protocol=protocol)
 """
-
-
-class Bare(Victim):
-    """Has neither classifier nor stages."""
-
-    name, summary, paper, stages = "bare", "coarse pixels", "", ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.input_size, self.embedding_dim, self.num_classes = quickly.SIZE, 8, 0
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, images, modality: Modality, edits=None):
-        return VictimOutput(self.scale * nn.functional.avg_pool2d(images.mean(1), 8).flatten(1))
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vbench.core.lazy import lazy
 
 if TYPE_CHECKING:
     from vbench.data.synthetic.write import write_dataset
 
 __all__ = ["write_dataset"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from vbench.data.synthetic import write
-
-        return getattr(write, name)
-    raise AttributeError(name)
+__getattr__ = lazy(__name__, {"write_dataset": "write"})
