@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vbench.attacks.base import Battery
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.settings import build, parse
+from vbench.core.source import code_card
 
 #: What ``all`` adds to every registered attack: attacks whose threat model is an option.
 _ALSO = ("fsam_uap[level=feature]",)
@@ -120,3 +123,23 @@ def _changes(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[
             shown = ",".join(value) if isinstance(value, (tuple, list)) else value
             changed.append(f"{name}={str(shown).lower() if isinstance(value, bool) else shown}")
     return changed
+
+
+def attack_card(attack: Any) -> dict[str, Any]:
+    """What names an attack in a configuration: its name, settings, code, and those of its members."""
+    members = attack.members() if isinstance(attack, Battery) else ()
+    card = {"name": attack.name, "settings": _plain(attack), **code_card(attack)}
+    return {**card, "members": [attack_card(member) for member in members]} if members else card
+
+
+def _plain(attack: Any) -> dict[str, Any]:
+    settings = attack.settings()
+    for name, value in settings.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise BadInput(
+                f"attack '{attack.name}': setting '{name}' is {type(value).__name__}, which a record cannot "
+                "hold; use numbers, text or tuples of them"
+            ) from error
+    return settings

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.seeds import stream_seeds
-from vbench.attacks.steps import ascend
+from vbench.attacks.steps import ascend, stream_seeds
 from vbench.core.settings import param
 from vbench.core.types import Modality
 from vbench.data.pixels import grey_images

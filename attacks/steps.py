@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
 from vbench.attacks.base import Context, PerImageAttack
-from vbench.attacks.seeds import attempt_context, stream_seeds
 from vbench.core.errors import BadInput, VbenchError
+from vbench.core.seeds import hashed
 from vbench.core.settings import param
 from vbench.core.threat import ThreatModel
 from vbench.victims.base import Victim
@@ -291,3 +291,15 @@ class MomentumAttack(IterativeAttack):
 
     momentum: Annotated[float, Field(ge=0)] = param(0.0, "share of the past direction that is kept")
     nesterov: bool = param(False, "take gradients where the momentum leads; needs momentum")
+
+
+def stream_seeds(seeds: Sequence[int], purpose: str) -> tuple[int, ...]:
+    """A seed for every seed, 63 bits, unrelated for different purposes."""
+    return tuple(hashed(f"{purpose}/{seed}") for seed in seeds)
+
+
+def attempt_context(context: Context, attempt: int) -> Context:
+    """The context of a repeated attempt, with chance of its own; attempt 0 is the context itself."""
+    if attempt == 0:
+        return context
+    return replace(context, seeds=stream_seeds(context.seeds, f"attempt {attempt}"))

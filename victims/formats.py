@@ -1,4 +1,4 @@
-"""."""
+"""Recognise weights files by their first bytes; refuse archives and pickles that hold more than weights."""
 
 from __future__ import annotations
 

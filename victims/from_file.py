@@ -1,4 +1,4 @@
-"""."""
+"""Build a victim from a weights file: released, converted or trained here."""
 
 from __future__ import annotations
 

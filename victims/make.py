@@ -1,4 +1,4 @@
-"""."""
+"""Build a victim from its options with weights drawn from a seed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
 
 from vbench.core.errors import BadInput, VbenchError, unknown_name
 from vbench.core.plugins import plugin_line
 from vbench.victims.base import Victim, missing_options, option_names
-from vbench.victims.layers.narrow import avoid_narrow_kernel
 
 
 def make_victim(victim_class: type[Victim], options: dict[str, Any]) -> Victim:
@@ -107,3 +107,41 @@ def _initialise_convolution(convolution: nn.Conv2d, generator: torch.Generator) 
     fan_in = convolution.weight[0].numel()
     bound = 1 / math.sqrt(fan_in)
     nn.init.uniform_(convolution.bias, -bound, bound, generator=generator)
+
+
+# On a processor with AVX2 and without AVX-512, oneDNN computes the weights' gradient of a 1x1 convolution with
+# a stride and fewer than eight input channels, in channels-last layout, with a kernel that corrupts memory
+# (seen with torch 2.11 and 2.14). Without a stride another kernel is taken, and the stride of a 1x1
+# convolution only selects pixels.
+_FEWEST_CHANNELS = 8
+
+
+class NarrowConv2d(nn.Conv2d):
+    """A strided 1x1 convolution computed as one without a stride on every n-th pixel."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        rows, columns = (0, 0) if isinstance(self.padding, str) else self.padding
+        down, right = self.stride
+        padded = pad(input, (columns, columns, rows, rows))
+        return conv2d(padded[:, :, ::down, ::right], weight, bias, groups=self.groups)
+
+
+def is_narrow(layer: nn.Module) -> bool:
+    """Whether a layer is a strided 1x1 convolution with fewer than eight input channels a group."""
+    return (
+        isinstance(layer, nn.Conv2d)
+        and set(layer.kernel_size) == {1}
+        and set(layer.stride) != {1}
+        and layer.padding_mode == "zeros"
+        and layer.in_channels // layer.groups < _FEWEST_CHANNELS
+    )
+
+
+def avoid_narrow_kernel(network: nn.Module) -> None:
+    """Let every such layer of ``network`` compute without a stride; weights and names stay as they are.
+
+    A subclass of :class:`torch.nn.Conv2d` with a forward pass of its own is left alone.
+    """
+    for layer in network.modules():
+        if type(layer) is nn.Conv2d and is_narrow(layer):
+            layer.__class__ = NarrowConv2d

@@ -247,12 +247,11 @@ def paper(
     from vbench.records.store import RunStore
     from vbench.run.prepare import Choice
     from vbench.run.session import Recorder
-    from vbench.sweep.paper.checkpoints import Checkpoints
+    from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
     from vbench.sweep.paper.plan import Opener, Request, make_plan
-    from vbench.sweep.paper.protocols import expand
     from vbench.sweep.paper.settings import Settings
+    from vbench.sweep.paper.suite import expand
     from vbench.sweep.paper.table import paper_report
-    from vbench.sweep.paper.victims import victims_of
     from vbench.sweep.paper.work import Work
 
     threat = ThreatModel(eps)

@@ -1,8 +1,11 @@
-"""What a run ran on: versions and device, stored with every record and shown by ``vbench doctor``."""
+"""What a run ran on: versions, device and memory; stored with every record, shown by ``vbench doctor``."""
 
 from __future__ import annotations
 
 import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -50,3 +53,31 @@ def environment(device: torch.device) -> dict[str, Any]:
         "processes": processes(),
         "platform": platform.system(),
     }
+
+
+_EVERY_SECONDS = 0.02
+
+
+@contextmanager
+def resident_peak() -> Iterator[list[int]]:
+    """Sample the resident set of this process while the block runs: one number, bytes, the highest seen.
+
+    It counts all that the process holds in that time, and nothing that it gave back before.
+    """
+    import psutil
+
+    process, over = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss]
+
+    def watch() -> None:
+        while not over.wait(_EVERY_SECONDS):
+            seen[0] = max(seen[0], process.memory_info().rss)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+        seen[0] = max(seen[0], process.memory_info().rss)

@@ -1,4 +1,4 @@
-"""."""
+"""Contain untrusted plugin code: copies of victims, seeded random state, and a check of what it changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""."""
+"""Where a plugin's code lies, whether it is vbench's own, and one-line descriptions of its errors."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
-from scipy import stats
-from scipy.stats import binom
+from scipy import special
 
 from vbench.core.errors import BadInput
 from vbench.metrics.arrays import plain_array, real_array
@@ -240,7 +239,8 @@ def chance_bound(chance: float, queries: int) -> float:
 
     Several trials repeat the same queries, so they do not count as more of them.
     """
-    return float(binom.ppf(1 - TAIL, queries, chance)) / queries
+    hits = np.arange(queries + 1)
+    return int(np.searchsorted(special.bdtr(hits, queries, chance), 1 - TAIL)) / queries
 
 
 def half_width(queries: int) -> float:
@@ -288,7 +288,7 @@ class Spread(BaseModel):
         if parts is not None and n > 1:
             each = parts.var(axis=0, ddof=1)
             pooled = float(each.sum())
-            if pooled > 0 and (n - 1) * sd**2 / pooled < stats.chi2.isf(_MORE_THAN_QUERIES, n - 1):
+            if pooled > 0 and (n - 1) * sd**2 / pooled < special.chdtri(n - 1, _MORE_THAN_QUERIES):
                 sd, dof = math.sqrt(pooled), (n - 1) * pooled**2 / float((each**2).sum())
         return cls(mean=mean, sd=sd, dof=dof, n=n, resolution=resolution, values=tuple(values))
 
@@ -347,5 +347,5 @@ def _width(spread: Spread, before: int, now: int, comparisons: int, false_alarm:
     if not spread.sd:
         return 0.0
     dof = spread.dof * (before - 1) / (spread.n - 1) if spread.n > 1 else spread.dof
-    t = float(stats.t.isf(false_alarm / (2 * comparisons), dof))
+    t = -float(special.stdtrit(dof, false_alarm / (2 * comparisons)))
     return t * spread.sd * math.sqrt(1 / before + 1 / now)

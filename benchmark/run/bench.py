@@ -22,10 +22,9 @@ from vbench.data.images import Images
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.records.record import Asked, precision_text
 from vbench.victims.base import Victim
-from vbench.victims.build import victim_label
+from vbench.victims.build import victim_code, victim_label
 from vbench.victims.checkpoint import sha256_of
 from vbench.victims.embed import Embedded, embed
-from vbench.victims.identity import victim_code
 from vbench.victims.precision import precision_card, take_float32
 
 

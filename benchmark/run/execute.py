@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vbench.attacks.base import Attack, Battery, UniversalAttack
-from vbench.attacks.build import label
-from vbench.attacks.identity import attack_card
+from vbench.attacks.build import attack_card, label
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_perturbation
 from vbench.core.arithmetic import undisturbed

@@ -10,8 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vbench.core.progress import console, say
 from vbench.core.text import show_seconds
-from vbench.sweep.durations import Durations
-from vbench.sweep.tasks import Task
+from vbench.sweep.tasks import Durations, Task
 
 
 class Display:

@@ -17,7 +17,6 @@ from vbench.core.progress import say
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.store import RunStore
 from vbench.sweep.display import Display
-from vbench.sweep.durations import Durations
 from vbench.sweep.engine import (
     Did,
     Died,
@@ -35,7 +34,7 @@ from vbench.sweep.engine import (
 )
 from vbench.sweep.read import SuiteFile
 from vbench.sweep.state import Ledger, States
-from vbench.sweep.tasks import Group, Task
+from vbench.sweep.tasks import Durations, Group, Task
 
 if TYPE_CHECKING:
     from vbench.sweep.identity import Identities

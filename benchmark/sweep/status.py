@@ -10,11 +10,10 @@ from pathlib import Path
 from vbench.core.errors import BadInput
 from vbench.core.text import show_seconds
 from vbench.records.store import RunStore
-from vbench.sweep.durations import Durations
 from vbench.sweep.read import read_suite
 from vbench.sweep.schedule import failures
 from vbench.sweep.state import States, TaskState, tasks_in
-from vbench.sweep.tasks import Task, tasks_of
+from vbench.sweep.tasks import Durations, Task, tasks_of
 
 #: In the order in which they are told.
 STATUSES = ("done", "running", "failed", "interrupted", "to do")

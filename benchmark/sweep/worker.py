@@ -23,10 +23,10 @@ from torch import nn
 from vbench.attacks.base import Battery, UniversalAttack
 from vbench.attacks.build import build_attack, preset_threat
 from vbench.attacks.perturbation import Perturbation
+from vbench.core.environment import resident_peak
 from vbench.core.errors import VbenchError
 from vbench.core.files import cache_folder
 from vbench.core.isolation import contained, twin
-from vbench.core.memory import resident_peak
 from vbench.core.plugins import reason
 from vbench.core.text import one_line
 from vbench.core.threat import ThreatModel

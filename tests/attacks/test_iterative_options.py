@@ -12,8 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from vbench.attacks.build import build_attack
 from vbench.attacks.classification import Classifier
-from vbench.attacks.seeds import attempt_context, stream_seeds
-from vbench.attacks.steps import ascend, gaussian_line, look_ahead, smoothed
+from vbench.attacks.steps import ascend, attempt_context, gaussian_line, look_ahead, smoothed, stream_seeds
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality

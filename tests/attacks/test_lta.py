@@ -7,7 +7,7 @@ import torch
 from tiny import SIZE, make_context
 
 from vbench.attacks.build import build_attack
-from vbench.attacks.seeds import stream_seeds
+from vbench.attacks.steps import stream_seeds
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import SIMILARITIES, Modality

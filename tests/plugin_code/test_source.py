@@ -14,15 +14,14 @@ from plugin_code.writing import attack, installed, write
 from tiny import TinyVictim
 
 from vbench.attacks.base import Battery, PerImageAttack
-from vbench.attacks.build import build_attack
+from vbench.attacks.build import attack_card, build_attack
 from vbench.attacks.classification import PGD
-from vbench.attacks.identity import attack_card
 from vbench.attacks.noise import Noise
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput
 from vbench.core.plugins import one_version
 from vbench.core.source import code_card
-from vbench.victims.identity import victim_code
+from vbench.victims.build import victim_code
 from vbench.victims.registry import victims
 
 

@@ -12,12 +12,10 @@ from vbench.core.progress import Overview, shared, track
 from vbench.records.record import Record
 from vbench.run.prepare import Choice
 from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
-from vbench.sweep.paper.checkpoints import Checkpoints
+from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
 from vbench.sweep.paper.durations import Durations, kind_of
-from vbench.sweep.paper.protocols import expand, question
 from vbench.sweep.paper.settings import Settings
-from vbench.sweep.paper.suite import Line
-from vbench.sweep.paper.victims import victims_of
+from vbench.sweep.paper.suite import Line, expand, question
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 

@@ -9,11 +9,10 @@ from fake_pool import FakePool, record, task
 
 from vbench.records.store import RunStore
 from vbench.sweep.display import Display
-from vbench.sweep.durations import Durations
 from vbench.sweep.engine import Died, Do, Failed, Open, Opened, Train
 from vbench.sweep.schedule import Scheduler
 from vbench.sweep.state import Ledger, States, TaskState
-from vbench.sweep.tasks import Model
+from vbench.sweep.tasks import Durations, Model
 
 
 class Sweep:

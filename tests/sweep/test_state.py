@@ -15,9 +15,9 @@ from fake_pool import record, task
 from vbench.core.errors import BadInput
 from vbench.core.text import show_seconds
 from vbench.records.store import RunStore
-from vbench.sweep.durations import Durations
 from vbench.sweep.state import STALE_SECONDS, States, TaskState, tasks_in
 from vbench.sweep.status import as_json, show, sweeps
+from vbench.sweep.tasks import Durations
 
 
 def running(**facts):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import conv2d
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vbench.victims.layers.narrow import avoid_narrow_kernel, is_narrow
+from vbench.victims.make import avoid_narrow_kernel, is_narrow
 from vbench.victims.registry import victims
 from vbench.victims.training.batches import augment
 from vbench.victims.training.recipe import TrainBatch

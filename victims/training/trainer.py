@@ -29,8 +29,8 @@ from vbench.victims.base import Victim
 from vbench.victims.check import check_victim
 from vbench.victims.checkpoint import check_storable, sha256_of, write_checkpoint
 from vbench.victims.embed import embed
-from vbench.victims.layers.narrow import avoid_narrow_kernel
 from vbench.victims.load import resolve_device
+from vbench.victims.make import avoid_narrow_kernel
 from vbench.victims.training.batches import PairedSampler, TrainImages, augment
 from vbench.victims.training.recipe import Recipe, Trainable, TrainBatch, check_share
 from vbench.victims.training.resume import drop_state, fingerprint_of, load_state, save_state

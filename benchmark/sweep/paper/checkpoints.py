@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vbench.core.errors import BadInput
-from vbench.data.protocols import parse_protocol
+from vbench.core.progress import say
+from vbench.data.protocols import SYNTHETIC, parse_protocol
+from vbench.run.prepare import Choice
+from vbench.sweep.paper.suite import Suite
+from vbench.victims.build import victim_names
 from vbench.victims.registry import victims
 
 #: Replaced by the number of a RegDB split, whose training identities the file belongs to.
@@ -65,3 +69,29 @@ class Checkpoints:
 
 def _name(victim: str) -> str:
     return victim.partition("[")[0]
+
+
+def victims_of(
+    suites: Sequence[Suite],
+    asked: Sequence[str],
+    checkpoints: Checkpoints,
+    choice: Choice,
+    quiet: bool = False,
+) -> dict[str, list[str]]:
+    """Suite -> victims. ``asked`` holds for every suite.
+
+    Without it, a suite has the paper's victims; where checkpoints are named, those of them that have one,
+    or, if none has, all that have one. What is left out is said.
+    """
+    if asked:
+        return {suite.name: victim_names(asked) for suite in suites}
+    found: dict[str, list[str]] = {}
+    for suite in suites:
+        named = checkpoints.victims
+        own = [victim for victim in suite.victims if victim in named]
+        found[suite.name] = own or named or list(suite.victims)
+        left = [victim for victim in suite.victims if victim not in found[suite.name]]
+        if left and choice.dataset != SYNTHETIC:
+            hint = f"name {'its' if len(left) == 1 else 'their'} checkpoint with --weights {left[0]}=FILE"
+            say(f"note: {suite.name} leaves out {', '.join(left)}: {hint}", quiet)
+    return found

@@ -1,4 +1,4 @@
-"""."""
+"""Which runs the suites of the paper need, each listed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""."""
+"""The paper's tables, filled with records."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from vbench.reports.frame import flat, to_csv, to_json
 from vbench.reports.published import Published, References, printed_by
 from vbench.reports.rows import HEADINGS, METRICS, Row, budget, rows_of
 from vbench.reports.table import Page, style_of
-from vbench.sweep.paper.protocols import SPLITS, question
-from vbench.sweep.paper.suite import Filled, Line, Place, Suite
+from vbench.sweep.paper.suite import SPLITS, Filled, Line, Place, Suite, question
 
 
 @dataclass(frozen=True)
