@@ -14,7 +14,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images, own_perturbation
 from vbench.attacks.training import TrainingView
 from vbench.core.errors import BadInput, VbenchError
-from vbench.core.processes import refuse_differences
+from vbench.core.processes import check_equal
 from vbench.core.settings import as_dict, validate
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
@@ -179,7 +179,7 @@ class UniversalAttack(Attack):
         except torch.cuda.OutOfMemoryError as error:
             raise VbenchError(self._too_large(victim)) from error
         perturbation = own_perturbation(f"attack '{self.name}'", perturbation, victim.input_size)
-        refuse_differences(f"what '{self.name}' learnt", perturbation.digest)
+        check_equal(f"what '{self.name}' learnt", perturbation.digest)
         return perturbation.with_provenance(attack=self.name, settings=self.settings(), threat=threat.card())
 
     def _too_large(self, victim: Victim) -> str:

@@ -24,7 +24,7 @@ from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.classification import Classifier, predictions
 from vbench.core.errors import BadInput, VbenchError, unknown_name
 from vbench.core.plugins import made_by_vbench
-from vbench.core.random_state import own_chance, sow
+from vbench.core.random_state import own_random_state, seed_all
 from vbench.core.settings import constructor, param
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
@@ -106,10 +106,10 @@ class LibraryAttack(PerImageAttack):
         together = whole is not None and all(getattr(self, name) == value for name, value in whole.items())
         size = len(images) if together else 1
         crafted = []
-        with own_chance():
+        with own_random_state():
             for row in range(0, len(images), size):
                 seed = context.seeds[row]
-                sow(seed)
+                seed_all(seed)
                 rows = slice(row, row + size)
                 with self._explained():
                     crafted.append(self.run(classifier, single[rows], labels[rows], context.threat, seed))

@@ -15,7 +15,7 @@ from vbench.attacks.perturbation import GENERATOR, Generator, Perturbation, new_
 from vbench.attacks.training import TrainingView
 from vbench.attacks.updates import updates_for
 from vbench.core.errors import BadInput, VbenchError
-from vbench.core.processes import agreed
+from vbench.core.processes import broadcast
 from vbench.core.progress import track
 from vbench.core.settings import param
 from vbench.core.threat import ThreatModel
@@ -80,7 +80,7 @@ class MisRanking(UniversalAttack):
             ]
             loss = torch.stack(terms).sum()
             losses.append(float(loss.detach()))
-            gradients = agreed(torch.autograd.grad(loss, list(network.parameters())))
+            gradients = broadcast(torch.autograd.grad(loss, list(network.parameters())))
             for parameter, gradient in zip(network.parameters(), gradients, strict=True):
                 parameter.grad = gradient
             if not all(bool(torch.isfinite(value).all()) for value in (loss, *gradients)):

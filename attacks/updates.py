@@ -15,7 +15,7 @@ from vbench.attacks.base import UniversalAttack
 from vbench.attacks.steps import accumulate, all_finite, unit_magnitude
 from vbench.attacks.training import TrainingView
 from vbench.core.errors import BadInput, VbenchError
-from vbench.core.processes import agreed
+from vbench.core.processes import broadcast
 from vbench.core.progress import track
 from vbench.core.settings import param
 from vbench.core.threat import ThreatModel
@@ -56,7 +56,7 @@ def gradient_of(objective: UniversalObjective, delta: Tensor, label: str) -> tup
     variable = delta.clone().requires_grad_(True)
     with torch.enable_grad():
         value = objective(variable)
-        (gradient,) = agreed(torch.autograd.grad(value, variable))
+        (gradient,) = broadcast(torch.autograd.grad(value, variable))
     if not all_finite(value, gradient):
         raise VbenchError(f"{label}: the objective or its gradient is not finite")
     return value.detach(), gradient

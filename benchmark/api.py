@@ -24,7 +24,7 @@ from vbench.data.protocols import SYNTHETIC
 from vbench.records.record import Failure, Record
 from vbench.records.store import RunStore
 from vbench.run.prepare import Choice
-from vbench.run.session import Series, keep, stored_perturbations
+from vbench.run.session import Session, keep, stored_perturbations
 from vbench.victims.base import Victim
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def evaluate(
         tuple(_path("surrogate_weights", one) for one in _several(surrogate_weights)),
         _text("precision", precision),
     )
-    series = Series(choice, threat, _path("runs", runs), force, quiet, stated)
+    series = Session(choice, threat, _path("runs", runs), force, quiet, stated)
     protocols = [_text("protocol", one) for one in _several(protocol)]
     with one_version():
         records = series.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vbench.records.record import IDENTITY, Packed, Record, TrialMetrics, config_id
+from vbench.records.record import IDENTITY, CompressedArray, Record, TrialMetrics, config_id
 
 PROTOCOL = "sysu/all/single/ir2vis/seed10"
 
@@ -61,7 +61,10 @@ def record(attack="uap", first=6, victim="agw", eps="8/255", side="query", seed=
         synthetic=more.pop("synthetic", True),
         clean=metrics(before),
         adversarial=metrics(after),
-        per_query={"clean_rank": Packed.pack(before), "adversarial_rank": Packed.pack(after)},
+        per_query={
+            "clean_rank": CompressedArray.pack(before),
+            "adversarial_rank": CompressedArray.pack(after),
+        },
         cost=more.pop("cost", cost),
         **more,
     )

@@ -15,7 +15,7 @@ from vbench.data.synthetic import write_dataset
 from vbench.records.files import KEEPABLE
 from vbench.records.record import Record
 from vbench.records.store import RunStore
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.keep import Keeper
 
@@ -26,13 +26,13 @@ def tiny_dataset(root: Path, layout: str = "sysu") -> Dataset:
     return open_dataset(layout, root)
 
 
-def tiny_bench(dataset: Dataset, seed: int = 0) -> Workbench:
+def tiny_bench(dataset: Dataset, seed: int = 0) -> Bench:
     """An untrained tiny victim on it."""
-    return Workbench(dataset, TinyVictim(seed).eval(), None, quiet=True)
+    return Bench(dataset, TinyVictim(seed).eval(), None, quiet=True)
 
 
 def kept_run(
-    bench: Workbench, attack: Attack | str, runs: Path, side: str = "query", eps: str = "16/255", **more
+    bench: Bench, attack: Attack | str, runs: Path, side: str = "query", eps: str = "16/255", **more
 ) -> Record:
     """Do a run that keeps all there is, and store record and files as ``vbench run --keep`` does."""
     built = build_attack(attack) if isinstance(attack, str) else attack

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vbench.core.arithmetic import undisturbed
-from vbench.core.batches import Portions
+from vbench.core.arithmetic import default_arithmetic
+from vbench.core.batches import Batches
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained
 from vbench.core.processes import processes
@@ -45,7 +45,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
     return (images.detach() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-@undisturbed()
+@default_arithmetic()
 def embed(
     victim: Victim,
     pixels: np.ndarray | Tensor,
@@ -65,14 +65,14 @@ def embed(
     def one(rows: slice) -> Embedded:
         images, where = to_images(pixels[rows], victim), f"{what} {rows.start}-{rows.stop - 1}"
         images = images.to(entrance(victim))
-        return look(victim, images, modality, range(rows.start, rows.stop), where, edits)
+        return embed_batch(victim, images, modality, range(rows.start, rows.stop), where, edits)
 
     with frozen(victim), torch.no_grad():
-        found = Portions(f"embedding {what}", batch * processes(), quiet).over(range(len(pixels)), one)
-    return joined(found)
+        found = Batches(f"embedding {what}", batch * processes(), quiet).over(range(len(pixels)), one)
+    return concatenate(found)
 
 
-def look(
+def embed_batch(
     victim: Victim,
     images: Tensor,
     modality: Modality,
@@ -93,7 +93,9 @@ def look(
         raise VbenchError(f"{who} writes to its input ({where}); let it compute on a copy of the images")
     if ran.drew and len(images) > 1:
         rows = (slice(row, row + 1) for row in range(len(images)))
-        return joined([look(victim, images[row], modality, seeds[row], where, edits) for row in rows])
+        return concatenate(
+            [embed_batch(victim, images[row], modality, seeds[row], where, edits) for row in rows]
+        )
     _refuse_others(who, victim, output, len(images))
     _refuse_non_finite(output.embedding, victim, where)
     predictions = None if output.logits is None else output.logits.argmax(1)
@@ -101,7 +103,7 @@ def look(
     return Embedded(output.embedding.to(torch.float32, copy=True), predictions)
 
 
-def joined(parts: Sequence[Embedded]) -> Embedded:
+def concatenate(parts: Sequence[Embedded]) -> Embedded:
     """Consecutive parts as one."""
     predictions = [part.predictions for part in parts if part.predictions is not None]
     embeddings = torch.cat([part.embeddings for part in parts])

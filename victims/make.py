@@ -109,9 +109,9 @@ def _initialise_convolution(convolution: nn.Conv2d, generator: torch.Generator) 
     nn.init.uniform_(convolution.bias, -bound, bound, generator=generator)
 
 
-# On a processor with AVX2 and without AVX-512, oneDNN computes the weights' gradient of a 1x1 convolution with
-# a stride and fewer than eight input channels, in channels-last layout, with a kernel that corrupts memory
-# (seen with torch 2.11 and 2.14). Without a stride another kernel is taken, and the stride of a 1x1
+# On a processor with AVX2 and without AVX-512, oneDNN computes the weights' gradient of a 1x1 convolution
+# with a stride and fewer than eight input channels, in channels-last layout, with a kernel that corrupts
+# memory (seen with torch 2.11 and 2.14). Without a stride another kernel is taken, and the stride of a 1x1
 # convolution only selects pixels.
 _FEWEST_CHANNELS = 8
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vbench.core.processes import everyone, place, processes, serial
+from vbench.core.processes import all_gather, place, processes, serial
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
 
@@ -51,7 +51,7 @@ class _Shard:
 _current: list[_Shard] = []
 
 
-def share(victim: Victim) -> None:
+def shard_victim(victim: Victim) -> None:
     """Let every later call of a victim embed this process's part of the batch alone; no-op on one process.
 
     Call it on all processes, on a victim as it was loaded: precision and surrogates go around it.
@@ -61,7 +61,7 @@ def share(victim: Victim) -> None:
         victim.forward = partial(_forward, victim.forward)  # type: ignore[method-assign]
 
 
-def whole(values: Tensor) -> Tensor:
+def gather_rows(values: Tensor) -> Tensor:
     """Inside an edit: the rows of all images of the batch, from those of this process's part. No gradient."""
     return _collect([values], _current[-1], "what an edit sees")[0] if _current else values
 
@@ -101,7 +101,7 @@ def _collect(own: list[Tensor], shard: _Shard, what: str) -> list[Tensor]:
         padded.append(room)
     where = f"{what} of pass {shard.serial} with {shard.images} images"
     collected = []
-    for parts in everyone(padded, where):
+    for parts in all_gather(padded, where):
         together = torch.cat([part[:size] for part, size in zip(parts, shard.sizes, strict=True)])
         collected.append(together.transpose(0, 1).flatten(0, 1))
     return collected

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vbench.victims.base import Edits
-from vbench.victims.shards import whole
+from vbench.victims.shards import gather_rows
 
 KINDS = ("cbam_spatial", "se", "eca", "identity")
 
@@ -112,8 +112,8 @@ def mask_phase(spectrum: Tensor, phase: Tensor, mask: Tensor, width: int) -> Ten
         columns = spectrum.shape[-1]
         near, far = mask[..., :columns], opposite(mask)[..., :columns]
         # The first column, and the last of an even width, hold both ends themselves.
-        whole = torch.arange(columns, device=mask.device) * 2 % width == 0
-        mask = torch.where(whole, near, (near + far) / 2)
+        gather_rows = torch.arange(columns, device=mask.device) * 2 % width == 0
+        mask = torch.where(gather_rows, near, (near + far) / 2)
         length = torch.cos((near - mask) * phase)
     turned = spectrum * torch.polar(length, (mask - 1) * phase)
     # One axis after the other: what a real signal cannot have is dropped then, and undefined otherwise.
@@ -236,7 +236,7 @@ class FeatureModules(nn.Module):
             def edit(features: Tensor) -> Tensor:
                 for module in self._at(stage):
                     mask = module.mask(features)
-                    mask = whole(mask.expand(len(features), *mask.shape[1:]))
+                    mask = gather_rows(mask.expand(len(features), *mask.shape[1:]))
                     closed = ((mask < 0.01) | (mask > 0.99)).float().mean().item()
                     name = f"{type(module).__name__.lower()}.{stage}"
                     found[name] = MaskStatistics(mask.mean().item(), mask.std(unbiased=False).item(), closed)

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from vbench.attacks.fsam_uap.modules import FeatureModules, MaskStatistics
 from vbench.attacks.training import TrainingView
-from vbench.core.processes import summed
+from vbench.core.processes import all_reduce
 from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
@@ -60,7 +60,7 @@ class ModuleTrainer:
             return
         with torch.enable_grad():
             gradients = torch.autograd.grad(loss(), self._parameters, allow_unused=True)
-        for parameter, gradient in zip(self._parameters, summed(gradients), strict=True):
+        for parameter, gradient in zip(self._parameters, all_reduce(gradients), strict=True):
             parameter.grad = gradient
         self._optimizer.step()
 

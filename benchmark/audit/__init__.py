@@ -7,7 +7,7 @@ import datetime
 from vbench.audit import attacks, victim
 from vbench.audit.evidence import Evidence, rank1
 from vbench.audit.record import Audit
-from vbench.core.arithmetic import undisturbed
+from vbench.core.arithmetic import default_arithmetic
 from vbench.core.environment import environment
 from vbench.core.errors import BadInput
 from vbench.core.progress import track
@@ -15,7 +15,7 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.metrics.statistics import LEAST_IDENTITIES
 from vbench.records.record import IDENTITY, config_id
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.victims.base import example_tensor
 from vbench.victims.build import victim_label
 
@@ -39,9 +39,9 @@ def check_identities(dataset: Dataset) -> None:
         )
 
 
-@undisturbed()
+@default_arithmetic()
 def audit(
-    bench: Workbench, threat: ThreatModel, seed: int, queries_in_protocol: int, quiet: bool = False
+    bench: Bench, threat: ThreatModel, seed: int, queries_in_protocol: int, quiet: bool = False
 ) -> Audit:
     """Ask every line of the victim of ``bench``, on all queries of its dataset.
 

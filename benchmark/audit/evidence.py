@@ -23,8 +23,8 @@ from vbench.data.base import Dataset, Trial
 from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
 from vbench.metrics.statistics import Comparison, chance_bound, compare
-from vbench.run.bench import Workbench
-from vbench.run.craft import Plan, assault, image_seeds
+from vbench.run.bench import Bench
+from vbench.run.craft import Plan, craft_side, image_seeds
 from vbench.run.failures import LOSES_A_RUN
 from vbench.victims.base import Victim
 from vbench.victims.embed import BATCH, to_images
@@ -65,7 +65,7 @@ class Outcome:
 class Evidence:
     """A workbench, a budget on its queries, and the attacks measured so far."""
 
-    def __init__(self, bench: Workbench, threat: ThreatModel, seed: int) -> None:
+    def __init__(self, bench: Bench, threat: ThreatModel, seed: int) -> None:
         self.bench = bench
         self.threat = threat
         self.seed = seed
@@ -145,7 +145,7 @@ class Evidence:
         attack, shown = build_attack(spec), Shown()
         attack.check(self.victim, threat)
         plan = Plan(attack, threat, self.seed)
-        found = assault(self.bench, Side.QUERY, plan, shown, quiet=True, batch=batch)
+        found = craft_side(self.bench, Side.QUERY, plan, shown, quiet=True, batch=batch)
         embeddings: Mapping[Side, Tensor] = {
             Side.QUERY: found.embeddings,
             Side.GALLERY: self.bench.clean[Side.GALLERY].embeddings,
@@ -158,7 +158,7 @@ def rank1(hits: np.ndarray) -> float:
     return float(np.nanmean(hits, axis=1).mean())
 
 
-def _hits(bench: Workbench, results: list[RankMetrics]) -> np.ndarray:
+def _hits(bench: Bench, results: list[RankMetrics]) -> np.ndarray:
     """Trials x all queries; a trial's queries are put at their place in the dataset's list."""
     hits = np.full((len(results), len(bench.dataset.query)), np.nan)
     for row, (trial, found) in enumerate(zip(bench.dataset.trials, results, strict=True)):

@@ -131,7 +131,7 @@ def transfer(
     from vbench.reports.rows import HEADINGS
     from vbench.reports.tables import transfer_matrices
     from vbench.run.prepare import Choice
-    from vbench.run.session import Series
+    from vbench.run.session import Session
     from vbench.victims.build import victim_names
 
     if metric not in HEADINGS:
@@ -139,7 +139,7 @@ def transfer(
     threat = ThreatModel(eps, norm, side)
     height_width = parse_size(size) if size else None
     choice = Choice(layout=layout, size=height_width, device=device)
-    series = Series(choice, threat, runs, quiet=quiet)
+    series = Session(choice, threat, runs, quiet=quiet)
     records = series.execute(
         victim,
         attack,

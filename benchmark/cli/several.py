@@ -29,16 +29,16 @@ def on_all(place: Place, command: Callable[[], None], explain: Explain) -> int:
     processes.start(place)
     before = signal.signal(signal.SIGINT, _interrupted)
     try:
-        with contextlib.nullcontext(io.StringIO()) if processes.leads() else _hushed() as heard:
+        with contextlib.nullcontext(io.StringIO()) if processes.is_main() else _hushed() as heard:
             code, line, peer = _outcome(command, explain)
         if code == INTERRUPTED:
-            _say(line if processes.leads() else "")
+            _say(line if processes.is_main() else "")
         elif code:
-            speaks = _first_to_fail(code) if peer is None else processes.leads() and not peer.explained
+            speaks = _first_to_fail(code) if peer is None else processes.is_main() and not peer.explained
             if speaks:
-                _say(line if processes.leads() else f"process {place.rank}: {heard.getvalue()}{line}")
+                _say(line if processes.is_main() else f"process {place.rank}: {heard.getvalue()}{line}")
             with contextlib.suppress(processes.PeerFailed):
-                processes.part(code)
+                processes.report_failure(code)
         return code
     finally:
         processes.stop()
@@ -53,7 +53,7 @@ def _outcome(command: Callable[[], None], explain: Explain) -> tuple[int, str, p
         except SystemExit as end:
             if end.code:
                 return *(explain(end) or (end.code if isinstance(end.code, int) else 1, "")), None
-        processes.meet("the end")
+        processes.barrier("the end")
         return 0, "", None
     except BaseException as error:
         code, line = explain(error) or (1, traceback.format_exc().rstrip())
@@ -73,7 +73,7 @@ def _say(line: str) -> None:
 
 def _first_to_fail(code: int) -> bool:
     try:
-        said = processes.part(code)
+        said = processes.report_failure(code)
     except processes.PeerFailed:
         return True
     return next(rank for rank, status in enumerate(said) if status) == processes.place().rank

@@ -11,7 +11,7 @@ _AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps", "hpu", "mtia")
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def default_arithmetic() -> Iterator[None]:
     """Compute as a fresh process does, whatever the caller set torch to; afterwards all is as it was.
 
     Off inside: autocast on every device, inference mode, no_grad, another default dtype or device, and

@@ -9,14 +9,14 @@ from typing import TypeVar
 import torch
 
 from vbench.core.errors import VbenchError
-from vbench.core.processes import together
+from vbench.core.processes import all_or_none
 from vbench.core.progress import say
 
 T = TypeVar("T")
 
 
 @dataclass
-class Portions:
+class Batches:
     """Does work on a range of images in as large portions as memory allows, at most ``size``.
 
     ``what`` names the work in the line that says so when a portion is halved; later ranges start from there.
@@ -38,7 +38,7 @@ class Portions:
         while start < rows.stop:
             part = slice(start, min(start + self.size, rows.stop))
             try:
-                with together():
+                with all_or_none():
                     done = work(part)
                 found.append(done)
                 start = part.stop

@@ -19,7 +19,7 @@ from torch.nn.modules import module as modules
 
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.plugins import reason
-from vbench.core.random_state import chance, own_chance, sow
+from vbench.core.random_state import own_random_state, random_state, seed_all
 from vbench.core.types import Named
 
 
@@ -182,13 +182,13 @@ def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
     """
     ran, state = Ran(), ProcessState()
     try:
-        with own_chance() if seed is not None else nullcontext():
+        with own_random_state() if seed is not None else nullcontext():
             before = None
             if seed is not None:
-                sow(seed)
-                before = chance()
+                seed_all(seed)
+                before = random_state()
             yield ran
-            ran.drew = before is not None and chance() != before
+            ran.drew = before is not None and random_state() != before
     except torch.cuda.OutOfMemoryError:
         state.put_back()
         raise

@@ -83,7 +83,7 @@ def processes() -> int:
     return _place.size
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this process is the one that writes records and speaks."""
     return _place.rank == 0
 
@@ -93,7 +93,7 @@ def serial() -> int:
     return next(_serials)
 
 
-def meet(where: str) -> None:
+def barrier(where: str) -> None:
     """Go on when every process is here, ``where`` naming the place in the program.
 
     Raises :class:`PeerFailed` when another one has failed or is elsewhere, :class:`MemoryShort` when another
@@ -102,13 +102,13 @@ def meet(where: str) -> None:
     _judge(_gathered(FINE, where), where)
 
 
-def part(status: int) -> list[int]:
+def report_failure(status: int) -> list[int]:
     """Tell the others, where they meet next, that this process failed; what each of them says there."""
     return [said for said, _ in _gathered(status, "")]
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def all_or_none() -> Iterator[None]:
     """Work that all processes finish, or none: if one runs out of memory, all raise :class:`MemoryShort`."""
     if processes() == 1:
         yield
@@ -125,14 +125,14 @@ def together() -> Iterator[None]:
 
 
 @contextmanager
-def one_first() -> Iterator[None]:
+def main_first() -> Iterator[None]:
     """Work that one process of each machine does before the others, which then find it done."""
     waits = _place.local_rank > 0
     if processes() > 1 and waits:
-        meet("something prepared once")
+        barrier("something prepared once")
     yield
     if processes() > 1 and not waits:
-        meet("something prepared once")
+        barrier("something prepared once")
 
 
 def _gathered(status: int, where: str) -> list[tuple[int, int]]:
@@ -160,13 +160,13 @@ def _judge(said: list[tuple[int, int]], where: str) -> None:
 T = TypeVar("T")
 
 
-def everyone(tensors: Sequence[Tensor], where: str) -> list[list[Tensor]]:
+def all_gather(tensors: Sequence[Tensor], where: str) -> list[list[Tensor]]:
     """Each tensor as every process has it, in their order; shapes and types must be the same on all."""
     # Bytes, because not every backend knows every type. Memory is taken before the meeting: nobody may run
     # out of it where the others already wait for a tensor.
     own = [tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors]
     found = [[torch.empty_like(one) for _ in range(processes())] for one in own]
-    meet(f"{where} {[(str(tensor.dtype), tuple(tensor.shape)) for tensor in tensors]}")
+    barrier(f"{where} {[(str(tensor.dtype), tuple(tensor.shape)) for tensor in tensors]}")
     for one, copies in zip(own, found, strict=True):
         if one.numel():
             dist.all_gather(copies, one, group=group())
@@ -176,7 +176,7 @@ def everyone(tensors: Sequence[Tensor], where: str) -> list[list[Tensor]]:
     ]
 
 
-def summed(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+def all_reduce(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Gradients of what an edit applies inside the victim, added up over the processes.
 
     An edit meets the images of its own process alone, so that each process holds only its part of such a
@@ -185,11 +185,11 @@ def summed(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
     if processes() == 1:
         return list(gradients)
     present = [gradient for gradient in gradients if gradient is not None]
-    totals = iter([torch.stack(parts).sum(0) for parts in everyone(present, "gradients to add up")])
+    totals = iter([torch.stack(parts).sum(0) for parts in all_gather(present, "gradients to add up")])
     return [None if gradient is None else next(totals) for gradient in gradients]
 
 
-def agreed(gradients: Sequence[Tensor]) -> list[Tensor]:
+def broadcast(gradients: Sequence[Tensor]) -> list[Tensor]:
     """Process 0's version of gradients that every process computes whole.
 
     On a GPU the same sum can differ in its last bits, and a sign turns that into a whole step.
@@ -197,28 +197,28 @@ def agreed(gradients: Sequence[Tensor]) -> list[Tensor]:
     if processes() == 1:
         return list(gradients)
     own = [gradient.detach().contiguous().clone() for gradient in gradients]
-    meet(f"gradients to agree on {[tuple(one.shape) for one in own]}")
+    barrier(f"gradients to agree on {[tuple(one.shape) for one in own]}")
     for one in own:
         dist.broadcast(one, 0, group=group())
     return own
 
 
-def told(find: Callable[[], T]) -> T:
+def from_main(find: Callable[[], T]) -> T:
     """What ``find`` returns on process 0, which alone calls it; for whatever clocks and disks decide."""
     if processes() == 1:
         return find()
-    found: list[T | None] = [find() if leads() else None]
-    meet("something process 0 finds out")
+    found: list[T | None] = [find() if is_main() else None]
+    barrier("something process 0 finds out")
     dist.broadcast_object_list(found, 0, group=group(), device=torch.device("cpu"))
     return cast(T, found[0])  # by now process 0's on all
 
 
-def refuse_differences(what: str, text: str) -> None:
+def check_equal(what: str, text: str) -> None:
     """Raise :class:`VbenchError` unless ``text`` is the same on every process."""
     if processes() == 1:
         return
     found: list[str] = [""] * processes()
-    meet(f"a comparison of {what}")
+    barrier(f"a comparison of {what}")
     dist.all_gather_object(found, text, group=group())
     if len(set(found)) > 1:
         others = ", ".join(str(rank) for rank, one in enumerate(found) if one != found[0])

@@ -13,7 +13,7 @@ from numpy.random import bit_generator
 
 
 @contextmanager
-def own_chance() -> Iterator[None]:
+def own_random_state() -> Iterator[None]:
     """Put the states of Python, NumPy and torch (CPU, CUDA) back on leaving, also after an exception."""
     here, there = random.getstate(), np.random.get_state()  # noqa: NPY002
     makers, seeds = vars(np.random), vars(bit_generator)
@@ -29,7 +29,7 @@ def own_chance() -> Iterator[None]:
         random.setstate(here)
 
 
-def sow(seed: int) -> None:
+def seed_all(seed: int) -> None:
     """Seed Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -39,7 +39,7 @@ def sow(seed: int) -> None:
         torch.cuda.default_generators[index].manual_seed(seed)
 
 
-def chance() -> tuple[Any, ...]:
+def random_state() -> tuple[Any, ...]:
     """The states of Python, NumPy and torch; equal ones as long as nothing is drawn."""
     numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in _gpus())]

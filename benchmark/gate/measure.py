@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vbench.attacks.perturbation import Perturbation
-from vbench.core.arithmetic import undisturbed
+from vbench.core.arithmetic import default_arithmetic
 from vbench.core.environment import environment
 from vbench.core.plugins import reason
 from vbench.core.progress import say
@@ -21,7 +21,7 @@ from vbench.gate.figures import ATTACKED, CLEAN, PARTS, Metric, independent
 from vbench.metrics.statistics import Spread
 from vbench.records.record import IDENTITY, Record
 from vbench.records.store import RunStore
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.failures import LOSES_A_RUN
 from vbench.run.request import Request
@@ -92,7 +92,7 @@ class Takings:
         return [f"{one.place}, seed {seed}: {why}" for one, seed, why in found]
 
 
-@undisturbed()
+@default_arithmetic()
 def measure(
     request: Request,
     seeds: Sequence[int],
@@ -124,7 +124,7 @@ def measure(
     return takings
 
 
-def _clean(place: Place, bench: Workbench) -> Taken:
+def _clean(place: Place, bench: Bench) -> Taken:
     taken, started = Taken(place), time.perf_counter()
     taken.config = {
         "identity": IDENTITY,
@@ -160,7 +160,7 @@ def _without_seed(run: Run) -> dict[str, Any]:
     return {name: value for name, value in run.config().items() if name not in ("seed", "perturbation")}
 
 
-def _pixels(bench: Workbench) -> str:
+def _pixels(bench: Bench) -> str:
     """A hash over what the victim is shown: the folder may list the same files and hold others."""
     digest = hashlib.sha256()
     for side, pixels in bench.pixels.items():

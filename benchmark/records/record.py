@@ -23,7 +23,7 @@ from vbench.core.threat import parse_budget
 LIMIT = 1 << 28
 
 
-class Packed(BaseModel):
+class CompressedArray(BaseModel):
     """One array: ``dtype`` and ``shape`` in NumPy's words, ``data`` as base64 of zlib-compressed bytes."""
 
     dtype: Literal["<i4", "<f4"]
@@ -31,7 +31,7 @@ class Packed(BaseModel):
     data: str
 
     @classmethod
-    def pack(cls, array: Any) -> Packed:
+    def pack(cls, array: Any) -> CompressedArray:
         """Pack integers as 32-bit integers, anything else as 32-bit floats."""
         array = np.asarray(array)
         array = array.astype("<i4" if np.issubdtype(array.dtype, np.integer) else "<f4")
@@ -160,7 +160,7 @@ class Record(BaseModel):
     stealthy: bool | None = None
     asr: float | None = None
     drop_interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    per_query: dict[str, Packed] = Field(default_factory=dict)
+    per_query: dict[str, CompressedArray] = Field(default_factory=dict)
     size: dict[str, float] = Field(default_factory=dict)
     cost: dict[str, float] = Field(default_factory=dict)
     fit_log: dict[str, Any] = Field(default_factory=dict)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vbench.attacks.training import ModalityView, TrainingView
 from vbench.core.isolation import twin, untouched
-from vbench.core.processes import one_first
+from vbench.core.processes import main_first
 from vbench.core.types import Modality, Side
 from vbench.data.base import Dataset, Sample
 from vbench.data.card import data_card
@@ -28,7 +28,7 @@ from vbench.victims.embed import Embedded, embed
 from vbench.victims.precision import precision_card, take_float32
 
 
-class Workbench:
+class Bench:
     """Everything about a (dataset, victim) pair that does not depend on an attack.
 
     ``cache`` is a folder for decoded images, None for no cache on disk; ``fresh`` trusts nothing in it.
@@ -165,7 +165,7 @@ class Workbench:
         return sha256_of({name: _as_tensor(value) for name, value in state.items()})[:16]
 
     def _load(self, samples: tuple[Sample, ...], label: str) -> np.ndarray:
-        with one_first() if self._cache else nullcontext():
+        with main_first() if self._cache else nullcontext():
             return self._decode(samples, label)
 
     def _decode(self, samples: Sequence[Sample], label: str) -> np.ndarray:
@@ -209,10 +209,10 @@ class Workbench:
         )
 
 
-class Wrapped(Workbench):
+class SurrogateBench(Bench):
     """What ``own`` holds, for a victim that wraps its victim and computes the same."""
 
-    def __init__(self, own: Workbench, victim: Victim) -> None:
+    def __init__(self, own: Bench, victim: Victim) -> None:
         super().__init__(own.dataset, victim, own._cache, own._quiet)
         self.asked = own.asked
         self._own = own

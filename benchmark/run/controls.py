@@ -16,15 +16,15 @@ from vbench.core.types import Side
 from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
 from vbench.records.record import STEALTH_LOSS, ControlRecord
-from vbench.run.bench import Workbench
-from vbench.run.craft import Plan, assault, contained_edits
+from vbench.run.bench import Bench
+from vbench.run.craft import Plan, contained_edits, craft_side
 from vbench.run.summary import mean_rank1, trial_metrics
 from vbench.victims.base import Edits
 from vbench.victims.embed import embed
 
 
 def measure_controls(
-    bench: Workbench,
+    bench: Bench,
     attack: Attack,
     threat: ThreatModel,
     seed: int,
@@ -46,7 +46,7 @@ def measure_controls(
     ]
 
 
-def stealthy(bench: Workbench, controls: Sequence[ControlRecord]) -> bool | None:
+def stealthy(bench: Bench, controls: Sequence[ControlRecord]) -> bool | None:
     """Whether the tampered system keeps its clean Rank-1; None when no control says so."""
     for control in controls:
         if control.name == "modules, d = 0":
@@ -56,7 +56,7 @@ def stealthy(bench: Workbench, controls: Sequence[ControlRecord]) -> bool | None
 
 
 def _ranked(
-    bench: Workbench,
+    bench: Bench,
     attack: UniversalAttack,
     threat: ThreatModel,
     seed: int,
@@ -78,5 +78,5 @@ def _ranked(
         return bench.rank(embeddings)
     for side in threat.sides:
         plan = Plan(attack, threat, seed, control.perturbation, edits)
-        embeddings[side] = assault(bench, side, plan, PerturbationSize(), quiet=quiet).embeddings
+        embeddings[side] = craft_side(bench, side, plan, PerturbationSize(), quiet=quiet).embeddings
     return bench.rank(embeddings)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images
-from vbench.core.batches import Portions
+from vbench.core.batches import Batches
 from vbench.core.environment import resident_peak
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained, twin
@@ -27,9 +27,9 @@ from vbench.core.seeds import hashed
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.metrics.change import PerturbationSize
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
-from vbench.victims.embed import BATCH, look, to_images, to_pixels
+from vbench.victims.embed import BATCH, embed_batch, to_images, to_pixels
 from vbench.victims.precision import take_float32
 
 
@@ -100,7 +100,7 @@ class Crafter:
 
     def __init__(
         self,
-        source: Workbench,
+        source: Bench,
         victim: Victim,
         side: Side,
         attack: Attack,
@@ -193,7 +193,7 @@ _PLAIN_SEEDS, _PLAIN_IMAGES = 2000, 500_000
 
 
 @dataclass
-class Assaulted:
+class Attacked:
     """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost.
 
     ``queries``: forward passes of an attack that sees nothing but embeddings, 0 for any other. ``images``:
@@ -222,16 +222,16 @@ class Plan:
     edits: Edits = field(default_factory=dict)
 
 
-def assault(
-    bench: Workbench,
+def craft_side(
+    bench: Bench,
     side: Side,
     plan: Plan,
     size: PerturbationSize,
-    source: Workbench | None = None,
+    source: Bench | None = None,
     quiet: bool = False,
     batch: int = BATCH,
     keep: bool = False,
-) -> Assaulted:
+) -> Attacked:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on a copy of the victim of ``source`` (a surrogate's workbench over the same images),
@@ -252,7 +252,7 @@ def assault(
     images: list[np.ndarray] = []
     meters: list[Meter] = []
     batch *= processes()
-    portions = Portions(f"{attack.name} on {side.value} images", batch, quiet)
+    portions = Batches(f"{attack.name} on {side.value} images", batch, quiet)
 
     def one(rows: slice) -> Tensor:
         clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
@@ -260,7 +260,7 @@ def assault(
         shown = _enforced(threat, clean, adversarial, attack)
         where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
         with frozen(victim), torch.no_grad():
-            found = look(victim, shown, modality, seeds, where, edits)
+            found = embed_batch(victim, shown, modality, seeds, where, edits)
         # Only now that nothing can fail any more and be done again.
         size.add(clean, shown, threat.spent(clean, adversarial))
         meters.append(meter)
@@ -270,7 +270,7 @@ def assault(
 
     for start in track(range(0, len(pixels), batch), portions.what, quiet=quiet):
         embeddings += portions.over(range(start, min(start + batch, len(pixels))), one)
-    return Assaulted(
+    return Attacked(
         torch.cat(embeddings),
         sum(meter.evaluations for meter in meters),
         sum(meter.forwards for meter in meters) if attack.needs == {"embeddings"} else 0,

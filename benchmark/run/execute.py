@@ -11,19 +11,19 @@ from vbench.attacks.base import Attack, Battery, UniversalAttack
 from vbench.attacks.build import attack_card, label
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_perturbation
-from vbench.core.arithmetic import undisturbed
+from vbench.core.arithmetic import default_arithmetic
 from vbench.core.environment import environment
 from vbench.core.errors import BadInput
 from vbench.core.isolation import contained, twin, untouched
-from vbench.core.processes import refuse_differences
+from vbench.core.processes import check_equal
 from vbench.core.seeds import check_seed, torch_generator
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.metrics.change import PerturbationSize
 from vbench.records.record import IDENTITY, Asked, Record, config_id, precision_text
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.controls import measure_controls, stealthy
-from vbench.run.craft import Meter, Plan, assault
+from vbench.run.craft import Meter, Plan, craft_side
 from vbench.run.keep import Keeper
 from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
 from vbench.run.worst_case import Outcome, worst_case
@@ -39,15 +39,15 @@ class Run:
     and shown to the victim of ``bench``, which the attacker never sees: a transfer attack.
     """
 
-    bench: Workbench
+    bench: Bench
     attack: Attack
     threat: ThreatModel
     seed: int = 0
     perturbation: Perturbation | None = None
-    source: Workbench | None = None
+    source: Bench | None = None
 
     @property
-    def _origin(self) -> Workbench:
+    def _origin(self) -> Bench:
         return self.source or self.bench
 
     @property
@@ -97,7 +97,7 @@ class Run:
         with untouched(f"attack '{attack.name}'", victim):
             check_fit(attack, self.threat, victim, self.source is not None, self.perturbation)
 
-    @undisturbed()
+    @default_arithmetic()
     def execute(
         self,
         ignore_gates: bool = False,
@@ -119,7 +119,7 @@ class Run:
             clean_gate(self.bench)
         # Before anything that an attack could reach.
         config = self.config()
-        refuse_differences(f"weights, data or settings of {label(self.attack)}", config_id(config))
+        check_equal(f"weights, data or settings of {label(self.attack)}", config_id(config))
         who, found = f"attack '{self.attack.name}'", dict(learnt or {})
         with untouched(who, self.bench.victim, self._origin.victim):
             own = replace(self, attack=twin(self.attack, who))
@@ -206,7 +206,7 @@ class Run:
         images, queries = {}, 0
         for side in sides:
             plan = Plan(attack, self.threat, self.seed, perturbation, edits)
-            found = assault(bench, side, plan, size, self.source, quiet, keep=pictures)
+            found = craft_side(bench, side, plan, size, self.source, quiet, keep=pictures)
             if found.images is not None:
                 images[side] = found.images
             embeddings[side] = found.embeddings
@@ -287,7 +287,7 @@ def fit_of(config: dict[str, Any], attack: dict[str, Any] | None = None) -> str:
     )
 
 
-def _precision(bench: Workbench) -> str:
+def _precision(bench: Bench) -> str:
     card = precision_card(bench.victim)
     return precision_text(card) or str(card["dtype"])
 

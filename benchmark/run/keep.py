@@ -30,28 +30,28 @@ from vbench.records.files import (
     kept_file,
 )
 from vbench.records.record import Record
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.worst_case import Outcome
 
 
 @dataclass(frozen=True)
-class Heads:
+class BestMatches:
     """Positions in the gallery list: ``tops`` K x at most 10 of each ranking, ``match`` K, see KeptImages."""
 
     tops: tuple[np.ndarray, ...]
     match: np.ndarray
 
 
-def heads(
-    bench: Workbench, rankings: Sequence[Mapping[Side, Tensor]], query: np.ndarray, gallery: np.ndarray
-) -> Heads:
+def best_matches(
+    bench: Bench, rankings: Sequence[Mapping[Side, Tensor]], query: np.ndarray, gallery: np.ndarray
+) -> BestMatches:
     """The best of a trial's ``gallery`` for some queries, by the embeddings of each ranking, clean first."""
     orders = [ranked(bench, embeddings, query, gallery) for embeddings in rankings]
     depth = min(DEPTH, *(len(order) for lists in orders for order in lists))
     tops = tuple(gallery[np.stack([order[:depth] for order in lists])] for lists in orders)
     shown, asked = ids(bench, Side.GALLERY)[gallery], ids(bench, Side.QUERY)[query]
     first = [order[np.argmax(shown[order] == pid)] for order, pid in zip(orders[0], asked, strict=True)]
-    return Heads(tops, gallery[np.array(first)])
+    return BestMatches(tops, gallery[np.array(first)])
 
 
 def choose(before: RankMetrics, after: RankMetrics, seed: int) -> tuple[np.ndarray, list[str]]:
@@ -69,7 +69,7 @@ def choose(before: RankMetrics, after: RankMetrics, seed: int) -> tuple[np.ndarr
 
 
 def ranked(
-    bench: Workbench, embeddings: Mapping[Side, Tensor], query: np.ndarray, gallery: np.ndarray
+    bench: Bench, embeddings: Mapping[Side, Tensor], query: np.ndarray, gallery: np.ndarray
 ) -> list[np.ndarray]:
     """For each query image the columns of ``gallery``, best first, without those that the protocol removes.
 
@@ -86,17 +86,17 @@ def ranked(
     return [row[:kept] for row, kept in zip(order, (~junk).sum(1).tolist(), strict=True)]
 
 
-def ids(bench: Workbench, side: Side) -> np.ndarray:
+def ids(bench: Bench, side: Side) -> np.ndarray:
     """Identity of every image of a side."""
     return np.array([sample.pid for sample in _samples(bench, side)])
 
 
-def cams(bench: Workbench, side: Side) -> np.ndarray:
+def cams(bench: Bench, side: Side) -> np.ndarray:
     """Camera of every image of a side."""
     return np.array([sample.cam for sample in _samples(bench, side)])
 
 
-def _samples(bench: Workbench, side: Side) -> Sequence[Sample]:
+def _samples(bench: Bench, side: Side) -> Sequence[Sample]:
     return bench.dataset.query if side is Side.QUERY else bench.dataset.gallery
 
 
@@ -118,9 +118,7 @@ class Keeper:
     embeddings: KeptEmbeddings | None = None
     images: KeptImages | None = None
 
-    def take(
-        self, bench: Workbench, outcome: Outcome, results: Sequence[RankMetrics], record: Record
-    ) -> None:
+    def take(self, bench: Bench, outcome: Outcome, results: Sequence[RankMetrics], record: Record) -> None:
         """Copy from a finished run. ``outcome`` holds the shown images where images are wanted."""
         about: _About = {
             "record": record.id,
@@ -142,7 +140,7 @@ class Keeper:
                 found.write(check_inside(runs, kept_file(runs, record.id, what)))
 
 
-def _embeddings(bench: Workbench, outcome: Outcome, about: _About) -> KeptEmbeddings:
+def _embeddings(bench: Bench, outcome: Outcome, about: _About) -> KeptEmbeddings:
     dataset = bench.dataset
     trials = {trial.name: (np.asarray(trial.query), np.asarray(trial.gallery)) for trial in dataset.trials}
     similarity = bench.victim.similarity
@@ -158,14 +156,12 @@ def _embeddings(bench: Workbench, outcome: Outcome, about: _About) -> KeptEmbedd
     )
 
 
-def _images(
-    bench: Workbench, outcome: Outcome, after: RankMetrics, record: Record, about: _About
-) -> KeptImages:
+def _images(bench: Bench, outcome: Outcome, after: RankMetrics, record: Record, about: _About) -> KeptImages:
     trial, before = bench.dataset.trials[0], bench.clean_trials[0]
     rows, chosen = choose(before, after, record.config["seed"])
     query, gallery = np.asarray(trial.query)[rows], np.asarray(trial.gallery)
     clean = {side: found.embeddings for side, found in bench.clean.items()}
-    found = heads(bench, (clean, outcome.embeddings), query, gallery)
+    found = best_matches(bench, (clean, outcome.embeddings), query, gallery)
     lists = (*found.tops, found.match)
     used = {Side.QUERY: query, Side.GALLERY: np.unique(np.concatenate([*map(np.ravel, lists)]))}
     # The union is sorted, so that a position's row in it can be searched for.

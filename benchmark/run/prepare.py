@@ -21,7 +21,7 @@ from vbench.core.errors import BadInput, unknown_name
 from vbench.core.files import lock_of, write_atomically
 from vbench.core.isolation import twin
 from vbench.core.plugins import explained
-from vbench.core.processes import leads, one_first, own_device, together, told
+from vbench.core.processes import all_or_none, from_main, is_main, main_first, own_device
 from vbench.core.progress import say
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
@@ -33,7 +33,7 @@ from vbench.data.protocols import LAYOUTS, SYNTHETIC, check_name
 from vbench.data.registry import datasets
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Asked, config_id
-from vbench.run.bench import Workbench, Wrapped
+from vbench.run.bench import Bench, SurrogateBench
 from vbench.run.builtin import thin_weights, untrained
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.build import VictimSpec, read_victim, victim_label
@@ -42,7 +42,7 @@ from vbench.victims.embed import BATCH, embed, to_images
 from vbench.victims.from_file import is_regdb
 from vbench.victims.load import load_victim, resolve_device
 from vbench.victims.precision import DTYPES, Precision, compute_in
-from vbench.victims.shards import share
+from vbench.victims.shards import shard_victim
 
 
 class Surrogate(Victim):
@@ -142,8 +142,8 @@ def candidates(precision: str, channels_last: bool | None, device: torch.device)
     return [Precision(*pair) for pair in product(types, layouts)]
 
 
-def settle(
-    bench: Workbench, precision: str, channels_last: bool | None, cache: Path, quiet: bool = False
+def choose_precision(
+    bench: Bench, precision: str, channels_last: bool | None, cache: Path, quiet: bool = False
 ) -> None:
     """Set the precision of a workbench's victim, before it has embedded anything.
 
@@ -157,7 +157,7 @@ def settle(
     compute_in(bench.victim, chosen)
 
 
-def measure(bench: Workbench, precision: Precision) -> Trial:
+def measure(bench: Bench, precision: Precision) -> Trial:
     """Time one batch and rank all clean images in a precision; the victim is left in it."""
     compute_in(bench.victim, precision)
     found = {
@@ -168,7 +168,7 @@ def measure(bench: Workbench, precision: Precision) -> Trial:
     return Trial(precision, _seconds(bench), 100 * sum(trial.rank(1) for trial in ranked) / len(ranked))
 
 
-def _seconds(bench: Workbench) -> float:
+def _seconds(bench: Bench) -> float:
     victim, modality = bench.victim, bench.modality(Side.QUERY)
     images = to_images(bench.pixels[Side.QUERY][:BATCH], victim)
     times = []
@@ -183,7 +183,7 @@ def _seconds(bench: Workbench) -> float:
     return statistics.median(times[1:])
 
 
-def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, quiet: bool) -> Precision:
+def _tried_once(bench: Bench, options: Sequence[Precision], cache: Path, quiet: bool) -> Precision:
     place = {
         key: environment(example_tensor(bench.victim).device)[key] for key in ("versions", "device_name")
     }
@@ -193,8 +193,8 @@ def _tried_once(bench: Workbench, options: Sequence[Precision], cache: Path, qui
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two that try at once would disturb each other's times, and might disagree; the processes of one run try
     # together.
-    with lock_of(path) if leads() else nullcontext():
-        return told(lambda: _kept(path, options)) or _tried(bench, options, path, quiet)
+    with lock_of(path) if is_main() else nullcontext():
+        return from_main(lambda: _kept(path, options)) or _tried(bench, options, path, quiet)
 
 
 def _kept(path: Path, options: Sequence[Precision]) -> Precision | None:
@@ -205,18 +205,18 @@ def _kept(path: Path, options: Sequence[Precision]) -> Precision | None:
     return kept if kept in options else None
 
 
-def _tried(bench: Workbench, options: Sequence[Precision], path: Path, quiet: bool) -> Precision:
+def _tried(bench: Bench, options: Sequence[Precision], path: Path, quiet: bool) -> Precision:
     try:
-        with together():
+        with all_or_none():
             trials = [measure(bench, option) for option in options]
     except torch.cuda.OutOfMemoryError:
         say(f"{bench.victim.name}: no memory to try precisions in; {options[0]}", quiet)
         return options[0]
-    best = told(lambda: choose(trials))
+    best = from_main(lambda: choose(trials))
     gain, first = trials[0].seconds / best.seconds, trials[0].rank1
     gained = f"{gain:.2f} times as fast as {options[0]}, clean Rank-1 {first:.1f} -> {best.rank1:.1f}"
     say(f"{bench.victim.name} computes in {best.precision}: {gained}", quiet)
-    if leads():
+    if is_main():
         write_atomically(path, json.dumps(best.precision.card()))
     return best.precision
 
@@ -239,7 +239,7 @@ class Choice:
     ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
     ``surrogates`` are the victims attacks are crafted on where they are transferred, with
     ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
-    of :func:`vbench.run.prepare.settle`. ``fresh`` decodes images anew, whatever the cache holds.
+    of :func:`vbench.run.prepare.choose_precision`. ``fresh`` decodes images anew, whatever the cache holds.
     """
 
     dataset: str | Dataset = SYNTHETIC
@@ -262,7 +262,7 @@ class Choice:
         if isinstance(self.dataset, Dataset):
             return checked(self.dataset, "the dataset")
         if self.dataset == SYNTHETIC:
-            with one_first():
+            with main_first():
                 written = self._synthetic().write(cache, quiet)
             return open_dataset(self.layout, written, self.protocol)
         return open_named(self.dataset, self.root, self.protocol)
@@ -288,14 +288,14 @@ class Choice:
 
     def workbench(
         self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
-    ) -> Workbench:
+    ) -> Bench:
         """Load a victim for an opened dataset; on synthetic data a thin one, trained on first use.
 
         Of a victim that is loaded already a copy is taken, on its own device.
         """
         named = Named(read_victim(victim) if isinstance(victim, str) else victim, self.weights)
         loaded = self._load(named, dataset, cache, quiet)
-        bench = Workbench(dataset, loaded, cache / "images", quiet, self.fresh)
+        bench = Bench(dataset, loaded, cache / "images", quiet, self.fresh)
         drawn = self.dataset == SYNTHETIC
         bench.asked = Asked(
             synthetic=drawn,
@@ -306,11 +306,11 @@ class Choice:
 
     def source(
         self,
-        bench: Workbench,
+        bench: Bench,
         cache: Path,
         quiet: bool = False,
-        opened: Callable[[VictimSpec], Workbench] | None = None,
-    ) -> Workbench:
+        opened: Callable[[VictimSpec], Bench] | None = None,
+    ) -> Bench:
         """The surrogates' workbench for transfer to the victim of ``bench``, over the same images.
 
         ``opened`` gives the workbench of a thin victim that others use too; a single surrogate for images of
@@ -324,8 +324,8 @@ class Choice:
         device = example_tensor(victim).device
         stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
-            return Wrapped(shared[0], stands_in)
-        source = Workbench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
+            return SurrogateBench(shared[0], stands_in)
+        source = Bench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
         source.asked = Asked(weights=bool(self.surrogate_weights))
         return self._settled(source, cache, quiet)
 
@@ -339,8 +339,8 @@ class Choice:
         pairs = zip(self.surrogates, files, strict=True)
         return [Named(read_victim(name), file, "--surrogate-weights") for name, file in pairs]
 
-    def _settled(self, bench: Workbench, cache: Path, quiet: bool) -> Workbench:
-        settle(bench, self.precision, self.channels_last, cache / "precision", quiet)
+    def _settled(self, bench: Bench, cache: Path, quiet: bool) -> Bench:
+        choose_precision(bench, self.precision, self.channels_last, cache / "precision", quiet)
         return bench
 
     def _load(self, named: Named, dataset: Dataset, cache: Path, quiet: bool) -> Victim:
@@ -354,10 +354,10 @@ class Choice:
             self.check_fits(named, loaded, dataset)
         else:
             self.check_fits(named, None, dataset)
-            with one_first():
+            with main_first():
                 thin = thin_weights(spec, dataset, cache, self._size(), quiet=quiet)
             loaded = load_victim(spec.name, thin, device=device, **spec.settings)
-        share(loaded)
+        shard_victim(loaded)
         return loaded
 
     def structure(self, named: Named) -> Victim:
@@ -444,10 +444,10 @@ def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: 
     classes = len(dataset.train_labels)
     if victim.num_classes in (0, classes):
         return
-    told = (
+    from_main = (
         f"{weights}: its classifier knows {victim.num_classes} identities, the training set of "
         f"{dataset.split} has {classes}"
     )
     if split or victim.released is not None:
-        raise BadInput(f"{told}; weights of another data set? (--ignore-gates runs anyway)")
-    say(f"note: {told}: trained on other people, or on these and some more; vbench cannot tell")
+        raise BadInput(f"{from_main}; weights of another data set? (--ignore-gates runs anyway)")
+    say(f"note: {from_main}: trained on other people, or on these and some more; vbench cannot tell")

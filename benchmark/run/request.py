@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from vbench.core.threat import ThreatModel
     from vbench.run.execute import Run
-    from vbench.run.session import Series
+    from vbench.run.session import Session
 
 _DEFAULT_EPS = "8/255"
 
@@ -66,10 +66,10 @@ class Request(BaseModel):
         force: bool = False,
         quiet: bool = False,
         keep: Collection[str] = (),
-    ) -> Series:
+    ) -> Session:
         """The series that does the runs, with records in ``runs`` and beside them what ``keep`` names."""
         from vbench.run.prepare import Choice
-        from vbench.run.session import Series
+        from vbench.run.session import Session
 
         choice = Choice(
             self.dataset,
@@ -86,12 +86,12 @@ class Request(BaseModel):
             channels_last=self.channels_last,
         )
         stated = [name for name in ("eps", "side") if getattr(self, name) is not None]
-        return Series(choice, self.threat(), runs, force=force, quiet=quiet, stated=stated, keep=keep)
+        return Session(choice, self.threat(), runs, force=force, quiet=quiet, stated=stated, keep=keep)
 
     def each(
         self, seeds: Sequence[int], runs: Path | None, device: str = "auto", quiet: bool = False
     ) -> Iterator[tuple[str, str, Run]]:
-        """Every run, ready to be done, with the texts of its victim and attack; see :meth:`Series.each`.
+        """Every run, ready to be done, with the texts of its victim and attack; see :meth:`Session.each`.
 
         ``runs`` must be a folder that can be written to, if given; no record in it is looked for.
         """

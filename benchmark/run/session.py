@@ -13,10 +13,10 @@ from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.build import build_attack, expand, label, preset_threat
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.registry import PRICES
-from vbench.core.arithmetic import undisturbed
+from vbench.core.arithmetic import default_arithmetic
 from vbench.core.errors import BadInput, shortened
 from vbench.core.files import cache_folder, check_inside, check_writable, remove_leftovers
-from vbench.core.processes import leads, told
+from vbench.core.processes import from_main, is_main
 from vbench.core.progress import say
 from vbench.core.seeds import check_seed
 from vbench.core.settings import build
@@ -25,7 +25,7 @@ from vbench.data.base import Dataset
 from vbench.records.files import KEEPABLE, missing
 from vbench.records.record import Record
 from vbench.records.store import RunStore
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run, fit_of
 from vbench.run.failures import LOSES_A_RUN, Failures
 from vbench.run.keep import Keeper
@@ -63,13 +63,13 @@ class Recorder:
 
     def check_writable(self) -> None:
         """Raise :class:`VbenchError`, before any work, where records could not be stored."""
-        if self._store and leads():
+        if self._store and is_main():
             check_writable(self._store.root)
 
     def known(self, run: Run) -> Record | None:
         """The record of a run that will not be done again, None for one that will."""
         # Process 0 decides: another may look after the record of an equal run was written.
-        return told(lambda: self._known(run))
+        return from_main(lambda: self._known(run))
 
     def _known(self, run: Run) -> Record | None:
         found = self._found(run)
@@ -81,11 +81,11 @@ class Recorder:
         if known is not None and self._store:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
-        wanted, learnt = told(lambda: self._again(run))
+        wanted, learnt = from_main(lambda: self._again(run))
         if learnt is not None:
             self._learnt[run.fit_id()] = learnt
         self.check_writable()
-        if self._store and leads():
+        if self._store and is_main():
             remove_leftovers(self._store.root)
         keeper = Keeper(wanted)
         record, applied = run.execute(self._ignore_gates, self._quiet, self._learnt, keeper)
@@ -94,7 +94,7 @@ class Recorder:
             # A replay that had to be brought to another size is a file of its own.
             made = [applied]
         self._made[record.id] = tuple(made)
-        if not leads():
+        if not is_main():
             return record
         if self._store:
             keeper.write(self._store.root, record)
@@ -212,7 +212,7 @@ def announcement(attack: Any, images: int, victim: str) -> str | None:
     return f"{name} takes {what}: {each * images:,} passes through {victim} for {images:,} images{hint}"
 
 
-class Series:
+class Session:
     """Runs under one dataset choice and threat model, with records in ``runs`` (None: kept nowhere).
 
     ``force`` runs a configuration again even if its record is there, on images decoded anew. ``keep`` names
@@ -239,10 +239,10 @@ class Series:
         self.recorder = Recorder(RunStore(runs) if runs else None, force, choice.ignore_gates, quiet, keep)
         #: The runs that were lost, and why.
         self.failures = Failures()
-        self._sources: dict[tuple[object, ...], Workbench] = {}
-        self._opened: dict[str, Workbench] = {}
+        self._sources: dict[tuple[object, ...], Bench] = {}
+        self._opened: dict[str, Bench] = {}
 
-    @undisturbed()
+    @default_arithmetic()
     def execute(
         self,
         asked_victims: Sequence[str | Victim],
@@ -356,18 +356,18 @@ class Series:
             asked.quantize,
         )
 
-    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec | Victim) -> Workbench:
+    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec | Victim) -> Bench:
         return choice.workbench(victim, dataset, cache_folder(), self._quiet)
 
-    def _open(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Workbench:
+    def _open(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Bench:
         """The workbench of a victim that several runs share."""
         if repr(victim) not in self._opened:
             self._opened[repr(victim)] = self._fresh(choice, dataset, victim)
         return self._opened[repr(victim)]
 
     def _source(
-        self, choice: Choice, bench: Workbench, opened: Callable[[VictimSpec], Workbench] | None
-    ) -> Workbench | None:
+        self, choice: Choice, bench: Bench, opened: Callable[[VictimSpec], Bench] | None
+    ) -> Bench | None:
         """The surrogates' workbench, kept for victims of the same size."""
         if not choice.surrogates:
             return None

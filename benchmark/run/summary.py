@@ -11,8 +11,8 @@ import torch
 
 from vbench.core.errors import BadInput
 from vbench.metrics import RankMetrics, attack_success_rate, bootstrap_drop
-from vbench.records.record import Packed, TrialMetrics
-from vbench.run.bench import Workbench
+from vbench.records.record import CompressedArray, TrialMetrics
+from vbench.run.bench import Bench
 
 _TIES_WORTH_A_WARNING = 0.01
 
@@ -22,7 +22,7 @@ def mean_rank1(results: Sequence[RankMetrics]) -> float:
     return sum(found.rank(1) for found in results) / len(results)
 
 
-def trial_metrics(bench: Workbench, results: Sequence[RankMetrics]) -> list[TrialMetrics]:
+def trial_metrics(bench: Bench, results: Sequence[RankMetrics]) -> list[TrialMetrics]:
     """One entry a trial of the protocol."""
     return [
         TrialMetrics(
@@ -59,10 +59,10 @@ def paired(clean: Sequence[RankMetrics], adversarial: Sequence[RankMetrics], see
             "map": bootstrap_drop(precisions[0], precisions[1], generator),
         },
         "per_query": {
-            "clean_rank": Packed.pack(ranks[0]),
-            "adversarial_rank": Packed.pack(ranks[1]),
-            "clean_ap": Packed.pack(precisions[0]),
-            "adversarial_ap": Packed.pack(precisions[1]),
+            "clean_rank": CompressedArray.pack(ranks[0]),
+            "adversarial_rank": CompressedArray.pack(ranks[1]),
+            "clean_ap": CompressedArray.pack(precisions[0]),
+            "adversarial_ap": CompressedArray.pack(precisions[1]),
         },
     }
 
@@ -79,7 +79,7 @@ def _ranks(group: Sequence[RankMetrics]) -> np.ndarray:
     return torch.stack([found.first_match_rank for found in group]).numpy()
 
 
-def clean_gate(bench: Workbench) -> None:
+def clean_gate(bench: Bench) -> None:
     """Refuse a victim whose clean Rank-1 is no better than chance: its checkpoint did not load, most likely.
 
     The bound is three binomial standard deviations above a random ranking.

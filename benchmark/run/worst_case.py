@@ -15,8 +15,8 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.core.types import Side
 from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
-from vbench.records.record import MemberRecord, Packed
-from vbench.run.bench import Workbench
+from vbench.records.record import CompressedArray, MemberRecord
+from vbench.run.bench import Bench
 from vbench.run.summary import success_rate, trial_metrics
 from vbench.victims.base import Edits
 
@@ -47,9 +47,11 @@ class WorstCase:
     members: list[MemberRecord]
     winner: Tensor
 
-    def per_trial(self, bench: Workbench) -> Packed:
+    def per_trial(self, bench: Bench) -> CompressedArray:
         """The winner of every query of every trial, trials x queries."""
-        return Packed.pack(torch.stack([self.winner[trial.query] for trial in bench.dataset.trials]).numpy())
+        return CompressedArray.pack(
+            torch.stack([self.winner[trial.query] for trial in bench.dataset.trials]).numpy()
+        )
 
 
 @dataclass
@@ -59,7 +61,7 @@ class _Measured:
     results: list[RankMetrics]
 
 
-def worst_case(bench: Workbench, outcomes: Iterable[tuple[Attack, Outcome]]) -> WorstCase:
+def worst_case(bench: Bench, outcomes: Iterable[tuple[Attack, Outcome]]) -> WorstCase:
     """Keep of each query the image that adds least to the mAP; the earlier of equal ones.
 
     The outcomes are of query-side attacks. They are taken one by one, so that few embeddings are held.
@@ -88,7 +90,7 @@ def worst_case(bench: Workbench, outcomes: Iterable[tuple[Attack, Outcome]]) -> 
     return WorstCase(outcome, members, winner)
 
 
-def map_shares(bench: Workbench, results: Sequence[RankMetrics]) -> Tensor:
+def map_shares(bench: Bench, results: Sequence[RankMetrics]) -> Tensor:
     """What each query image adds to the mAP summed over the trials, float64; NaN if it never has a match."""
     shares = torch.zeros(len(bench.dataset.query), dtype=torch.float64)
     matched = torch.zeros(len(shares), dtype=torch.bool)
@@ -100,7 +102,7 @@ def map_shares(bench: Workbench, results: Sequence[RankMetrics]) -> Tensor:
 
 
 def _members(
-    bench: Workbench,
+    bench: Bench,
     measured: Sequence[_Measured],
     final: Sequence[RankMetrics],
     winner: Tensor,

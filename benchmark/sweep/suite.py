@@ -36,7 +36,7 @@ def complaint(reason: object, *place: str | int) -> PydanticCustomError:
     return PydanticCustomError("vbench", "{reason}", {"reason": str(reason), "place": place})
 
 
-def told(call: Callable[..., T], *arguments: Any, place: Sequence[str | int] = ()) -> T:
+def as_validator(call: Callable[..., T], *arguments: Any, place: Sequence[str | int] = ()) -> T:
     """Call, inside a validator, what refuses with a :class:`VbenchError`."""
     try:
         return call(*arguments)
@@ -119,9 +119,9 @@ class AttackEntry(Strict):
     @field_validator("name")
     @classmethod
     def _known(cls, value: str) -> str:
-        name, _ = told(parse, value, "attack")
+        name, _ = as_validator(parse, value, "attack")
         if name != "all":
-            told(attacks.entry, name)
+            as_validator(attacks.entry, name)
         return value
 
     def spec(self, usual: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -145,9 +145,9 @@ class VictimEntry(Strict):
     @field_validator("name")
     @classmethod
     def _known(cls, value: str) -> str:
-        name, _ = told(parse, value, "victim")
+        name, _ = as_validator(parse, value, "victim")
         if name != "all":
-            told(victims.entry, name)
+            as_validator(victims.entry, name)
         return value
 
     @field_validator("weights", mode="before")
@@ -173,11 +173,11 @@ class VictimEntry(Strict):
 
 
 def _size(value: Any) -> Any:
-    return told(parse_size, value) if isinstance(value, str) else value
+    return as_validator(parse_size, value) if isinstance(value, str) else value
 
 
 def _dataset(value: Any) -> str:
-    return told(check_name, value)
+    return as_validator(check_name, value)
 
 
 class DatasetEntry(Strict):
@@ -209,7 +209,7 @@ class DatasetEntry(Strict):
         layout = self.layout if synthetic else self.name
         # What protocols a reader has, it says when it is loaded.
         for index, text in enumerate(self.protocols if layout in LAYOUTS else ()):
-            if told(parse_protocol, text, place=("protocols", index)).layout != layout:
+            if as_validator(parse_protocol, text, place=("protocols", index)).layout != layout:
                 raise complaint(f"'{text}' is no protocol of '{layout}'", "protocols", index)
         return self
 
@@ -242,7 +242,7 @@ class Exclusion(Strict):
         if not self.said:
             raise complaint("an empty rule would exclude everything")
         for index, text in enumerate(self.eps or ()):
-            told(parse_budget, text, "l2", place=("eps", index))
+            as_validator(parse_budget, text, "l2", place=("eps", index))
         return self
 
     @property
@@ -339,7 +339,7 @@ class Suite(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Suite:
         for index, text in enumerate(self.eps):
-            told(parse_budget, text, self.norm, place=("eps", index))
+            as_validator(parse_budget, text, self.norm, place=("eps", index))
         for index, ensemble in enumerate(self.surrogates):
             if len(ensemble) > 1 and any(entry.name == "all" for entry in ensemble):
                 raise complaint("'all' is no part of an ensemble; name its members", "surrogates", index)

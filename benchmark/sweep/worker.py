@@ -34,7 +34,7 @@ from vbench.core.types import Modality
 from vbench.data.base import Dataset
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.store import RunStore
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.builtin import thin_weights
 from vbench.run.execute import Run
 from vbench.run.prepare import Choice
@@ -257,8 +257,8 @@ class Shelf:
     def __init__(self, runs: Path) -> None:
         self.store = RunStore(runs)
         self._data: tuple[Data, Dataset] | None = None
-        self._bench: tuple[Group, Workbench] | None = None
-        self._source: tuple[Group, Workbench] | None = None
+        self._bench: tuple[Group, Bench] | None = None
+        self._source: tuple[Group, Bench] | None = None
         self._recorders: dict[bool, TaskRecorder] = {}
 
     def store_in(self, runs: Path) -> None:
@@ -282,7 +282,7 @@ class Shelf:
         run.check()
         return run
 
-    def _open(self, group: Group) -> tuple[Workbench, Workbench | None]:
+    def _open(self, group: Group) -> tuple[Bench, Bench | None]:
         alone = replace(group, surrogates=())
         if self._bench is None or self._bench[0] != alone:
             self._bench = self._source = None
@@ -331,7 +331,7 @@ def estimate(run: Run) -> int:
     return int(total)
 
 
-def map_bytes(bench: Workbench) -> int:
+def map_bytes(bench: Bench) -> int:
     """Bytes of all that the victim's layers return for one image.
 
     Raises :class:`VbenchError` naming the victim when its forward pass fails.

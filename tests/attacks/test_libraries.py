@@ -18,7 +18,7 @@ from vbench.attacks.build import build_attack, label
 from vbench.attacks.classification import Classifier
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput
-from vbench.core.random_state import sow
+from vbench.core.random_state import seed_all
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 
@@ -221,7 +221,7 @@ def test_batches_stay_whole_where_chance_has_no_say(spec, monkeypatch):
 
     monkeypatch.setattr(type(attack), "run", watched)
     here = craft(spec, norm, *setting(False, count=5))
-    monkeypatch.setattr("vbench.attacks.libraries.sow", lambda seed: sow(seed + 7))
+    monkeypatch.setattr("vbench.attacks.libraries.seed_all", lambda seed: seed_all(seed + 7))
     assert torch.equal(here, craft(spec, norm, *setting(False, count=5)))
     assert sizes == [5, 5]
 

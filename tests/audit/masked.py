@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vbench.core.types import Modality
 from vbench.data.base import Dataset, Sample, Trial
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.victims.base import Edits, VictimOutput
 
 IDENTITIES = 40
@@ -126,6 +126,6 @@ def write_images(root: Path) -> Dataset:
     return Dataset("tiny", root, "tiny/1", "regdb", "tiny", False, (), (), query, gallery, (trial,))
 
 
-def workbench(dataset: Dataset, victim: type[Honest]) -> Workbench:
+def workbench(dataset: Dataset, victim: type[Honest]) -> Bench:
     """A victim in double precision over the images."""
-    return Workbench(dataset, victim().double().eval(), None, quiet=True)
+    return Bench(dataset, victim().double().eval(), None, quiet=True)

@@ -20,7 +20,7 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.data.base import Dataset, Trial
 from vbench.metrics.statistics import DECISIONS, LEAST_IDENTITIES, TAIL, chance_bound, compare
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.victims.base import frozen
 
 FOUR = ThreatModel("4/255")
@@ -122,7 +122,7 @@ def test_zeros_count_by_the_share_of_the_attack_that_they_take(dataset, dead, ve
 
 def test_batches_are_judged_by_the_rounding_of_the_victims_own_precision(dataset):
     for victim, verdict in ((Honest, Verdict.PASS), (masked.BatchStatistics, Verdict.FAIL)):
-        bench = Workbench(dataset, victim().eval(), None, quiet=True)
+        bench = Bench(dataset, victim().eval(), None, quiet=True)
         found = ask("batch and order", Evidence(bench, FOUR, seed=0))
         assert found.verdict is verdict, found.measured
         assert 1e-8 < found.figures["rounding"] < 1e-4
@@ -131,7 +131,7 @@ def test_batches_are_judged_by_the_rounding_of_the_victims_own_precision(dataset
 class Fabricated(Evidence):
     """Outcomes as given, by attack or by budget, in place of measured ones."""
 
-    def __init__(self, bench: Workbench, outcomes: dict[str, float]) -> None:
+    def __init__(self, bench: Bench, outcomes: dict[str, float]) -> None:
         super().__init__(bench, FOUR, seed=0)
         self._given = outcomes
 

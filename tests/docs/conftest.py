@@ -23,7 +23,7 @@ from vbench.records.files import KEEPABLE
 from vbench.records.store import RunStore, to_archive
 from vbench.run.prepare import Choice, open_named
 from vbench.run.request import Request
-from vbench.run.session import Series
+from vbench.run.session import Session
 from vbench.sweep.read import read_suite
 from vbench.sweep.state import States
 from vbench.sweep.tasks import tasks_of
@@ -118,9 +118,9 @@ def world(tmp_path_factory) -> World:
         _enter(folder, patched)
         for block in (block for page in PAGES for block in blocks(page) if block.file):
             Path(block.file).write_text(block.text)
-        series = Series(Choice(), ThreatModel("8/255"), Path("runs"), quiet=True, keep=KEEPABLE)
+        series = Session(Choice(), ThreatModel("8/255"), Path("runs"), quiet=True, keep=KEEPABLE)
         plain, learnt = series.execute(["agw"], ["metric_ifgsm", "uap[evaluations=64]"], [0], {})
-        smaller = Series(Choice(), ThreatModel("4/255"), Path("runs"), quiet=True)
+        smaller = Session(Choice(), ThreatModel("4/255"), Path("runs"), quiet=True)
         smaller.execute(["agw"], ["metric_ifgsm"], [0], {})
         asked = Request(victims=["agw"], attacks=["noise"])
         write_baseline(Path("baseline.json"), make_baseline(asked, range(2), folder, 0.005, quiet=True))

@@ -10,7 +10,7 @@ from mutated import mutated
 
 from vbench.attacks import classification, steps, updates
 from vbench.run import craft
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.victims import base
 from vbench.victims.layers import pooling
 
@@ -99,7 +99,7 @@ MUTATIONS = (
     Mutation(
         "modalities are swapped",
         "noise",
-        Workbench.modality,
+        Bench.modality,
         "side is Side.QUERY",
         "side is not Side.QUERY",
         ("r1", "map"),

@@ -430,7 +430,7 @@ def profile() -> dict:
     from vbench.core.threat import ThreatModel
     from vbench.core.types import Modality, Side
     from vbench.metrics.change import PerturbationSize
-    from vbench.run.craft import Plan, assault
+    from vbench.run.craft import Plan, craft_side
     from vbench.victims.precision import Precision, compute_in
 
     victim = built("agw", thin=TINY)
@@ -448,7 +448,7 @@ def profile() -> dict:
 
     delta = torch.full((3, *victim.input_size), 4 / 255)
     plan = Plan(build_attack("uap"), ThreatModel(), 0, Perturbation(delta))
-    run = lambda: assault(Bench(), Side.QUERY, plan, PerturbationSize(), quiet=True)  # noqa: E731
+    run = lambda: craft_side(Bench(), Side.QUERY, plan, PerturbationSize(), quiet=True)  # noqa: E731
     found = {"universal evaluation, images/s": rate(run, len(pixels))}
     activities = [torch.profiler.ProfilerActivity.CPU]
     if DEVICE.startswith("cuda"):
@@ -523,10 +523,10 @@ def agreement() -> dict:
 def thin_series(runs: str, **more):
     from vbench.core.threat import ThreatModel
     from vbench.run.prepare import Choice
-    from vbench.run.session import Series
+    from vbench.run.session import Session
 
     choice = Choice(device=DEVICE, **{"precision": "float32", "channels_last": False, **more})
-    return Series(choice, ThreatModel(), WORK / runs, force=True, quiet=True)
+    return Session(choice, ThreatModel(), WORK / runs, force=True, quiet=True)
 
 
 def thin_table() -> dict:
@@ -555,7 +555,7 @@ def touch() -> dict:
     """Every other attack once, on a few images; what fails is named."""
     from vbench.core.types import Side
     from vbench.metrics.change import PerturbationSize
-    from vbench.run.craft import Plan, assault
+    from vbench.run.craft import Plan, craft_side
 
     found = {}
     series = thin_series("touch-runs")
@@ -572,7 +572,7 @@ def touch() -> dict:
             learnt, _ = run._fit(True, {})
             plan = Plan(run.attack, run.threat, 0, learnt, run._edits(learnt))
             few = Few(run.bench, 8)
-            assault(few, Side.QUERY, plan, PerturbationSize(), quiet=True)
+            craft_side(few, Side.QUERY, plan, PerturbationSize(), quiet=True)
             found[spec] = round(time.perf_counter() - started, 2)
         except Exception as error:
             found[spec] = f"{type(error).__name__}: {error}"
@@ -795,7 +795,7 @@ def attack() -> dict:
     """One seed of the universal attacks at full size, each record kept as soon as it is done."""
     from vbench.core.threat import ThreatModel
     from vbench.run.prepare import Choice
-    from vbench.run.session import Series
+    from vbench.run.session import Session
 
     OUT.mkdir(parents=True, exist_ok=True)
     precision = GIVEN.precision or ("float32" if TINY else "bfloat16")
@@ -808,7 +808,7 @@ def attack() -> dict:
         precision=precision,
         channels_last=half,
     )
-    series = Series(choice, ThreatModel(), WORK / "runs", quiet=True)
+    series = Session(choice, ThreatModel(), WORK / "runs", quiet=True)
     specs = list(UNIVERSAL)
     if TINY:
         specs = [

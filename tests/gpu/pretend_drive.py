@@ -21,7 +21,7 @@ from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.run.prepare import Choice
-from vbench.run.session import Series
+from vbench.run.session import Session
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim
 
@@ -162,7 +162,7 @@ def series(ds, name, threat, runs=None, keep=(), precision="float32", channels_l
         channels_last=channels_last,
         **choice,
     )
-    return Series(c, threat, runs, force=True, quiet=True, keep=keep)
+    return Session(c, threat, runs, force=True, quiet=True, keep=keep)
 
 
 SPECS = [

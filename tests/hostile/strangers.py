@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from fabricated import metrics, ranks, record
 
-from vbench.records.record import ControlRecord, MemberRecord, Packed, Record, config_id
+from vbench.records.record import CompressedArray, ControlRecord, MemberRecord, Record, config_id
 
 _ENVIRONMENT = {
     "versions": {"vbench": "0.1.0"},
@@ -37,7 +37,9 @@ def run(attack: str = "pgd", first: int = 6, **more) -> Record:
         made.config["surrogate"] = {"name": made.surrogate, "options": {"members": members}, "weights": "w"}
     for when in ("clean", "adversarial"):
         rank = made.per_query[f"{when}_rank"].unpack()
-        made.per_query[f"{when}_ap"] = Packed.pack(np.where(rank > 0, 1 / np.maximum(rank, 1), np.nan))
+        made.per_query[f"{when}_ap"] = CompressedArray.pack(
+            np.where(rank > 0, 1 / np.maximum(rank, 1), np.nan)
+        )
     made.id = config_id(made.config)
     made.seal()
     return made

@@ -14,7 +14,7 @@ from payloads import HTML, TERMINAL, as_json, places, put, store
 from strangers import runs
 
 from vbench.core.errors import VbenchError
-from vbench.records.record import Packed, Record
+from vbench.records.record import CompressedArray, Record
 from vbench.records.store import LARGEST, RunStore, to_archive
 from vbench.reports.frame import frame
 from vbench.reports.page import page_of
@@ -209,10 +209,11 @@ def test_any_bytes_are_named(tmp_path_factory, content):
 @given(
     st.lists(st.integers(-(2**70), 2**70), max_size=3),
     st.sampled_from(["<i4", "<f4"]),
-    st.text(max_size=20) | st.sampled_from([Packed.pack([[1, 2]]).data, Packed.pack([0.5] * 99).data]),
+    st.text(max_size=20)
+    | st.sampled_from([CompressedArray.pack([[1, 2]]).data, CompressedArray.pack([0.5] * 99).data]),
 )
 def test_an_array_is_what_it_says_or_refused(shape, dtype, content):
-    packed = Packed(dtype=dtype, shape=tuple(shape), data=content)
+    packed = CompressedArray(dtype=dtype, shape=tuple(shape), data=content)
     try:
         assert packed.unpack().shape == tuple(shape)
     except VbenchError as refused:

@@ -11,7 +11,7 @@ from vbench.core.errors import VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 
 EIGHT = ThreatModel("8/255")
@@ -31,7 +31,7 @@ def fresh(dataset, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
 
     def make(victim=None):
-        return Workbench(dataset, (victim or TinyVictim()).eval(), cache, quiet=True)
+        return Bench(dataset, (victim or TinyVictim()).eval(), cache, quiet=True)
 
     return make
 

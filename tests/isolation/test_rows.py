@@ -13,9 +13,9 @@ from tiny import TinyVictim
 from vbench.attacks import Battery
 from vbench.attacks.build import build_attack
 from vbench.attacks.registry import attacks
-from vbench.core.random_state import chance, sow
+from vbench.core.random_state import random_state, seed_all
 from vbench.core.threat import ThreatModel
-from vbench.run.craft import assault
+from vbench.run.craft import craft_side
 
 #: Settings that take no time; the others are quick as they are.
 SHORT = {
@@ -53,7 +53,7 @@ def test_good_rows_are_the_same_among_bad_ones(fresh, row, alone, order):
     random.Random(order).shuffle(mixed)
     bench, learnt = fresh(), {}
     misbehaving.REACHED[:] = [bench.victim]
-    sow(order)
+    seed_all(order)
     found = {attack.name: row(bench, attack, learnt=learnt) for attack in mixed}
     for attack in good:
         assert found[attack.name] == alone[attack.name], attack.name
@@ -92,11 +92,11 @@ def test_an_attack_that_spoils_its_victim_shows_what_it_shows_to_the_one_that_wa
 def test_chance_is_the_seeds(fresh, row, attack, monkeypatch):
     benches = [fresh() for _ in range(4)]
     first = row(benches[0], attack)
-    sow(99)
-    before = chance()
+    seed_all(99)
+    before = random_state()
     assert row(benches[1], attack) == first != row(benches[2], attack, seed=1)
-    assert chance() == before
-    monkeypatch.setattr("vbench.run.execute.assault", partial(assault, batch=5))
+    assert random_state() == before
+    monkeypatch.setattr("vbench.run.execute.craft_side", partial(craft_side, batch=5))
     assert row(benches[3], attack)[0]["size"] == pytest.approx(first[0]["size"], rel=1e-12)
 
 

@@ -15,7 +15,7 @@ from vbench.attacks.build import build_attack
 from vbench.attacks.fsam_uap.modules import FeatureModules
 from vbench.core import processes
 from vbench.core.launch import launched
-from vbench.core.processes import summed
+from vbench.core.processes import all_reduce
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.run.craft import Meter
@@ -24,7 +24,7 @@ from vbench.victims.agw import AGW
 from vbench.victims.base import Victim
 from vbench.victims.embed import embed
 from vbench.victims.precision import PLAIN, Precision, compute_in
-from vbench.victims.shards import share
+from vbench.victims.shards import shard_victim
 
 THREAT = ThreatModel("8/255")
 
@@ -100,7 +100,7 @@ def forked(victim: Victim, count: int) -> Iterator[tuple[str, Tensor]]:
     loss = (x1 @ x2.T).square().sum() + output.features["layer1"].square().sum() + output.logits.sum()
     gradient, *parameters = torch.autograd.grad(loss, [variable, *modules.parameters()])
     yield from {"embedding": output.embedding, "map": output.features["layer1"], "images": gradient}.items()
-    yield from ((f"parameter {place}", own) for place, own in enumerate(summed(parameters)))
+    yield from ((f"parameter {place}", own) for place, own in enumerate(all_reduce(parameters)))
 
 
 def fits(victim: Victim, spec: str) -> Iterator[tuple[str, Tensor]]:
@@ -127,7 +127,7 @@ def crafts(victim: Victim, spec: str) -> Iterator[tuple[str, Tensor]]:
 
 def short_of_memory(victim: Victim, backward: bool) -> Iterator[tuple[str, Tensor]]:
     """Embeddings, or gradients, of a victim that one process alone has too little memory for."""
-    from vbench.core.batches import Portions
+    from vbench.core.batches import Batches
 
     plain, most, taken = victim.forward, 2, []
 
@@ -145,10 +145,10 @@ def short_of_memory(victim: Victim, backward: bool) -> Iterator[tuple[str, Tenso
         return torch.autograd.grad(victim(variable, Modality.VISIBLE).embedding.sum(), variable)[0]
 
     victim.forward = scarce
-    share(victim)
+    shard_victim(victim)
     if backward:
         found = torch.cat(
-            Portions("gradients", 4 * processes.processes(), quiet=True).over(range(16), gradient)
+            Batches("gradients", 4 * processes.processes(), quiet=True).over(range(16), gradient)
         )
         yield "halved", torch.tensor(max(taken[-2:]) // processes.processes())
     else:
@@ -221,7 +221,7 @@ def everything() -> dict[str, Tensor]:
     """All measurements; of three processes, which parts of a batch must not be even for, outputs alone."""
     victims = {"tiny": tiny(), "agw": thin_agw()}
     for victim in victims.values():
-        share(victim)
+        shard_victim(victim)
     if processes.processes() == 3:
         return outputs(victims, (4, 2))
     return {**outputs(victims, (4, 2)), **outputs(victims, (7, 1)), **attacks(victims)}

@@ -13,7 +13,7 @@ from vbench.core import processes
 from vbench.core.errors import BadInput
 from vbench.core.launch import Place, launched
 from vbench.core.processes import own_device
-from vbench.victims.shards import share, whole
+from vbench.victims.shards import gather_rows, shard_victim
 
 PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 
@@ -99,11 +99,11 @@ def test_more_processes_than_gpus_are_refused(machine):
 
 def test_nothing_changes_for_a_process_alone():
     victim, gradients = TinyVictim(), [torch.ones(3), None]
-    share(victim)
+    shard_victim(victim)
     assert "forward" not in vars(victim) and own_device("cuda:2") == "cuda:2"
-    assert processes.summed(gradients) == gradients and whole(gradients[0]) is gradients[0]
-    assert processes.agreed(gradients) == gradients and processes.told(lambda: 5) == 5
-    processes.refuse_differences("nothing", "a")
+    assert processes.all_reduce(gradients) == gradients and gather_rows(gradients[0]) is gradients[0]
+    assert processes.broadcast(gradients) == gradients and processes.from_main(lambda: 5) == 5
+    processes.check_equal("nothing", "a")
 
 
 def test_the_page_shows_commands_that_exist():

@@ -13,7 +13,7 @@ import quick as quickly
 from vbench.cli import main
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.prepare import Choice
 
 GATE = Path(__file__).parents[1] / "gate"
@@ -27,7 +27,7 @@ class Fixture:
     root: Path
     weights: Path
     cache: Path
-    bench: Workbench
+    bench: Bench
 
     def arguments(self, runs: Path) -> list[str]:
         """Command-line arguments of ``vbench run`` on this fixture."""

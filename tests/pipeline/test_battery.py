@@ -26,7 +26,7 @@ from vbench.records.record import Record
 from vbench.reports.frame import frame
 from vbench.reports.rows import tables
 from vbench.reports.table import report
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.victims.embed import to_images
 
@@ -89,7 +89,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def bench(dataset):
-    return Workbench(dataset, TinyVictim().eval(), None, quiet=True)
+    return Bench(dataset, TinyVictim().eval(), None, quiet=True)
 
 
 def run(bench, attack, threat=EIGHT, **more):
@@ -171,7 +171,7 @@ def test_same_seed_same_bits(bench):
 
 
 def test_the_batch_size_decides_nothing(dataset, monkeypatch):
-    bench = Workbench(dataset, TinyVictim().double().eval(), None, quiet=True)
+    bench = Bench(dataset, TinyVictim().double().eval(), None, quiet=True)
     several = battery("noise", "pgd[steps=2]", "square[queries=4]", "sma[steps=3]")
     whole = outcome(run(bench, several))
     monkeypatch.setattr("vbench.run.craft.BATCH", 5)
@@ -251,7 +251,7 @@ def test_what_was_learnt_alone_is_not_learnt_again(bench, monkeypatch):
 def test_members_transfer_from_a_surrogate(bench, dataset):
     other = TinyVictim(seed=4).eval()
     other.name = "other"
-    source = Workbench(dataset, other, None, quiet=True)
+    source = Bench(dataset, other, None, quiet=True)
     record = run(bench, battery(*SPECS), source=source)
     alone = [run(bench, build_attack(spec), source=source) for spec in SPECS]
     assert [member.trials for member in record.members] == [one.adversarial for one in alone]

@@ -11,7 +11,7 @@ from vbench.reports.frame import frame
 from vbench.reports.table import report
 from vbench.run import prepare
 from vbench.run.execute import Run
-from vbench.run.prepare import Choice, Trial, measure, settle
+from vbench.run.prepare import Choice, Trial, choose_precision, measure
 from vbench.victims.precision import PLAIN, Precision, precision_of
 
 EIGHT = ThreatModel("8/255")
@@ -63,7 +63,7 @@ def test_what_is_left_open_is_tried_once_and_kept(small, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(prepare, "measure", measured)
     for _ in range(2):
-        settle(bench, "auto", None, tmp_path)
+        choose_precision(bench, "auto", None, tmp_path)
         assert precision_of(bench.victim) == options[1]
     assert tried == options
     said = "agw computes in bfloat16: 10.00 times as fast as float32, clean Rank-1 70.0 -> 70.0"
@@ -85,6 +85,6 @@ def test_no_memory_for_a_trial_is_no_error(small, tmp_path, monkeypatch, capsys)
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(prepare, "measure", full)
-    settle(bench, "auto", None, tmp_path)
+    choose_precision(bench, "auto", None, tmp_path)
     assert precision_of(bench.victim) == PLAIN
     assert "agw: no memory to try precisions in; float32" in capsys.readouterr().err

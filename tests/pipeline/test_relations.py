@@ -13,7 +13,7 @@ from vbench.core.errors import BadInput, VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.records.record import Record
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 
 UAP = "uap[evaluations=960,batch=16]"
@@ -187,7 +187,7 @@ def test_an_untrained_victim_is_stopped_at_the_gate(small):
         patch.setattr(raw.neck, "weight", raw.neck.weight)
         raw.neck.weight.data.zero_()
         raw.neck.bias.data.fill_(1.0)
-        bench = Workbench(small.bench.dataset, raw.eval(), small.cache, quiet=True)
+        bench = Bench(small.bench.dataset, raw.eval(), small.cache, quiet=True)
         run = Run(bench, build_attack("noise"), ThreatModel("8/255"))
         with pytest.raises(BadInput, match="chance level"):
             run.execute(quiet=True)

@@ -14,10 +14,10 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.records.record import config_id
 from vbench.reports.rows import tables
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.prepare import Choice, Surrogate
-from vbench.run.session import Series
+from vbench.run.session import Session
 from vbench.victims.agw import AGW
 from vbench.victims.build import victim_label
 from vbench.victims.ddag import DDAG
@@ -36,7 +36,7 @@ def untrained(cls=AGW, size=(64, 32), seed=5):
 def over(small, *members):
     victim = small.bench.victim
     stands_in = Surrogate(members, victim.input_size, victim.resize_filter).eval()
-    return Workbench(small.bench.dataset, stands_in, small.cache / "images", True)
+    return Bench(small.bench.dataset, stands_in, small.cache / "images", True)
 
 
 def test_a_victim_as_its_own_surrogate_is_white_box(small):
@@ -144,7 +144,7 @@ def test_the_policy_of_resizing_is_in_record_and_file(small, tmp_path):
     delta = torch.full((3, 96, 48), 8 / 255)
     settings = build_attack("uap").settings()
     Perturbation(delta, provenance={"attack": "uap", "settings": settings}).save(file)
-    series = Series(Choice("sysu", small.root, weights=small.weights), EIGHT, tmp_path / "runs", quiet=True)
+    series = Session(Choice("sysu", small.root, weights=small.weights), EIGHT, tmp_path / "runs", quiet=True)
     (record,) = series.execute(["agw"], ["uap"], [0], {}, perturbation=file)
     (written,) = (tmp_path / "runs" / "perturbations").glob("*.safetensors")
     kept = Perturbation.load(written)
@@ -173,7 +173,7 @@ def test_a_sweep_opens_and_embeds_every_victim_once(small, tmp_path, monkeypatch
     attacks, given = ["metric_fgsm", "uap[evaluations=64]"], {}
     alone = Choice("sysu", small.root, weights=small.weights)
     alone = dataclasses.replace(alone, surrogates=(models[1],), surrogate_weights=(small.weights,))
-    apart = Series(alone, EIGHT, tmp_path / "apart", quiet=True).execute(models[:1], attacks, [0], given)
+    apart = Session(alone, EIGHT, tmp_path / "apart", quiet=True).execute(models[:1], attacks, [0], given)
     opened, embedded = [], []
 
     def counted(spec, *rest, **options):
@@ -187,7 +187,7 @@ def test_a_sweep_opens_and_embeds_every_victim_once(small, tmp_path, monkeypatch
     monkeypatch.setattr("vbench.run.prepare.thin_weights", counted)
     monkeypatch.setattr("vbench.run.bench.embed", watched)
     monkeypatch.setattr(Choice, "open", lambda *_: small.bench.dataset)
-    series = Series(Choice(), EIGHT, tmp_path / "together", quiet=True)
+    series = Session(Choice(), EIGHT, tmp_path / "together", quiet=True)
     together = series.execute(models, attacks, [0], given, surrogates=models)
     assert len(opened) == len(set(opened)) == 2
     views = [

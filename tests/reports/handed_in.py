@@ -21,7 +21,7 @@ from vbench.data.synthetic import write_dataset
 from vbench.records.record import Record, config_id
 from vbench.reports.verify import Verdict, parse, verify
 from vbench.reports.verify.declared import declared_attack
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.prepare import Surrogate
 from vbench.victims.agw import AGW
@@ -59,28 +59,26 @@ class Workshop:
     folder: Path
 
     @cache  # noqa: B019  the workshop lives as long as the tests
-    def bench(self, layout: str = "sysu", victim: str = "agw", protocol: str | None = None) -> Workbench:
+    def bench(self, layout: str = "sysu", victim: str = "agw", protocol: str | None = None) -> Bench:
         """A workbench of a victim: agw, or tiny, which is a stranger's."""
         root = self.folder / layout
         write_dataset(layout, root, ids=8, seed=3, size=SIZE, test_ids=6, quiet=True)
         made = {"agw": agw, "flipped": lambda: agw(flip=True), "other": lambda: agw(1), "tiny": TinyVictim}
-        return Workbench(open_dataset(layout, root, protocol), made[victim]().eval(), None, quiet=True)
+        return Bench(open_dataset(layout, root, protocol), made[victim]().eval(), None, quiet=True)
 
     def run(
         self,
         attack: str = "metric_fgsm",
         threat: ThreatModel | None = None,
         seed: int = 0,
-        source: Workbench | None = None,
+        source: Bench | None = None,
         **where: Any,
     ) -> dict[str, Any]:
         """The record of one run, as JSON; a run is done once."""
         return json.loads(self._done(attack, threat or ThreatModel("8/255"), seed, source, **where))
 
     @cache  # noqa: B019
-    def _done(
-        self, attack: str, threat: ThreatModel, seed: int, source: Workbench | None, **where: Any
-    ) -> str:
+    def _done(self, attack: str, threat: ThreatModel, seed: int, source: Bench | None, **where: Any) -> str:
         built = Strangers() if attack == "stranger" else build_attack(attack)
         run = Run(self.bench(**where), built, threat, seed, source=source)
         record, _ = run.execute(ignore_gates=True, quiet=True)
@@ -90,13 +88,13 @@ class Workshop:
         """A record of an attack crafted on another model."""
         bench = self.bench()
         stand_in = Surrogate([agw(1)], bench.victim.input_size, bench.victim.resize_filter).eval()
-        return self.run(source=Workbench(bench.dataset, stand_in, None, quiet=True))
+        return self.run(source=Bench(bench.dataset, stand_in, None, quiet=True))
 
     def in_bfloat16(self) -> dict[str, Any]:
         """A record of a victim that computes in another precision."""
         victim = agw()
         compute_in(victim, Precision("bfloat16", channels_last=True))
-        bench = Workbench(self.bench().dataset, victim, None, quiet=True)
+        bench = Bench(self.bench().dataset, victim, None, quiet=True)
         record, _ = Run(bench, build_attack("noise"), ThreatModel("8/255")).execute(True, True)
         return json.loads(record.model_dump_json())
 

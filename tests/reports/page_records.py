@@ -9,7 +9,7 @@ from test_tables import trials
 
 from vbench.core.types import Modality, Side
 from vbench.records.files import IMAGES_FORMAT, ImagesMeta, KeptImages, kept_file
-from vbench.records.record import IDENTITY, ControlRecord, Packed, Record, config_id
+from vbench.records.record import IDENTITY, CompressedArray, ControlRecord, Record, config_id
 from vbench.reports.page import page_of
 from vbench.victims.registry import VICTIMS
 
@@ -90,7 +90,7 @@ def with_queries(record: Record, queries: int = 60, count: int = 4, seed: int = 
     arrays = {"clean_rank": before, "adversarial_rank": after}
     for name, rank in (("clean_ap", before), ("adversarial_ap", after)):
         arrays[name] = np.where(rank > 0, 1 / np.maximum(rank, 1), np.nan).astype("<f4")
-    record.per_query = {name: Packed.pack(array) for name, array in arrays.items()}
+    record.per_query = {name: CompressedArray.pack(array) for name, array in arrays.items()}
     record.seal()
     return record
 

@@ -11,13 +11,13 @@ from test_tables import record, trials
 
 from vbench.api import Result
 from vbench.core.errors import BadInput
-from vbench.records.record import ControlRecord, Packed
+from vbench.records.record import CompressedArray, ControlRecord
 from vbench.reports.frame import frame
 from vbench.reports.table import html
 
 
 def packed(**arrays):
-    return {name: Packed.pack(np.array(values)) for name, values in arrays.items()}
+    return {name: CompressedArray.pack(np.array(values)) for name, values in arrays.items()}
 
 
 def with_queries(**more):
@@ -64,7 +64,7 @@ def test_a_battery_says_whose_image_each_query_is():
 
     members = [MemberRecord(label=name, trials=trials(0.3), won=0.5) for name in ("noise", "uap")]
     battery = with_queries(members=members)
-    battery.per_query["member"] = Packed.pack(np.array([[0, 1, 0], [1, 1, 0]]))
+    battery.per_query["member"] = CompressedArray.pack(np.array([[0, 1, 0], [1, 1, 0]]))
     assert frame([battery], "query")["member"].tolist() == ["noise", "uap", "noise", "uap", "uap", "noise"]
 
 

@@ -15,7 +15,7 @@ from scipy.stats import permutation_test
 from test_tables import record, trials
 
 from vbench.core.errors import BadInput
-from vbench.records.record import ControlRecord, Packed
+from vbench.records.record import CompressedArray, ControlRecord
 from vbench.records.store import RunStore, to_archive
 from vbench.reports.rows import p_values, per_query, setting, tables
 from vbench.reports.select import pick_metrics, select
@@ -32,7 +32,7 @@ def attacked(name, after, low=None, high=None, **more):
 def ranked(name, hits, seed=0):
     """A record of trials x queries: 1 ranks first, 0 second, -1 has no match."""
     rank = np.select([hits == 1, hits == 0], [1, 2], 0).astype("<i4")
-    return record(name, seed=seed, per_query={"adversarial_rank": Packed.pack(rank)})
+    return record(name, seed=seed, per_query={"adversarial_rank": CompressedArray.pack(rank)})
 
 
 def cells(text, row, style="markdown"):
@@ -133,7 +133,7 @@ def test_what_a_query_adds_sums_to_the_metric():
     assert per_query(ranked("a", hits), "r1").sum() == pytest.approx(expected)
     precision = generator.random((3, 50))
     precision[:, :5] = np.nan
-    made = record(per_query={"adversarial_ap": Packed.pack(precision)})
+    made = record(per_query={"adversarial_ap": CompressedArray.pack(precision)})
     assert per_query(made, "map").sum() == pytest.approx(np.nanmean(precision, axis=1).mean(), abs=1e-6)
 
 

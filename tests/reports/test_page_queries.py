@@ -13,7 +13,7 @@ from page_records import page_text, run, study, with_images, with_queries
 from PIL import Image
 
 from vbench.records.files import kept_file
-from vbench.records.record import Packed
+from vbench.records.record import CompressedArray
 from vbench.reports.page.queries import TOP, explorer
 
 
@@ -52,7 +52,7 @@ def test_ranks_are_medians_over_the_trials_with_a_match():
         for name, r in (("clean_ap", rank), ("adversarial_ap", last))
     }
     record = run()
-    record.per_query = {name: Packed.pack(array) for name, array in arrays.items()}
+    record.per_query = {name: CompressedArray.pack(array) for name, array in arrays.items()}
     (found,) = explorer([record]).runs
     fell, kept = found["rows"]
     assert fell == [0, 0.8333, 0.437, 1.0, 5.0, 1, 9, 2, 3]
@@ -62,8 +62,8 @@ def test_ranks_are_medians_over_the_trials_with_a_match():
 
 def test_records_without_queries_and_with_broken_ones_are_counted():
     broken, bent = with_queries(run(seed=1)), with_queries(run(seed=2))
-    broken.per_query["clean_ap"] = Packed(dtype="<f4", shape=(4, 60), data="!!!")
-    bent.per_query["clean_ap"] = Packed.pack(np.zeros((3, 60), "<f4"))
+    broken.per_query["clean_ap"] = CompressedArray(dtype="<f4", shape=(4, 60), data="!!!")
+    bent.per_query["clean_ap"] = CompressedArray.pack(np.zeros((3, 60), "<f4"))
     found = explorer([run(), broken, bent, with_queries(run(seed=3))])
     assert (len(found.runs), found.without, found.broken) == (1, 1, {broken.id, bent.id})
     said = text(tree(page_text([run(), broken, bent, with_queries(run(seed=3))])))

@@ -10,7 +10,7 @@ from pathlib import Path
 from markup import text, tree
 from page_records import page_text, run, study, with_queries
 
-from vbench.records.record import Packed
+from vbench.records.record import CompressedArray
 from vbench.records.store import RunStore
 from vbench.reports.figures import drawable
 
@@ -92,7 +92,7 @@ def test_every_figure_has_a_caption_and_is_an_image_of_its_own():
 
 def test_a_broken_record_costs_no_other_its_figure():
     broken = with_queries(run("uap", seed=7))
-    broken.per_query["adversarial_rank"] = Packed(dtype="<i4", shape=(4, 60), data="!!!")
+    broken.per_query["adversarial_rank"] = CompressedArray(dtype="<i4", shape=(4, 60), data="!!!")
     page = tree(page_text([*study(), broken], figures=True))
     assert len(list(page.iter("figure"))) == len(drawable(study(), Path()))
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from vbench.core.errors import BadInput
-from vbench.records.record import ControlRecord, Packed, Record, TrialMetrics, config_id
+from vbench.records.record import CompressedArray, ControlRecord, Record, TrialMetrics, config_id
 from vbench.records.store import RunStore
 from vbench.reports.table import report
 
@@ -102,7 +102,7 @@ def test_unknown_format_suggests_one():
 
 def test_a_store_gives_back_what_it_was_given(tmp_path):
     store = RunStore(tmp_path)
-    given = record(per_query={"clean_rank": Packed.pack([[1, 2], [3, 0]])})
+    given = record(per_query={"clean_rank": CompressedArray.pack([[1, 2], [3, 0]])})
     given.id = config_id(given.config)
     store.write(given)
     assert store.find(given.config) == store.get(given.id) == given
@@ -123,4 +123,4 @@ def test_broken_files_are_listed_not_fatal(tmp_path, text):
 @pytest.mark.parametrize("data", ["!!!", "", "eJwDAAAAAAE="])
 def test_a_packed_array_that_lies_is_refused(data):
     with pytest.raises(BadInput, match="packed array"):
-        Packed(dtype="<i4", shape=(2, 2), data=data).unpack()
+        CompressedArray(dtype="<i4", shape=(2, 2), data=data).unpack()

@@ -18,7 +18,7 @@ from handed_in import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbench.records.record import Packed, Record
+from vbench.records.record import CompressedArray, Record
 from vbench.reports.verify import Mark, parse, verify
 
 # What can be changed without contradicting anything else in the record: nobody can check it.
@@ -215,9 +215,9 @@ def test_more_budget_is_no_way_out(honest):
 
 def repacked(record: dict, name: str, change) -> dict:
     def redo(forged):
-        array = Packed.model_validate(forged["per_query"][name]).unpack().copy()
+        array = CompressedArray.model_validate(forged["per_query"][name]).unpack().copy()
         array = change(array)
-        forged["per_query"][name] = json.loads(Packed.pack(array).model_dump_json())
+        forged["per_query"][name] = json.loads(CompressedArray.pack(array).model_dump_json())
 
     return changed(record, redo)
 

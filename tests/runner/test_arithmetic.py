@@ -10,10 +10,10 @@ from kept_runs import tiny_bench, tiny_dataset
 from tiny import TinyVictim
 
 from vbench.attacks.build import build_attack
-from vbench.core.arithmetic import undisturbed
+from vbench.core.arithmetic import default_arithmetic
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.craft import Meter
 from vbench.run.execute import Run
 
@@ -27,7 +27,7 @@ def dataset(tmp_path_factory):
 
 def outcome(dataset, victim=None):
     """Configuration, per-query values and size of the change of one run."""
-    bench = tiny_bench(dataset) if victim is None else Workbench(dataset, victim.eval(), None, quiet=True)
+    bench = tiny_bench(dataset) if victim is None else Bench(dataset, victim.eval(), None, quiet=True)
     record, _ = Run(bench, build_attack(SPEC), ThreatModel("8/255")).execute(True, True)
     return record.config, record.per_query, record.size
 
@@ -83,7 +83,7 @@ def test_everything_comes_back_after_an_error():
         stack.enter_context(torch.autocast("cpu", torch.bfloat16))
         stack.enter_context(torch.no_grad())
         stack.enter_context(double_by_default())
-        with pytest.raises(ValueError), undisturbed():
+        with pytest.raises(ValueError), default_arithmetic():
             assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
             assert torch.get_default_dtype() is torch.float32
             raise ValueError
@@ -110,7 +110,7 @@ def test_the_type_of_the_weights_is_part_of_the_id(dataset):
         victim = TinyVictim()
         if change is not nullcontext:
             change(victim)
-        cards.append(Workbench(dataset, victim.eval(), None, quiet=True).victim_card()["precision"])
+        cards.append(Bench(dataset, victim.eval(), None, quiet=True).victim_card()["precision"])
     assert [card["dtype"] for card in cards] == ["float32", "bfloat16", "float32"]
     assert [card["parameters"] for card in cards] == ["float32", "bfloat16", "bfloat16+float32"]
     assert not any(card["autocast"] for card in cards)

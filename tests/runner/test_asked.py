@@ -15,7 +15,7 @@ from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.metrics.change import PerturbationSize
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 
 
@@ -34,7 +34,7 @@ class Brighter(Noise):
 def bench(tmp_path_factory):
     root = tmp_path_factory.mktemp("asked") / "data"
     write_dataset("sysu", root, ids=8, seed=3, size=SIZE, test_ids=4, quiet=True)
-    return Workbench(open_dataset("sysu", root), TinyVictim().double().eval(), None, quiet=True)
+    return Bench(open_dataset("sysu", root), TinyVictim().double().eval(), None, quiet=True)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vbench.core.arithmetic import undisturbed
+from vbench.core.arithmetic import default_arithmetic
 from vbench.core.errors import BadInput, VbenchError, unknown_name
 from vbench.core.files import check_writable, remove_leftovers, write_atomically
 from vbench.core.progress import say, track
@@ -146,7 +146,7 @@ class TrainResult:
     history: list[dict[str, float]]
 
 
-@undisturbed()
+@default_arithmetic()
 def train_victim(
     victim: Victim,
     dataset: Dataset,

@@ -17,7 +17,7 @@ from vbench.core.files import cache_folder
 from vbench.core.seeds import check_seed
 from vbench.core.threat import ThreatModel
 from vbench.records.record import config_id
-from vbench.run.bench import Workbench
+from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.prepare import Choice, Named
 from vbench.sweep.paper.checkpoints import Checkpoints
@@ -106,13 +106,13 @@ class Plan:
 
 
 class Opener:
-    """Workbenches by victim and protocol, of which only the last stays open: weights fill memory."""
+    """Benches by victim and protocol, of which only the last stays open: weights fill memory."""
 
     def __init__(self, request: Request, quiet: bool) -> None:
         self._request = request
         self._quiet = quiet
         self._key: tuple[str, str | None] | None = None
-        self._bench: Workbench | None = None
+        self._bench: Bench | None = None
 
     def check(self) -> None:
         """Raise :class:`BadInput`, before any victim is trained, for one that could not be opened."""
@@ -134,7 +134,7 @@ class Opener:
                     built[name, file] = choice.structure(named)
                 choice.check_fits(named, built[name, file], dataset)
 
-    def open(self, victim: str, protocol: str | None) -> Workbench:
+    def open(self, victim: str, protocol: str | None) -> Bench:
         """The workbench; raises :class:`BadInput` for whatever makes it impossible."""
         if self._key != (victim, protocol) or self._bench is None:
             self._key, self._bench = None, None
@@ -174,7 +174,7 @@ def make_plan(request: Request, opener: Opener) -> Plan:
 
 
 def _wanted(
-    request: Request, suite: Suite, victim: str, protocol: str | None, bench: Workbench
+    request: Request, suite: Suite, victim: str, protocol: str | None, bench: Bench
 ) -> Iterator[tuple[Slot, Job | None]]:
     place = Place(
         bench.dataset.protocol,
@@ -223,5 +223,5 @@ def _without_modules(request: Request) -> list[str]:
     ]
 
 
-def _device(bench: Workbench) -> str:
+def _device(bench: Bench) -> str:
     return environment(example_tensor(bench.victim).device)["device_name"]

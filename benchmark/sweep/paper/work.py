@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from vbench.core.arithmetic import undisturbed
+from vbench.core.arithmetic import default_arithmetic
 from vbench.core.plugins import reason
 from vbench.core.progress import Overview, say
 from vbench.core.threat import ThreatModel
@@ -37,7 +37,7 @@ class Work:
     failures: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
 
-    @undisturbed()
+    @default_arithmetic()
     def do(self, name: str) -> None:
         """Do every run that has no record, one after the other, and say how long it will take.
 

@@ -7,7 +7,7 @@ import pytest
 from fabricated import PROTOCOL, ranks, record, text_of
 
 from vbench.core.errors import BadInput
-from vbench.records.record import MemberRecord, Packed, Record
+from vbench.records.record import CompressedArray, MemberRecord, Record
 from vbench.reports.figures import cmc, cost, eps, transfer
 from vbench.reports.figures.curves import cmc as curve_of
 
@@ -53,7 +53,7 @@ def test_records_of_an_archive_give_four_points_and_the_figure_says_so():
 
 def test_broken_ranks_are_refused():
     broken = record()
-    broken.per_query["adversarial_rank"] = Packed.pack([1, 2, 3])
+    broken.per_query["adversarial_rank"] = CompressedArray.pack([1, 2, 3])
     with pytest.raises(BadInput, match="not trials x queries"):
         cmc.draw([broken])
 

@@ -9,12 +9,12 @@ import torch
 from tiny import TinyVictim, make_training, pixels
 
 from vbench.attacks.build import build_attack
-from vbench.core.batches import Portions
+from vbench.core.batches import Batches
 from vbench.core.errors import VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.metrics.change import PerturbationSize
-from vbench.run.craft import Plan, assault
+from vbench.run.craft import Plan, craft_side
 from vbench.victims.embed import embed
 
 COUNT = 50
@@ -58,7 +58,7 @@ def test_a_single_image_too_many_is_one_clear_error(capsys):
 
 
 def bench_of(victim):
-    """What assault() asks of a workbench, over a tiny victim."""
+    """What craft_side() asks of a bench, over a tiny victim."""
     clean = embed(TinyVictim().double(), stored(), Modality.INFRARED)
     return types.SimpleNamespace(
         victim=victim,
@@ -75,7 +75,7 @@ def test_crafting_goes_on_with_half_and_is_counted_once(room, with_gradients, sp
     for victim in (TinyVictim().double(), Crowded(room, with_gradients).double()):
         size = PerturbationSize()
         plan = Plan(build_attack(spec), THREAT, seed=1)
-        found = assault(bench_of(victim), Side.QUERY, plan, size, quiet=True)
+        found = craft_side(bench_of(victim), Side.QUERY, plan, size, quiet=True)
         results.append((found, size))
     (plain, size), (halved, other) = results
     assert torch.allclose(plain.embeddings, halved.embeddings, atol=1e-6)
@@ -101,7 +101,7 @@ def test_later_ranges_start_from_the_size_that_worked():
         sizes.append(rows.stop - rows.start)
         return list(range(rows.start, rows.stop))
 
-    portions = Portions("work", 8, quiet=True)
+    portions = Batches("work", 8, quiet=True)
     found = portions.over(range(0, 8), work) + portions.over(range(8, 13), work)
     assert [row for part in found for row in part] == list(range(13))
     assert sizes == [2, 2, 2, 2, 2, 2, 1]
