@@ -47,6 +47,7 @@ versions: install
 
 # What built-in attacks and victims say of themselves, written down: after one of them was added or changed.
 catalogue: install
+	$(BIN)/python -m vbench.data.declare
 	$(BIN)/python -m vbench.attacks.declare
 	$(BIN)/python -m vbench.victims.declare
 

@@ -14,7 +14,7 @@ from vbench.attacks.registry import attacks
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
 from vbench.core.settings import parameters, parse_size
-from vbench.data.registry import datasets
+from vbench.data.registry import DATASETS, datasets
 from vbench.victims.registry import victims
 
 if TYPE_CHECKING:
@@ -82,11 +82,14 @@ def _victims() -> str:
 
 
 def _datasets() -> str:
-    from vbench.data.protocols import LAYOUTS, default_protocol
+    from vbench.data.protocols import default_protocol
 
-    lines = [["synthetic", "drawn people in any of the layouts below", default_protocol("sysu"), "vbench"]]
-    lines += [[name, "the folder its owner ships", default_protocol(name), "vbench"] for name in LAYOUTS]
-    lines += [[e.name, e.summary, "", e.origin] for e in map(_marked, datasets.listed())]
+    what = "synthetic persons, in the layout of sysu, regdb or llcm"
+    lines = [["synthetic", what, default_protocol("sysu"), "vbench"]]
+    lines += [
+        [e.name, e.summary, DATASETS[e.name]["protocols"][0] if e.name in DATASETS else "", e.origin]
+        for e in map(_marked, datasets.listed())
+    ]
     return tabulate(lines, ["name", "what", "default protocol", "from"])
 
 
@@ -277,7 +280,7 @@ def _lines(report: Report) -> list[str]:
         if report.synthetic
         else "compared with published counts"
     )
-    lines = [f"{report.layout} in {report.root} ({kind})"]
+    lines = [f"{report.name} in {report.root} ({kind})"]
     for count in report.counts:
         known = (
             "" if count.known is None else "  as published" if count.agrees else f"  published: {count.known}"

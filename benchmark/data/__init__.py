@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from vbench.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from vbench.data.base import Dataset, Sample, Trial
-    from vbench.data.open import DatasetReader, open_dataset
+    from vbench.data.base import Dataset, DatasetReader, Sample, Trial
+    from vbench.data.open import open_dataset
     from vbench.data.protocols import all_protocols, default_protocol, parse_protocol
 
 _HOMES = {
     "Dataset": "base",
-    "DatasetReader": "open",
+    "DatasetReader": "base",
     "Sample": "base",
     "Trial": "base",
     "all_protocols": "protocols",

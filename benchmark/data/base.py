@@ -1,9 +1,12 @@
-"""What a dataset hands to the benchmark: samples, trials and the rule they are ranked by."""
+"""What a data set hands to the benchmark: samples, trials and ranking rule; the class that reads one."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -91,3 +94,28 @@ class Dataset:
         """pid -> label in 0 .. C-1, over both modalities, sorted by pid."""
         pids = sorted({sample.pid for sample in (*self.train_visible, *self.train_infrared)})
         return {pid: label for label, pid in enumerate(pids)}
+
+
+class DatasetReader(ABC):
+    """Reads one data set from the folder that its owner ships; a plugin's stands under ``vbench.datasets``.
+
+    ``protocols`` are the ids that it can be read under, the default first, each "name/..."; ``expected`` says
+    what the folder holds, for the message when it does not; ``published`` the counts that ``vbench data
+    verify`` compares with, such as "training identities".
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    protocols: ClassVar[tuple[str, ...]]
+    expected: ClassVar[str]
+    published: ClassVar[Mapping[str, int]] = {}
+
+    @abstractmethod
+    def read(self, root: Path, protocol: str) -> Dataset:
+        """The set under ``root`` by one of :attr:`protocols`, without decoding an image."""
+
+
+def is_synthetic(root: Path) -> bool:
+    """Whether the folder was written by ``vbench data synth``."""
+    return (root / SYNTHETIC_MARK).exists()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, Sample
+from vbench.data.base import Dataset, DatasetReader, Sample, is_synthetic
 from vbench.data.lists import (
     Camera,
     Line,
@@ -24,7 +25,7 @@ from vbench.data.lists import (
     stray_note,
     training_samples,
 )
-from vbench.data.protocols import Protocol
+from vbench.data.protocols import all_protocols, parse_protocol
 
 CAMERAS = {
     Modality.VISIBLE: tuple(
@@ -37,7 +38,6 @@ CAMERAS = {
 }
 TRAIN_LISTS = {Modality.VISIBLE: "idx/train_vis.txt", Modality.INFRARED: "idx/train_nir.txt"}
 TEST_IDS = "idx/test_id.txt"
-EXPECTED = "idx/train_vis.txt, idx/train_nir.txt, idx/test_id.txt, test_vis/ and test_nir/"
 
 #: The training lists carry no camera that a protocol would use.
 _NO_CAMERA = 0
@@ -64,47 +64,67 @@ def read_test(root: Path, pids: list[int]) -> dict[Modality, Shots]:
     return {modality: read_folders(root, pids, CAMERAS[modality]) for modality in Modality}
 
 
-def read_llcm(root: Path, protocol: Protocol, synthetic: bool = False) -> Dataset:
-    """Read LLCM in one direction.
+class LLCM(DatasetReader):
+    """LLCM: nine cameras by day and night, in low light."""
 
-    Training pids are as of :func:`first_training_pid`, training cameras 0 (not recorded); a test pid is the
-    number of its folder. Every test image of one modality is a query; each of the ten galleries holds one
-    image per test id and camera of the other. (The owner's released script for visible-to-infrared swaps
-    these roles; this does not.) Raises :class:`BadInput` for a broken list, a training image among the
-    test images, or when no query or gallery image is left.
-    """
-    pids = read_ids(root, TEST_IDS)
-    lines = read_train(root)
-    test = read_test(root, pids)
-    refuse_leak(root, lines, test)
-    train = train_samples(lines, pids)
-    asked = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
-    query, candidates = test[asked], test[asked.other]
-    for side, modality in (("query", asked), ("gallery", asked.other)):
-        if not test[modality].groups:
-            folder = CAMERAS[modality][0].folder.split("/")[0]
-            where = f"no identity of {TEST_IDS} has images under {folder}/"
-            raise BadInput(f"{root}: {missing_images(side, where, test[modality].strays)}")
-    galleries = draw_galleries(candidates.groups, protocol.shots_per_camera)
-    gallery, trials = index_galleries(galleries, candidates.samples, len(query.samples))
-    notes = one_sided_note("training", *train.values())
-    for modality, shots in test.items():
-        notes += absence_notes("test", pids, CAMERAS[modality], shots.samples)
-    notes += stray_note([stray for shots in test.values() for stray in shots.strays])
-    return Dataset(
-        name="llcm",
-        root=root,
-        protocol=str(protocol),
-        metric="llcm",
-        split="llcm",
-        synthetic=synthetic,
-        train_visible=train[Modality.VISIBLE],
-        train_infrared=train[Modality.INFRARED],
-        query=query.samples,
-        gallery=gallery,
-        trials=trials,
-        notes=tuple(notes),
-    )
+    version = 1
+    name = "llcm"
+    summary = "LLCM: nine cameras by day and night, in low light"
+    paper = "Zhang and Wang, CVPR 2023"
+    protocols = tuple(all_protocols("llcm"))
+    expected = "idx/train_vis.txt, idx/train_nir.txt, idx/test_id.txt, test_vis/ and test_nir/"
+    #: Zhang and Wang 2023.
+    published: ClassVar[dict[str, int]] = {
+        "training identities": 713,
+        "test identities": 351,
+        "training images, visible": 16946,
+        "training images, infrared": 13975,
+        "test images, visible": 8680,
+        "test images, infrared": 7166,
+    }
+
+    def read(self, root: Path, protocol: str) -> Dataset:
+        """Read LLCM in one direction.
+
+        Training pids are as of :func:`first_training_pid`, training cameras 0 (not recorded); a test pid is
+        the number of its folder. Every test image of one modality is a query; each of the ten galleries holds
+        one image per test id and camera of the other. (The owner's released script for visible-to-infrared
+        swaps these roles; this does not.) Raises :class:`BadInput` for a broken list, a training image among
+        the test images, or when no query or gallery image is left.
+        """
+        parsed = parse_protocol(protocol)
+        pids = read_ids(root, TEST_IDS)
+        lines = read_train(root)
+        test = read_test(root, pids)
+        refuse_leak(root, lines, test)
+        train = train_samples(lines, pids)
+        asked = Modality.VISIBLE if parsed.direction == "vis2ir" else Modality.INFRARED
+        query, candidates = test[asked], test[asked.other]
+        for side, modality in (("query", asked), ("gallery", asked.other)):
+            if not test[modality].groups:
+                folder = CAMERAS[modality][0].folder.split("/")[0]
+                where = f"no identity of {TEST_IDS} has images under {folder}/"
+                raise BadInput(f"{root}: {missing_images(side, where, test[modality].strays)}")
+        galleries = draw_galleries(candidates.groups, parsed.shots_per_camera)
+        gallery, trials = index_galleries(galleries, candidates.samples, len(query.samples))
+        notes = one_sided_note("training", *train.values())
+        for modality, shots in test.items():
+            notes += absence_notes("test", pids, CAMERAS[modality], shots.samples)
+        notes += stray_note([stray for shots in test.values() for stray in shots.strays])
+        return Dataset(
+            name=self.name,
+            root=root,
+            protocol=protocol,
+            metric="llcm",
+            split="llcm",
+            synthetic=is_synthetic(root),
+            train_visible=train[Modality.VISIBLE],
+            train_infrared=train[Modality.INFRARED],
+            query=query.samples,
+            gallery=gallery,
+            trials=trials,
+            notes=tuple(notes),
+        )
 
 
 def refuse_leak(root: Path, train: dict[Modality, list[Line]], test: dict[Modality, Shots]) -> None:

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import inspect
-from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 from vbench.core.errors import BadInput, VbenchError, shortened, unknown_name
-from vbench.core.plugins import explained, place_of
+from vbench.core.plugins import explained, is_own_class, place_of
 from vbench.core.source import code_card
-from vbench.data import llcm, regdb, sysu
-from vbench.data.base import SYNTHETIC_MARK, Dataset
+from vbench.data.base import Dataset, DatasetReader
 from vbench.data.check import checked
-from vbench.data.protocols import LAYOUTS, Protocol, check_layout, default_protocol, parse_protocol
-
-_READERS = {"sysu": sysu.read_sysu, "regdb": regdb.read_regdb, "llcm": llcm.read_llcm}
-
-_EXPECTED = {"sysu": sysu.EXPECTED, "regdb": regdb.EXPECTED, "llcm": llcm.EXPECTED}
+from vbench.data.protocols import LAYOUTS, Protocol, default_protocol, parse_protocol
+from vbench.data.registry import DATASETS, datasets
 
 
-def open_dataset(layout: str, root: Path, protocol: str | None = None) -> Dataset:
-    """Read the data set under ``root`` without decoding an image.
+def open_dataset(name: str, root: Path, protocol: str | None = None) -> Dataset:
+    """Read the data set ``name`` under ``root`` without decoding an image.
 
-    ``layout`` is "sysu", "regdb" or "llcm"; ``protocol`` an id of :func:`all_protocols`, the layout's
-    default when None. Raises :class:`BadInput` for an unknown layout or protocol, a protocol of another
-    layout, a missing folder, and whatever makes the set unusable.
+    ``name``: a built-in set, an installed reader, or a reader by path; ``protocol`` one of its ids, its
+    default when None. Raises :class:`BadInput` for an unknown name or protocol, a protocol of another set, a
+    missing folder, and whatever makes the set unusable.
     """
-    root = check_root(layout, root)
-    chosen = chosen_protocol(layout, protocol)
-    return checked(_READERS[layout](root, chosen, synthetic=is_synthetic(root)))
+    return read_with(reader_of(name), Path(root), protocol)
+
+
+def reader_of(name: str) -> DatasetReader:
+    """The reader of a data set; raises :class:`BadInput` for an unknown name and one that cannot be made."""
+    cls = datasets.load(name)
+    with explained(f"dataset '{name}'", cls):
+        return cls()
 
 
 def chosen_protocol(layout: str, protocol: str | None = None) -> Protocol:
@@ -44,37 +43,12 @@ def chosen_protocol(layout: str, protocol: str | None = None) -> Protocol:
     return chosen
 
 
-def check_root(layout: str, root: Path) -> Path:
-    """Return ``root`` as a path; :class:`BadInput` for an unknown layout or when it is no folder."""
-    check_layout(layout)
-    root = Path(root)
+def check_root(name: str, root: Path, expected: str) -> Path:
+    """``root``; :class:`BadInput`, with what it should hold, when it is no folder."""
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
-        raise BadInput(f"{root} {what}; '{layout}' expects a folder with {_EXPECTED[layout]}")
+        raise BadInput(f"{root} {what}; '{name}' expects a folder with {expected}")
     return root
-
-
-def is_synthetic(root: Path) -> bool:
-    """Whether the folder was written by ``vbench data synth``."""
-    return (root / SYNTHETIC_MARK).exists()
-
-
-class DatasetReader(ABC):
-    """A data set that vbench does not know itself; installed under the entry-point group ``vbench.datasets``.
-
-    ``name`` must not be one of vbench's own. ``protocols`` are the ids it can be read under, the default
-    first, each "name/..."; ``expected`` says what its folder holds, for the message when it does not.
-    """
-
-    name: ClassVar[str]
-    summary: ClassVar[str] = ""
-    paper: ClassVar[str] = ""
-    protocols: ClassVar[tuple[str, ...]]
-    expected: ClassVar[str]
-
-    @abstractmethod
-    def read(self, root: Path, protocol: str) -> Dataset:
-        """The set under ``root`` by one of :attr:`protocols`, without decoding an image."""
 
 
 def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) -> Dataset:
@@ -86,10 +60,11 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
     """
     _check_reader(reader)
     chosen = reader.protocols[0] if protocol is None else protocol
-    if chosen not in reader.protocols:
+    if reader.name in LAYOUTS:
+        chosen = str(chosen_protocol(reader.name, chosen))
+    elif chosen not in reader.protocols:
         raise unknown_name(f"protocol of '{reader.name}'", chosen, reader.protocols)
-    if not root.is_dir():
-        raise BadInput(f"{root} is no folder; '{reader.name}' expects one with {reader.expected}")
+    check_root(reader.name, root, reader.expected)
     with explained(f"dataset '{reader.name}': its reader failed", reader, VbenchError):
         dataset = reader.read(root, chosen)
     what = f"dataset '{reader.name}' under {root}"
@@ -120,7 +95,7 @@ def _check_reader(reader: DatasetReader) -> None:
         or not all(isinstance(p, str) for p in protocols)
     ):
         raise BadInput(f"dataset '{reader.name}' in {_code_of(cls)}: 'protocols' must be a tuple of ids")
-    if reader.name in LAYOUTS:
+    if reader.name in DATASETS and not is_own_class(cls):
         raise BadInput(f"dataset '{reader.name}' is vbench's own; give the reader another name")
     for known in protocols:
         if not known.startswith(f"{reader.name}/"):

@@ -18,12 +18,6 @@ DRAWS = 10
 #: Images per identity and camera in a multi-shot gallery.
 MULTI_SHOT = 10
 
-_DEFAULTS = {
-    "sysu": "sysu/all/single/ir2vis/seed10",
-    "regdb": "regdb/vis2ir/trial-1",
-    "llcm": "llcm/ir2vis/seed10",
-}
-
 
 @dataclass(frozen=True)
 class Protocol:
@@ -116,8 +110,7 @@ def all_protocols(layout: str | None = None) -> list[str]:
 
 def default_protocol(layout: str) -> str:
     """Id of the protocol that a layout is evaluated under unless told otherwise."""
-    check_layout(layout)
-    return _DEFAULTS[layout]
+    return all_protocols(layout)[0]
 
 
 #: Drawn people, which need no folder.
@@ -130,6 +123,6 @@ def check_name(name: Any) -> str:
 
     if not isinstance(name, str):
         raise BadInput(f"a dataset is a name or an open Dataset, not {type(name).__name__}")
-    if name not in (SYNTHETIC, *LAYOUTS) and ":" not in name and name not in datasets.names():
-        raise unknown_name("dataset", name, (SYNTHETIC, *LAYOUTS, *datasets.names()))
+    if name != SYNTHETIC and ":" not in name and name not in datasets.names():
+        raise unknown_name("dataset", name, (SYNTHETIC, *datasets.names()))
     return name

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, Sample, Trial
+from vbench.data.base import Dataset, DatasetReader, Sample, Trial, is_synthetic
 from vbench.data.lists import (
     Line,
     first_training_pid,
@@ -16,12 +17,11 @@ from vbench.data.lists import (
     refuse_shared_images,
     training_samples,
 )
-from vbench.data.protocols import Protocol
+from vbench.data.protocols import all_protocols, parse_protocol
 
 #: RegDB calls infrared "thermal". There are no camera numbers: 1 stands for visible, 2 for infrared.
 _WORDS = {Modality.VISIBLE: "visible", Modality.INFRARED: "thermal"}
 CAMERA = {Modality.VISIBLE: 1, Modality.INFRARED: 2}
-EXPECTED = "the images and idx/{train,test}_{visible,thermal}_{1..10}.txt"
 
 
 def list_name(split: str, modality: Modality, trial: int) -> str:
@@ -43,34 +43,55 @@ def read_lists(root: Path, trial: int) -> dict[tuple[str, Modality], list[Line]]
     return lists
 
 
-def read_regdb(root: Path, protocol: Protocol, synthetic: bool = False) -> Dataset:
-    """Read one of RegDB's ten splits; its single trial ranks all test images of both modalities.
+class RegDB(DatasetReader):
+    """RegDB: visible and thermal images of 412 identities, ten splits."""
 
-    A test pid is the label in the list, a training pid the label + :func:`first_training_pid`: both
-    number their people from 0 on, and they are different people. Raises as :func:`read_lists`.
-    """
-    trial = protocol.trial
-    assert trial is not None, "every protocol of RegDB names one"
-    lists = read_lists(root, trial)
-    first = first_training_pid(line.label for m in Modality for line in lists["test", m])
-    train = {m: training_samples(lists["train", m], CAMERA[m], m, first) for m in Modality}
-    test = {
-        m: tuple(Sample(line.path, line.label, CAMERA[m], m) for line in lists["test", m]) for m in Modality
+    version = 1
+    name = "regdb"
+    summary = "RegDB: visible and thermal images of 412 identities, ten splits"
+    paper = "Nguyen et al., Sensors 2017"
+    protocols = tuple(all_protocols("regdb"))
+    expected = "the images and idx/{train,test}_{visible,thermal}_{1..10}.txt"
+    #: The ten published splits.
+    published: ClassVar[dict[str, int]] = {
+        "training identities": 206,
+        "test identities": 206,
+        "training images, visible": 2060,
+        "training images, infrared": 2060,
+        "test images, visible": 2060,
+        "test images, infrared": 2060,
     }
-    asked = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
-    query, gallery = test[asked], test[asked.other]
-    notes = one_sided_note("training", *train.values()) + one_sided_note("test", *test.values())
-    return Dataset(
-        name="regdb",
-        root=root,
-        protocol=str(protocol),
-        metric="regdb",
-        split=f"regdb/trial-{trial}",
-        synthetic=synthetic,
-        train_visible=train[Modality.VISIBLE],
-        train_infrared=train[Modality.INFRARED],
-        query=query,
-        gallery=gallery,
-        trials=(Trial(f"trial-{trial}", np.arange(len(query)), np.arange(len(gallery))),),
-        notes=tuple(notes),
-    )
+
+    def read(self, root: Path, protocol: str) -> Dataset:
+        """Read one of RegDB's ten splits; its single trial ranks all test images of both modalities.
+
+        A test pid is the label in the list, a training pid the label + :func:`first_training_pid`: both
+        number their people from 0 on, and they are different people. Raises as :func:`read_lists`.
+        """
+        parsed = parse_protocol(protocol)
+        trial = parsed.trial
+        assert trial is not None, "every protocol of RegDB names one"
+        lists = read_lists(root, trial)
+        first = first_training_pid(line.label for m in Modality for line in lists["test", m])
+        train = {m: training_samples(lists["train", m], CAMERA[m], m, first) for m in Modality}
+        test = {
+            m: tuple(Sample(line.path, line.label, CAMERA[m], m) for line in lists["test", m])
+            for m in Modality
+        }
+        asked = Modality.VISIBLE if parsed.direction == "vis2ir" else Modality.INFRARED
+        query, gallery = test[asked], test[asked.other]
+        notes = one_sided_note("training", *train.values()) + one_sided_note("test", *test.values())
+        return Dataset(
+            name=self.name,
+            root=root,
+            protocol=protocol,
+            metric="regdb",
+            split=f"regdb/trial-{trial}",
+            synthetic=is_synthetic(root),
+            train_visible=train[Modality.VISIBLE],
+            train_infrared=train[Modality.INFRARED],
+            query=query,
+            gallery=gallery,
+            trials=(Trial(f"trial-{trial}", np.arange(len(query)), np.arange(len(gallery))),),
+            notes=tuple(notes),
+        )

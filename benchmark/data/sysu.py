@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, Sample
+from vbench.data.base import Dataset, DatasetReader, Sample, is_synthetic
 from vbench.data.lists import (
     Camera,
     Shots,
@@ -22,7 +23,7 @@ from vbench.data.lists import (
     read_ids,
     stray_note,
 )
-from vbench.data.protocols import DRAWS, Protocol
+from vbench.data.protocols import DRAWS, Protocol, all_protocols, parse_protocol
 
 CAMERAS = tuple(
     Camera(f"cam{number}", number, modality)
@@ -38,7 +39,6 @@ CAMERAS = tuple(
 
 _INDOOR_VISIBLE = (1, 2)
 
-EXPECTED = "cam1 ... cam6 with folders of 4-digit ids, and exp/train_id.txt, exp/val_id.txt, exp/test_id.txt"
 
 _NOT_STANDARD = (
     "visible-to-infrared on SYSU-MM01 is not a standard protocol: it is this project's, with the cam2/cam3 "
@@ -67,47 +67,69 @@ def read_identities(root: Path) -> Identities:
     return Identities(tuple(sorted((*train, *val))), tuple(sorted(test)))
 
 
-def read_sysu(root: Path, protocol: Protocol, synthetic: bool = False) -> Dataset:
-    """Read SYSU-MM01 under one of its protocols.
+class SYSU(DatasetReader):
+    """SYSU-MM01: six cameras, two of them infrared."""
 
-    ir2vis: every infrared test image (cameras 3, 6) is a query; the gallery holds, for each test id and
-    visible camera of the mode (all 1, 2, 4, 5; indoor 1, 2), one or ten images. vis2ir swaps the roles.
-    Raises :class:`BadInput` for a broken split file, or when no query or no gallery image is left.
-    """
-    ids = read_identities(root)
-    train = read_folders(root, ids.train, CAMERAS)
-    queried = _cameras(protocol, query=True)
-    searched = _cameras(protocol, query=False)
-    query = read_folders(root, ids.test, queried)
-    candidates = read_folders(root, ids.test, searched)
-    for side, shots, cameras in (("query", query, queried), ("gallery", candidates, searched)):
-        if not shots.groups:
-            folders = ", ".join(camera.folder for camera in cameras)
-            where = f"no test identity has images in {folders}"
-            raise BadInput(f"{root}: {missing_images(side, where, shots.strays)}")
-    galleries, notes = _galleries(root, protocol, ids, candidates, searched)
-    gallery, trials = index_galleries(galleries, candidates.samples, len(query.samples))
-    empty = [trial.name for trial in trials if not len(trial.gallery)]
-    if empty:
-        raise BadInput(f"{root}: the gallery of {empty[0]} is empty; {FILE} fits other images")
-    notes += absence_notes("training", ids.train, CAMERAS, train.samples)
-    notes += absence_notes("test", ids.test, queried, query.samples)
-    notes += absence_notes("test", ids.test, searched, candidates.samples)
-    notes += stray_note([*train.strays, *query.strays, *candidates.strays])
-    return Dataset(
-        name="sysu",
-        root=root,
-        protocol=str(protocol),
-        metric="sysu",
-        split="sysu",
-        synthetic=synthetic,
-        train_visible=_of(Modality.VISIBLE, train.samples),
-        train_infrared=_of(Modality.INFRARED, train.samples),
-        query=query.samples,
-        gallery=gallery,
-        trials=trials,
-        notes=tuple(notes if protocol.standard else [_NOT_STANDARD, *notes]),
+    version = 1
+    name = "sysu"
+    summary = "SYSU-MM01: six cameras, two of them infrared"
+    paper = "Wu et al., ICCV 2017"
+    protocols = tuple(all_protocols("sysu"))
+    expected = (
+        "cam1 ... cam6 with folders of 4-digit ids, and exp/train_id.txt, exp/val_id.txt, exp/test_id.txt"
     )
+    #: Wu et al. 2017 and the statistics that the AGW evaluation script prints.
+    published: ClassVar[dict[str, int]] = {
+        "training identities": 395,
+        "test identities": 96,
+        "training images, visible": 22258,
+        "training images, infrared": 11909,
+        "queries, all-search": 3803,
+        "gallery, all-search single-shot": 301,
+    }
+
+    def read(self, root: Path, protocol: str) -> Dataset:
+        """Read SYSU-MM01 under one of its protocols.
+
+        ir2vis: every infrared test image (cameras 3, 6) is a query; the gallery holds, for each test id and
+        visible camera of the mode (all 1, 2, 4, 5; indoor 1, 2), one or ten images. vis2ir swaps the roles.
+        Raises :class:`BadInput` for a broken split file, or when no query or no gallery image is left.
+        """
+        parsed = parse_protocol(protocol)
+        ids = read_identities(root)
+        train = read_folders(root, ids.train, CAMERAS)
+        queried = _cameras(parsed, query=True)
+        searched = _cameras(parsed, query=False)
+        query = read_folders(root, ids.test, queried)
+        candidates = read_folders(root, ids.test, searched)
+        for side, shots, cameras in (("query", query, queried), ("gallery", candidates, searched)):
+            if not shots.groups:
+                folders = ", ".join(camera.folder for camera in cameras)
+                where = f"no test identity has images in {folders}"
+                raise BadInput(f"{root}: {missing_images(side, where, shots.strays)}")
+        galleries, notes = _galleries(root, parsed, ids, candidates, searched)
+        gallery, trials = index_galleries(galleries, candidates.samples, len(query.samples))
+        empty = [trial.name for trial in trials if not len(trial.gallery)]
+        if empty:
+            raise BadInput(f"{root}: the gallery of {empty[0]} is empty; {FILE} fits other images")
+        notes += absence_notes("training", ids.train, CAMERAS, train.samples)
+        notes += absence_notes("test", ids.test, queried, query.samples)
+        notes += absence_notes("test", ids.test, searched, candidates.samples)
+        notes += stray_note([*train.strays, *query.strays, *candidates.strays])
+        return Dataset(
+            name=self.name,
+            root=root,
+            protocol=protocol,
+            metric="sysu",
+            split="sysu",
+            synthetic=is_synthetic(root),
+            train_visible=_of(Modality.VISIBLE, train.samples),
+            train_infrared=_of(Modality.INFRARED, train.samples),
+            query=query.samples,
+            gallery=gallery,
+            trials=trials,
+            notes=tuple(notes if parsed.standard else [_NOT_STANDARD, *notes]),
+        )
 
 
 def _galleries(
@@ -216,33 +238,3 @@ def _absence_note(absent: list[str]) -> list[str]:
     if not names:
         return []
     return [f"{FILE} names {len(names)} images that are not on disk, left out, the first {names[0]}"]
-
-
-#: Layout -> what is counted -> how many. SYSU-MM01: Wu et al. 2017 and the AGW evaluation script's printed
-#: statistics; RegDB: the ten published splits; LLCM: Zhang and Wang 2023.
-KNOWN_COUNTS: dict[str, dict[str, int]] = {
-    "sysu": {
-        "training identities": 395,
-        "test identities": 96,
-        "training images, visible": 22258,
-        "training images, infrared": 11909,
-        "queries, all-search": 3803,
-        "gallery, all-search single-shot": 301,
-    },
-    "regdb": {
-        "training identities": 206,
-        "test identities": 206,
-        "training images, visible": 2060,
-        "training images, infrared": 2060,
-        "test images, visible": 2060,
-        "test images, infrared": 2060,
-    },
-    "llcm": {
-        "training identities": 713,
-        "test identities": 351,
-        "training images, visible": 16946,
-        "training images, infrared": 13975,
-        "test images, visible": 8680,
-        "test images, infrared": 7166,
-    },
-}

@@ -13,17 +13,16 @@ from vbench.core.errors import BadInput
 from vbench.core.progress import track
 from vbench.core.types import Modality
 from vbench.data import llcm, regdb, sysu
-from vbench.data.base import Sample
+from vbench.data.base import DatasetReader, Sample, is_synthetic
 from vbench.data.images import Unreadable, open_rgb, whole_files_only
 from vbench.data.lists import absence_notes, one_sided_note, read_folders, read_ids, stray_note
-from vbench.data.open import check_root, is_synthetic
-from vbench.data.sysu import KNOWN_COUNTS
+from vbench.data.open import check_root, read_with, reader_of
 
 
 @dataclass
 class Inventory:
     """``samples``: each image once. ``counts``: what is counted -> how many, under the names of
-    ``KNOWN_COUNTS`` where those apply. ``cameras``: (split, camera folder or modality) -> images.
+    ``DatasetReader.published`` where those apply. ``cameras``: (split, camera folder or modality) -> images.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -136,6 +135,25 @@ def _check_permutations(
         found.problems += notes
 
 
+def list_any(reader: DatasetReader, root: Path) -> Inventory:
+    """Every image that a protocol of ``reader`` uses; counts are those of the default protocol."""
+    found = Inventory()
+    seen: dict[str, Sample] = {}
+    for protocol in reader.protocols:
+        dataset = read_with(reader, root, protocol)
+        lists = {
+            "training": (*dataset.train_visible, *dataset.train_infrared),
+            "test": (*dataset.query, *dataset.gallery),
+        }
+        for kind, samples in lists.items():
+            seen.update((sample.path, sample) for sample in samples)
+            if protocol == reader.protocols[0]:
+                found.counts[f"{kind} identities"] = len({sample.pid for sample in samples})
+                _count_modalities(found, kind, samples)
+    found.samples = list(seen.values())
+    return found
+
+
 _INVENTORIES = {"sysu": list_sysu, "regdb": list_regdb, "llcm": list_llcm}
 
 _PORTION = 256
@@ -165,7 +183,7 @@ class Report:
     odd but allowed, such as an identity that a camera never saw.
     """
 
-    layout: str
+    name: str
     root: Path
     synthetic: bool
     counts: tuple[Count, ...]
@@ -181,16 +199,17 @@ class Report:
         return not self.problems
 
 
-def verify(layout: str, root: Path, quiet: bool = False) -> Report:
-    """Count, find and decode every image of the data set under ``root``.
+def verify(name: str, root: Path, quiet: bool = False) -> Report:
+    """Count, find and decode every image of the data set ``name`` under ``root``.
 
     Counts are compared with the published ones unless the data is synthetic. Raises :class:`BadInput` for
-    an unknown layout, a missing folder, or a split file too broken to say which images there should be.
+    an unknown name, a missing folder, or a split file too broken to say which images there should be.
     """
-    root = check_root(layout, root)
+    reader = reader_of(name)
+    root = check_root(name, Path(root), reader.expected)
     synthetic = is_synthetic(root)
-    found = _INVENTORIES[layout](root)
-    known = {} if synthetic else KNOWN_COUNTS[layout]
+    found = _INVENTORIES[name](root) if name in _INVENTORIES else list_any(reader, root)
+    known = {} if synthetic else reader.published
     counts = tuple(Count(name, number, known.get(name)) for name, number in found.counts.items())
     missing, unreadable = _decode_all(found, root, quiet)
     problems = [*found.problems, *_disagreements(counts)]
@@ -199,7 +218,7 @@ def verify(layout: str, root: Path, quiet: bool = False) -> Report:
     if not found.samples:
         problems.append("no image at all")
     return Report(
-        layout=layout,
+        name=reader.name,
         root=root,
         synthetic=synthetic,
         counts=counts,

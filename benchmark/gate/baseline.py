@@ -15,7 +15,7 @@ from vbench.core.errors import BadInput
 from vbench.core.files import cache_folder, write_atomically
 from vbench.core.seeds import SEEDS
 from vbench.core.settings import LARGEST_SIDE
-from vbench.data.open import is_synthetic
+from vbench.data.base import is_synthetic
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.data.synthetic.write import GENERATOR_VERSION, MANIFEST
 from vbench.gate.figures import ATTACKED, CLEAN, METRICS, STRENGTH

@@ -18,7 +18,6 @@ from vbench.core.errors import BadInput
 from vbench.core.registry import Registry
 from vbench.core.settings import parse
 from vbench.core.threat import budget_text, read_fraction
-from vbench.data.protocols import LAYOUTS
 from vbench.data.registry import datasets
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Asked, Record
@@ -109,8 +108,7 @@ def _data(data: Mapping[str, Any], asked: Asked, notes: list[str]) -> list[str]:
         words += _option("size", _size(asked.size)) if asked.size else []
     else:
         words = _option("dataset", layout) + _option("root", "FOLDER")
-        if layout not in LAYOUTS:
-            _check_known(datasets, layout, notes)
+        _check_known(datasets, layout, notes)
         notes.append(f"FOLDER: {layout} data whose image lists have fingerprint {data.get('fingerprint')}")
     return words + _option("protocol", data.get("protocol", ""))
 

@@ -20,17 +20,15 @@ from vbench.core.environment import environment
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.files import lock_of, write_atomically
 from vbench.core.isolation import twin
-from vbench.core.plugins import explained
 from vbench.core.processes import all_or_none, from_main, is_main, main_first, own_device
 from vbench.core.progress import say
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.check import checked
-from vbench.data.open import chosen_protocol, read_with
+from vbench.data.open import chosen_protocol
 from vbench.data.pixels import RESIZE_POLICY, resize
-from vbench.data.protocols import LAYOUTS, SYNTHETIC, check_name
-from vbench.data.registry import datasets
+from vbench.data.protocols import SYNTHETIC, check_name
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Asked, config_id
 from vbench.run.bench import Bench, SurrogateBench
@@ -404,14 +402,8 @@ def check_named(name: str, root: Path | None) -> Path:
 
 
 def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
-    """Open a layout, an installed reader's set, or that of a reader given by path, under ``root``."""
-    folder = check_named(name, root)
-    if name in LAYOUTS:
-        return open_dataset(name, folder, protocol)
-    reader = datasets.load(name)
-    with explained(f"dataset '{name}'", reader):
-        made = reader()
-    return read_with(made, folder, protocol)
+    """Open a data set, built in, installed or of a reader given by path, under ``root``."""
+    return open_dataset(name, check_named(name, root), protocol)
 
 
 def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:

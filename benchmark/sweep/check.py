@@ -10,7 +10,8 @@ from vbench.attacks.build import expand as expand_attacks
 from vbench.core.errors import BadInput
 from vbench.core.files import split_entry
 from vbench.core.threat import ThreatModel
-from vbench.data.open import check_root, is_synthetic
+from vbench.data.base import is_synthetic
+from vbench.data.open import check_root, reader_of
 from vbench.data.protocols import LAYOUTS, SYNTHETIC
 from vbench.run.prepare import open_named
 from vbench.sweep.read import Place, SuiteFile
@@ -81,8 +82,8 @@ def _files(file: SuiteFile) -> Iterator[tuple[Place, str]]:
 
 def _drawn(data: Data, root: Path) -> bool:
     """Whether the data under ``root`` are drawn people; :class:`BadInput` if it cannot be what they are."""
-    if data.dataset in LAYOUTS:
-        return is_synthetic(check_root(data.dataset, root))
+    if data.dataset in LAYOUTS:  # the mark says so without reading the set
+        return is_synthetic(check_root(data.dataset, root, reader_of(data.dataset).expected))
     return open_named(data.dataset, root, data.protocol or None).synthetic
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel, budget_text, parse_budget, show_budget
 from vbench.data.protocols import DRAWS, LAYOUTS, Protocol, parse_protocol
-from vbench.data.sysu import KNOWN_COUNTS
+from vbench.data.registry import DATASETS
 from vbench.records.record import Record, config_id
 
 _Name = Annotated[str, Field(min_length=1, max_length=300)]
@@ -220,7 +220,7 @@ def trial_names(protocol: Protocol) -> list[str]:
 
 def queries_of(protocol: Protocol) -> int | None:
     """How many queries each trial of a real set has; None where nobody published it."""
-    known = KNOWN_COUNTS[protocol.layout]
+    known = DATASETS[protocol.layout]["published"]
     if protocol.layout == "sysu":
         # Indoor search asks the same queries; how many visible test images there are is not published.
         return known["queries, all-search"] if protocol.direction == "ir2vis" else None

@@ -7,7 +7,7 @@ import pytest
 
 from vbench.core.errors import BadInput
 from vbench.data import open_dataset
-from vbench.data.sysu import KNOWN_COUNTS
+from vbench.data.registry import DATASETS
 from vbench.data.verify import verify
 
 
@@ -49,7 +49,7 @@ def test_a_copy_that_is_not_marked_is_held_against_the_published_counts(layout, 
     (root / "vbench-synthetic.json").unlink()
     report = verify(layout, root, quiet=True)
     compared = {count.name: count.known for count in report.counts if count.known is not None}
-    assert compared == KNOWN_COUNTS[layout]
+    assert compared == DATASETS[layout]["published"]
     assert not report.ok
     assert any("but the published set has" in problem for problem in report.problems)
 
@@ -88,7 +88,7 @@ def test_a_regdb_split_without_its_lists_is_a_problem(tmp_path):
 
 def test_published_counts_hold_together():
     """Totals that the papers print: RegDB has 10 images an identity, LLCM 30,921 for training and 46,767."""
-    sysu, regdb, llcm = (KNOWN_COUNTS[name] for name in ("sysu", "regdb", "llcm"))
+    sysu, regdb, llcm = (DATASETS[name]["published"] for name in ("sysu", "regdb", "llcm"))
     assert sysu["training images, visible"] + sysu["training images, infrared"] == 34167
     assert {10 * regdb["test identities"]} == {value for name, value in regdb.items() if "images" in name}
     assert llcm["training images, visible"] + llcm["training images, infrared"] == 30921

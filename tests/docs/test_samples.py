@@ -9,7 +9,7 @@ from pages import PAGES, ROOT, blocks, unknown
 
 from vbench.attacks.base import Attack
 from vbench.core.registry import import_target
-from vbench.data.open import DatasetReader
+from vbench.data import DatasetReader
 from vbench.victims.base import Victim
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]

@@ -21,7 +21,7 @@ from vbench.run import prepare
 
 READER = """
 from vbench.data import open_dataset
-from vbench.data.open import DatasetReader
+from vbench.data import DatasetReader
 import dataclasses
 
 class Mine(DatasetReader):

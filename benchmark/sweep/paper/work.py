@@ -14,8 +14,7 @@ from vbench.records.store import RunStore
 from vbench.run.execute import Run
 from vbench.run.failures import LOSES_A_RUN
 from vbench.run.session import Recorder
-from vbench.sweep.paper.durations import Durations, Kind
-from vbench.sweep.paper.plan import Job, Opener, Plan, without_modules
+from vbench.sweep.paper.plan import Durations, Job, Kind, Opener, Plan, without_modules
 from vbench.sweep.paper.suite import Filled
 
 
