@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vbench.attacks.base import Battery
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.settings import build, parse
@@ -127,6 +126,8 @@ def _changes(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[
 
 def attack_card(attack: Any) -> dict[str, Any]:
     """What names an attack in a configuration: its name, settings, code, and those of its members."""
+    from vbench.attacks.base import Battery
+
     members = attack.members() if isinstance(attack, Battery) else ()
     card = {"name": attack.name, "settings": _plain(attack), **code_card(attack)}
     return {**card, "members": [attack_card(member) for member in members]} if members else card

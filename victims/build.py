@@ -103,6 +103,8 @@ def victim_code(victim: Any) -> dict[str, Any]:
     options make it: a version says what that is. Victims inside it (members of a surrogate, a victim that is
     wrapped) are named with their own.
     """
+    from vbench.victims.base import Victim
+
     inner = [one for one in victim.modules() if one is not victim and isinstance(one, Victim)]
     card = code_card(victim)
     if not is_own_class(type(victim)) or not (inner or _as_built(victim)):
