@@ -31,6 +31,11 @@ UNIVERSAL = [
     "fsam_uap[evaluations=720,batch=12,hinge=soft,stages=all]",
     "fsam_uap[evaluations=720,batch=12,hinge=soft,stages=all,level=feature,modules=joint]",
 ]
+UNIVERSAL += [
+    f"{name}[evaluations=240]"
+    for name in ALONE
+    if attacks.load(name).universal and not any(spec.startswith(f"{name}[") for spec in UNIVERSAL)
+]
 THREAT = ThreatModel("8/255")
 
 
