@@ -27,7 +27,8 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "vbench"]
     del sys.modules[name]
 files = ("attacks/test_every_attack.py", "victims/test_every_victim.py", "data/test_every_dataset.py")
 chosen = "shapes or edits or options or losses_are or catalogue_agrees"
-options = ["-p", "no:cacheprovider", "-n", "0", "-vv", "-k", f"toward_mirror or named or identity_only and ({chosen})"]
+chosen = f"toward_mirror or named or identity_only and ({chosen})"
+options = ["-p", "no:cacheprovider", "-n", "0", "-vv", "-k", chosen]
 sys.exit(pytest.main([*options, *(f"tests/{file}" for file in files)]))
 """
 
