@@ -116,10 +116,20 @@ def victim_code(victim: Any) -> dict[str, Any]:
 def _as_built(victim: Any) -> bool:
     """Whether a victim of vbench's own has the layers and settings that its constructor makes."""
     try:
-        built = type(victim)(**victim.describe())
+        made = _structure_made(type(victim), repr(victim.describe()), **victim.describe())
     except Exception:  # options that somebody changed may suit no constructor
         return False
-    return _structure(built) == _structure(victim)
+    return made == _structure(victim)
+
+
+_MADE: dict[tuple[type, str], list[Any]] = {}
+
+
+def _structure_made(cls: type, described: str, **options: Any) -> list[Any]:
+    """The structure of a victim with these options, built once: that takes as long as loading one."""
+    if (cls, described) not in _MADE:
+        _MADE[cls, described] = _structure(cls(**options))
+    return _MADE[cls, described]
 
 
 def _structure(victim: Any) -> list[Any]:

@@ -245,7 +245,7 @@ def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Sourc
     most = 2 * held + (_OWN_SLACK if source.is_own else _SLACK)
     try:
         with at_most(most):
-            if source.is_own:
+            if source.is_own and not is_own_class(victim_class):
                 _refuse_more(victim_class, options, most)
             return victim_class(**options)
     except BadInput as error:
@@ -260,7 +260,10 @@ def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Sourc
 
 
 def _refuse_more(victim_class: type[Victim], options: dict[str, Any], most: int) -> None:
-    """Raise ValueError where a victim that draws its weights itself would have more numbers than ``most``."""
+    """Raise ValueError where a plugin's victim would have more numbers than ``most``.
+
+    Built-in victims are checked while they are built, see :func:`vbench.victims.make.at_most`.
+    """
     try:
         with torch.device("meta"):
             wanted = sum(tensor.numel() for tensor in victim_class(**options).parameters())

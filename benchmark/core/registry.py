@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -94,7 +96,7 @@ class Registry(Generic[T]):
         """Every known entry, without importing what it points to; those that cannot be used among them."""
         found = list(self._entries.values())
         origins = {entry.name: entry.origin for entry in found}
-        for point in sorted(entry_points(group=f"vbench.{self.kind}s"), key=lambda point: point.name):
+        for point in _installed(f"vbench.{self.kind}s"):
             origin = point.dist.name if point.dist else "plugin"
             other = origins.get(point.name)
             problem = f"is already provided by {other}; uninstall one of them" if other else ""
@@ -205,6 +207,24 @@ class Registry(Generic[T]):
         if not is_own_class(cls):
             code_card(cls)  # what its files say now is what runs
         return cls
+
+
+def _installed(group: str) -> list[EntryPoint]:
+    """The entry points of a group by name."""
+    return _entry_points(group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+def _changed(folder: str) -> int:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
+
+@lru_cache
+def _entry_points(group: str, path: tuple[tuple[str, int], ...]) -> list[EntryPoint]:
+    # Looked up once for what is on the path, since the metadata of every distribution is read for it.
+    return sorted(entry_points(group=group), key=lambda point: point.name)
 
 
 def import_target(target: str, kind: str) -> Any:
