@@ -125,6 +125,7 @@ SWITCHES = [
 ]
 
 
+@pytest.mark.slow
 def test_every_setting_changes_the_perturbation(victim):
     digests = {}
     for switch in SWITCHES:

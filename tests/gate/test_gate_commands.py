@@ -97,6 +97,7 @@ def test_update_with_fewer_seeds_is_refused_before_anything_runs(file, vbench):
     assert "would widen every bound" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_repository_can_be_moved(file, making, vbench, tmp_path, monkeypatch, quick):
     """Weights beside the baseline, given relative; the drawn set is drawn again in the cache."""
     here = tmp_path / "here"
@@ -110,6 +111,7 @@ def test_a_repository_can_be_moved(file, making, vbench, tmp_path, monkeypatch, 
     assert vbench("check", there / "gate.json", "--quiet").stdout.startswith("green")
 
 
+@pytest.mark.slow
 def test_names_that_are_given_twice_are_run_once(file, vbench):
     def twice(content):
         asked = content["request"]
@@ -126,6 +128,7 @@ def test_what_two_seeds_cannot_guard_is_left_out_and_said(making, vbench, tmp_pa
     assert "drop_r1" not in json.loads((tmp_path / "two.json").read_text())["attacks"][2]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_bound_that_allows_everything_is_not_green(file, vbench):
     """A file of somebody who was told nothing, and a re-run that gives the very same figures."""
     edit(file, lambda content: content["attacks"][1]["metrics"]["drop_map"].update(sd=1.0))
@@ -152,6 +155,7 @@ def test_a_failed_run_is_red_and_the_others_go_on(file, vbench):
     assert "failed" in done.stdout and "same" in done.stdout
 
 
+@pytest.mark.slow
 def test_records_are_kept_where_asked_for(file, vbench, tmp_path):
     vbench("check", file, "--quiet", "--runs", tmp_path / "kept")
     assert len(list((tmp_path / "kept").glob("*.json"))) == 15

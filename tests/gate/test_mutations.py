@@ -18,6 +18,7 @@ def test_as_it_is_everything_is_within_bounds(baseline, rerun, attacks):
     assert len(baseline.attacks) == len(ALL)
 
 
+@pytest.mark.slow
 def test_other_seeds_are_within_bounds(rerun):
     gate = rerun(("noise", METRIC), (1000, 1001))
     assert [(str(row.subject), row.metric, row.note) for row in gate.moved] == []

@@ -107,6 +107,7 @@ def test_bad_input():
         rank_embeddings(query, gallery, *labels, chunk=0)
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_with_a_gallery_of_100_000():
     """400 x 100,000 distances alone are 160 MB, and their masks and sums several times that."""
     script = """

@@ -174,6 +174,7 @@ def test_the_death_of_one_ends_the_others_in_one_line(done):
     assert done.ended[0].code == 0, done.ended[0].stderr
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_as_a_module(setting, alone):
     words = setting.words(f"run RUN {GOOD}", "runs-torchrun")
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vbench", *words]

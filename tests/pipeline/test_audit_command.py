@@ -21,6 +21,7 @@ class Masked(AGW):
 """
 
 
+@pytest.mark.slow
 def test_a_trained_victim_holds_and_is_stored_beside_the_records(small, vbench, tmp_path):
     runs = tmp_path / "runs"
     vbench("run", *small.arguments(runs), "--attack", "noise")

@@ -169,6 +169,7 @@ def test_one_fit_for_both_levels_gives_what_two_would(paper, tmp_path):
     assert control.trials == one.adversarial
 
 
+@pytest.mark.slow
 def test_on_real_data_each_row_has_its_published_figure(paper, real, tmp_path):
     runs = tmp_path / "runs"
     done = paper("all", runs, "--level", "pixel", "--format", "json", data=real)
@@ -204,6 +205,7 @@ def test_on_real_data_systems_takes_those_there_are_weights_for(paper, real, tmp
     assert "needs --weights agw=FILE" in refused.stderr
 
 
+@pytest.mark.slow
 def test_regdb_is_the_mean_over_the_splits_with_the_weights_of_each(vbench, tmp_path, monkeypatch):
     data = quickly.make(tmp_path / "data", "regdb", real=True, test_ids=3)
     monkeypatch.setenv("VBENCH_CACHE", str(data.cache))
@@ -223,6 +225,7 @@ def test_regdb_is_the_mean_over_the_splits_with_the_weights_of_each(vbench, tmp_
     assert "regdb/vis2ir (split 1)" in one and "not all are here" in one
 
 
+@pytest.mark.slow
 def test_a_victim_with_fewer_stages_says_which_blocks_it_has(paper, quick, vbench, tmp_path):
     weights = quick.weights("deen", variant="regdb")
     base = ("paper", "blocks", "--dataset", "sysu", "--root", quick.root, "--runs", tmp_path / "runs", *SHORT)

@@ -64,6 +64,7 @@ def test_transfer_never_differentiates_the_victim(small):
     assert record.size["linf_levels"] == pytest.approx(8, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_an_untrained_surrogate_is_weaker_than_white_box(small):
     attack = build_attack("metric_ifgsm")
     white, _ = Run(small.bench, attack, EIGHT).execute(quiet=True)
@@ -138,6 +139,7 @@ def test_a_perturbation_of_another_size_is_resized_into_the_budget_and_said_so(s
         dataclasses.replace(perturbation, modules={"a": torch.ones(1)}).resized((48, 24), EIGHT)
 
 
+@pytest.mark.slow
 def test_the_policy_of_resizing_is_in_record_and_file(small, tmp_path):
     """Of a perturbation learnt elsewhere and brought to size, and of one learnt through a surrogate."""
     file = tmp_path / "large.safetensors"

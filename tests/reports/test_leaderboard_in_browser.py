@@ -69,6 +69,7 @@ def column(page, section: str, title: str) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_page_opens_without_a_word(surf, site):
     names = sorted(path.name for path in site.glob("*.html"))
     assert len(names) > 10
@@ -76,6 +77,7 @@ def test_every_page_opens_without_a_word(surf, site):
         surf(name)
 
 
+@pytest.mark.slow
 def test_headings_sort(surf):
     page = surf("board-*.html")
     drops = [float(text) for text in column(page, "attacks", "Rank-1 drop")]
@@ -89,6 +91,7 @@ def test_headings_sort(surf):
     assert [float(text) for text in column(page, "attacks", "Rank-1 drop")] == drops
 
 
+@pytest.mark.slow
 def test_a_search_filters_all_tables_and_says_how_many_are_left(surf):
     page = surf("board-*.html")
     page.locator("[data-search]").fill("noise")
@@ -99,6 +102,7 @@ def test_a_search_filters_all_tables_and_says_how_many_are_left(surf):
     assert len(column(page, "attacks", "Attack")) == 5
 
 
+@pytest.mark.slow
 def test_runs_filter_by_choices(surf):
     page = surf("runs-*.html")
     total = len(column(page, "runs", "Attack"))
@@ -110,6 +114,7 @@ def test_runs_filter_by_choices(surf):
     assert column(page, "runs", "Attack") == ["noise"]
 
 
+@pytest.mark.slow
 def test_what_differs_carries_its_badge(surf):
     page = surf("runs-*.html")
     assert page.locator(".badge", has_text="results differ").count() == 2
@@ -119,6 +124,7 @@ def test_what_differs_carries_its_badge(surf):
     assert "person0/bad.json" in body and "clean figures of agw" in body and "person1/" in body
 
 
+@pytest.mark.slow
 def test_links_are_walked(surf, site):
     page = surf("index.html")
     page.locator("#synthetic tbody a").first.click()
@@ -141,6 +147,7 @@ def test_names_of_strangers_are_shown_and_never_run(surf):
     "name", ["index.html", "board-*.html", "runs-*.html", "victim-agw.html", "refused.html"]
 )
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.slow
 def test_a_phone_does_not_scroll_sideways(surf, name, scheme):
     page = surf(name, width=360, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -64,6 +64,7 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.slow
 def test_text_can_be_read_in_both_schemes(visit, written, scheme):
     page = visit(written, scheme=scheme)
     page.locator("[data-toggle]").nth(1).click()
@@ -75,6 +76,7 @@ def test_text_can_be_read_in_both_schemes(visit, written, scheme):
 
 
 @pytest.mark.parametrize("width", [360, 768])
+@pytest.mark.slow
 def test_no_page_is_wider_than_its_screen(visit, written, width):
     page = visit(written, width=width)
     for toggle in page.locator("[data-toggle]").all()[:3]:
@@ -82,6 +84,7 @@ def test_no_page_is_wider_than_its_screen(visit, written, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_on_a_phone_a_row_is_a_card_that_names_its_figures(visit, written):
     page = visit(written, width=360)
     cell = page.locator(f"{WIDE} td[data-label='Rank-1']").first
@@ -94,6 +97,7 @@ def test_on_a_phone_a_row_is_a_card_that_names_its_figures(visit, written):
     assert shown(page)[0] == "pgd"
 
 
+@pytest.mark.slow
 def test_print_shows_every_row_with_its_command_and_no_control(visit, written):
     # As wide as what the margins leave of A4 on its side.
     page = visit(written, width=1032)
@@ -109,6 +113,7 @@ def test_print_shows_every_row_with_its_command_and_no_control(visit, written):
     assert right <= 1032
 
 
+@pytest.mark.slow
 def test_a_printed_page_is_landscape_and_black_on_white(visit, written):
     page = visit(written, scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
@@ -118,6 +123,7 @@ def test_a_printed_page_is_landscape_and_black_on_white(visit, written):
     assert float(box[2]) > float(box[3])
 
 
+@pytest.mark.slow
 def test_without_scripts_all_details_are_open(browser, tmp_path, written):
     path = tmp_path / "page.html"
     path.write_text(written)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from markup import text, tree
 from page_records import page_text, run, study, with_queries
 
@@ -90,6 +91,7 @@ def test_every_figure_has_a_caption_and_is_an_image_of_its_own():
     assert "#figures" in {link.get("href") for link in page.iter("a")}
 
 
+@pytest.mark.slow
 def test_a_broken_record_costs_no_other_its_figure():
     broken = with_queries(run("uap", seed=7))
     broken.per_query["adversarial_rank"] = CompressedArray(dtype="<i4", shape=(4, 60), data="!!!")
@@ -106,6 +108,7 @@ def many(count):
     ]
 
 
+@pytest.mark.slow
 def test_two_hundred_runs_weigh_less_than_two_megabytes():
     assert len(page_text(many(200)).encode()) < 2_000_000
 
@@ -114,6 +117,7 @@ def test_the_same_records_give_the_same_page():
     assert page_text(study()) == page_text(study())
 
 
+@pytest.mark.slow
 def test_reports_as_html_go_to_a_file_and_load_no_torch(tmp_path):
     for record in study():
         RunStore(tmp_path / "runs").write(record)

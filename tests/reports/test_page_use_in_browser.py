@@ -5,12 +5,16 @@ Every test also fails if the page logs anything or asks for anything but itself 
 
 from __future__ import annotations
 
+import pytest
 from page_records import page_text, run, study, with_images
 from reading import WIDE, count, heading, order, shown
 
 from vbench.reports.page.queries import explorer
 
 # ------------------------------------------------------------------ sorting
+
+#: A page is opened in a browser anew for each.
+pytestmark = pytest.mark.slow
 
 
 def test_numbers_sort_by_value_both_ways_and_back(visit, written):

@@ -44,6 +44,7 @@ def vbench(forked):
     return call
 
 
+@pytest.mark.slow
 def test_installed_victim_is_listed_described_trained_and_run(installed, data, vbench, tmp_path):
     assert "vbench-plain-resnet" in vbench("list", "victims", path=installed)
     assert "one ResNet-18" in vbench("describe", "victim", "plain_resnet", path=installed)

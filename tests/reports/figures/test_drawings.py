@@ -51,6 +51,7 @@ def test_widths_are_those_of_a_column_and_of_a_page(name, tmp_path):
         draw(name, runs, tmp_path, width="colum")
 
 
+@pytest.mark.slow
 def test_drawings_of_one_page_share_no_id_and_leak_no_style(tmp_path):
     drawings = drawable(MANY, tmp_path)
     assert {drawing.name for drawing in drawings} == {"cmc", "eps", "transfer", "cost"}

@@ -69,6 +69,7 @@ def test_the_points_of_tsne_are_images_of_a_few_identities_clean_and_attacked(ke
     assert once.any() == (side == "query"), "what is not attacked is one point in both panels"
 
 
+@pytest.mark.slow
 def test_tsne_is_that_of_scikit_learn_on_these_points_and_repeats(kept):
     runs, records = kept
     points = tsne.points(read_embeddings(runs, records["query"]))
@@ -177,6 +178,7 @@ def test_the_spectrum_of_a_wave_lies_at_its_frequency():
     assert level[2:] / level.mean() == pytest.approx(np.ones(len(level) - 2), abs=0.25)
 
 
+@pytest.mark.slow
 def test_a_page_gets_the_kept_figures_on_request(kept, tmp_path):
     runs, records = kept
     every = [records["query"], records["both"]]
