@@ -30,7 +30,7 @@ class ProcessState:
         self._before = _read()
 
     def put_back(self) -> list[str]:
-        """Put every setting back that is not what it was; what was changed, by name."""
+        """Restore every setting that has changed; returns their names."""
         changed = _different(self._before, _read())
         for name in changed:
             _SETTINGS[name][1](self._before[name])
@@ -57,7 +57,7 @@ def _matmul_precision() -> str | None:
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
-        # Somebody uses the newer settings, which are read one by one.
+        # The newer settings are in use, which are read one by one below.
         return None
 
 
@@ -67,7 +67,7 @@ def _set_matmul_precision(precision: str | None) -> None:
 
 
 def _set_device(device: torch.device) -> None:
-    # A default device of its own makes every call of torch slower, also where it is the usual one.
+    # A default device that is set slows down every torch call, even if it is the CPU.
     torch.set_default_device(None if device.type == "cpu" else device)
 
 
@@ -121,7 +121,7 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "standard error": _attribute(sys, "stderr"),
 }
 
-# Not every version of torch has each of these.
+# Not every version of torch has all of these.
 _SETTINGS |= {
     f"torch.backends.{where}.{name}": _attribute(owner, name)
     for where, owner, names in (
@@ -147,11 +147,11 @@ T = TypeVar("T", bound=Named)
 def twin(victim: T, who: str = "") -> T:
     """An independent copy of a victim or an attack, weights included.
 
-    Raises :class:`BadInput` for one that cannot be copied; ``who`` names it there.
+    Raises :class:`BadInput` if it cannot be copied; ``who`` names it in the message.
     """
     modules: Iterable[nn.Module] = victim.modules() if isinstance(victim, nn.Module) else ()
     values = (value for module in modules for value in vars(module).values())
-    # torch copies no results of a computation; weight_norm, for one, keeps some as attributes.
+    # deepcopy refuses tensors with a gradient history, which weight_norm, for one, keeps as attributes.
     memo: dict[int, Any] = {
         id(value): value.detach().clone()
         for value in values
@@ -174,11 +174,11 @@ class Ran:
 
 @contextmanager
 def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
-    """Run somebody's code: ``who``, such as "attack 'pgd'", is named in every error that it causes.
+    """Run untrusted code; ``who``, such as "attack 'pgd'", is named in every error that it causes.
 
-    With ``seed`` all global random state starts from it, and is put back afterwards. Raises
+    With ``seed`` all global random state starts from it, and is restored afterwards. Raises
     :class:`VbenchError` for whatever the code raises, with file and line, and for settings of the process
-    that it changed, which are put back. Running out of memory passes through, for whoever can do with less.
+    that it changed, which are restored. ``OutOfMemoryError`` passes through, for callers that can retry.
     """
     ran, state = Ran(), ProcessState()
     try:
@@ -196,7 +196,7 @@ def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
         _refuse(who, state.put_back(), error)
         if isinstance(error, VbenchError) and not isinstance(error, BadInput):
             raise
-        # Bad input that shows up in the middle of the work is work that failed.
+        # Bad input that shows up in the middle of the work is a failure of the work: exit code 1.
         raise VbenchError(str(error) if isinstance(error, BadInput) else f"{who}: {reason(error)}") from error
     finally:
         changed = state.put_back()
@@ -205,10 +205,7 @@ def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
 
 @contextmanager
 def untouched(who: str, *victims: nn.Module) -> Iterator[None]:
-    """Put back what happens to victims, and to their classes, while the block runs; it should be nothing.
-
-    Raises :class:`VbenchError` naming what ``who`` changed.
-    """
+    """Restore victims and their classes after the block; :class:`VbenchError` naming what ``who`` changed."""
     kept = [_Kept(victim) for victim in {id(victim): victim for victim in victims}.values()]
 
     def put_back() -> list[str]:
@@ -232,7 +229,7 @@ def _refuse(who: str, changed: list[str], cause: BaseException | None = None) ->
 
 
 class _Kept:
-    """A victim as it is now: its tensors, the attributes of its modules, and those of their classes."""
+    """Saved state of a victim: its tensors, the attributes of its modules, and those of their classes."""
 
     def __init__(self, victim: nn.Module) -> None:
         self._victim = victim
@@ -245,7 +242,7 @@ class _Kept:
         ]
 
     def put_back(self) -> list[str]:
-        """Put back all that is not as it was; what was changed, by name."""
+        """Restore all that has changed; returns their names."""
         whose = f"victim '{getattr(self._victim, 'name', type(self._victim).__name__)}'"
         changed = [
             f"{cls.__name__}.{name}" for cls, kept in self._classes for name in _restore_class(cls, kept)
@@ -260,7 +257,7 @@ class _Kept:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Attributes of one module; of hooks and other tables a copy, so that additions to them show."""
+    """Attributes of one module; of hooks and other dicts also a copy, to detect additions to them."""
     return {
         name: (value, dict(value) if isinstance(value, dict) else None)
         for name, value in vars(module).items()

@@ -1,4 +1,4 @@
-"""Code and values that no file tells: of a notebook, of ``exec``, put into a class or an object later."""
+"""Describe code that is in no file: from a notebook, from ``exec``, or attached to a class or an object."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from vbench.core.plugins import is_others, is_own_class, of_vbench
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 _WRAPPERS = (FunctionType, MethodType, BuiltinFunctionType, staticmethod, classmethod, property)
-#: What makes an object may set its attributes; that is no change of them.
+#: Attributes set while an object is made do not count as changed by its code.
 _MAKERS = ("__init__", "__new__", "__post_init__", "__setstate__")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class LiveCode:
-    """Describes code for a hash, as values that JSON can hold; None or an empty list where nothing matters.
+    """Describes code as JSON-able values, to be hashed; None or an empty list where nothing matters.
 
-    ``files``: those whose text is in the hash already. Of a function in one of them only what it was made
-    with counts: the values it closes over and its defaults. Of one without such a file also its bytecode and
-    constants, and what it calls. Values count where they are plain (numbers, text, tuples) and the code does
-    not change them itself. Nothing of vbench's own is described, of an installed package only names.
+    ``files``: files whose text is hashed already. For a function in one of them only the values it closes
+    over and its defaults are described; for any other function also its bytecode, constants and the names
+    it uses. Values are included if they are plain (numbers, text, tuples) and the code does not change them
+    itself. vbench's own code is left out; from installed packages only names are included.
     """
 
     def __init__(self, files: Collection[str]) -> None:
@@ -34,12 +34,12 @@ class LiveCode:
         self._met: dict[int, object] = {}
 
     def of_class(self, cls: type) -> list[Any]:
-        """What a class and its bases hold; of vbench's own classes, the code that others put into them."""
+        """Code and constants of a class and its bases; of vbench's own classes, only code added to them."""
         bases = [one for one in cls.__mro__ if not self._is_others(one)]
         return _some([one.__qualname__, self._held(one)] for one in bases)
 
     def of_object(self, thing: object) -> list[Any]:
-        """What was put into an object, or the modules it has: functions, hooks, modules of other classes."""
+        """What was added to an object or its submodules: functions, hooks, submodules of plugin classes."""
         named = thing.named_modules() if hasattr(thing, "named_modules") else [("", thing)]
         found = []
         for place, one in named:
@@ -51,7 +51,7 @@ class LiveCode:
         return _some(found)
 
     def value(self, value: object) -> Any:
-        """One value; code that was met before is not described again."""
+        """The description of one value; None for code that was described before."""
         if isinstance(value, enum.Enum):
             return str(value)
         if isinstance(value, _PLAIN):
@@ -94,7 +94,7 @@ class LiveCode:
         code = function.__code__
         closed = dict(zip(code.co_freevars, map(_content, function.__closure__ or ()), strict=True))
         if code.co_filename not in self._files and is_others(code.co_filename):
-            # A decorator, maybe: what it was put around counts, unless that is no plugin's either.
+            # Perhaps a decorator of an installed package: describe the function it wraps if a plugin's.
             around = [one for one in closed.values() if _is_code(one)]
             foreign = [one for one in around if not is_others(_file(one)) or _file(one) in self._files]
             named = None if around or of_vbench(code.co_filename) else function.__qualname__
@@ -109,7 +109,7 @@ class LiveCode:
         return [_shape(code), inside, made_with, self._called(code, function.__globals__)]
 
     def _called(self, code: CodeType, names: dict[str, Any]) -> list[Any]:
-        """What code without a file finds in its module, by name; here lists and arrays count as well."""
+        """The module-level names that code outside ``files`` uses; here lists and arrays count as well."""
         found = []
         for name in sorted(_names(code) & names.keys() - assigned_in(code)):
             value = names[name]
@@ -122,7 +122,7 @@ class LiveCode:
         return _some(found)
 
     def _is_others(self, cls: type) -> bool:
-        """Whether a class is Python's, or that of an installed package that is not the plugin's own."""
+        """Whether a class is Python's or an installed package's, and not part of the plugin."""
         module = sys.modules.get(cls.__module__)
         file = getattr(module, "__file__", None)
         if cls.__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
@@ -139,7 +139,7 @@ def assigned_by(function: object) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def assigned_in(code: CodeType) -> frozenset[str]:
-    """Names that code sets outside itself."""
+    """Attributes, globals and outer variables that code sets, including its inner functions."""
     setting = ("STORE_ATTR", "STORE_DEREF", "STORE_GLOBAL")
     own = {one.argval for one in dis.get_instructions(code) if one.opname in setting}
     return frozenset(own.union(*map(assigned_in, _inner(code))))
@@ -154,7 +154,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _shape(code: CodeType) -> str:
-    """A hash over what code does; not over where it stands."""
+    """A hash over bytecode, constants and names; file and line numbers are left out."""
     constants = [_shape(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_argcount)
     text = repr((code.co_code, constants, names, code.co_kwonlyargcount))
@@ -162,7 +162,7 @@ def _shape(code: CodeType) -> str:
 
 
 def _constant(value: object) -> str:
-    # The order of a set differs from one start of Python to the next.
+    # The order of a set of strings differs between Python processes.
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
@@ -182,14 +182,14 @@ def _constant_list(value: list[Any] | set[Any]) -> str:
 
 
 def _is_code(value: object) -> bool:
-    """Whether a value is code to be called: a function in some wrapping, or an object with such a class."""
+    """Whether a value is code: a function, wrapped or not, or a callable other than a class or nn.Module."""
     if isinstance(value, (*_WRAPPERS, partial, cached_property)):
         return True
     return callable(value) and not isinstance(value, type) and not hasattr(value, "named_modules")
 
 
 def _parts(value: object) -> Iterator[object]:
-    """The functions that a wrapper of some holds, and what they are given."""
+    """The functions inside a wrapper (method, property, partial), and a partial's arguments."""
     if isinstance(value, staticmethod | classmethod | MethodType):
         yield value.__func__
     elif isinstance(value, property):
@@ -210,7 +210,7 @@ def _file(value: object) -> str:
 
 
 def _is_generated(cls: type, name: str, value: object) -> bool:
-    """Whether ``dataclass`` wrote a method: it says no more than the fields do."""
+    """Whether ``dataclass`` generated a method, which the fields determine."""
     made = _file(value) == "<string>" or is_others(_file(value))
     return made and name.startswith("__") and "__dataclass_fields__" in vars(cls)
 
@@ -223,5 +223,5 @@ def _content(cell: Any) -> object:
 
 
 def _some(pairs: Iterable[list[Any]]) -> list[Any]:
-    """Without those that hold nothing."""
+    """The pairs whose last item is not None or an empty list."""
     return [pair for pair in pairs if pair[-1] not in (None, [])]

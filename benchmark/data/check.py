@@ -1,4 +1,4 @@
-"""Is a data set what the benchmark takes it for? Asked once, when it is opened, whoever made it."""
+"""Check a data set for errors that would make results meaningless; done once, when it is opened."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vbench.data.lists import is_text
 
 LISTS = ("query", "gallery", "train_visible", "train_infrared")
 
-#: By ranking rule: whether a gallery image of the query's own identity is hidden, by the cameras of query and
-#: gallery image; :func:`vbench.metrics.labels.removed` says it of all pairs.
+#: Ranking rule -> whether a gallery image of the query's identity is removed, given the cameras of query and
+#: gallery image; :func:`vbench.metrics.labels.removed` does the same for all pairs.
 HIDES: dict[str, Callable[[int, int], bool]] = {
     "sysu": lambda query, gallery: {query, gallery} == {2, 3},
     "regdb": lambda query, gallery: False,
@@ -29,13 +29,11 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
 def checked(dataset: Dataset, what: str = "") -> Dataset:
-    """The dataset, its lists as tuples and positions as int64, if figures on it can mean something.
+    """The dataset, checked, its lists as tuples and positions as int64.
 
-    ``what`` heads the message.
-
-    Raises :class:`BadInput` for the first thing that is wrong: types, paths that leave the folder, an image
-    listed twice, a modality or an identity where it must not be, trials that point nowhere or in which
-    there is nothing to rank.
+    Raises :class:`BadInput`, starting with ``what``, for the first error: wrong types, paths that leave the
+    folder, an image listed twice, a modality or an identity in the wrong list, trials with positions out of
+    range or with nothing to rank.
     """
     what = what or f"{shortened(str(dataset.root))} under '{shortened(str(dataset.protocol))}'"
     for problem in _problems(dataset):
@@ -52,7 +50,7 @@ def _problems(dataset: Dataset) -> Iterator[str]:
     lists = {name: getattr(dataset, name) for name in LISTS}
     wrong = next(_wrong_types(dataset, lists), None)
     if wrong is not None:
-        # Nothing else can be asked of it.
+        # The other checks need the right types.
         yield wrong
         return
     if dataset.metric not in HIDES:
@@ -189,7 +187,7 @@ def _bad_trials(dataset: Dataset) -> Iterator[str]:
 def _bad_positions(given: object, length: int) -> str | None:
     try:
         index = np.asarray(given)
-    except Exception:  # lists of unequal length, or an object that makes no array of itself
+    except Exception:  # lists of unequal length, or an object that is no array
         return "is empty or no list of positions"
     if index.ndim != 1 or index.size == 0 or not np.issubdtype(index.dtype, np.integer):
         return "is empty or no list of positions"
@@ -201,7 +199,7 @@ def _bad_positions(given: object, length: int) -> str | None:
 
 
 def _meaningless(dataset: Dataset, trial: Trial) -> str | None:
-    """Why the ranking of a trial says nothing about a victim."""
+    """Why the ranking of a trial says nothing about a victim; None if it does."""
     seen: dict[int, set[int]] = {}
     for index in np.asarray(trial.gallery).tolist():
         seen.setdefault(dataset.gallery[index].pid, set()).add(dataset.gallery[index].cam)

@@ -1,4 +1,4 @@
-"""The readers by name; open one."""
+"""Open a data set with vbench's readers or with a plugin's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_dataset(layout: str, root: Path, protocol: str | None = None) -> Datase
 
     ``layout`` is "sysu", "regdb" or "llcm"; ``protocol`` an id of :func:`all_protocols`, the layout's
     default when None. Raises :class:`BadInput` for an unknown layout or protocol, a protocol of another
-    layout, a missing folder, and whatever makes the set unusable.
+    layout, a missing folder, and a set that a reader or :func:`checked` refuses.
     """
     root = check_root(layout, root)
     chosen = chosen_protocol(layout, protocol)
@@ -45,7 +45,7 @@ def chosen_protocol(layout: str, protocol: str | None = None) -> Protocol:
 
 
 def check_root(layout: str, root: Path) -> Path:
-    """Return ``root`` as a path; :class:`BadInput` for an unknown layout or when it is no folder."""
+    """Return ``root`` as a path; :class:`BadInput` for an unknown layout or if it is not a folder."""
     check_layout(layout)
     root = Path(root)
     if not root.is_dir():
@@ -60,10 +60,10 @@ def is_synthetic(root: Path) -> bool:
 
 
 class DatasetReader(ABC):
-    """A data set that vbench does not know itself; installed under the entry-point group ``vbench.datasets``.
+    """Base class of readers for other data sets; installed under the entry-point group ``vbench.datasets``.
 
     ``name`` must not be one of vbench's own. ``protocols`` are the ids it can be read under, the default
-    first, each "name/..."; ``expected`` says what its folder holds, for the message when it does not.
+    first, each "name/..."; ``expected`` says what its folder holds, for the message if it is missing.
     """
 
     name: ClassVar[str]
@@ -74,15 +74,14 @@ class DatasetReader(ABC):
 
     @abstractmethod
     def read(self, root: Path, protocol: str) -> Dataset:
-        """The set under ``root`` by one of :attr:`protocols`, without decoding an image."""
+        """The set under ``root`` for one of :attr:`protocols`, without decoding an image."""
 
 
 def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) -> Dataset:
-    """What ``reader`` finds under ``root``, checked; its first protocol when ``protocol`` is None.
+    """The data set that ``reader`` reads under ``root``, checked; ``protocol`` defaults to its first.
 
-    Raises :class:`BadInput`, naming the set, for a missing folder, an unknown protocol, and anything in
-    the result that would make figures meaningless, see :func:`vbench.data.check.checked`;
-    :class:`VbenchError`, naming the line, where the reader fails.
+    Raises :class:`BadInput`, naming the set, for a missing folder, an unknown protocol, and a result that
+    :func:`vbench.data.check.checked` refuses; :class:`VbenchError`, with file and line, if the reader fails.
     """
     _check_reader(reader)
     chosen = reader.protocols[0] if protocol is None else protocol
@@ -108,7 +107,7 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
 
 
 def _check_reader(reader: DatasetReader) -> None:
-    """Refuse a reader that does not say what it reads, or says it wrongly."""
+    """Raise :class:`BadInput` for a reader with a missing or wrong class attribute."""
     cls = type(reader)
     for name in ("name", "expected"):
         if not isinstance(getattr(reader, name, None), str):
@@ -128,6 +127,6 @@ def _check_reader(reader: DatasetReader) -> None:
 
 
 def _code_of(cls: type[DatasetReader]) -> str:
-    """File and line of a reader's read(), those of its class where it is no function of Python's."""
+    """File and line of a reader's read(); those of its class if it is not a Python function."""
     code = getattr(inspect.unwrap(cls.read), "__code__", None)
     return f"{code.co_filename}, line {code.co_firstlineno}" if code else place_of(cls)

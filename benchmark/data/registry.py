@@ -1,4 +1,4 @@
-"""Readers of data sets by name: installed, and given by path."""
+"""Data set readers of plugins: installed, or given by path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vbench.data.protocols import LAYOUTS
 if TYPE_CHECKING:
     from vbench.data.open import DatasetReader
 
-#: vbench's own layouts have readers of their own; only sets from outside stand here.
+#: vbench's own layouts are not in it; :func:`vbench.data.open.open_dataset` reads those.
 datasets: Registry[DatasetReader] = Registry(
     "dataset", "vbench.data.open:DatasetReader", (), words=("synthetic", *LAYOUTS)
 )

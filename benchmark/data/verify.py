@@ -1,4 +1,4 @@
-"""Is this copy complete?."""
+"""Check that a copy of a data set is complete and readable."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from vbench.data.sysu import KNOWN_COUNTS
 
 @dataclass
 class Inventory:
-    """``samples``: each image once. ``counts``: what is counted -> how many, under the names of
-    ``KNOWN_COUNTS`` where those apply. ``cameras``: (split, camera folder or modality) -> images.
+    """``samples``: each image once. ``counts``: name -> number, with the names of ``KNOWN_COUNTS`` where
+    they apply. ``cameras``: (split, camera folder or modality) -> number of images.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Inventory:
 
 
 def list_sysu(root: Path) -> Inventory:
-    """SYSU-MM01; raises :class:`BadInput` for a broken split file."""
+    """List SYSU-MM01; raises :class:`BadInput` for a broken split file."""
     ids = sysu.read_identities(root)
     found = Inventory()
     strays: list[str] = []
@@ -60,7 +60,7 @@ def list_sysu(root: Path) -> Inventory:
 
 
 def list_regdb(root: Path) -> Inventory:
-    """RegDB, all ten splits; a split whose lists are missing or broken is a problem, not an error."""
+    """List RegDB, all ten splits; missing or broken lists are reported in ``problems``, not raised."""
     found = Inventory()
     seen: dict[str, Sample] = {}
     for trial in range(1, 11):
@@ -89,7 +89,7 @@ def list_regdb(root: Path) -> Inventory:
 
 
 def list_llcm(root: Path) -> Inventory:
-    """LLCM; raises :class:`BadInput` for a broken list."""
+    """List LLCM; raises :class:`BadInput` for a broken list."""
     pids = read_ids(root, llcm.TEST_IDS)
     lists = llcm.read_train(root)
     test = llcm.read_test(root, pids)
@@ -143,7 +143,7 @@ _PORTION = 256
 
 @dataclass(frozen=True)
 class Count:
-    """``found`` of something; ``known`` is the published figure, None where there is none to compare with."""
+    """A count of this copy; ``known`` is the published number, None if there is none to compare with."""
 
     name: str
     found: int
@@ -151,18 +151,18 @@ class Count:
 
     @property
     def agrees(self) -> bool:
-        """Whether the figure is the published one, or has none to agree with."""
+        """Whether the count equals the published one, or there is none."""
         return self.known is None or self.found == self.known
 
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`verify` found.
+    """The result of :func:`verify`.
 
-    ``cameras``: (split, camera folder or modality) -> images. ``missing``: listed images that are not on
-    disk. ``unreadable``: (path, why) of files that do not decode. Paths are relative to ``root``.
-    ``problems``: one line for everything that makes this copy unfit, images included. ``notes``: what is
-    odd but allowed, such as an identity that a camera never saw.
+    ``cameras``: (split, camera folder or modality) -> number of images. ``missing``: listed images that are
+    not on disk. ``unreadable``: (path, reason) of files that do not decode. Paths are relative to ``root``.
+    ``problems``: one line for each defect, including missing and unreadable images. ``notes``: unusual but
+    allowed facts, such as an identity that a camera never saw.
     """
 
     layout: str
@@ -184,8 +184,8 @@ class Report:
 def verify(layout: str, root: Path, quiet: bool = False) -> Report:
     """Count, find and decode every image of the data set under ``root``.
 
-    Counts are compared with the published ones unless the data is synthetic. Raises :class:`BadInput` for
-    an unknown layout, a missing folder, or a split file too broken to say which images there should be.
+    Counts are compared with the published ones unless the data is synthetic. Raises :class:`BadInput` for an
+    unknown layout, a missing folder, or a split file that cannot be read.
     """
     root = check_root(layout, root)
     synthetic = is_synthetic(root)
