@@ -35,5 +35,5 @@ def launched() -> Place | None:
         place = Place(0, 0, 0, 0)
     if not (0 <= place.rank < place.size and 0 <= place.local_rank < place.local_size <= place.size):
         found = ", ".join(f"{name}={os.environ[name]}" for name in (*_VARIABLES[:3], local))
-        raise BadInput(f"{found} is no place among processes; start with torchrun, or unset them")
+        raise BadInput(f"{found} is not a valid rank and world size; start with torchrun, or unset them")
     return place if place.size > 1 else None

@@ -250,7 +250,7 @@ def _text_of(name: str, file: str) -> bytes:
         fits = unchanged(file, lambda: _read(file, module) == known[1])
     if not fits:
         raise BadInput(
-            f"{shown(file)} has changed since it was imported: what it says is not what would run; "
+            f"{shown(file)} has changed since it was imported, and the old code would run; "
             "start Python again, or importlib.reload it"
         )
     _texts[name] = known

@@ -201,8 +201,8 @@ def shown(file: str) -> str:
 
 def _named(error: BaseException) -> str:
     try:
-        said = shortened(" ".join(str(error).split()), 400)
-        return f"{type(error).__name__}: {said}".rstrip(": ")
+        message = shortened(" ".join(str(error).split()), 400)
+        return f"{type(error).__name__}: {message}".rstrip(": ")
     except Exception:  # a plugin's error may have a __str__ that fails itself
         return type(error).__name__
 
@@ -225,7 +225,9 @@ def class_problem(cls: type, base: type) -> str:
         return ""
     loose = [name for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)]
     if loose:
-        return f"'{loose[0]}' is no setting yet; write @dataclass(frozen=True) above class {cls.__qualname__}"
+        return (
+            f"'{loose[0]}' is not a setting yet; write @dataclass(frozen=True) above class {cls.__qualname__}"
+        )
     if not isinstance(getattr(cls, "universal", None), bool):
         return f"derive {cls.__qualname__} from PerImageAttack, UniversalAttack or Battery"
     return ""

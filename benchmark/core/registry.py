@@ -163,12 +163,14 @@ class Registry(Generic[T]):
         base = import_target(self._base, self.kind)
         where = f"{self.kind} '{shortened(given)}'"
         if not isinstance(cls, type):
-            raise BadInput(f"{where} is no class but {type(cls).__name__}; name the class")
+            raise BadInput(f"{where} is a {type(cls).__name__}, not a class; name the class")
         if not issubclass(cls, base):
             raise BadInput(f"{where}: {cls.__module__}:{cls.__qualname__} is not a subclass of {self._base}")
         if is_own_class(cls):
             if name not in (given, getattr(cls, "name", name)):
-                raise BadInput(f"{where}: '{shortened(str(name))}' is no name of vbench's {cls.__qualname__}")
+                raise BadInput(
+                    f"{where}: '{shortened(str(name))}' is not the name of vbench's {cls.__qualname__}"
+                )
             return
         problem = class_problem(cls, base) or name_problem(name, self.kind, self._reserved())
         if problem:
@@ -243,9 +245,9 @@ def _importing(what: str, module_name: str) -> Iterator[None]:
 
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return "install what it needs, or put the module beside the file"
+        return "install what it needs, or put the module into the file's folder"
     if isinstance(error, SyntaxError):
-        return "mend that line"
+        return "fix that line"
     if isinstance(error, SystemExit):
         return "it ends Python while it is imported: put that under if __name__ == '__main__'"
     if isinstance(error, TypeError) and "non-frozen" in str(error):
@@ -255,7 +257,7 @@ def _remedy(error: BaseException) -> str:
 
 def _import(module_name: str, kind: str) -> Any:
     if not all(part.isidentifier() for part in module_name.split(".")):
-        raise BadInput(f"{kind} '{shortened(module_name)}': no name of a module, nor a .py file")
+        raise BadInput(f"{kind} '{shortened(module_name)}': not the name of a module or a .py file")
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -181,7 +181,7 @@ def _bad_trials(dataset: Dataset) -> Iterator[str]:
             return
     counts = {len(trial.query) for trial in dataset.trials}
     if len(counts) > 1:
-        yield f"trials rank {min(counts)} to {max(counts)} queries; all must rank as many"
+        yield f"trials rank {min(counts)} to {max(counts)} queries; all must rank the same number"
 
 
 def _bad_positions(given: object, length: int) -> str | None:

@@ -189,7 +189,7 @@ def check_suffix(path: str, source: str) -> None:
     """Raise :class:`BadInput` for an image not in :data:`IMAGE_SUFFIXES`; ``source`` starts the message."""
     if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise BadInput(f"{source}: {shortened(path)} is none of {kinds}; convert it and its like to PNG")
+        raise BadInput(f"{source}: {shortened(path)} is none of {kinds}; convert such files to PNG")
 
 
 def _id_folders(root: Path, camera: str | None) -> dict[int, list[str]]:

@@ -78,9 +78,9 @@ def read_llcm(root: Path, protocol: Protocol, synthetic: bool = False) -> Datase
     test = read_test(root, pids)
     refuse_leak(root, lines, test)
     train = train_samples(lines, pids)
-    asked = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
-    query, candidates = test[asked], test[asked.other]
-    for side, modality in (("query", asked), ("gallery", asked.other)):
+    query_modality = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
+    query, candidates = test[query_modality], test[query_modality.other]
+    for side, modality in (("query", query_modality), ("gallery", query_modality.other)):
         if not test[modality].groups:
             folder = CAMERAS[modality][0].folder.split("/")[0]
             where = f"no identity of {TEST_IDS} has images under {folder}/"

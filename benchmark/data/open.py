@@ -88,7 +88,7 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
     if chosen not in reader.protocols:
         raise unknown_name(f"protocol of '{reader.name}'", chosen, reader.protocols)
     if not root.is_dir():
-        raise BadInput(f"{root} is no folder; '{reader.name}' expects one with {reader.expected}")
+        raise BadInput(f"{root} is not a folder; '{reader.name}' expects one with {reader.expected}")
     with explained(f"dataset '{reader.name}': its reader failed", reader, VbenchError):
         dataset = reader.read(root, chosen)
     what = f"dataset '{reader.name}' under {root}"
@@ -98,7 +98,7 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
     if (dataset.name, dataset.protocol) != (reader.name, chosen):
         found = shortened(f"'{dataset.name}' under '{dataset.protocol}'")
         raise BadInput(
-            f"{what}: says that it is {found}, asked was '{chosen}' (read() in {_code_of(type(reader))})"
+            f"{what}: says that it is {found}, not '{chosen}' as asked (read() in {_code_of(type(reader))})"
         )
     try:
         return replace(checked(dataset, what), reader=code_card(reader).get("source", ""))

@@ -57,8 +57,8 @@ def read_regdb(root: Path, protocol: Protocol, synthetic: bool = False) -> Datas
     test = {
         m: tuple(Sample(line.path, line.label, CAMERA[m], m) for line in lists["test", m]) for m in Modality
     }
-    asked = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
-    query, gallery = test[asked], test[asked.other]
+    query_modality = Modality.VISIBLE if protocol.direction == "vis2ir" else Modality.INFRARED
+    query, gallery = test[query_modality], test[query_modality.other]
     notes = one_sided_note("training", *train.values()) + one_sided_note("test", *test.values())
     return Dataset(
         name="regdb",

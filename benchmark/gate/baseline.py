@@ -98,7 +98,7 @@ class Baseline(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Baseline:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: the same seed twice says nothing new")
+            raise ValueError("seeds: a seed is given twice")
         for one in self.attacks:
             for name, spread in one.metrics.items():
                 if spread.n != len(self.seeds):

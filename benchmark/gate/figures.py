@@ -142,7 +142,7 @@ STRENGTH = ("drop_r1", "drop_map", "asr")
 
 
 def independent(record: Record) -> bool:
-    """Whether queries have independent random numbers: each is crafted on its own, and the gallery is clean."""
+    """Whether queries have independent random numbers: each image crafted on its own, the gallery clean."""
     return not record.universal and not record.members and record.config["threat"]["side"] == "query"
 
 

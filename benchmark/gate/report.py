@@ -50,12 +50,12 @@ def verdict(gate: Gate) -> str:
     if gate.green:
         same = sum(row.verdict is Verdict.SAME for row in gate.rows)
         return f"green: {len(gate.rows)} figures within bounds, {same} of them to the last bit ({seeds})"
-    said = []
+    parts = []
     for rows, what in ((gate.moved, "moved"), (gate.unguarded, "cannot be guarded, any result is allowed")):
         names = "; ".join(dict.fromkeys(str(row.subject) for row in rows))
         if rows:
-            said.append(f"{len(rows)} of {len(gate.rows)} figures {what} ({seeds}): {names}")
-    return f"red: {'; '.join(said)}"
+            parts.append(f"{len(rows)} of {len(gate.rows)} figures {what} ({seeds}): {names}")
+    return f"red: {'; '.join(parts)}"
 
 
 def heading(row: Row) -> str:

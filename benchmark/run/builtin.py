@@ -106,7 +106,7 @@ def thin_weights(
                 try:
                     train()
                 except UnusableState:
-                    say(f"{state_path(path)}: cannot be resumed; training starts again", quiet)
+                    say(f"{state_path(path)}: cannot be resumed; starting over", quiet)
                     train(resume=False)
     return path
 

@@ -124,7 +124,7 @@ SAMPLE = Sample("a.jpg", 5, 1, Modality.INFRARED)
     ("changes", "message"),
     [
         ({"name": "yours"}, "says that it is 'yours'"),
-        ({"protocol": "mine/two"}, "under 'mine/two', asked was 'mine/one'"),
+        ({"protocol": "mine/two"}, "under 'mine/two', not 'mine/one' as asked"),
         ({"metric": "market"}, "unknown ranking rule 'market'; known: sysu, regdb, llcm"),
         ({"synthetic": True}, "is marked synthetic"),
         ({"train_infrared": ()}, "train_infrared is empty"),
@@ -147,7 +147,7 @@ def test_a_careless_reader_is_told_what_is_wrong(tmp_path, changes, message):
 
 def test_names_and_protocols_that_would_be_mistaken_are_refused(tmp_path, named):
     reader = import_target(FILE, "dataset")()
-    with pytest.raises(BadInput, match="is no folder; 'named' expects one with train/visible"):
+    with pytest.raises(BadInput, match="is not a folder; 'named' expects one with train/visible"):
         read_with(reader, tmp_path / "nowhere")
     (named / "test" / "visible" / "odd.jpg").touch()
     try:
