@@ -154,7 +154,7 @@ def _batch_of_the_attack(evidence: Evidence) -> Finding:
     return Finding(verdict, words, figures)
 
 
-_LOST = "gradient masking: the gradient leads away from what the victim does"
+_MISLED = "gradient masking: the gradient leads away from what the victim does"
 
 STRENGTH_PROBES = (
     Probe(
@@ -165,13 +165,13 @@ STRENGTH_PROBES = (
     ),
     Probe(
         "many steps beat one",
-        f"{_LOST} (Athalye et al. 2018)",
+        f"{_MISLED} (Athalye et al. 2018)",
         "try smaller steps, smoothed gradients, and attacks without gradients",
         _many_beat_one,
     ),
     Probe(
         "more steps",
-        f"{_LOST}, or the step size does not fit",
+        f"{_MISLED}, or the step size does not fit",
         "compare step sizes; look at the lines on the gradient",
         lambda evidence: _never_weaker(evidence, MANY_STEPS, MORE_STEPS),
     ),

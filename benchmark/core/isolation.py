@@ -193,42 +193,42 @@ def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
         state.put_back()
         raise
     except (Exception, SystemExit) as error:
-        _refuse(who, state.put_back(), error)
+        _raise_if_changed(who, state.put_back(), error)
         if isinstance(error, VbenchError) and not isinstance(error, BadInput):
             raise
         # Bad input that shows up in the middle of the work is a failure of the work: exit code 1.
         raise VbenchError(str(error) if isinstance(error, BadInput) else f"{who}: {reason(error)}") from error
     finally:
         changed = state.put_back()
-    _refuse(who, changed)
+    _raise_if_changed(who, changed)
 
 
 @contextmanager
 def untouched(who: str, *victims: nn.Module) -> Iterator[None]:
     """Restore victims and their classes after the block; :class:`VbenchError` naming what ``who`` changed."""
-    kept = [_Kept(victim) for victim in {id(victim): victim for victim in victims}.values()]
+    saved = [_SavedVictim(victim) for victim in {id(victim): victim for victim in victims}.values()]
 
     def put_back() -> list[str]:
-        return [change for one in kept for change in one.put_back()]
+        return [change for one in saved for change in one.put_back()]
 
     try:
         yield
     except Exception as error:
-        _refuse(who, put_back(), error)
+        _raise_if_changed(who, put_back(), error)
         raise
     finally:
         changed = put_back()
-    _refuse(who, changed)
+    _raise_if_changed(who, changed)
 
 
-def _refuse(who: str, changed: list[str], cause: BaseException | None = None) -> None:
+def _raise_if_changed(who: str, changed: list[str], cause: BaseException | None = None) -> None:
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         line = f"{who} changed {shown}, which others depend on; it may change nothing but what it is given"
         raise VbenchError(line) from cause
 
 
-class _Kept:
+class _SavedVictim:
     """Saved state of a victim: its tensors, the attributes of its modules, and those of their classes."""
 
     def __init__(self, victim: nn.Module) -> None:
@@ -245,13 +245,13 @@ class _Kept:
         """Restore all that has changed; returns their names."""
         whose = f"victim '{getattr(self._victim, 'name', type(self._victim).__name__)}'"
         changed = [
-            f"{cls.__name__}.{name}" for cls, kept in self._classes for name in _restore_class(cls, kept)
+            f"{cls.__name__}.{name}" for cls, saved in self._classes for name in _restore_class(cls, saved)
         ]
-        for name, module, kept in self._modules:
-            found = _restore_attributes(module, kept)
+        for name, module, saved in self._modules:
+            found = _restore_attributes(module, saved)
             changed += [f"'{f'{name}.{attribute}'.lstrip('.')}' of {whose}" for attribute in found]
-        for name, tensor, before, wanted, gradient in self._tensors:
-            if _restore_tensor(tensor, before, wanted, gradient):
+        for name, tensor, before, needs_grad, gradient in self._tensors:
+            if _restore_tensor(tensor, before, needs_grad, gradient):
                 changed.append(f"'{name}' of {whose}")
         return changed
 
@@ -264,13 +264,13 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def _restore_attributes(module: nn.Module, kept: dict[str, Any]) -> list[str]:
+def _restore_attributes(module: nn.Module, saved: dict[str, Any]) -> list[str]:
     now = _attributes(module)
-    changed = [name for name in {**kept, **now} if not _same(kept.get(name), now.get(name))]
+    changed = [name for name in {**saved, **now} if not _same(saved.get(name), now.get(name))]
     for name in changed:
         vars(module).pop(name, None)
-        if name in kept:
-            value, content = kept[name]
+        if name in saved:
+            value, content = saved[name]
             if content is not None:
                 value.clear()
                 value.update(content)
@@ -286,31 +286,31 @@ def _same(before: tuple[Any, Any] | None, after: tuple[Any, Any] | None) -> bool
     )
 
 
-def _restore_class(cls: type, kept: dict[str, Any]) -> list[str]:
+def _restore_class(cls: type, saved: dict[str, Any]) -> list[str]:
     now = dict(vars(cls))
     # Python adds annotations when they are first read.
-    names = [name for name in {**kept, **now} if not name.startswith("__annot")]
-    changed = [name for name in names if kept.get(name, cls) is not now.get(name, cls)]
+    names = [name for name in {**saved, **now} if not name.startswith("__annot")]
+    changed = [name for name in names if saved.get(name, cls) is not now.get(name, cls)]
     for name in changed:
-        if name in kept:
-            setattr(cls, name, kept[name])
+        if name in saved:
+            setattr(cls, name, saved[name])
         else:
             delattr(cls, name)
     return changed
 
 
 @torch.no_grad()
-def _restore_tensor(tensor: Tensor, kept: Tensor, wanted: bool, gradient: Tensor | None) -> bool:
-    alike = (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device)
+def _restore_tensor(tensor: Tensor, saved: Tensor, needs_grad: bool, gradient: Tensor | None) -> bool:
+    alike = (tensor.shape, tensor.dtype, tensor.device) == (saved.shape, saved.dtype, saved.device)
     same = alike and (
-        torch.equal(tensor, kept) or bool(((tensor == kept) | (tensor.isnan() & kept.isnan())).all())
+        torch.equal(tensor, saved) or bool(((tensor == saved) | (tensor.isnan() & saved.isnan())).all())
     )
-    if same and tensor.requires_grad == wanted and tensor.grad is gradient:
+    if same and tensor.requires_grad == needs_grad and tensor.grad is gradient:
         return False
     if not same and alike:
-        tensor.copy_(kept)
+        tensor.copy_(saved)
     elif not same:
-        tensor.data = kept.clone()
-    tensor.requires_grad_(wanted)
+        tensor.data = saved.clone()
+    tensor.requires_grad_(needs_grad)
     tensor.grad = gradient
     return True

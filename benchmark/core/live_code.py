@@ -31,12 +31,12 @@ class LiveCode:
 
     def __init__(self, files: Collection[str]) -> None:
         self._files = files
-        self._met: dict[int, object] = {}
+        self._seen: dict[int, object] = {}
 
     def of_class(self, cls: type) -> list[Any]:
         """Code and constants of a class and its bases; of vbench's own classes, only code added to them."""
         bases = [one for one in cls.__mro__ if not self._is_others(one)]
-        return _some([one.__qualname__, self._held(one)] for one in bases)
+        return _non_empty([one.__qualname__, self._members(one)] for one in bases)
 
     def of_object(self, thing: object) -> list[Any]:
         """What was added to an object or its submodules: functions, hooks, submodules of plugin classes."""
@@ -48,7 +48,7 @@ class LiveCode:
             for name, value in sorted(getattr(one, "__dict__", {}).items()):
                 values = list(value.values()) if name in _HOOKS else [value] if _is_code(value) else []
                 found += [[f"{place}.{name}", self.value(each)] for each in values]
-        return _some(found)
+        return _non_empty(found)
 
     def value(self, value: object) -> Any:
         """The description of one value; None for code that was described before."""
@@ -60,16 +60,16 @@ class LiveCode:
             return [self.value(one) for one in value]
         if isinstance(value, frozenset):
             return sorted(repr(self.value(one)) for one in value)
-        if id(value) in self._met:
+        if id(value) in self._seen:
             return None
-        self._met[id(value)] = value
+        self._seen[id(value)] = value
         if isinstance(value, FunctionType):
             return self._function(value)
         if isinstance(value, type):
             return self._class(value)
         parts = list(_parts(value))
         if parts:
-            return _some([self.value(one)] for one in parts)
+            return _non_empty([self.value(one)] for one in parts)
         if isinstance(value, BuiltinFunctionType):
             return value.__qualname__
         return self.value(type(value)) if callable(value) else None
@@ -79,7 +79,7 @@ class LiveCode:
             return None
         return cls.__qualname__ if self._is_others(cls) else [cls.__qualname__, self.of_class(cls)]
 
-    def _held(self, cls: type) -> list[Any]:
+    def _members(self, cls: type) -> list[Any]:
         own = is_own_class(cls)
         changed = set().union(*map(assigned_by, map(_function_in, vars(cls).values())))
         kept = {
@@ -88,25 +88,25 @@ class LiveCode:
             if (_is_code(value) and not _is_generated(cls, name, value))
             or (isinstance(value, (*_PLAIN, tuple)) and not own and not name.startswith("__"))
         }
-        return _some([name, self.value(value)] for name, value in kept.items() if name not in changed)
+        return _non_empty([name, self.value(value)] for name, value in kept.items() if name not in changed)
 
     def _function(self, function: FunctionType) -> Any:
         code = function.__code__
-        closed = dict(zip(code.co_freevars, map(_content, function.__closure__ or ()), strict=True))
+        closed = dict(zip(code.co_freevars, map(_cell_value, function.__closure__ or ()), strict=True))
         if code.co_filename not in self._files and is_others(code.co_filename):
             # Perhaps a decorator of an installed package: describe the function it wraps if a plugin's.
             around = [one for one in closed.values() if _is_code(one)]
             foreign = [one for one in around if not is_others(_file(one)) or _file(one) in self._files]
             named = None if around or of_vbench(code.co_filename) else function.__qualname__
-            return _some([self.value(one)] for one in foreign) or named
-        inside = _some([self.value(one)] for one in closed.values() if _is_code(one))
+            return _non_empty([self.value(one)] for one in foreign) or named
+        inside = _non_empty([self.value(one)] for one in closed.values() if _is_code(one))
         changed = assigned_by(function)
         plain = {name: value for name, value in closed.items() if name not in changed and not _is_code(value)}
-        made_with = _some([name, self.value(value)] for name, value in plain.items())
-        made_with += _some([self.value(one)] for one in function.__defaults__ or ())
+        made_with = _non_empty([name, self.value(value)] for name, value in plain.items())
+        made_with += _non_empty([self.value(one)] for one in function.__defaults__ or ())
         if code.co_filename in self._files:
             return [function.__qualname__, inside, made_with]
-        return [_shape(code), inside, made_with, self._called(code, function.__globals__)]
+        return [_code_hash(code), inside, made_with, self._called(code, function.__globals__)]
 
     def _called(self, code: CodeType, names: dict[str, Any]) -> list[Any]:
         """The module-level names that code outside ``files`` uses; here lists and arrays count as well."""
@@ -119,7 +119,7 @@ class LiveCode:
                 found.append([name, self._called(code, vars(value)) if loose else value.__name__])
             else:
                 found.append([name, _data(value) or self.value(value)])
-        return _some(found)
+        return _non_empty(found)
 
     def _is_others(self, cls: type) -> bool:
         """Whether a class is Python's or an installed package's, and not part of the plugin."""
@@ -153,9 +153,9 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, _inner(code)))
 
 
-def _shape(code: CodeType) -> str:
+def _code_hash(code: CodeType) -> str:
     """A hash over bytecode, constants and names; file and line numbers are left out."""
-    constants = [_shape(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
+    constants = [_code_hash(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_argcount)
     text = repr((code.co_code, constants, names, code.co_kwonlyargcount))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -215,13 +215,13 @@ def _is_generated(cls: type, name: str, value: object) -> bool:
     return made and name.startswith("__") and "__dataclass_fields__" in vars(cls)
 
 
-def _content(cell: Any) -> object:
+def _cell_value(cell: Any) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # not set yet
         return None
 
 
-def _some(pairs: Iterable[list[Any]]) -> list[Any]:
+def _non_empty(pairs: Iterable[list[Any]]) -> list[Any]:
     """The pairs whose last item is not None or an empty list."""
     return [pair for pair in pairs if pair[-1] not in (None, [])]

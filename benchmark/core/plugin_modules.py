@@ -84,7 +84,7 @@ def module_of(cls: type) -> ModuleType | None:
         return None
     functions = [one for one in vars(cls).values() if isinstance(one, FunctionType)]
     made_there = any(one.__code__.co_filename == file for one in functions)
-    return module if made_there or _named(module, cls.__qualname__) is cls or _is_free(cls, file) else None
+    return module if made_there or _named(module, cls.__qualname__) is cls or _is_local(cls, file) else None
 
 
 def _named(module: ModuleType, qualname: str) -> object:
@@ -94,7 +94,7 @@ def _named(module: ModuleType, qualname: str) -> object:
     return found
 
 
-def _is_free(cls: type, file: str) -> bool:
+def _is_local(cls: type, file: str) -> bool:
     # A class made inside a function, without functions of its own: its __module__ is trusted unless vbench's.
     return "<locals>" in cls.__qualname__ and not of_vbench(file)
 
@@ -124,7 +124,7 @@ class _Owner:
 def _distributions(top: str, file: str) -> frozenset[str]:
     """The installed distributions that a file belongs to, by the name of its outermost module."""
     names = _installed(tuple(sys.path)).get(top, ())
-    return frozenset(name for name in names if _holds(name, file))
+    return frozenset(name for name in names if _contains(name, file))
 
 
 @lru_cache(maxsize=4)
@@ -135,7 +135,7 @@ def _installed(path: tuple[str, ...]) -> dict[str, list[str]]:
         return {}
 
 
-def _holds(name: str, file: str) -> bool:
+def _contains(name: str, file: str) -> bool:
     try:
         found: Distribution = distribution(name)
     except PackageNotFoundError:
@@ -245,7 +245,7 @@ def _text_of(name: str, file: str) -> bytes:
     known = _texts.get(name)
     if known is None or known[0] is not loaded:
         known = (loaded, _read(file, module))
-        fits = _is_of(module, file, known[1])
+        fits = _matches(module, file, known[1])
     else:
         fits = unchanged(file, lambda: _read(file, module) == known[1])
     if not fits:
@@ -268,16 +268,16 @@ def _read(file: str, module: ModuleType | None) -> bytes:
             raise BadInput(f"{shown(file)}: the source of a plugin cannot be read ({error})") from error
 
 
-def _is_of(module: ModuleType, file: str, text: bytes) -> bool:
+def _matches(module: ModuleType, file: str, text: bytes) -> bool:
     """Whether a module's functions are those that its file defines now."""
     # Other loaders may change code while loading it, as pytest's does.
     if type(getattr(module, "__loader__", None)) is not SourceFileLoader or module.__name__ == "__main__":
         return True
     try:
-        there = set(_codes(compile(text, file, "exec", dont_inherit=True)))
+        there = set(_code_objects(compile(text, file, "exec", dont_inherit=True)))
     except (SyntaxError, ValueError):
         return False
-    return all(code in there for code in _running(module, file))
+    return all(code in there for code in _live_code_objects(module, file))
 
 
 def _overwritten(module: ModuleType | None, text: bytes) -> Iterator[tuple[str, str]]:
@@ -311,14 +311,14 @@ def _constants(text: bytes) -> tuple[tuple[str, object], ...]:
     return tuple(found)
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def _code_objects(code: CodeType) -> Iterator[CodeType]:
     yield code
     for one in code.co_consts:
         if isinstance(one, CodeType):
-            yield from _codes(one)
+            yield from _code_objects(one)
 
 
-def _running(module: ModuleType, file: str) -> Iterator[CodeType]:
+def _live_code_objects(module: ModuleType, file: str) -> Iterator[CodeType]:
     for value in list(vars(module).values()):
         values = vars(value).values() if isinstance(value, type) else [value]
         for one in values:

@@ -66,7 +66,7 @@ def _problems(dataset: Dataset) -> Iterator[str]:
 
 def _wrong_types(dataset: Dataset, lists: dict[str, Sequence[Sample]]) -> Iterator[str]:
     for name in ("name", "protocol", "metric", "split"):
-        yield from _no_text(name, getattr(dataset, name))
+        yield from _not_text(name, getattr(dataset, name))
     if not isinstance(dataset.root, Path):
         yield f"root is a {_type(dataset.root)}; give a pathlib.Path"
     if not isinstance(dataset.synthetic, bool):
@@ -76,7 +76,7 @@ def _wrong_types(dataset: Dataset, lists: dict[str, Sequence[Sample]]) -> Iterat
             yield f"{name} is a {_type(getattr(dataset, name))}; give a tuple"
             return
     for note in dataset.notes:
-        yield from _no_text("a note", note)
+        yield from _not_text("a note", note)
     for name, samples in lists.items():
         for sample in samples:
             yield from (f"{name}: {problem}" for problem in _bad_sample(sample))
@@ -84,14 +84,14 @@ def _wrong_types(dataset: Dataset, lists: dict[str, Sequence[Sample]]) -> Iterat
         if not isinstance(trial, Trial):
             yield f"trials hold a {_type(trial)}; give vbench.data.Trial"
         else:
-            yield from _no_text("a trial's name", trial.name)
+            yield from _not_text("a trial's name", trial.name)
 
 
 def _bad_sample(sample: Sample) -> Iterator[str]:
     if not isinstance(sample, Sample):
         yield f"holds a {_type(sample)}; give vbench.data.Sample"
         return
-    yield from _no_text("a path", sample.path)
+    yield from _not_text("a path", sample.path)
     for name in ("pid", "cam"):
         value = getattr(sample, name)
         if not isinstance(value, int) or isinstance(value, bool):
@@ -105,7 +105,7 @@ def _bad_sample(sample: Sample) -> Iterator[str]:
         )
 
 
-def _no_text(what: str, value: object) -> Iterator[str]:
+def _not_text(what: str, value: object) -> Iterator[str]:
     if not isinstance(value, str):
         yield f"{what} is a {_type(value)}; give a text"
     elif not is_text(value):
@@ -128,7 +128,7 @@ def _bad_list(name: str, samples: Sequence[Sample]) -> Iterator[str]:
         if not _inside(sample.path):
             yield f"{name}: '{shortened(sample.path)}' is no path inside the folder"
             return
-    for path, count in Counter(_same(sample.path) for sample in samples).items():
+    for path, count in Counter(_normalised(sample.path) for sample in samples).items():
         if count > 1:
             yield f"{name} lists '{shortened(path)}' twice"
             return
@@ -141,7 +141,7 @@ def _inside(text: str) -> bool:
     )
 
 
-def _same(path: str) -> str:
+def _normalised(path: str) -> str:
     return str(PurePosixPath(path))
 
 
@@ -150,13 +150,13 @@ def _bad_splits(dataset: Dataset) -> Iterator[str]:
     both = sorted({sample.pid for sample in train} & {sample.pid for sample in test})
     if both:
         yield f"identity {both[0]} is in training and in test ({len(both)} such)"
-    tested = {_same(sample.path) for sample in test}
-    leaked = next((sample.path for sample in train if _same(sample.path) in tested), None)
+    tested = {_normalised(sample.path) for sample in test}
+    leaked = next((sample.path for sample in train if _normalised(sample.path) in tested), None)
     if leaked is not None:
         yield f"'{shortened(leaked)}' is a training and a test image"
     modalities: dict[str, Modality] = {}
     for sample in (*train, *test):
-        if modalities.setdefault(_same(sample.path), sample.modality) is not sample.modality:
+        if modalities.setdefault(_normalised(sample.path), sample.modality) is not sample.modality:
             yield f"'{shortened(sample.path)}' is listed as visible and as infrared"
             return
 
@@ -175,7 +175,7 @@ def _bad_trials(dataset: Dataset) -> Iterator[str]:
                 if (found := _bad_positions(getattr(trial, part), lengths[part]))
             ),
             None,
-        ) or _meaningless(dataset, trial)
+        ) or _uninformative(dataset, trial)
         if problem:
             yield f"trial '{shortened(trial.name)}': {problem}"
             return
@@ -198,7 +198,7 @@ def _bad_positions(given: object, length: int) -> str | None:
     return None
 
 
-def _meaningless(dataset: Dataset, trial: Trial) -> str | None:
+def _uninformative(dataset: Dataset, trial: Trial) -> str | None:
     """Why the ranking of a trial says nothing about a victim; None if it does."""
     seen: dict[int, set[int]] = {}
     for index in np.asarray(trial.gallery).tolist():

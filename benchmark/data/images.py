@@ -360,7 +360,7 @@ class Images:
 
         def stored() -> Path | None:
             # Called while the lock is held: a process waiting for it must find the new hashes.
-            self._keep()
+            self._save_hashes()
             found = hashes or self.known(samples)
             return None if found is None else folder / array_name(found, size, resize_filter)
 
@@ -378,22 +378,22 @@ class Images:
         """
         if any(sample.path not in self._used for sample in samples) and self.known(samples) is None:
             list(self._rows(samples, lambda path: (None, content_hash(open_rgb(path))), [], "hashing images"))
-            self._keep()
+            self._save_hashes()
         return [self._used[sample.path] for sample in samples]
 
     def known(self, samples: Sequence[Sample]) -> list[str] | None:
         """The content hashes, if all are known without opening an image; else None."""
-        found = self._vouched(samples)
+        found = self._cached_hashes(samples)
         if found is None and self._file is not None and not self._fresh:
             # Another process may have stored them.
             self._entries = {**self._entries, **self._read(self._file)}
-            found = self._vouched(samples)
+            found = self._cached_hashes(samples)
         if found is not None:
             for sample, one in zip(samples, found, strict=True):
-                self._use(sample.path, one)
+                self._check_unchanged(sample.path, one)
         return found
 
-    def _vouched(self, samples: Sequence[Sample]) -> list[str] | None:
+    def _cached_hashes(self, samples: Sequence[Sample]) -> list[str] | None:
         found = []
         for sample in samples:
             entry = self._entries.get(sample.path)
@@ -405,7 +405,7 @@ class Images:
             found.append(entry[1])
         return found
 
-    def _use(self, path: str, found: str) -> None:
+    def _check_unchanged(self, path: str, found: str) -> None:
         if self._used.setdefault(path, found) != found:
             raise VbenchError(
                 f"{self._root / path} was changed while it was in use; give the same command again when "
@@ -445,7 +445,7 @@ class Images:
                     broken.append(f"{sample.path} ({outcome})")
                     continue
                 row, found, stamp = outcome
-                self._use(sample.path, found)
+                self._check_unchanged(sample.path, found)
                 hashes.append(found)
                 if stamp is not None:
                     self._entries[sample.path] = self._unsaved[sample.path] = (stamp, found)
@@ -477,7 +477,7 @@ class Images:
         except OSError as error:
             raise VbenchError(f"cannot use the image cache {file.path}: {refused(error)}") from error
 
-    def _keep(self) -> None:
+    def _save_hashes(self) -> None:
         """Write new hashes to the cache."""
         if self._file is None or not self._unsaved:
             return

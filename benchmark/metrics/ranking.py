@@ -346,23 +346,23 @@ def _distance_blocks(query: Tensor, gallery: Tensor, similarity: str) -> Callabl
             "embeddings must be queries x D and gallery x D, "
             f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
         )
-    query, gallery = _wide("query", query), _wide("gallery", gallery)
+    query, gallery = _checked_float64("query", query), _checked_float64("gallery", gallery)
     if not len(query) or not len(gallery):
         return lambda rows: query.new_zeros(len(query[rows]), len(gallery))
     # Compute the distance to equal gallery embeddings once, so that it is exactly equal.
     gallery, place = torch.unique(gallery, dim=0, return_inverse=True)
     distance = _DISTANCES[similarity](query, gallery)
-    return lambda rows: _rounded(distance(rows)).index_select(1, place)
+    return lambda rows: _round_to_float32(distance(rows)).index_select(1, place)
 
 
 def _cosine(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
     # normalize() alone treats embeddings shorter than 1e-12 as zero.
-    query, gallery = (normalize(side / _largest(side)) for side in (query, gallery))
+    query, gallery = (normalize(side / _row_maximum(side)) for side in (query, gallery))
     return lambda rows: -(query[rows] @ gallery.T)
 
 
 def _dot(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
-    query, gallery = _near_one(query, query), _near_one(gallery, gallery)
+    query, gallery = _scaled(query, query), _scaled(gallery, gallery)
     return lambda rows: -(query[rows] @ gallery.T)
 
 
@@ -370,7 +370,7 @@ def _paired_dots(choose: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Ca
     def blocks(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
         if query.shape[1] % 2:
             raise BadInput(f"this similarity takes embeddings of two equal halves, got {query.shape[1]}")
-        query, gallery = _near_one(query, query), _near_one(gallery, gallery)
+        query, gallery = _scaled(query, query), _scaled(gallery, gallery)
         halves, others = query.chunk(2, dim=1), gallery.chunk(2, dim=1)
 
         def distance(rows: slice) -> Tensor:
@@ -384,7 +384,7 @@ def _paired_dots(choose: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Ca
 
 def _squared_euclidean(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
     """By a matrix product; by differences for the few pairs where that is too inexact."""
-    query, gallery = _near_one(query, query, gallery), _near_one(gallery, query, gallery)
+    query, gallery = _scaled(query, query, gallery), _scaled(gallery, query, gallery)
     # Centred on the gallery, since a common offset would make the product inexact; on the median, which is
     # one of the values, so that subtracting it from float32 values is exact.
     centre = gallery.median(0).values
@@ -413,7 +413,7 @@ _DISTANCES = {
 }
 
 
-def _near_one(embeddings: Tensor, *sides: Tensor) -> Tensor:
+def _scaled(embeddings: Tensor, *sides: Tensor) -> Tensor:
     """``embeddings``, scaled by a power of two so that the largest of ``sides`` is near 1, if far from it."""
     exponent = math.frexp(max(float(side.abs().max()) for side in sides))[1]
     if abs(exponent) <= _SAFE:
@@ -422,12 +422,12 @@ def _near_one(embeddings: Tensor, *sides: Tensor) -> Tensor:
     return embeddings * 2.0 ** -(exponent // 2) * 2.0 ** -(exponent - exponent // 2)
 
 
-def _largest(embeddings: Tensor) -> Tensor:
+def _row_maximum(embeddings: Tensor) -> Tensor:
     found = embeddings.abs().amax(1, keepdim=True)
     return found.where(found > 0, 1.0)
 
 
-def _rounded(distance: Tensor) -> Tensor:
+def _round_to_float32(distance: Tensor) -> Tensor:
     """Rounded to float32, or to as many significant bits in float64 if out of float32's range."""
     narrow = distance.float()
     if bool(((narrow.double() - distance).abs() <= distance.abs() * 2.0**-_SIGNIFICANT).all()):
@@ -437,7 +437,7 @@ def _rounded(distance: Tensor) -> Tensor:
     return ((bits + (1 << (spare - 1))) & -(1 << spare)).view(torch.float64)
 
 
-def _wide(side: str, embedding: Tensor) -> Tensor:
+def _checked_float64(side: str, embedding: Tensor) -> Tensor:
     broken = (~torch.isfinite(embedding).all(1)).nonzero()
     if len(broken):
         raise VbenchError(

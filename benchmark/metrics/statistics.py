@@ -250,10 +250,10 @@ def half_width(queries: int) -> float:
 
 
 #: Largest relative error of mean and deviation written as decimal text.
-_TEXT = 1e-9
+_TEXT_ERROR = 1e-9
 
 #: Significance level at which the variance over seeds exceeds the pooled variance of queries.
-_MORE_THAN_QUERIES = 0.05
+_SPREAD_LEVEL = 0.05
 
 
 class Spread(BaseModel):
@@ -288,7 +288,7 @@ class Spread(BaseModel):
         if parts is not None and n > 1:
             each = parts.var(axis=0, ddof=1)
             pooled = float(each.sum())
-            if pooled > 0 and (n - 1) * sd**2 / pooled < special.chdtri(n - 1, _MORE_THAN_QUERIES):
+            if pooled > 0 and (n - 1) * sd**2 / pooled < special.chdtri(n - 1, _SPREAD_LEVEL):
                 sd, dof = math.sqrt(pooled), (n - 1) * pooled**2 / float((each**2).sum())
         return cls(mean=mean, sd=sd, dof=dof, n=n, resolution=resolution, values=tuple(values))
 
@@ -297,7 +297,7 @@ class Spread(BaseModel):
         if self.n != len(self.values):
             raise ValueError(f"n is {self.n}, and there are {len(self.values)} values")
         mean = statistics.mean(self.values)
-        if not math.isclose(self.mean, mean, rel_tol=_TEXT, abs_tol=_TEXT):
+        if not math.isclose(self.mean, mean, rel_tol=_TEXT_ERROR, abs_tol=_TEXT_ERROR):
             raise ValueError(f"mean is {self.mean:g}, and that of the values is {mean:g}")
         if self.sd > 0 and self.dof < 1:
             raise ValueError(f"a deviation with {self.dof:g} degrees of freedom says nothing")

@@ -161,9 +161,9 @@ class KeptEmbeddings:
         """Write one file, embeddings in half precision if their range allows it."""
         arrays: dict[str, np.ndarray] = {}
         for side in SIDES:
-            arrays[f"{side.value}.clean"] = _narrow(self.clean[side])
+            arrays[f"{side.value}.clean"] = _compact(self.clean[side])
             if side in self.meta.attacked:
-                arrays[f"{side.value}.shown"] = _narrow(self.shown[side])
+                arrays[f"{side.value}.shown"] = _compact(self.shown[side])
             arrays[f"{side.value}.ids"] = self.ids[side].astype(np.int32)
             arrays[f"{side.value}.cams"] = self.cams[side].astype(np.int32)
         for number, (query, gallery) in enumerate(self.trials.values()):
@@ -187,10 +187,10 @@ class KeptEmbeddings:
         clean, shown, ids, cams = {}, {}, {}, {}
         width: int | None = None
         for side in SIDES:
-            clean[side] = shown[side] = _wide(arrays, f"{side.value}.clean", (None, width))
+            clean[side] = shown[side] = _float32(arrays, f"{side.value}.clean", (None, width))
             count, width = clean[side].shape
             if side in meta.attacked:
-                shown[side] = _wide(arrays, f"{side.value}.shown", (count, width))
+                shown[side] = _float32(arrays, f"{side.value}.shown", (count, width))
             ids[side] = array(arrays, f"{side.value}.ids", ["int32"], (count,))
             cams[side] = array(arrays, f"{side.value}.cams", ["int32"], (count,))
         trials = {
@@ -205,14 +205,14 @@ class KeptEmbeddings:
         return cls(meta, clean, shown, ids, cams, trials)
 
 
-def _narrow(found: np.ndarray) -> np.ndarray:
+def _compact(found: np.ndarray) -> np.ndarray:
     size = np.abs(found)
     typical = float(np.sqrt(np.mean(np.square(found, dtype=np.float64))))
     fits = size.max(initial=0.0) < _HALF_LARGEST and typical > _HALF_TYPICAL
     return found.astype(np.float16 if fits else np.float32)
 
 
-def _wide(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+def _float32(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
     return array(arrays, name, ["float16", "float32"], shape).astype(np.float32)
 
 

@@ -32,9 +32,9 @@ class Failures:
         """
         if isinstance(error, OSError) or processes() > 1:
             raise error
-        found = Failure(victim, _named(attack), seed, reason(error))
+        found = Failure(victim, _label(attack), seed, reason(error))
         self.lost.append(found)
-        self._first = self._first or _light(error)
+        self._first = self._first or _without_locals(error)
         return found
 
     def refuse_if_all(self, done: Sequence[object]) -> None:
@@ -46,14 +46,14 @@ class Failures:
         raise VbenchError(reason(self._first)) from self._first
 
 
-def _named(attack: Attack) -> str:
+def _label(attack: Attack) -> str:
     try:
         return label(attack)
     except Exception:  # any code of a plugin may fail
         return str(attack.name)
 
 
-def _light(error: BaseException) -> BaseException:
+def _without_locals(error: BaseException) -> BaseException:
     """The error without the local variables of its frames, which may keep much GPU memory alive."""
     link: BaseException | None = error
     while link is not None:

@@ -41,7 +41,7 @@ class Upfront:
     ) -> None:
         """Raise :class:`BadInput` unless every attack, and ``replay``, can be used on every victim."""
         for _, victim in self._built:
-            origins = self._origins(victim)
+            origins = self._surrogates_for(victim)
             for attack, threat in series:
                 for origin in origins or [victim]:
                     check_fit(attack, threat, origin, bool(origins), replay)
@@ -67,7 +67,7 @@ class Upfront:
         named = [Named(read_victim(name)) for name in self._surrogates] or self._choice.stand_ins()
         return [(one, self._choice.structure(one)) for one in named]
 
-    def _origins(self, victim: Victim) -> list[Victim]:
+    def _surrogates_for(self, victim: Victim) -> list[Victim]:
         """The surrogates that attacks on ``victim`` are crafted on; empty if crafted on the victim itself."""
         members = [member for _, member in self._members]
         groups = [[member] for member in members] if self._surrogates else [members] if members else []
