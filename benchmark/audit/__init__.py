@@ -1,4 +1,4 @@
-"""Audit(): all checks in order."""
+"""Audit whether an evaluation of a victim's robustness can be trusted: all checks in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vbench.run.bench import Bench
 from vbench.victims.base import example_tensor
 from vbench.victims.build import victim_label
 
-# The budget looks at every attack that was measured, so it comes last.
+# The budget check covers every attack that was measured, so it comes last.
 PROBES = (
     *victim.FORWARD_PROBES,
     *victim.GRADIENT_PROBES,
@@ -30,11 +30,11 @@ PROBES = (
 
 
 def check_identities(dataset: Dataset) -> None:
-    """Raise :class:`BadInput` for queries of too few identities to tell anything from chance."""
+    """Raise :class:`BadInput` for queries of too few identities for a significant result."""
     identities = len({sample.pid for sample in dataset.query})
     if identities < LEAST_IDENTITIES:
         raise BadInput(
-            f"{len(dataset.query)} queries of {identities} identities tell nothing from chance; "
+            f"{len(dataset.query)} queries of {identities} identities are too few for a significant result; "
             f"raise --queries until there are {LEAST_IDENTITIES} identities"
         )
 
@@ -43,11 +43,11 @@ def check_identities(dataset: Dataset) -> None:
 def audit(
     bench: Bench, threat: ThreatModel, seed: int, queries_in_protocol: int, quiet: bool = False
 ) -> Audit:
-    """Ask every line of the victim of ``bench``, on all queries of its dataset.
+    """Run every check on the victim of ``bench``, on all queries of its dataset.
 
-    What an attack cannot do on this victim is a failed line, never an exception. Raises :class:`BadInput`
-    for too few identities to tell anything from chance, :class:`VbenchError` where clean images cannot be
-    embedded or ranked.
+    An attack that does not run on this victim is a failed check, not an exception. Raises :class:`BadInput`
+    for too few identities for a significant result, :class:`VbenchError` if clean images cannot be embedded
+    or ranked.
     """
     check_identities(bench.dataset)
     evidence = Evidence(bench, threat, seed)

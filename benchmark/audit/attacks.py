@@ -1,4 +1,4 @@
-"""Checks of strength, growing budget, storage."""
+"""Checks of attack strength, of growing budgets, and of stored images."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ RESTARTS = "metric_ifgsm[restarts=3]"
 
 STRONG = "sma"
 
-#: Few queries need large squares: the paper's 0.05 is for ten thousand.
+#: With few queries, squares must be large: the paper's p = 0.05 is for 10,000 queries.
 BLACK_BOX = "square[queries=300,p=0.8]"
 
-#: Attacks that see everything, in the order of their cost.
+#: White-box attacks, in the order of their cost.
 WHITE_BOX = (ONE_STEP, MANY_STEPS, STRONG, MORE_STEPS, RESTARTS)
 
-#: Another batch than a run's, dividing neither it nor any usual number of queries.
+#: A batch size that divides neither a run's nor any usual number of queries.
 _ODD_BATCH = 13
 
 
 def _compared(evidence: Evidence, first: str, second: str, decisions: int = 1) -> tuple[Comparison, str]:
-    """Two attacks on the same queries, and the sentence about them."""
+    """Compare the Rank-1 of two attacks on the same queries; with a sentence about it."""
     one, other = evidence.attacked(first), evidence.attacked(second)
     compared = evidence.compare(one.hits, other.hits, decisions)
     words = f"Rank-1 {100 * one.rank1:.1f} under {first}, {100 * other.rank1:.1f} under {second} ({compared})"
@@ -60,7 +60,7 @@ def _figures(compared: Comparison, evidence: Evidence, first: str, second: str) 
 
 
 def _distances(evidence: Evidence, first: str, second: str) -> tuple[Comparison, str, dict[str, float]]:
-    """How far two attacks move embeddings; far fewer queries tell it than Rank-1 takes."""
+    """Compare how far two attacks move embeddings, which needs far fewer queries than comparing Rank-1."""
     near, far = (evidence.moved(evidence.attacked(spec)) for spec in (first, second))
     compared = evidence.compare(near, far)
     figures = {
@@ -72,7 +72,7 @@ def _distances(evidence: Evidence, first: str, second: str) -> tuple[Comparison,
 
 
 def _beats_noise(evidence: Evidence) -> Finding:
-    """Too few queries to tell two Rank-1 apart contradict nothing; an attack that moves nothing does."""
+    """Fails if Rank-1 is higher, or embeddings move no further, than under noise; else warns if undecided."""
     compared, words = _compared(evidence, NOISE, MANY_STEPS, decisions=2)
     farther, more, distances = _distances(evidence, NOISE, MANY_STEPS)
     words += more
@@ -103,7 +103,7 @@ def _never_weaker(evidence: Evidence, less: str, more: str) -> Finding:
 
 
 def _black_box(evidence: Evidence) -> Finding:
-    """By Rank-1, and by the distance that both raise, where neither gallery nor trial adds chance."""
+    """Compare by Rank-1, and by the distance moved, which does not depend on gallery and trial."""
     black = evidence.attacked(BLACK_BOX)
     white = _measured(evidence, WHITE_BOX)
     if not white:
@@ -126,7 +126,7 @@ def _black_box(evidence: Evidence) -> Finding:
 
 
 def _measured(evidence: Evidence, specs: tuple[str, ...]) -> dict[str, Outcome]:
-    """Those of the attacks that run on this victim."""
+    """The outcomes of those attacks that run on this victim."""
     found = {}
     for spec in specs:
         with suppress(Unmeasured):
@@ -154,7 +154,7 @@ def _batch_of_the_attack(evidence: Evidence) -> Finding:
     return Finding(verdict, words, figures)
 
 
-_LOST = "gradient masking: the gradient leads away from what the victim does"
+_MISLED = "gradient masking: the gradient leads away from what the victim does"
 
 STRENGTH_PROBES = (
     Probe(
@@ -165,13 +165,13 @@ STRENGTH_PROBES = (
     ),
     Probe(
         "many steps beat one",
-        f"{_LOST} (Athalye et al. 2018)",
+        f"{_MISLED} (Athalye et al. 2018)",
         "try smaller steps, smoothed gradients, and attacks without gradients",
         _many_beat_one,
     ),
     Probe(
         "more steps",
-        f"{_LOST}, or the step size does not fit",
+        f"{_MISLED}, or the step size does not fit",
         "compare step sizes; look at the lines on the gradient",
         lambda evidence: _never_weaker(evidence, MANY_STEPS, MORE_STEPS),
     ),
@@ -195,7 +195,7 @@ STRENGTH_PROBES = (
     ),
 )
 
-#: 8-bit levels.
+#: Budgets of the "growing budget" check, in 8-bit levels.
 RUNGS = (4, 8, 16, 32, 64)
 
 
@@ -237,7 +237,7 @@ LADDER_PROBES = (
 
 
 def saved_and_read(evidence: Evidence, pixels: np.ndarray) -> np.ndarray:
-    """N x H x W x 3 uint8 images as they come back from PNG files through the loader of data sets."""
+    """N x H x W x 3 uint8 images after writing them to PNG files and loading those as a data set."""
     modality = evidence.bench.modality(Side.QUERY)
     with tempfile.TemporaryDirectory(prefix="vbench-audit-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Attacks that checks look at, each measured once."""
+"""The measurements that checks use; each attack is run once."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from vbench.victims.embed import BATCH, to_images
 
 
 class Shown(PerturbationSize):
-    """Keeps what the victim is shown, N x H x W x 3 uint8, instead of measuring it."""
+    """Collects the images that the victim is shown, N x H x W x 3 uint8, instead of measuring changes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._batches: list[Tensor] = []
 
     def add(self, clean: Tensor, adversarial: Tensor, asked: Tensor) -> None:
-        """Take one batch of images on the 8-bit grid."""
+        """Add one batch of images on the 8-bit grid."""
         self._batches.append((adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu())
 
     @property
     def pixels(self) -> np.ndarray:
-        """Everything so far."""
+        """All images added so far."""
         return torch.cat(self._batches).numpy()
 
 
@@ -63,7 +63,10 @@ class Outcome:
 
 
 class Evidence:
-    """A workbench, a budget on its queries, and the attacks measured so far."""
+    """A bench, a budget on its queries, and the attacks measured so far.
+
+    ``decisions`` counts the one-sided significance decisions of the audit.
+    """
 
     def __init__(self, bench: Bench, threat: ThreatModel, seed: int) -> None:
         self.bench = bench
@@ -90,7 +93,7 @@ class Evidence:
     def attacked(self, spec: str, eps: str | None = None, batch: int = BATCH) -> Outcome:
         """The outcome of an attack on the queries, measured once.
 
-        Raises :class:`Unmeasured` when it cannot run on this victim.
+        Raises :class:`Unmeasured` if it cannot run on this victim.
         """
         threat = self.threat
         if eps is not None:
@@ -109,29 +112,29 @@ class Evidence:
         return found
 
     def outcomes(self) -> Iterator[tuple[str, ThreatModel, Outcome]]:
-        """Every attack measured so far: its text, the budget it had, what came of it."""
+        """Every attack measured so far: its text, its threat model, its outcome."""
         for (spec, eps, _), found in self._known.items():
             if isinstance(found, Outcome):
                 yield spec, replace(self.threat, eps=eps), found
 
     def compare(self, first: np.ndarray, second: np.ndarray, decisions: int = 1) -> Comparison:
-        """Compare two measurements of the queries; ``decisions`` one-sided questions are asked of it."""
+        """Compare two measurements of the queries, for ``decisions`` one-sided significance decisions."""
         self.decisions += decisions
         return compare(first, second, self.ids, self.seed)
 
     def chance_bound(self) -> float:
-        """Highest Rank-1 on these queries that is no more than chance; one decision."""
+        """Highest Rank-1 on these queries that a random ranking can reach; one decision."""
         self.decisions += 1
         matched = int((~np.isnan(self.clean)).any(axis=0).sum())
         return chance_bound(self.bench.chance_rank1(), matched)
 
     def moved(self, outcome: Outcome) -> np.ndarray:
-        """How far each query is from its clean embedding, N values: the squared distance attacks raise."""
+        """Squared distance of each query to its clean embedding, which attacks increase; N values."""
         clean = self.bench.clean[Side.QUERY].embeddings
         return squared_distance(outcome.embeddings, clean, self.victim.similarity).double().cpu().numpy()
 
     def batches(self) -> list[tuple[Tensor, Context]]:
-        """The queries (N x 3 x H x W in [0, 1]) in batches, with what a per-image attack is told of them."""
+        """The queries (N x 3 x H x W in [0, 1]) in batches, each with the context for a per-image attack."""
         pixels, clean = self.bench.pixels[Side.QUERY], self.bench.clean[Side.QUERY].embeddings
         found = []
         for start in range(0, len(pixels), BATCH):
@@ -154,12 +157,12 @@ class Evidence:
 
 
 def rank1(hits: np.ndarray) -> float:
-    """Mean over trials of the share of valid queries that are hit."""
+    """Mean over trials of the share of valid queries with a correct first match."""
     return float(np.nanmean(hits, axis=1).mean())
 
 
 def _hits(bench: Bench, results: list[RankMetrics]) -> np.ndarray:
-    """Trials x all queries; a trial's queries are put at their place in the dataset's list."""
+    """Trials x all queries, in the order of the dataset's query list; NaN for queries not in a trial."""
     hits = np.full((len(results), len(bench.dataset.query)), np.nan)
     for row, (trial, found) in enumerate(zip(bench.dataset.trials, results, strict=True)):
         rank = found.first_match_rank.numpy()
@@ -170,8 +173,8 @@ def _hits(bench: Bench, results: list[RankMetrics]) -> np.ndarray:
 def with_queries(dataset: Dataset, count: int) -> Dataset:
     """The dataset with ``count`` of its queries, evenly spread over the list; all of them if it has fewer.
 
-    Galleries and trials stay as they are, and so does every query's rank. Raises :class:`BadInput` for a
-    count below 1 and for a trial that is left without a query.
+    Galleries stay as they are, and so does every query's rank. Raises :class:`BadInput` for a count below 1
+    and for a trial that is left without a query.
     """
     if count < 1:
         raise BadInput(f"--queries {count}: give at least 1")

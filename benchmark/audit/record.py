@@ -1,4 +1,4 @@
-"""Check and Audit: what was found, in one file."""
+"""The result of an audit: checks, verdicts, and their JSON file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(str, Enum):
-    """``warn``: nothing contradicts the evaluation, but this line does not support it either."""
+    """``warn``: the check neither contradicts nor supports the evaluation."""
 
     PASS = "pass"
     WARN = "warn"
@@ -27,9 +27,9 @@ class Verdict(str, Enum):
 
 
 class Check(BaseModel):
-    """An answered line. ``figures`` holds what ``measured`` says in words, shares in [0, 1].
+    """The result of one check. ``figures``: the numbers in the text ``measured``, shares in [0, 1].
 
-    ``means`` is what a failure of this line would mean, whatever the verdict; ``advice`` what to do then.
+    ``means`` is what a failure of this check would mean, whatever the verdict; ``advice`` what to do then.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -44,7 +44,7 @@ class Check(BaseModel):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a probe found."""
+    """The result of a probe's measurement."""
 
     verdict: Verdict
     measured: str
@@ -52,7 +52,7 @@ class Finding:
 
 
 class Unmeasured(Exception):
-    """A figure that a probe needs could not be had; the text says why."""
+    """A number that a probe needs could not be measured; the message says why."""
 
 
 def _short_of_memory(error: BaseException) -> bool:
@@ -63,7 +63,7 @@ def _short_of_memory(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Probe:
-    """One question, with what a failure of it means and what to do then."""
+    """One check, with what its failure means and what to do then."""
 
     name: str
     means: str
@@ -71,7 +71,7 @@ class Probe:
     measure: Callable[[Evidence], Finding]
 
     def ask(self, evidence: Evidence) -> Check:
-        """Measure; what cannot be measured is a failure, since the evaluation needs it too."""
+        """Measure; an error is a failure of the check, since an evaluation needs the same code to work."""
         try:
             found = self.measure(evidence)
         except Unmeasured as error:
@@ -96,7 +96,7 @@ SCHEMA = 1
 class Audit(BaseModel):
     """The audit of one victim on one dataset under one budget; ``id`` is the hash of ``config``.
 
-    ``queries`` of ``queries_in_protocol`` were used; ``rank1`` is the clean one on them, in [0, 1].
+    ``queries`` of ``queries_in_protocol`` were used; ``rank1`` is their clean Rank-1, in [0, 1].
     """
 
     model_config = ConfigDict(extra="allow")
@@ -116,16 +116,16 @@ class Audit(BaseModel):
     environment: dict[str, Any] = Field(default_factory=dict)
 
     def count(self, verdict: Verdict) -> int:
-        """How many lines have this verdict."""
+        """The number of checks with this verdict."""
         return sum(check.verdict is verdict for check in self.checks)
 
     @property
     def holds(self) -> bool:
-        """Whether no line failed."""
+        """Whether no check failed."""
         return self.count(Verdict.FAIL) == 0
 
     def write(self, runs: Path) -> Path:
-        """Store it under ``runs``/audits, apart from the run records; returns the path."""
+        """Store it in ``runs``/audits, separate from the run records; returns the path."""
         name = f"{in_file_names(self.config['victim']['name'])}-{self.id}.json"
         path = check_inside(runs, runs / "audits" / name)
         write_atomically(path, self.model_dump_json(indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""An audit as text: one line a check, then the verdict and what to do."""
+"""An audit as text: one line per check, then the advice and the verdict."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _WIDTHS = [19, None, 58, 46]
 
 
 def check_format(style: str) -> None:
-    """Refuse an unknown format with :class:`BadInput`."""
+    """Raise :class:`BadInput` for an unknown format."""
     if style not in FORMATS:
         raise unknown_name("format", style, FORMATS)
 
 
 def render(audit: Audit, style: str = "plain") -> str:
-    """The whole audit in one of :data:`FORMATS`, "csv" a row a check; raises BadInput for another."""
+    """The whole audit in one of :data:`FORMATS`, "csv" with one row per check; BadInput for another."""
     check_format(style)
     if style == "json":
         return json_text(audit.model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""Checks of the forward pass and the gradient."""
+"""Checks of a victim's forward pass and its gradient."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from vbench.victims.precision import entrance
 
 SIDES = (Side.QUERY, Side.GALLERY)
 
-#: Images of a side that are looked at, evenly spread.
+#: Number of images of a side that are checked, evenly spread.
 _SAMPLE = 16
 
-#: Two computations round apart by their two errors at most; the other half is for kernels that round
-#: differently than those of the batch that was measured.
+#: Factor on the measured rounding error: 2, because two computations may err in opposite directions, times 2
+#: for kernels that round differently than those that were measured.
 _ROUNDINGS = 4
 
 
@@ -39,17 +39,17 @@ def sample(evidence: Evidence, side: Side) -> np.ndarray:
 
 
 def drift(found: Tensor, reference: Tensor) -> float:
-    """Largest distance between rows of two N x D matrices, in lengths of the reference."""
+    """Largest distance between rows of two N x D matrices, relative to the length of the reference row."""
     gap = (found.double() - reference.double()).norm(dim=1)
     length = reference.double().norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
     return (gap / length).max().item()
 
 
 def rounding(victim: Victim, evidence: Evidence) -> float:
-    """What the victim's own arithmetic may change about an embedding, in its length.
+    """Largest change of an embedding by rounding in the victim's arithmetic, relative to its length.
 
-    The error is measured, not guessed: embeddings in float32 against the same in float64, scaled to the
-    victim's precision. Where a copy in another precision does not run, half of the digits.
+    Measured as the difference between embeddings in float32 and in float64, scaled to the victim's precision;
+    half of the digits if a copy in another precision does not run.
     """
     precision = torch.finfo(example_tensor(victim).dtype).eps
     try:
@@ -83,7 +83,7 @@ def _repeatable(evidence: Evidence) -> Finding:
     figures = {"drift": found}
     if found == 0:
         return Finding(Verdict.PASS, "the same batch twice gives the same bits", figures)
-    # Half of the digits: more than any kernel that adds in changing order loses.
+    # Half of the digits: more than summation in varying order can lose.
     digits = torch.finfo(example_tensor(evidence.victim).dtype).eps ** 0.5
     verdict = Verdict.WARN if found <= digits else Verdict.FAIL
     return Finding(verdict, f"the same batch twice moves an embedding by {found:.1e} of its length", figures)
@@ -98,7 +98,7 @@ def _state(victim: nn.Module) -> dict[str, Tensor]:
 def _untouched(evidence: Evidence) -> Finding:
     victim, touched = evidence.victim, []
     for side in SIDES:
-        # In its own type: images of another would be converted first, and it would write to a copy.
+        # In the victim's dtype: other images would be converted first, and a victim would write to the copy.
         images = to_images(sample(evidence, side), victim).to(entrance(victim))
         with frozen(victim), torch.no_grad():
             before, given = _state(victim), images.clone()
@@ -166,7 +166,7 @@ FORWARD_PROBES = (
 
 
 def _gradients(evidence: Evidence) -> Iterator[tuple[Context, Objective, Tensor, Tensor]]:
-    """Context, objective, start and gradient there, of every batch: where ``metric_ifgsm`` begins."""
+    """For every batch: context, objective, starting images of ``metric_ifgsm``, and the gradient at them."""
     attack, victim = MetricIFGSM(), evidence.victim
     modality = evidence.bench.modality(Side.QUERY)
     for images, context in evidence.batches():
@@ -187,7 +187,7 @@ def _present(evidence: Evidence) -> Finding:
     limit = rounding(victim, evidence)
 
     def moves(start: Tensor, values: Tensor) -> Tensor:
-        """Which images' embeddings move under the largest change that these values can make."""
+        """Which embeddings change if the marked values are changed to 1 minus their value."""
         with torch.no_grad():
             before = victim(start, modality).embedding
             after = victim(torch.where(values, 1 - start, start), modality).embedding
@@ -220,23 +220,23 @@ def _present(evidence: Evidence) -> Finding:
     if figures["unread_values"]:
         text += f"; {figures['unread_values']:.1%} of values are read in no image"
     worst = max(figures["zero_images"], figures["blind_values"])
-    # What is less than one query in all of them cannot be seen in their Rank-1.
+    # A share below one query cannot change Rank-1.
     verdict = Verdict.PASS if worst < 1 / len(norms) else Verdict.WARN
     return Finding(Verdict.FAIL if worst > half_width(len(norms)) else verdict, text, figures)
 
 
 def _informative(evidence: Evidence) -> Finding:
-    """One 8-bit level along the gradient's sign against one level along random signs."""
-    ahead: list[Tensor] = []
-    astray: list[Tensor] = []
+    """Compare a step of one 8-bit level along the gradient's sign with one along random signs."""
+    along_changes: list[Tensor] = []
+    random_changes: list[Tensor] = []
     with frozen(evidence.victim):
         for context, objective, start, gradient in _gradients(evidence):
             signs = context.uniform(start).sign()
             with torch.no_grad():
                 here = objective(start)
-                for found, way in ((ahead, gradient.sign()), (astray, signs)):
-                    found.append(objective((start + way / 255).clamp(0, 1)) - here)
-    along, random = (torch.cat(found).double().cpu().numpy() for found in (ahead, astray))
+                for changes, step in ((along_changes, gradient.sign()), (random_changes, signs)):
+                    changes.append(objective((start + step / 255).clamp(0, 1)) - here)
+    along, random = (torch.cat(one).double().cpu().numpy() for one in (along_changes, random_changes))
     compared = evidence.compare(random, along)
     figures = {
         "along_gradient": float(along.mean()),

@@ -1,1 +1,1 @@
-"""What everything else stands on: types, errors, files, settings, the registry, the threat model."""
+"""Used by all other packages: types, errors, files, settings, the registry, the threat model."""

@@ -1,4 +1,4 @@
-"""How torch computes: what a caller switched on must not change figures, and what may is written down."""
+"""torch's arithmetic settings: those of the caller must not change results, or are recorded if they may."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps", "hpu", "mtia")
 
 @contextmanager
 def default_arithmetic() -> Iterator[None]:
-    """Compute as a fresh process does, whatever the caller set torch to; afterwards all is as it was.
+    """Compute with torch's defaults inside the block, and restore the caller's settings afterwards.
 
     Off inside: autocast on every device, inference mode, no_grad, another default dtype or device, and
-    denormal numbers flushed to zero. What a caller may want for its speed stays and is part of a victim's
-    card (:func:`float32_products`). As a decorator, for the length of a call.
+    flushing of denormal numbers to zero. The precision of float32 products stays as the caller set it and is
+    part of a victim's card (:func:`float32_products`). Also usable as a decorator.
     """
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
@@ -28,7 +28,7 @@ def default_arithmetic() -> Iterator[None]:
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         stack.callback(torch.set_default_dtype, dtype)
-        # Makes every call of torch slower, so only where it is needed.
+        # A device context slows down every torch call, so only if needed.
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if _flushes_denormals():
@@ -38,10 +38,10 @@ def default_arithmetic() -> Iterator[None]:
 
 
 def float32_products(device: torch.device) -> dict[str, str]:
-    """What "matmul" and "convolution" multiply float32 numbers in on a device: "ieee", "tf32" or "bf16"."""
+    """The precision of float32 "matmul" and "convolution" on a device: "ieee", "tf32" or "bf16"."""
     gpu = device.type == "cuda"
     if hasattr(torch.backends, "fp32_precision"):
-        # Type checkers do not see the class that torch puts in the place of these modules.
+        # torch replaces these modules by objects that type checkers do not see.
         matmul = torch.backends.cuda.matmul if gpu else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         convolution = torch.backends.cudnn.conv if gpu else torch.backends.mkldnn.conv  # type: ignore[attr-defined]
         found = {"matmul": matmul.fp32_precision, "convolution": convolution.fp32_precision}
@@ -52,12 +52,12 @@ def float32_products(device: torch.device) -> dict[str, str]:
             "convolution": torch.backends.cudnn.allow_tf32,
         }
         return {name: "tf32" if on else "ieee" for name, on in allowed.items()}
-    # Before torch 2.9 one setting was for all devices, and on a CPU for products of matrices alone.
+    # Before torch 2.9 one setting held for all devices; on a CPU it concerned only matrix products.
     matmul = {"medium": "bf16", "high": "tf32"}.get(torch.get_float32_matmul_precision(), "ieee")
     return {"matmul": matmul, "convolution": "ieee"}
 
 
 def _flushes_denormals() -> bool:
-    # There is no way to ask.
+    # torch has no function that returns this setting.
     tiny = torch.full((1,), 1e-39, dtype=torch.float32, device="cpu")
     return (tiny * 1.0).item() == 0.0

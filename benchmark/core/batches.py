@@ -1,4 +1,4 @@
-"""Batches that get smaller when the device runs out of memory."""
+"""Batches that are halved when the device runs out of memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 @dataclass
 class Batches:
-    """Does work on a range of images in as large portions as memory allows, at most ``size``.
+    """Processes a range of images in batches as large as memory allows, at most ``size``.
 
-    ``what`` names the work in the line that says so when a portion is halved; later ranges start from there.
+    ``what`` names the work in the message printed when the batch is halved. A halved size stays for later
+    ranges.
     """
 
     what: str
@@ -29,9 +30,8 @@ class Batches:
     def over(self, rows: range, work: Callable[[slice], T]) -> list[T]:
         """What ``work`` returns for consecutive slices that cover ``rows``.
 
-        Work that runs out of memory is done again on half as many images, so it must leave nothing behind
-        when it fails, on all processes if it does on one. Raises :class:`VbenchError` when one image alone is
-        too many.
+        On out-of-memory the batch is halved and retried, on all processes if one fails; ``work`` must have
+        no side effects if it fails. Raises :class:`VbenchError` if memory does not suffice for one image.
         """
         found: list[T] = []
         start = rows.start
@@ -45,7 +45,7 @@ class Batches:
                 continue
             except torch.cuda.OutOfMemoryError:
                 count = part.stop - part.start
-            # Outside the handler, since the error's frames hold on to the tensors that filled the memory.
+            # Outside the handler, since the error's frames keep the tensors that filled the memory alive.
             self._halve(count)
         return found
 

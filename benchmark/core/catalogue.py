@@ -1,4 +1,4 @@
-"""Catalogues: files that say what classes declare, for readers that load none of them."""
+"""Catalogues: JSON files with what classes declare, for listings that do not import the classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def classes_of(package: ModuleType, base: type) -> Iterator[Any]:
-    """The classes of one kind that have a name and a version of their own, from all modules of a package."""
+    """The concrete subclasses of ``base`` that define name and version, from all modules of a package."""
     for found in walk_packages(package.__path__, f"{package.__name__}."):
         for cls in vars(import_module(found.name)).values():
             here = isinstance(cls, type) and issubclass(cls, base) and cls.__module__ == found.name
@@ -22,7 +22,7 @@ def classes_of(package: ModuleType, base: type) -> Iterator[Any]:
 
 
 def write_catalogue(file: Path, found: dict[str, Any]) -> None:
-    """Write what was declared, by name, in the order that the file has; new names come last."""
+    """Write ``found`` by name, in the order of the existing file; new names come last."""
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     names = [*(name for name in before if name in found), *(name for name in found if name not in before)]
     file.write_text(json.dumps({name: found[name] for name in names}, indent=1) + "\n", encoding="utf-8")

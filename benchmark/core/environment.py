@@ -28,7 +28,7 @@ _PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Version of Python and of every package that can change a result; "missing" where not installed."""
-    # Our own is not looked up by name: another project's distribution is called vbench, too.
+    # Not looked up by name: another project's distribution is also called vbench.
     found = {"python": platform.python_version(), "vbench": __version__}
     for package in _PACKAGES:
         try:
@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device and thread count that a run computes with, and how many processes share it."""
+    """Versions, device, thread count and number of processes of a run; JSON-able."""
     import torch
 
     from vbench.core.processes import processes
@@ -60,9 +60,9 @@ _EVERY_SECONDS = 0.02
 
 @contextmanager
 def resident_peak() -> Iterator[list[int]]:
-    """Sample the resident set of this process while the block runs: one number, bytes, the highest seen.
+    """Sample this process's resident memory while the block runs; yields a list with its peak in bytes.
 
-    It counts all that the process holds in that time, and nothing that it gave back before.
+    Memory that was released before the block does not count.
     """
     import psutil
 

@@ -1,4 +1,4 @@
-"""The two ways vbench refuses to go on, and the nearest-name hint they share."""
+"""vbench's two exceptions, and helpers that word their messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
 
 
 def shortened(text: str, most: int = 200) -> str:
-    """A text that somebody else chose, in one line and cut to what one can read."""
+    """Untrusted text for a message: in one line, non-printable characters escaped, cut to ``most``."""
     return one_line(text if len(text) <= most else f"{text[:most]}...")
 
 
@@ -57,7 +57,7 @@ _REMEDIES = {
 
 
 def refused(error: OSError) -> str:
-    """What the system refused and, where it is known, what helps; for the end of a line.
+    """The operating system's error text and, where one is known, a remedy; for the end of a message.
 
     >>> print(refused(OSError(errno.ENOSPC, "No space left on device")))
     No space left on device; free some space and give the same command again

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 
-#: What :func:`write_atomically` calls its temporary files, of the kinds that folders of runs hold.
+#: Names of :func:`write_atomically`'s temporary files, for the file types in a runs folder.
 _LEFT = re.compile(r"\..+\.(json|safetensors)\.[a-z0-9_]{8}")
 
 _DAY = 24 * 3600.0
 
 
 def split_entry(path: str | Path) -> tuple[Path, str | None]:
-    """The file, and the entry of it that is meant, of ``file.pth`` or ``file.pth::entry``."""
+    """Split ``file.pth::entry`` into file and entry; the entry is None for ``file.pth``."""
     file, colons, entry = str(path).rpartition("::")
     return (Path(file), entry) if colons and not Path(path).exists() else (Path(path), None)
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to ``path`` through a temporary file beside it, creating the folder.
+    """Write ``content`` to ``path`` through a temporary file in the same folder, which is created.
 
-    Raises :class:`VbenchError` when the disk refuses; nothing is left behind then.
+    Raises :class:`VbenchError` if writing fails; the temporary file is then removed.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = None
@@ -55,9 +55,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise :class:`VbenchError` where no file can be made in ``folder``, or no such folder.
+    """Raise :class:`VbenchError` if no file can be made in ``folder``, or the folder cannot be made.
 
-    For before hours of work whose result goes there. Leaves nothing behind.
+    Called before hours of work whose result goes there. Leaves no file or folder.
     """
     there = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
     try:
@@ -68,10 +68,9 @@ def check_writable(folder: Path) -> None:
 
 
 def check_inside(root: Path, path: Path) -> Path:
-    """The path again; raises :class:`VbenchError` where a folder between ``root`` and it is a link.
+    """Return ``path``; raises :class:`VbenchError` if a folder between ``root`` and it is a link.
 
-    What comes with a folder of strangers must not decide where else is written. The root itself is the
-    user's own, and may be a link.
+    A link in an untrusted folder must not redirect writes. The root itself is the user's, and may be a link.
     """
     for folder in path.relative_to(root).parents[:-1]:
         if (root / folder).is_symlink():
@@ -83,7 +82,7 @@ def check_inside(root: Path, path: Path) -> Path:
 
 
 def lock_of(path: Path) -> FileLock:
-    """The lock beside a path; raises :class:`VbenchError` for a link, whose target taking it would empty."""
+    """The lock file next to a path; raises :class:`VbenchError` for a link, as locking empties its target."""
     lock = path.with_suffix(".lock")
     if lock.is_symlink():
         raise VbenchError(f"cannot use {lock}: it is a link; delete it")
@@ -93,7 +92,7 @@ def lock_of(path: Path) -> FileLock:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote left in ``folder`` more than a day ago."""
+    """Remove temporary files older than a day, which killed processes left in ``folder``."""
     for left in folder.glob(".*"):
         with suppress(OSError):
             if _LEFT.fullmatch(left.name) and time.time() - left.lstat().st_mtime > _DAY:
@@ -104,10 +103,10 @@ CACHE_VARIABLE = "VBENCH_CACHE"
 
 
 def cache_folder() -> Path:
-    """The cache: ``VBENCH_CACHE`` if set, else the user's cache folder. Safe to delete."""
+    """The cache folder: ``VBENCH_CACHE`` if set, else ``vbench`` in the user's caches. Safe to delete."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("vbench"))
 
 
 def runs_folder() -> Path:
-    """Default folder of run records: ``runs`` in the working directory."""
+    """The default folder of run records: ``runs`` in the working directory."""
     return Path("runs")

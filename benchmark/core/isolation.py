@@ -30,7 +30,7 @@ class ProcessState:
         self._before = _read()
 
     def put_back(self) -> list[str]:
-        """Put every setting back that is not what it was; what was changed, by name."""
+        """Restore every setting that has changed; returns their names."""
         changed = _different(self._before, _read())
         for name in changed:
             _SETTINGS[name][1](self._before[name])
@@ -57,7 +57,7 @@ def _matmul_precision() -> str | None:
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
-        # Somebody uses the newer settings, which are read one by one.
+        # The newer settings are in use, which are read one by one below.
         return None
 
 
@@ -67,7 +67,7 @@ def _set_matmul_precision(precision: str | None) -> None:
 
 
 def _set_device(device: torch.device) -> None:
-    # A default device of its own makes every call of torch slower, also where it is the usual one.
+    # A default device that is set slows down every torch call, even if it is the CPU.
     torch.set_default_device(None if device.type == "cpu" else device)
 
 
@@ -121,7 +121,7 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "standard error": _attribute(sys, "stderr"),
 }
 
-# Not every version of torch has each of these.
+# Not every version of torch has all of these.
 _SETTINGS |= {
     f"torch.backends.{where}.{name}": _attribute(owner, name)
     for where, owner, names in (
@@ -147,11 +147,11 @@ T = TypeVar("T", bound=Named)
 def twin(victim: T, who: str = "") -> T:
     """An independent copy of a victim or an attack, weights included.
 
-    Raises :class:`BadInput` for one that cannot be copied; ``who`` names it there.
+    Raises :class:`BadInput` if it cannot be copied; ``who`` names it in the message.
     """
     modules: Iterable[nn.Module] = victim.modules() if isinstance(victim, nn.Module) else ()
     values = (value for module in modules for value in vars(module).values())
-    # torch copies no results of a computation; weight_norm, for one, keeps some as attributes.
+    # deepcopy refuses tensors with a gradient history, which weight_norm, for one, keeps as attributes.
     memo: dict[int, Any] = {
         id(value): value.detach().clone()
         for value in values
@@ -174,11 +174,11 @@ class Ran:
 
 @contextmanager
 def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
-    """Run somebody's code: ``who``, such as "attack 'pgd'", is named in every error that it causes.
+    """Run untrusted code; ``who``, such as "attack 'pgd'", is named in every error that it causes.
 
-    With ``seed`` all global random state starts from it, and is put back afterwards. Raises
+    With ``seed`` all global random state starts from it, and is restored afterwards. Raises
     :class:`VbenchError` for whatever the code raises, with file and line, and for settings of the process
-    that it changed, which are put back. Running out of memory passes through, for whoever can do with less.
+    that it changed, which are restored. ``OutOfMemoryError`` passes through, for callers that can retry.
     """
     ran, state = Ran(), ProcessState()
     try:
@@ -193,46 +193,43 @@ def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
         state.put_back()
         raise
     except (Exception, SystemExit) as error:
-        _refuse(who, state.put_back(), error)
+        _raise_if_changed(who, state.put_back(), error)
         if isinstance(error, VbenchError) and not isinstance(error, BadInput):
             raise
-        # Bad input that shows up in the middle of the work is work that failed.
+        # Bad input that shows up in the middle of the work is a failure of the work: exit code 1.
         raise VbenchError(str(error) if isinstance(error, BadInput) else f"{who}: {reason(error)}") from error
     finally:
         changed = state.put_back()
-    _refuse(who, changed)
+    _raise_if_changed(who, changed)
 
 
 @contextmanager
 def untouched(who: str, *victims: nn.Module) -> Iterator[None]:
-    """Put back what happens to victims, and to their classes, while the block runs; it should be nothing.
-
-    Raises :class:`VbenchError` naming what ``who`` changed.
-    """
-    kept = [_Kept(victim) for victim in {id(victim): victim for victim in victims}.values()]
+    """Restore victims and their classes after the block; :class:`VbenchError` naming what ``who`` changed."""
+    saved = [_SavedVictim(victim) for victim in {id(victim): victim for victim in victims}.values()]
 
     def put_back() -> list[str]:
-        return [change for one in kept for change in one.put_back()]
+        return [change for one in saved for change in one.put_back()]
 
     try:
         yield
     except Exception as error:
-        _refuse(who, put_back(), error)
+        _raise_if_changed(who, put_back(), error)
         raise
     finally:
         changed = put_back()
-    _refuse(who, changed)
+    _raise_if_changed(who, changed)
 
 
-def _refuse(who: str, changed: list[str], cause: BaseException | None = None) -> None:
+def _raise_if_changed(who: str, changed: list[str], cause: BaseException | None = None) -> None:
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         line = f"{who} changed {shown}, which others depend on; it may change nothing but what it is given"
         raise VbenchError(line) from cause
 
 
-class _Kept:
-    """A victim as it is now: its tensors, the attributes of its modules, and those of their classes."""
+class _SavedVictim:
+    """Saved state of a victim: its tensors, the attributes of its modules, and those of their classes."""
 
     def __init__(self, victim: nn.Module) -> None:
         self._victim = victim
@@ -245,35 +242,35 @@ class _Kept:
         ]
 
     def put_back(self) -> list[str]:
-        """Put back all that is not as it was; what was changed, by name."""
+        """Restore all that has changed; returns their names."""
         whose = f"victim '{getattr(self._victim, 'name', type(self._victim).__name__)}'"
         changed = [
-            f"{cls.__name__}.{name}" for cls, kept in self._classes for name in _restore_class(cls, kept)
+            f"{cls.__name__}.{name}" for cls, saved in self._classes for name in _restore_class(cls, saved)
         ]
-        for name, module, kept in self._modules:
-            found = _restore_attributes(module, kept)
+        for name, module, saved in self._modules:
+            found = _restore_attributes(module, saved)
             changed += [f"'{f'{name}.{attribute}'.lstrip('.')}' of {whose}" for attribute in found]
-        for name, tensor, before, wanted, gradient in self._tensors:
-            if _restore_tensor(tensor, before, wanted, gradient):
+        for name, tensor, before, needs_grad, gradient in self._tensors:
+            if _restore_tensor(tensor, before, needs_grad, gradient):
                 changed.append(f"'{name}' of {whose}")
         return changed
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Attributes of one module; of hooks and other tables a copy, so that additions to them show."""
+    """Attributes of one module; of hooks and other dicts also a copy, to detect additions to them."""
     return {
         name: (value, dict(value) if isinstance(value, dict) else None)
         for name, value in vars(module).items()
     }
 
 
-def _restore_attributes(module: nn.Module, kept: dict[str, Any]) -> list[str]:
+def _restore_attributes(module: nn.Module, saved: dict[str, Any]) -> list[str]:
     now = _attributes(module)
-    changed = [name for name in {**kept, **now} if not _same(kept.get(name), now.get(name))]
+    changed = [name for name in {**saved, **now} if not _same(saved.get(name), now.get(name))]
     for name in changed:
         vars(module).pop(name, None)
-        if name in kept:
-            value, content = kept[name]
+        if name in saved:
+            value, content = saved[name]
             if content is not None:
                 value.clear()
                 value.update(content)
@@ -289,31 +286,31 @@ def _same(before: tuple[Any, Any] | None, after: tuple[Any, Any] | None) -> bool
     )
 
 
-def _restore_class(cls: type, kept: dict[str, Any]) -> list[str]:
+def _restore_class(cls: type, saved: dict[str, Any]) -> list[str]:
     now = dict(vars(cls))
     # Python adds annotations when they are first read.
-    names = [name for name in {**kept, **now} if not name.startswith("__annot")]
-    changed = [name for name in names if kept.get(name, cls) is not now.get(name, cls)]
+    names = [name for name in {**saved, **now} if not name.startswith("__annot")]
+    changed = [name for name in names if saved.get(name, cls) is not now.get(name, cls)]
     for name in changed:
-        if name in kept:
-            setattr(cls, name, kept[name])
+        if name in saved:
+            setattr(cls, name, saved[name])
         else:
             delattr(cls, name)
     return changed
 
 
 @torch.no_grad()
-def _restore_tensor(tensor: Tensor, kept: Tensor, wanted: bool, gradient: Tensor | None) -> bool:
-    alike = (tensor.shape, tensor.dtype, tensor.device) == (kept.shape, kept.dtype, kept.device)
+def _restore_tensor(tensor: Tensor, saved: Tensor, needs_grad: bool, gradient: Tensor | None) -> bool:
+    alike = (tensor.shape, tensor.dtype, tensor.device) == (saved.shape, saved.dtype, saved.device)
     same = alike and (
-        torch.equal(tensor, kept) or bool(((tensor == kept) | (tensor.isnan() & kept.isnan())).all())
+        torch.equal(tensor, saved) or bool(((tensor == saved) | (tensor.isnan() & saved.isnan())).all())
     )
-    if same and tensor.requires_grad == wanted and tensor.grad is gradient:
+    if same and tensor.requires_grad == needs_grad and tensor.grad is gradient:
         return False
     if not same and alike:
-        tensor.copy_(kept)
+        tensor.copy_(saved)
     elif not same:
-        tensor.data = kept.clone()
-    tensor.requires_grad_(wanted)
+        tensor.data = saved.clone()
+    tensor.requires_grad_(needs_grad)
     tensor.grad = gradient
     return True

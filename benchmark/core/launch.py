@@ -1,4 +1,4 @@
-"""Whether torchrun started this process, and as which one. Imports no torch."""
+"""Rank and world size that torchrun gave this process, if any. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from vbench.core.errors import BadInput
 
-#: What torchrun sets; with one of them missing the process is on its own.
+#: What torchrun sets; if one is missing, the process runs alone.
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
 class Place:
-    """``rank``: number of this process among the ``size`` of the run; the local ones count on one machine."""
+    """``rank``: number of this process among the ``size`` of the run; ``local_*``: the same per machine."""
 
     rank: int
     size: int
@@ -22,9 +22,9 @@ class Place:
 
 
 def launched() -> Place | None:
-    """The place that the environment gives this process, None where it runs alone.
+    """The place that the environment variables give this process, None if it runs alone.
 
-    Raises :class:`BadInput` when it does not hold numbers that fit.
+    Raises :class:`BadInput` if they are not consistent numbers.
     """
     if not all(os.environ.get(name) for name in _VARIABLES):
         return None
@@ -35,5 +35,5 @@ def launched() -> Place | None:
         place = Place(0, 0, 0, 0)
     if not (0 <= place.rank < place.size and 0 <= place.local_rank < place.local_size <= place.size):
         found = ", ".join(f"{name}={os.environ[name]}" for name in (*_VARIABLES[:3], local))
-        raise BadInput(f"{found} is no place among processes; start with torchrun, or unset them")
+        raise BadInput(f"{found} is not a valid rank and world size; start with torchrun, or unset them")
     return place if place.size > 1 else None

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def lazy(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's ``__getattr__``: ``homes`` says by name in which of its modules the name is defined.
+    """A package's ``__getattr__``: ``homes`` maps each public name to the module that defines it.
 
     No name may be that of a module of the package: importing the module would replace it.
     """

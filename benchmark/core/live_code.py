@@ -1,4 +1,4 @@
-"""Code and values that no file tells: of a notebook, of ``exec``, put into a class or an object later."""
+"""Describe code that is in no file: from a notebook, from ``exec``, or attached to a class or an object."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from vbench.core.plugins import is_others, is_own_class, of_vbench
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 _WRAPPERS = (FunctionType, MethodType, BuiltinFunctionType, staticmethod, classmethod, property)
-#: What makes an object may set its attributes; that is no change of them.
+#: Attributes set while an object is made do not count as changed by its code.
 _MAKERS = ("__init__", "__new__", "__post_init__", "__setstate__")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class LiveCode:
-    """Describes code for a hash, as values that JSON can hold; None or an empty list where nothing matters.
+    """Describes code as JSON-able values, to be hashed; None or an empty list where nothing matters.
 
-    ``files``: those whose text is in the hash already. Of a function in one of them only what it was made
-    with counts: the values it closes over and its defaults. Of one without such a file also its bytecode and
-    constants, and what it calls. Values count where they are plain (numbers, text, tuples) and the code does
-    not change them itself. Nothing of vbench's own is described, of an installed package only names.
+    ``files``: files whose text is hashed already. For a function in one of them only the values it closes
+    over and its defaults are described; for any other function also its bytecode, constants and the names
+    it uses. Values are included if they are plain (numbers, text, tuples) and the code does not change them
+    itself. vbench's own code is left out; from installed packages only names are included.
     """
 
     def __init__(self, files: Collection[str]) -> None:
         self._files = files
-        self._met: dict[int, object] = {}
+        self._seen: dict[int, object] = {}
 
     def of_class(self, cls: type) -> list[Any]:
-        """What a class and its bases hold; of vbench's own classes, the code that others put into them."""
+        """Code and constants of a class and its bases; of vbench's own classes, only code added to them."""
         bases = [one for one in cls.__mro__ if not self._is_others(one)]
-        return _some([one.__qualname__, self._held(one)] for one in bases)
+        return _non_empty([one.__qualname__, self._members(one)] for one in bases)
 
     def of_object(self, thing: object) -> list[Any]:
-        """What was put into an object, or the modules it has: functions, hooks, modules of other classes."""
+        """What was added to an object or its submodules: functions, hooks, submodules of plugin classes."""
         named = thing.named_modules() if hasattr(thing, "named_modules") else [("", thing)]
         found = []
         for place, one in named:
@@ -48,10 +48,10 @@ class LiveCode:
             for name, value in sorted(getattr(one, "__dict__", {}).items()):
                 values = list(value.values()) if name in _HOOKS else [value] if _is_code(value) else []
                 found += [[f"{place}.{name}", self.value(each)] for each in values]
-        return _some(found)
+        return _non_empty(found)
 
     def value(self, value: object) -> Any:
-        """One value; code that was met before is not described again."""
+        """The description of one value; None for code that was described before."""
         if isinstance(value, enum.Enum):
             return str(value)
         if isinstance(value, _PLAIN):
@@ -60,16 +60,16 @@ class LiveCode:
             return [self.value(one) for one in value]
         if isinstance(value, frozenset):
             return sorted(repr(self.value(one)) for one in value)
-        if id(value) in self._met:
+        if id(value) in self._seen:
             return None
-        self._met[id(value)] = value
+        self._seen[id(value)] = value
         if isinstance(value, FunctionType):
             return self._function(value)
         if isinstance(value, type):
             return self._class(value)
         parts = list(_parts(value))
         if parts:
-            return _some([self.value(one)] for one in parts)
+            return _non_empty([self.value(one)] for one in parts)
         if isinstance(value, BuiltinFunctionType):
             return value.__qualname__
         return self.value(type(value)) if callable(value) else None
@@ -79,7 +79,7 @@ class LiveCode:
             return None
         return cls.__qualname__ if self._is_others(cls) else [cls.__qualname__, self.of_class(cls)]
 
-    def _held(self, cls: type) -> list[Any]:
+    def _members(self, cls: type) -> list[Any]:
         own = is_own_class(cls)
         changed = set().union(*map(assigned_by, map(_function_in, vars(cls).values())))
         kept = {
@@ -88,28 +88,28 @@ class LiveCode:
             if (_is_code(value) and not _is_generated(cls, name, value))
             or (isinstance(value, (*_PLAIN, tuple)) and not own and not name.startswith("__"))
         }
-        return _some([name, self.value(value)] for name, value in kept.items() if name not in changed)
+        return _non_empty([name, self.value(value)] for name, value in kept.items() if name not in changed)
 
     def _function(self, function: FunctionType) -> Any:
         code = function.__code__
-        closed = dict(zip(code.co_freevars, map(_content, function.__closure__ or ()), strict=True))
+        closed = dict(zip(code.co_freevars, map(_cell_value, function.__closure__ or ()), strict=True))
         if code.co_filename not in self._files and is_others(code.co_filename):
-            # A decorator, maybe: what it was put around counts, unless that is no plugin's either.
+            # Perhaps a decorator of an installed package: describe the function it wraps if a plugin's.
             around = [one for one in closed.values() if _is_code(one)]
             foreign = [one for one in around if not is_others(_file(one)) or _file(one) in self._files]
             named = None if around or of_vbench(code.co_filename) else function.__qualname__
-            return _some([self.value(one)] for one in foreign) or named
-        inside = _some([self.value(one)] for one in closed.values() if _is_code(one))
+            return _non_empty([self.value(one)] for one in foreign) or named
+        inside = _non_empty([self.value(one)] for one in closed.values() if _is_code(one))
         changed = assigned_by(function)
         plain = {name: value for name, value in closed.items() if name not in changed and not _is_code(value)}
-        made_with = _some([name, self.value(value)] for name, value in plain.items())
-        made_with += _some([self.value(one)] for one in function.__defaults__ or ())
+        made_with = _non_empty([name, self.value(value)] for name, value in plain.items())
+        made_with += _non_empty([self.value(one)] for one in function.__defaults__ or ())
         if code.co_filename in self._files:
             return [function.__qualname__, inside, made_with]
-        return [_shape(code), inside, made_with, self._called(code, function.__globals__)]
+        return [_code_hash(code), inside, made_with, self._called(code, function.__globals__)]
 
     def _called(self, code: CodeType, names: dict[str, Any]) -> list[Any]:
-        """What code without a file finds in its module, by name; here lists and arrays count as well."""
+        """The module-level names that code outside ``files`` uses; here lists and arrays count as well."""
         found = []
         for name in sorted(_names(code) & names.keys() - assigned_in(code)):
             value = names[name]
@@ -119,10 +119,10 @@ class LiveCode:
                 found.append([name, self._called(code, vars(value)) if loose else value.__name__])
             else:
                 found.append([name, _data(value) or self.value(value)])
-        return _some(found)
+        return _non_empty(found)
 
     def _is_others(self, cls: type) -> bool:
-        """Whether a class is Python's, or that of an installed package that is not the plugin's own."""
+        """Whether a class is Python's or an installed package's, and not part of the plugin."""
         module = sys.modules.get(cls.__module__)
         file = getattr(module, "__file__", None)
         if cls.__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
@@ -139,7 +139,7 @@ def assigned_by(function: object) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def assigned_in(code: CodeType) -> frozenset[str]:
-    """Names that code sets outside itself."""
+    """Attributes, globals and outer variables that code sets, including its inner functions."""
     setting = ("STORE_ATTR", "STORE_DEREF", "STORE_GLOBAL")
     own = {one.argval for one in dis.get_instructions(code) if one.opname in setting}
     return frozenset(own.union(*map(assigned_in, _inner(code))))
@@ -153,16 +153,16 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, _inner(code)))
 
 
-def _shape(code: CodeType) -> str:
-    """A hash over what code does; not over where it stands."""
-    constants = [_shape(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
+def _code_hash(code: CodeType) -> str:
+    """A hash over bytecode, constants and names; file and line numbers are left out."""
+    constants = [_code_hash(one) if isinstance(one, CodeType) else _constant(one) for one in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_flags, code.co_argcount)
     text = repr((code.co_code, constants, names, code.co_kwonlyargcount))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _constant(value: object) -> str:
-    # The order of a set differs from one start of Python to the next.
+    # The order of a set of strings differs between Python processes.
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
@@ -182,14 +182,14 @@ def _constant_list(value: list[Any] | set[Any]) -> str:
 
 
 def _is_code(value: object) -> bool:
-    """Whether a value is code to be called: a function in some wrapping, or an object with such a class."""
+    """Whether a value is code: a function, wrapped or not, or a callable other than a class or nn.Module."""
     if isinstance(value, (*_WRAPPERS, partial, cached_property)):
         return True
     return callable(value) and not isinstance(value, type) and not hasattr(value, "named_modules")
 
 
 def _parts(value: object) -> Iterator[object]:
-    """The functions that a wrapper of some holds, and what they are given."""
+    """The functions inside a wrapper (method, property, partial), and a partial's arguments."""
     if isinstance(value, staticmethod | classmethod | MethodType):
         yield value.__func__
     elif isinstance(value, property):
@@ -210,18 +210,18 @@ def _file(value: object) -> str:
 
 
 def _is_generated(cls: type, name: str, value: object) -> bool:
-    """Whether ``dataclass`` wrote a method: it says no more than the fields do."""
+    """Whether ``dataclass`` generated a method, which the fields determine."""
     made = _file(value) == "<string>" or is_others(_file(value))
     return made and name.startswith("__") and "__dataclass_fields__" in vars(cls)
 
 
-def _content(cell: Any) -> object:
+def _cell_value(cell: Any) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # not set yet
         return None
 
 
-def _some(pairs: Iterable[list[Any]]) -> list[Any]:
-    """Without those that hold nothing."""
+def _non_empty(pairs: Iterable[list[Any]]) -> list[Any]:
+    """The pairs whose last item is not None or an empty list."""
     return [pair for pair in pairs if pair[-1] not in (None, [])]

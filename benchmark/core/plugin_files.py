@@ -1,8 +1,8 @@
-"""A plugin's file, imported with the modules beside it: ``sys.path`` stays as it is.
+"""Import a plugin's file and the modules in its folder, without changing ``sys.path``.
 
-Each folder becomes a package of its own name, and in its files ``import helper`` means the ``helper.py`` of
-that folder, as it would if Python ran the file. So two plugins may each have a ``helper``. What was read is
-kept: the code that runs is the code that :mod:`vbench.core.source` describes, whatever happens to the files.
+Each folder becomes a package with a unique name. In its files ``import helper`` means the ``helper.py`` in
+that folder, as if Python ran the file, so two plugins may each have a ``helper``. File contents are kept in
+memory, so that the code that runs is the code that :mod:`vbench.core.source` hashes, even if files change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _count = itertools.count()
 
 
 class _Folder:
-    """One import of a plugin's folder; where a file changes, the next import is another one."""
+    """One import of a plugin's folder; after a file has changed, the next import makes a new one."""
 
     def __init__(self, folder: Path) -> None:
         mark = hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -36,26 +36,26 @@ class _Folder:
         sys.modules[self.package] = package
 
     def source(self, file: str) -> bytes:
-        """The bytes of a file as they were when it was first asked for."""
+        """The bytes of a file as they were at the first call."""
         if file not in self._read:
             self._read[file] = Path(file).read_bytes()
         return self._read[file]
 
     def is_current(self) -> bool:
-        """Whether every file that was read still holds what it held."""
+        """Whether no file that was read has changed since."""
         try:
             return all(Path(file).read_bytes() == held for file, held in self._read.items())
         except OSError:
             return False
 
     def name_of(self, name: str) -> str:
-        """The full name of what ``import name`` means in this folder, or the name itself."""
+        """The name to import for ``import name`` in this folder: in its package, or ``name`` unchanged."""
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names or top == "vbench":
             return name
-        beside = PathFinder.find_spec(top, [str(self.path)])
-        # A folder without an __init__.py is a module of its own only where nothing else has its name.
-        if beside is None or (beside.loader is None and importlib.util.find_spec(top) is not None):
+        local = PathFinder.find_spec(top, [str(self.path)])
+        # A folder without an __init__.py is used only if no installed module has its name.
+        if local is None or (local.loader is None and importlib.util.find_spec(top) is not None):
             return name
         return f"{self.package}.{name}"
 
@@ -67,7 +67,7 @@ _all: dict[str, _Folder] = {}
 def import_file(path: Path) -> ModuleType:
     """Import a file; it runs again only if it, or what it imported from its folder, has changed since.
 
-    Raises whatever the file raises; nothing of it is left then.
+    Raises whatever the file raises; its module is then removed from ``sys.modules``.
     """
     path = path.resolve()
     place = _current.get(path.parent)
@@ -84,7 +84,7 @@ def import_file(path: Path) -> ModuleType:
         try:
             loader.exec_module(module)
         except BaseException:
-            # The next try starts afresh; what other files of the folder gave stays in use.
+            # The next import starts anew; modules that other files of the folder imported stay in use.
             del sys.modules[name]
             _current.pop(path.parent, None)
             raise
@@ -97,7 +97,7 @@ def folder_of(module_name: str) -> _Folder | None:
 
 
 class _Finder:
-    """Finds the modules of such folders, for the import statement."""
+    """Finds the modules of plugin folders, for the import statement."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -113,20 +113,20 @@ sys.meta_path.insert(0, _Finder)
 
 
 class _Loader(SourceFileLoader):
-    """Runs a file of such a folder, out of what was read of it; writes no bytecode."""
+    """Loads a file of a plugin folder from the bytes that were read first; writes no bytecode."""
 
     def get_code(self, name: str) -> CodeType:
         folder = _all[name.partition(".")[0]]
         tree = ast.parse(folder.source(self.path), self.path)
-        return compile(imports_from_beside(tree, folder), self.path, "exec", dont_inherit=True)
+        return compile(with_local_imports(tree, folder), self.path, "exec", dont_inherit=True)
 
 
-def imports_from_beside(tree: ast.Module, folder: _Folder) -> ast.Module:
-    """The same code, with the full names of modules in the plugin's folder where it imports them."""
-    return ast.fix_missing_locations(_Beside(folder).visit(tree))
+def with_local_imports(tree: ast.Module, folder: _Folder) -> ast.Module:
+    """The same code, its imports of modules in the plugin's folder replaced by their full names."""
+    return ast.fix_missing_locations(_LocalImports(folder).visit(tree))
 
 
-class _Beside(ast.NodeTransformer):
+class _LocalImports(ast.NodeTransformer):
     def __init__(self, folder: _Folder) -> None:
         self._name_of = folder.name_of
 

@@ -1,4 +1,4 @@
-"""The modules that a plugin is made of: those of its classes, and what they import that is nobody else's."""
+"""The modules that a plugin consists of: those of its classes, and the plugin's own modules they import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vbench.core.plugins import inside, is_others, of_vbench, shown, unchanged
 
 
 def problem_of(target: str) -> str:
-    """What is seen to be wrong with "package.module:Class" without running it; empty for nothing."""
+    """What is wrong with "package.module:Class", found by parsing its file; empty for nothing."""
     name, _, attribute = target.rpartition(":")
     if not name or not attribute:
         return f"'{shortened(target)}' is not package.module:Class"
@@ -30,7 +30,7 @@ def problem_of(target: str) -> str:
     file = spec.origin or ""
     try:
         tree = ast.parse(Path(file).read_bytes())
-    except (OSError, ValueError):  # no file, or none of Python's
+    except (OSError, ValueError):  # no file, or not Python source
         return ""
     except SyntaxError as error:
         return f"{shown(file)}, line {error.lineno}: {error.msg}"
@@ -50,10 +50,10 @@ def problem_of(target: str) -> str:
 
 @dataclass
 class Modules:
-    """What a plugin's code is made of.
+    """The modules of a plugin.
 
     ``sources``: file -> (name of the module, its text). ``of_vbench``: (module, name) of what they import
-    of vbench's. ``overwritten``: constants of a module that hold something else than its text says.
+    from vbench. ``overwritten``: module constants whose value differs from the one in the file -> ``repr``.
     """
 
     sources: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -62,11 +62,11 @@ class Modules:
 
 
 def modules_of(classes: Iterable[type]) -> Modules:
-    """The modules of some classes with all that they import, directly or not, also inside functions.
+    """The modules of some classes and all that they import, directly or not, also inside functions.
 
-    Left out are Python's own, vbench's, and installed distributions other than the one that a class comes
-    from. A class without a file (of a notebook, of ``exec``) has none. Raises :class:`BadInput` for a file
-    that changed after it was imported.
+    Left out are Python's modules, vbench's, and installed distributions other than the one that a class
+    comes from. A class without a file (from a notebook or ``exec``) has none. Raises :class:`BadInput` for a
+    file that changed after it was imported.
     """
     found = Modules()
     for cls in classes:
@@ -77,14 +77,14 @@ def modules_of(classes: Iterable[type]) -> Modules:
 
 
 def module_of(cls: type) -> ModuleType | None:
-    """The module whose file defines a class; None where there is no such file, whatever the class says."""
+    """The module whose file defines a class; None if none does, even if ``__module__`` names one."""
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)
     if module is None or not file:
         return None
     functions = [one for one in vars(cls).values() if isinstance(one, FunctionType)]
     made_there = any(one.__code__.co_filename == file for one in functions)
-    return module if made_there or _named(module, cls.__qualname__) is cls or _is_free(cls, file) else None
+    return module if made_there or _named(module, cls.__qualname__) is cls or _is_local(cls, file) else None
 
 
 def _named(module: ModuleType, qualname: str) -> object:
@@ -94,13 +94,13 @@ def _named(module: ModuleType, qualname: str) -> object:
     return found
 
 
-def _is_free(cls: type, file: str) -> bool:
-    # A class made inside a function, without one of its own, is where it says, but for vbench's files.
+def _is_local(cls: type, file: str) -> bool:
+    # A class made inside a function, without functions of its own: its __module__ is trusted unless vbench's.
     return "<locals>" in cls.__qualname__ and not of_vbench(file)
 
 
 class _Owner:
-    """Whose code a class is: a loose file's, or that of an installed distribution."""
+    """Decides which modules belong to the same plugin as a class: same folder, package or distribution."""
 
     def __init__(self, name: str, file: str) -> None:
         self._folder = folder_of(name)
@@ -124,23 +124,23 @@ class _Owner:
 def _distributions(top: str, file: str) -> frozenset[str]:
     """The installed distributions that a file belongs to, by the name of its outermost module."""
     names = _installed(tuple(sys.path)).get(top, ())
-    return frozenset(name for name in names if _holds(name, file))
+    return frozenset(name for name in names if _contains(name, file))
 
 
 @lru_cache(maxsize=4)
 def _installed(path: tuple[str, ...]) -> dict[str, list[str]]:
     try:
         return dict(packages_distributions())
-    except Exception:  # a damaged distribution is somebody else's concern
+    except Exception:  # a damaged distribution
         return {}
 
 
-def _holds(name: str, file: str) -> bool:
+def _contains(name: str, file: str) -> bool:
     try:
         found: Distribution = distribution(name)
     except PackageNotFoundError:
         return False
-    # An editable installation has its files elsewhere, and its code changes as any loose file's does.
+    # An editable installation has its files elsewhere, and counts as loose files.
     return found.read_text("RECORD") is not None and inside(file, Path(str(found.locate_file(""))).resolve())
 
 
@@ -187,7 +187,7 @@ def _absolute(module: str, package: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def imports_of(text: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What a module imports anywhere in it: (module, with dots in front where relative; names from it)."""
+    """All imports in a module's text: (module, with leading dots if relative; names imported from it)."""
     try:
         return tuple(_imports(ast.parse(text)))
     except (SyntaxError, ValueError):  # an extension module, or a file that cannot run
@@ -207,7 +207,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def spec_of(name: str) -> ModuleSpec | None:
-    """Where a module is, without importing anything; None where there is none."""
+    """The spec of a module, without importing anything; None if there is none."""
     module = sys.modules.get(name)
     if module is not None:
         return _spec_of_loaded(module)
@@ -230,12 +230,12 @@ def _spec_of_loaded(module: ModuleType) -> ModuleSpec:
     return found
 
 
-#: Module -> (what it was loaded by, its text when it was first looked at).
+#: Module -> (its spec, or the module itself, when its text was read; the text).
 _texts: dict[str, tuple[object, bytes]] = {}
 
 
 def _text_of(name: str, file: str) -> bytes:
-    """The text of a module as it ran, or would run."""
+    """The text of a module as it was imported, or would be now."""
     folder, module = folder_of(name), sys.modules.get(name)
     if folder is not None:
         return folder.source(file)
@@ -245,12 +245,12 @@ def _text_of(name: str, file: str) -> bytes:
     known = _texts.get(name)
     if known is None or known[0] is not loaded:
         known = (loaded, _read(file, module))
-        fits = _is_of(module, file, known[1])
+        fits = _matches(module, file, known[1])
     else:
         fits = unchanged(file, lambda: _read(file, module) == known[1])
     if not fits:
         raise BadInput(
-            f"{shown(file)} has changed since it was imported: what it says is not what would run; "
+            f"{shown(file)} has changed since it was imported, and the old code would run; "
             "start Python again, or importlib.reload it"
         )
     _texts[name] = known
@@ -263,25 +263,25 @@ def _read(file: str, module: ModuleType | None) -> bytes:
     except OSError as error:
         loader: Any = getattr(module, "__loader__", None)
         try:
-            return loader.get_data(file)  # out of an archive
+            return loader.get_data(file)  # from an archive
         except (AttributeError, OSError):
             raise BadInput(f"{shown(file)}: the source of a plugin cannot be read ({error})") from error
 
 
-def _is_of(module: ModuleType, file: str, text: bytes) -> bool:
+def _matches(module: ModuleType, file: str, text: bytes) -> bool:
     """Whether a module's functions are those that its file defines now."""
-    # Other loaders may change code while they load it, as that of pytest does.
+    # Other loaders may change code while loading it, as pytest's does.
     if type(getattr(module, "__loader__", None)) is not SourceFileLoader or module.__name__ == "__main__":
         return True
     try:
-        there = set(_codes(compile(text, file, "exec", dont_inherit=True)))
+        there = set(_code_objects(compile(text, file, "exec", dont_inherit=True)))
     except (SyntaxError, ValueError):
         return False
-    return all(code in there for code in _running(module, file))
+    return all(code in there for code in _live_code_objects(module, file))
 
 
 def _overwritten(module: ModuleType | None, text: bytes) -> Iterator[tuple[str, str]]:
-    """Plain constants of a module that somebody set to something else from outside."""
+    """Name and ``repr`` of constants of a module whose value differs from the one in its text."""
     for name, value in _constants(text) if module is not None else ():
         live = getattr(module, name, value)
         if type(live) in (bool, int, float, str, tuple, type(None)) and repr(live) != repr(value):
@@ -290,7 +290,7 @@ def _overwritten(module: ModuleType | None, text: bytes) -> Iterator[tuple[str, 
 
 @lru_cache(maxsize=256)
 def _constants(text: bytes) -> tuple[tuple[str, object], ...]:
-    """The names that a module sets to a literal once, at its top, and nowhere else."""
+    """Names that a module sets exactly once, at top level, to a literal; with the literals."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -311,14 +311,14 @@ def _constants(text: bytes) -> tuple[tuple[str, object], ...]:
     return tuple(found)
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def _code_objects(code: CodeType) -> Iterator[CodeType]:
     yield code
     for one in code.co_consts:
         if isinstance(one, CodeType):
-            yield from _codes(one)
+            yield from _code_objects(one)
 
 
-def _running(module: ModuleType, file: str) -> Iterator[CodeType]:
+def _live_code_objects(module: ModuleType, file: str) -> Iterator[CodeType]:
     for value in list(vars(module).values()):
         values = vars(value).values() if isinstance(value, type) else [value]
         for one in values:

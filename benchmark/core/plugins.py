@@ -1,4 +1,4 @@
-"""Where a plugin's code lies, whether it is vbench's own, and one-line descriptions of its errors."""
+"""Where a class is defined, whether it is vbench's own or a plugin's, and a plugin's errors in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from vbench.core.errors import BadInput, VbenchError, shortened
 
-#: Packages whose lines say nothing about where an error in somebody's attack or victim is to be mended.
+#: Packages whose lines do not show where an error in an attack or a victim must be fixed.
 _NOT_PLUGINS = (
     frozenset({"vbench", "torch", "torchvision", "numpy", "typer", "click"}) | sys.stdlib_module_names
 )
@@ -28,7 +28,7 @@ _seen_unchanged: set[str] = set()
 
 @contextmanager
 def one_version() -> Iterator[None]:
-    """Inside the block plugins stay as they are when first used, even if their files are edited meanwhile."""
+    """Inside the block a plugin's files are checked for changes once; later edits are ignored."""
     if not _blocks:
         _seen_unchanged.clear()
     _blocks.append(None)
@@ -39,7 +39,7 @@ def one_version() -> Iterator[None]:
 
 
 def unchanged(what: str, check: Callable[[], bool]) -> bool:
-    """Whether ``check`` says that a plugin's file is what it was; asked once in a :func:`one_version`."""
+    """The result of ``check`` for a plugin's file ``what``; once True, kept within a :func:`one_version`."""
     if what in _seen_unchanged and _blocks:
         return True
     found = check()
@@ -49,10 +49,9 @@ def unchanged(what: str, check: Callable[[], bool]) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """An error of an attack or a victim in one line: what one of vbench's own says, else its place and name.
+    """An error of an attack or a victim in one line: a VbenchError's message, else file, line and error.
 
-    The place is that of :func:`plugin_line`, or the innermost line of an installed package that is neither
-    vbench's nor what everybody computes with.
+    The line is that of :func:`plugin_line`, else the innermost one outside :data:`_NOT_PLUGINS`.
     """
     if isinstance(error, VbenchError):
         return shortened(str(error), 500)
@@ -70,9 +69,9 @@ def reason(error: BaseException) -> str:
 def plugin_line(error: BaseException, plugin: object = None) -> str:
     """Where in a plugin's own code an error arose, and what it is: "mine.py, line 12: ValueError: too few".
 
-    The line is that of the innermost frame in the plugin's files. ``plugin`` is the file, the class or an
-    object of it; it matters for one that is installed. Other installed code, Python's and vbench's own are
-    passed over; without a frame in the plugin the error is named alone.
+    The line is that of the innermost frame in the plugin's files. ``plugin`` is its file, its class or an
+    instance; it is needed for installed plugins, since frames in other installed code, Python's and vbench's
+    own are skipped. Without a frame in the plugin only the error is named.
     """
     place = plugin_place(error, plugin)
     what = error.msg if isinstance(error, SyntaxError) and place else _named(error)
@@ -80,7 +79,7 @@ def plugin_line(error: BaseException, plugin: object = None) -> str:
 
 
 def plugin_place(error: BaseException, plugin: object = None) -> str:
-    """The file and line of :func:`plugin_line`; empty where the error passed no code of a plugin."""
+    """The file and line of :func:`plugin_line`; empty if no frame is in a plugin's code."""
     file = plugin if isinstance(plugin, str | Path) else file_of(plugin)
     package = top_of(Path(file)) if file else None
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
@@ -94,9 +93,9 @@ def plugin_place(error: BaseException, plugin: object = None) -> str:
 
 @contextmanager
 def explained(what: str, plugin: object, kind: type[VbenchError] = BadInput) -> Iterator[None]:
-    """Make one line of what a plugin's code raises inside the block: ``what``, its file and line, the error.
+    """Turn an exception of a plugin's code inside the block into ``kind``: ``what``, file and line, error.
 
-    Errors that explain themselves pass through, and so do those of vbench's own classes.
+    A :class:`VbenchError` passes through, and so does any exception of vbench's own classes.
     """
     try:
         yield
@@ -106,13 +105,13 @@ def explained(what: str, plugin: object, kind: type[VbenchError] = BadInput) -> 
         cls = plugin if isinstance(plugin, type) else type(plugin)
         if is_own_class(cls):
             raise
-        # A call that does not fit passes no line of the plugin's.
+        # A call with wrong arguments fails before any line of the plugin runs.
         place = "" if plugin_place(error, plugin) else f"{place_of(cls)}: "
         raise kind(f"{what}: {place}{plugin_line(error, plugin)}; --debug shows the traceback") from error
 
 
 def file_of(plugin: object) -> str | None:
-    """The file that the class of an object, or a class itself, is defined in; None for none, or no plugin."""
+    """The file that defines a class, or the class of an object; None if there is no such file."""
     try:
         return inspect.getfile(plugin if inspect.isclass(plugin) else type(plugin))
     except (TypeError, OSError):
@@ -130,7 +129,7 @@ def place_of(cls: type) -> str:
 
 @lru_cache(maxsize=4096)
 def is_others(file: str) -> bool:
-    """Whether a file is Python's, an installed distribution's or vbench's own: not somebody's loose file."""
+    """Whether a file is Python's, an installed distribution's or vbench's own, not a user's loose file."""
     if not file or file.startswith("<"):  # a notebook's cell or a prompt, unless it is Python's
         return file.startswith("<frozen")
     parts = Path(file).parts
@@ -150,12 +149,12 @@ def own_folders() -> tuple[Path, ...]:
     return tuple(Path(module.__file__).resolve().parent for module in found if module.__file__)
 
 
-#: Classes that vbench makes when they are asked for: the adapters of other libraries' attacks.
+#: Classes that vbench creates at run time: the adapters of other libraries' attacks.
 made_by_vbench: WeakSet[type] = WeakSet()
 
 
 def is_own_class(cls: type) -> bool:
-    """Whether a class is vbench's own: defined in vbench's files, and there under the name that it has."""
+    """Whether a class is vbench's own: defined in one of vbench's files, and found there by its name."""
     if cls in made_by_vbench:
         return True
     module = sys.modules.get(cls.__module__)
@@ -195,27 +194,27 @@ def inside(file: str | Path, top: Path) -> bool:
 
 
 def shown(file: str) -> str:
-    """A file as a message names it: from the current folder on where it is in it."""
+    """A file as messages name it: relative to the working directory if it is inside."""
     path = Path(file)
     return shortened(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _named(error: BaseException) -> str:
     try:
-        said = shortened(" ".join(str(error).split()), 400)
-        return f"{type(error).__name__}: {said}".rstrip(": ")
+        message = shortened(" ".join(str(error).split()), 400)
+        return f"{type(error).__name__}: {message}".rstrip(": ")
     except Exception:  # a plugin's error may have a __str__ that fails itself
         return type(error).__name__
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
-#: Characters that are left out or read as another when names are compared.
+#: Characters that are dropped or treated as equal when names are compared.
 _ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "_": None, "-": None, ".": None})
 
 
 def class_problem(cls: type, base: type) -> str:
-    """What a subclass of ``base`` lacks to be used, and what to do; empty for nothing."""
+    """What a subclass of ``base`` lacks and what to do about it; empty if it can be used."""
     missing = [name for name in dir(base) if getattr(getattr(cls, name, None), "__isabstractmethod__", False)]
     missing = sorted({*missing, *getattr(cls, "__abstractmethods__", ())})
     if missing:
@@ -226,14 +225,16 @@ def class_problem(cls: type, base: type) -> str:
         return ""
     loose = [name for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)]
     if loose:
-        return f"'{loose[0]}' is no setting yet; write @dataclass(frozen=True) above class {cls.__qualname__}"
+        return (
+            f"'{loose[0]}' is not a setting yet; write @dataclass(frozen=True) above class {cls.__qualname__}"
+        )
     if not isinstance(getattr(cls, "universal", None), bool):
         return f"derive {cls.__qualname__} from PerImageAttack, UniversalAttack or Battery"
     return ""
 
 
 def name_problem(name: object, kind: str, own: Iterable[str]) -> str:
-    """Why a plugin may not have a name, and what to do; empty where it may. ``own``: names of vbench's."""
+    """Why a plugin may not have a name, and what to do; empty if it may. ``own``: vbench's own names."""
     text = shortened(str(name))
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return f"the name '{text}' cannot be typed everywhere; use letters a-z, digits, '_', '-' and '.'"

@@ -1,4 +1,4 @@
-"""Several processes of one run: which one, meet, agree."""
+"""The process group of a run started by torchrun: rank, barrier, all_gather, all_reduce, broadcast."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.launch import Place
 
-#: How long the processes look for each other, and how long one waits while another trains or decodes. One
-#: that dies closes its connections, which ends the waiting at once.
-_SEARCH = timedelta(minutes=10)
+#: Time limits for connecting, and for waiting while another process trains or decodes. A process that dies
+#: closes its connections, which ends the waiting at once.
+_CONNECT_TIMEOUT = timedelta(minutes=10)
 
-_PATIENCE = timedelta(days=7)
+_WAIT_TIMEOUT = timedelta(days=7)
 
-#: What a process says at a meeting; any other number is the exit code of its failure.
+#: Status of a process at a barrier; any other number is the exit code of its failure.
 FINE, SHORT_OF_MEMORY = 0, -1
 
 
 class PeerFailed(VbenchError):
-    """The run is over for all processes. ``explained``: one that failed says why itself."""
+    """The run has failed on all processes. ``explained``: the process that failed prints the reason."""
 
     def __init__(self, message: str, exit_code: int = 1, explained: bool = False) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class PeerFailed(VbenchError):
 
 
 class MemoryShort(torch.cuda.OutOfMemoryError):
-    """A process ran out of memory, and all know it."""
+    """Raised on all processes after one of them ran out of memory."""
 
 
 _place = Place(0, 1, 0, 1)
@@ -47,13 +47,13 @@ _serials: Iterator[int] = count()
 
 
 def start(place: Place) -> None:
-    """Join the other processes of the run; raises :class:`VbenchError` when they cannot be found."""
+    """Join the process group; raises :class:`VbenchError` if the others cannot be reached."""
     global _place, _group, _serials
-    # Tensors on GPUs travel over NCCL, meetings and everything on CPUs over gloo.
+    # GPU tensors are exchanged over NCCL, barriers and CPU tensors over gloo.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, timeout=_SEARCH)
-        _group = dist.new_group(backend=backend, timeout=_PATIENCE)
+        dist.init_process_group(backend, timeout=_CONNECT_TIMEOUT)
+        _group = dist.new_group(backend=backend, timeout=_WAIT_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise VbenchError(f"the processes of this run did not find each other: {reason}") from error
@@ -61,7 +61,7 @@ def start(place: Place) -> None:
 
 
 def stop() -> None:
-    """Leave the group; this process is on its own again."""
+    """Leave the process group; this process then runs alone."""
     global _place, _group
     _place, _group = Place(0, 1, 0, 1), None
     if dist.is_initialized():
@@ -69,12 +69,12 @@ def stop() -> None:
 
 
 def place() -> Place:
-    """Which process this is."""
+    """Rank and world size of this process."""
     return _place
 
 
 def group() -> Any:
-    """The process group of torch."""
+    """torch's process group of the run; None if the process runs alone."""
     return _group
 
 
@@ -84,32 +84,32 @@ def processes() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes records and speaks."""
+    """Whether this is the main process, which writes records and prints."""
     return _place.rank == 0
 
 
 def serial() -> int:
-    """A new number at every call, the same on all processes that call it as often."""
+    """The number of calls so far, so the n-th call returns the same number on every process."""
     return next(_serials)
 
 
 def barrier(where: str) -> None:
-    """Go on when every process is here, ``where`` naming the place in the program.
+    """Wait until every process is at the barrier named ``where``.
 
-    Raises :class:`PeerFailed` when another one has failed or is elsewhere, :class:`MemoryShort` when another
-    one ran out of memory.
+    Raises :class:`PeerFailed` if another one has failed or is at a different barrier, :class:`MemoryShort` if
+    another one ran out of memory.
     """
-    _judge(_gathered(FINE, where), where)
+    _check(_gathered(FINE, where), where)
 
 
 def report_failure(status: int) -> list[int]:
-    """Tell the others, where they meet next, that this process failed; what each of them says there."""
-    return [said for said, _ in _gathered(status, "")]
+    """Report at the others' next barrier that this process failed; returns the status of every process."""
+    return [each for each, _ in _gathered(status, "")]
 
 
 @contextmanager
 def all_or_none() -> Iterator[None]:
-    """Work that all processes finish, or none: if one runs out of memory, all raise :class:`MemoryShort`."""
+    """If one process runs out of memory inside the block, all raise :class:`MemoryShort`."""
     if processes() == 1:
         yield
         return
@@ -120,50 +120,51 @@ def all_or_none() -> Iterator[None]:
         raise
     except torch.cuda.OutOfMemoryError:
         short = True
-    where = "the end of a piece of work"
-    _judge(_gathered(SHORT_OF_MEMORY if short else FINE, where), where)
+    where = "the end of a batch"
+    _check(_gathered(SHORT_OF_MEMORY if short else FINE, where), where)
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Work that one process of each machine does before the others, which then find it done."""
+    """Run the block on one process of each machine first; the others then find its result in the cache."""
     waits = _place.local_rank > 0
     if processes() > 1 and waits:
-        barrier("something prepared once")
+        barrier("work done once per machine")
     yield
     if processes() > 1 and not waits:
-        barrier("something prepared once")
+        barrier("work done once per machine")
 
 
 def _gathered(status: int, where: str) -> list[tuple[int, int]]:
+    """Status and hash of ``where`` of every process, by rank."""
     own = torch.tensor([status, zlib.crc32(where.encode())])
-    said = [torch.empty_like(own) for _ in range(processes())]
+    found = [torch.empty_like(own) for _ in range(processes())]
     try:
-        dist.all_gather(said, own, group=_group)
+        dist.all_gather(found, own, group=_group)
     except RuntimeError as error:
         raise PeerFailed("another process of this run is gone; finished runs are kept") from error
-    return [tuple(one.tolist()) for one in said]
+    return [tuple(one.tolist()) for one in found]
 
 
-def _judge(said: list[tuple[int, int]], where: str) -> None:
-    statuses = [status for status, _ in said]
+def _check(gathered: list[tuple[int, int]], where: str) -> None:
+    statuses = [status for status, _ in gathered]
     failed = [status for status in statuses if status not in (FINE, SHORT_OF_MEMORY)]
     if failed:
         rank = statuses.index(failed[0])
         raise PeerFailed(f"process {rank} of this run failed", failed[0], explained=True)
     if SHORT_OF_MEMORY in statuses:
         raise MemoryShort(f"process {statuses.index(SHORT_OF_MEMORY)} is out of memory")
-    if len({tag for _, tag in said}) > 1:
-        raise PeerFailed(f"the processes of this run have come apart: this one is at {where}, another is not")
+    if len({tag for _, tag in gathered}) > 1:
+        raise PeerFailed(f"the processes of this run are out of step: this one is at {where}, another is not")
 
 
 T = TypeVar("T")
 
 
 def all_gather(tensors: Sequence[Tensor], where: str) -> list[list[Tensor]]:
-    """Each tensor as every process has it, in their order; shapes and types must be the same on all."""
-    # Bytes, because not every backend knows every type. Memory is taken before the meeting: nobody may run
-    # out of it where the others already wait for a tensor.
+    """For each tensor its values on every process, by rank; shapes and types must be the same on all."""
+    # As bytes, because not every backend supports every type. Memory is allocated before the barrier, so that
+    # no process runs out of it while the others already wait for a tensor.
     own = [tensor.detach().contiguous().view(-1).view(torch.uint8) for tensor in tensors]
     found = [[torch.empty_like(one) for _ in range(processes())] for one in own]
     barrier(f"{where} {[(str(tensor.dtype), tuple(tensor.shape)) for tensor in tensors]}")
@@ -177,10 +178,10 @@ def all_gather(tensors: Sequence[Tensor], where: str) -> list[list[Tensor]]:
 
 
 def all_reduce(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Gradients of what an edit applies inside the victim, added up over the processes.
+    """Gradients of the values that an edit applies inside the victim, summed over the processes.
 
-    An edit meets the images of its own process alone, so that each process holds only its part of such a
-    gradient. Added in the order of processes: all get the same bits.
+    An edit is applied to the images of its own process only, so each process holds a part of the gradient.
+    Parts are added in the order of ranks, so all processes get the same bits.
     """
     if processes() == 1:
         return list(gradients)
@@ -190,9 +191,9 @@ def all_reduce(gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
 
 
 def broadcast(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Process 0's version of gradients that every process computes whole.
+    """The main process's gradients, where every process computes all of them.
 
-    On a GPU the same sum can differ in its last bits, and a sign turns that into a whole step.
+    On GPUs the same sum can differ in its last bits, which taking its sign turns into a whole step.
     """
     if processes() == 1:
         return list(gradients)
@@ -204,13 +205,13 @@ def broadcast(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def from_main(find: Callable[[], T]) -> T:
-    """What ``find`` returns on process 0, which alone calls it; for whatever clocks and disks decide."""
+    """What ``find`` returns on the main process, which alone calls it: it may depend on clocks or disks."""
     if processes() == 1:
         return find()
     found: list[T | None] = [find() if is_main() else None]
-    barrier("something process 0 finds out")
+    barrier("a broadcast from process 0")
     dist.broadcast_object_list(found, 0, group=group(), device=torch.device("cpu"))
-    return cast(T, found[0])  # by now process 0's on all
+    return cast(T, found[0])  # broadcast, so set on all
 
 
 def check_equal(what: str, text: str) -> None:
@@ -226,9 +227,9 @@ def check_equal(what: str, text: str) -> None:
 
 
 def own_device(device: str) -> str:
-    """``device`` as it is on a single process; on several, "auto" and "cuda" are a GPU for each.
+    """``device`` unchanged on a single process; on several, "auto" and "cuda" give each its own GPU.
 
-    Raises :class:`BadInput` for a GPU by number, and for more processes than GPUs on this machine.
+    On several processes, raises :class:`BadInput` for a GPU by number, and for more processes than GPUs.
     """
     gpus, here = torch.cuda.device_count(), place().local_size
     if processes() == 1 or device == "cpu" or not gpus:
@@ -240,6 +241,6 @@ def own_device(device: str) -> str:
             f"{here} processes for {gpus} GPU{'s' * (gpus > 1)} on this machine; start torchrun with "
             f"--nproc-per-node {gpus}, or use --device cpu"
         )
-    # NCCL and some libraries work on the current device whatever their tensors say.
+    # NCCL and some libraries use the current device, not that of their tensors.
     torch.cuda.set_device(place().local_rank)
     return f"cuda:{place().local_rank}"

@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 
-#: Everything that is not a result goes to standard error, so that ``--format json`` can be piped.
+#: All output but results goes to standard error, so that ``--format json`` can be piped.
 console = Console(stderr=True)
 
 _shared: Progress | None = None
 
 
 def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool = False) -> Iterator[T]:
-    """Yield ``items`` while showing how far the work has come, on standard error.
+    """Yield ``items`` while showing progress on standard error.
 
-    ``total`` is needed where ``items`` has no length. ``quiet`` shows nothing.
+    ``total`` is needed if ``items`` has no length. ``quiet`` shows nothing.
     """
     if total is None:
-        total = len(items)  # type: ignore[arg-type]  # without a length there is a total
+        total = len(items)  # type: ignore[arg-type]  # without a length the caller gives a total
     if quiet:
         yield from items
     elif sys.stderr.isatty():
@@ -41,15 +41,15 @@ def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool 
 
 
 def say(message: str, quiet: bool = False) -> None:
-    """Print one line about what is going on, on standard error; what cannot be seen is written out."""
+    """Print a message on standard error, non-printable characters escaped."""
     if not quiet:
-        # An attack's settings stand in brackets, which are no markup.
+        # Brackets hold an attack's settings, not rich's markup.
         console.print(lines(message), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def shared(bars: Progress) -> Iterator[None]:
-    """Let every bar of :func:`track` inside the block be a line of ``bars``: a terminal shows one display."""
+    """Show every bar of :func:`track` inside the block as a line of ``bars``: one display per terminal."""
     global _shared
     before, _shared = _shared, bars
     try:
@@ -97,9 +97,9 @@ def _lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
 
 class Overview:
-    """Shows how many of ``total`` runs are done, which one is in progress, and what is left.
+    """Shows how many of ``total`` runs are done, which one is in progress, and the time left.
 
-    On a terminal the bars of :func:`vbench.core.progress.track` appear below; elsewhere each run is a line.
+    On a terminal the bars of :func:`track` appear below it; elsewhere each run prints one line.
     """
 
     def __init__(self, label: str, total: int, quiet: bool = False) -> None:
@@ -112,7 +112,7 @@ class Overview:
 
     def __enter__(self) -> Overview:
         if self._total and not self._quiet and sys.stderr.isatty():
-            # The bar keeps its place on a narrow terminal; a long name is cut instead.
+            # On a narrow terminal a long name is cut, not the bar.
             text = TextColumn(
                 "{task.description}",
                 markup=False,
@@ -131,14 +131,14 @@ class Overview:
         self._open.close()
 
     def begin(self, name: str, left: str) -> None:
-        """A run begins; ``left`` says how long it and all after it will take."""
+        """Show that a run begins; ``left`` says how long it and all after it will take."""
         if self._bars is not None:
             self._bars.update(self._task, description=one_line(f"{left}; {name}"))
         else:
             say(f"[{self._done + 1}/{self._total}] {name}; {left}", self._quiet)
 
     def end(self) -> None:
-        """The run is over, whatever came of it."""
+        """Count the run as done, failed or not."""
         self._done += 1
         if self._bars is not None:
             self._bars.advance(self._task)

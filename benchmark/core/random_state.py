@@ -1,4 +1,4 @@
-"""Global random state, borrowed for code that draws from nothing else and put back afterwards."""
+"""Save, seed and restore the global random state of Python, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from numpy.random import bit_generator
 
 @contextmanager
 def own_random_state() -> Iterator[None]:
-    """Put the states of Python, NumPy and torch (CPU, CUDA) back on leaving, also after an exception."""
-    here, there = random.getstate(), np.random.get_state()  # noqa: NPY002
+    """Restore the states of Python, NumPy and torch (CPU, CUDA) on leaving, also after an exception."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     makers, seeds = vars(np.random), vars(bit_generator)
-    reborn, machine = makers["RandomState"], seeds["randbits"]
+    random_state_class, randbits = makers["RandomState"], seeds["randbits"]
     try:
         with torch.random.fork_rng(devices=_gpus()):
-            # Generators that are made without a seed take it from the machine: derive it from ours as well.
+            # NumPy generators made without a seed would take one from the system: derive it from the state.
             makers["RandomState"], seeds["randbits"] = _Derived, random.getrandbits
             yield
     finally:
-        makers["RandomState"], seeds["randbits"] = reborn, machine
-        np.random.set_state(there)  # noqa: NPY002
-        random.setstate(here)
+        makers["RandomState"], seeds["randbits"] = random_state_class, randbits
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
 
 
 def seed_all(seed: int) -> None:
@@ -40,7 +40,7 @@ def seed_all(seed: int) -> None:
 
 
 def random_state() -> tuple[Any, ...]:
-    """The states of Python, NumPy and torch; equal ones as long as nothing is drawn."""
+    """The states of Python, NumPy and torch; two results are equal if no random number was used between."""
     numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in _gpus())]
     torch_states = [state.numpy().tobytes() for state in states]
@@ -48,7 +48,7 @@ def random_state() -> tuple[Any, ...]:
 
 
 def _gpus() -> range:
-    # To ask a GPU that nobody uses would start it.
+    # Asking would initialise CUDA in a process that does not use it.
     return range(torch.cuda.device_count()) if torch.cuda.is_initialized() else range(0)
 
 

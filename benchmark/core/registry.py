@@ -1,4 +1,4 @@
-"""Names to classes: built-ins, installed plugins, and one-offs given by path. Loads nothing until asked."""
+"""Map names to classes: built-ins, installed plugins, and classes given by path, imported on use."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ T = TypeVar("T", bound=Named)
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a registry: ``target`` is "module:attribute", ``origin`` says who provides it.
+    """One row of a registry: ``target`` is "module:attribute", ``origin`` the distribution that provides it.
 
-    ``facts`` are further columns of a listing, empty for plugins: nothing is imported to fill them.
-    ``problem`` says why the name cannot be used, empty where it can.
+    ``facts`` are further columns of a listing, empty for plugins, which are not imported for it.
+    ``problem`` says why the name cannot be used, empty if it can.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Registry(Generic[T]):
     """Classes of one kind by name.
 
     A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
-    points of installed distributions (group ``vbench.<kind>s``). ``library:Name`` is what the entry of that
-    library among ``libraries`` makes of the name. ``package.module:Class`` and ``./file.py:Class`` name a
-    class directly. ``words`` stand for something else where a name is expected, so nothing may be called so.
+    points of installed distributions (group ``vbench.<kind>s``). ``library:Name`` is the class that the entry
+    of that library in ``libraries`` makes for ``Name``. ``package.module:Class`` and ``./file.py:Class`` name
+    a class directly. ``words`` are reserved: they mean something else where a name is expected.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Registry(Generic[T]):
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator that adds ``name``, which is also the class's own.
+        """Class decorator that adds ``name``, which must equal the class's ``name``.
 
         Raises :class:`BadInput` for a name that is taken or looks like one of vbench's, and for a class that
-        is no sound one of this kind.
+        :meth:`check` refuses.
         """
 
         def add(cls: type[T]) -> type[T]:
@@ -89,11 +89,11 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """Every name that can be used: built-ins in their own order, then plugins by name."""
+        """Every usable name: built-ins in the order they were given, then plugins by name."""
         return [entry.name for entry in self.entries() if not entry.problem]
 
     def entries(self) -> list[Entry]:
-        """Every known entry, without importing what it points to; those that cannot be used among them."""
+        """Every known entry, including unusable ones, without importing what they point to."""
         found = list(self._entries.values())
         origins = {entry.name: entry.origin for entry in found}
         for point in _installed(f"vbench.{self.kind}s"):
@@ -106,7 +106,7 @@ class Registry(Generic[T]):
         return found
 
     def listed(self) -> list[Entry]:
-        """Every entry, with the problems that are seen in the files of plugins; still nothing is imported."""
+        """Every entry, with the problems found by parsing plugins' files; nothing is imported."""
         known = self._entries.keys()
         return [
             entry
@@ -122,7 +122,7 @@ class Registry(Generic[T]):
     def entry(self, name: str) -> Entry:
         """The entry of a name.
 
-        Raises :class:`BadInput` for an unknown one, with the nearest name, and for one that two provide.
+        Raises :class:`BadInput` for an unknown name, suggesting the nearest, and for one with two providers.
         """
         found = [entry for entry in self.entries() if entry.name == name]
         for entry in found:
@@ -138,17 +138,17 @@ class Registry(Generic[T]):
         raise unknown_name(self.kind, name, self.names())
 
     def check_name(self, text: str) -> None:
-        """Raise :class:`BadInput` for ``name[a=1]`` of an unknown name; no class is imported to see that."""
+        """Raise :class:`BadInput` for ``name[a=1]`` if the name is unknown; no class is imported."""
         name, _ = parse(text, self.kind)
         if name not in self._words:
             self.entry(name)
 
     def by_path(self, name: str) -> bool:
-        """Whether a name is that of a file or a module, whose code would run when the class is loaded."""
+        """Whether a name gives a file or a module, whose code runs when the class is loaded."""
         return ":" in name and self.entry(name).origin == "path"
 
     def load(self, name: str) -> type[T]:
-        """Import and return the class behind a name, checked to be sound and of the right kind."""
+        """Import and return the class of a name; raises as :meth:`entry`, :meth:`check`, import_target do."""
         entry = self.entry(name)
         if ".py:" in name:  # the file may have changed
             return self._checked(entry)
@@ -157,20 +157,22 @@ class Registry(Generic[T]):
         return self._classes[name]
 
     def check(self, cls: type, given: str, name: object) -> None:
-        """Raise :class:`BadInput` for a class that is not of this kind, lacks something or has a taken name.
+        """Raise :class:`BadInput` for a class that is not of this kind, is incomplete or has a taken name.
 
-        ``given`` is what the user wrote to name it, ``name`` what records will call it. vbench's own
-        classes keep their names; others have one of their own that can be typed.
+        ``given`` is what the user wrote to name it, ``name`` the name in records. vbench's own classes must
+        keep their names; others need a different one, made of characters that can be typed everywhere.
         """
         base = import_target(self._base, self.kind)
         where = f"{self.kind} '{shortened(given)}'"
         if not isinstance(cls, type):
-            raise BadInput(f"{where} is no class but {type(cls).__name__}; name the class")
+            raise BadInput(f"{where} is a {type(cls).__name__}, not a class; name the class")
         if not issubclass(cls, base):
             raise BadInput(f"{where}: {cls.__module__}:{cls.__qualname__} is not a subclass of {self._base}")
         if is_own_class(cls):
             if name not in (given, getattr(cls, "name", name)):
-                raise BadInput(f"{where}: '{shortened(str(name))}' is no name of vbench's {cls.__qualname__}")
+                raise BadInput(
+                    f"{where}: '{shortened(str(name))}' is not the name of vbench's {cls.__qualname__}"
+                )
             return
         problem = class_problem(cls, base) or name_problem(name, self.kind, self._reserved())
         if problem:
@@ -187,7 +189,7 @@ class Registry(Generic[T]):
         return [*own, *self._libraries, *self._words]
 
     def describe(self, name: str) -> Entry:
-        """The entry of a name; of a plugin with summary and paper read from the class itself."""
+        """The entry of a name; for a plugin, summary and paper are read from its class."""
         cls = self.load(name)
         entry = self.entry(name)
         if entry.origin == "vbench":
@@ -205,7 +207,7 @@ class Registry(Generic[T]):
         if entry.origin not in ("vbench", "path") and cls.name != entry.name:
             raise self._other_name(f"'{entry.name}' of {entry.origin}", cls)
         if not is_own_class(cls):
-            code_card(cls)  # what its files say now is what runs
+            code_card(cls)  # raises if its files changed after the import
         return cls
 
 
@@ -230,8 +232,8 @@ def _entry_points(group: str, path: tuple[tuple[str, int], ...]) -> list[EntryPo
 def import_target(target: str, kind: str) -> Any:
     """Import ``package.module:attribute`` or ``path/to/file.py:attribute``.
 
-    Raises :class:`BadInput` when the module, the file or the attribute is not there, and for whatever the
-    code raises while it is imported, with its file and line.
+    Raises :class:`BadInput` if the module, the file or the attribute is missing, and for whatever the code
+    raises while it is imported, with its file and line.
     """
     module_name, _, attribute = target.rpartition(":")
     if not module_name or not attribute:
@@ -251,7 +253,7 @@ def import_target(target: str, kind: str) -> Any:
 
 @contextmanager
 def _importing(what: str, module_name: str) -> Iterator[None]:
-    """One line for what code raises while it is imported, whatever it is but a stop from the keyboard."""
+    """Turn whatever code raises while it is imported, but KeyboardInterrupt, into a :class:`BadInput`."""
     try:
         yield
     except (VbenchError, KeyboardInterrupt):
@@ -263,9 +265,9 @@ def _importing(what: str, module_name: str) -> Iterator[None]:
 
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return "install what it needs, or put the module beside the file"
+        return "install what it needs, or put the module into the file's folder"
     if isinstance(error, SyntaxError):
-        return "mend that line"
+        return "fix that line"
     if isinstance(error, SystemExit):
         return "it ends Python while it is imported: put that under if __name__ == '__main__'"
     if isinstance(error, TypeError) and "non-frozen" in str(error):
@@ -275,7 +277,7 @@ def _remedy(error: BaseException) -> str:
 
 def _import(module_name: str, kind: str) -> Any:
     if not all(part.isidentifier() for part in module_name.split(".")):
-        raise BadInput(f"{kind} '{shortened(module_name)}': no name of a module, nor a .py file")
+        raise BadInput(f"{kind} '{shortened(module_name)}': not the name of a module or a .py file")
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -285,7 +287,7 @@ def _import(module_name: str, kind: str) -> Any:
 
 
 def _import_file(path: Path, kind: str) -> Any:
-    # A path that no system takes raises what it likes.
+    # is_file() raises for a path with a null character.
     if "\0" in str(path) or not path.is_file():
         raise BadInput(f"{kind}: no such file: {shortened(str(path))}")
     return import_file(path)

@@ -1,4 +1,4 @@
-"""Seeds: which there are, and generators in which every digit of one counts."""
+"""Check seeds; make generators that use all of a seed's bits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 #: A seed is a whole number from 0 up to this, exclusive: what a record can hold.
 SEEDS = 1 << 63
-#: What the seeding of torch's generator on the CPU tells apart.
+#: torch's CPU generator uses the lower 32 bits of a seed.
 _TORCH = 1 << 32
 
 
 def check_seed(seed: Any, what: str = "seed") -> int:
-    """``seed`` as an int; :class:`BadInput` for a truth value and all else but whole numbers in [0, 2^63)."""
+    """``seed`` as an int; :class:`BadInput` unless it is a whole number in [0, 2^63), and no bool."""
     try:
-        # NumPy's truth values are named bool or bool_, depending on its version.
+        # NumPy's bool type is named bool or bool_, depending on its version.
         found = -1 if type(seed).__name__ in ("bool", "bool_") else operator.index(seed)
     except TypeError:
         found = -1
@@ -31,10 +31,10 @@ def check_seed(seed: Any, what: str = "seed") -> int:
 
 
 def torch_generator(seed: int) -> torch.Generator:
-    """A generator on the CPU; two seeds never give the same draws.
+    """A CPU generator in which all bits of ``seed`` count.
 
-    Below 2^32 it is the one that torch makes. Torch itself leaves out the higher bits, so for larger seeds
-    its Mersenne twister starts in the state of Python's own, which takes in all of them.
+    Below 2^32 it is torch's. For larger seeds, whose higher bits torch ignores, its Mersenne twister gets the
+    state that Python's ``random.Random(seed)`` starts with.
     """
     import numpy as np
     import torch
@@ -55,14 +55,14 @@ def torch_generator(seed: int) -> torch.Generator:
 def entropy(seed: int) -> int:
     """A seed as the first part of a NumPy seed of several parts: ``default_rng([entropy(seed), number])``.
 
-    NumPy puts the 32-bit words of all parts in a row, so that a seed of two words could pass for a seed and
-    another number. Larger ones become 128 bits of a hash.
+    NumPy concatenates the 32-bit words of all parts, so a seed of two words could equal a seed and another
+    number. Seeds from 2^32 on become 128 bits of a hash.
     """
     return seed if seed < _TORCH else int.from_bytes(_digest(str(seed))[:16], "big")
 
 
 def hashed(text: str) -> int:
-    """A seed of 63 bits from a text, the same in every process."""
+    """A 63-bit seed from a text, the same in every process."""
     return int.from_bytes(_digest(text)[:8], "big") >> 1
 
 

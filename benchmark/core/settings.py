@@ -1,4 +1,4 @@
-"""Name[a=1,b=2] as text, typed settings from dataclass fields, sizes."""
+"""Parse ``name[a=1,b=2]`` and sizes; check typed settings against dataclass fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vbench.core.threat import read_fraction
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One parameter: its name, its type as text, its default and its one-line meaning."""
+    """One parameter: name, type as text, default and one-line meaning."""
 
     name: str
     type: str
@@ -35,8 +35,8 @@ def parameters(cls: type) -> list[Parameter]:
 
 
 def constructor(cls: type) -> Callable[..., None]:
-    """What makes an object of a class, to ask for its arguments; its own or that of a base."""
-    return cls.__init__  # type: ignore[misc]  # asked, not called, so that a subclass's may differ
+    """The ``__init__`` of a class, own or inherited, whose signature is to be inspected."""
+    return cls.__init__  # type: ignore[misc]  # inspected, not called, so a subclass's may differ
 
 
 def param(default: Any, doc: str) -> Any:
@@ -45,7 +45,7 @@ def param(default: Any, doc: str) -> Any:
 
 
 def validate(instance: Any, owner: str) -> None:
-    """Check and normalise every field of a frozen dataclass against its annotation, or raise BadInput."""
+    """Check and convert every field of a frozen dataclass by its annotation; raises :class:`BadInput`."""
     cls: type = type(instance)
     for name, adapter in _adapters(cls).items():
         value = getattr(instance, name)
@@ -57,7 +57,7 @@ def validate(instance: Any, owner: str) -> None:
 
 
 def build(cls: type, owner: str, values: dict[str, Any]) -> Any:
-    """Build a parameter dataclass from names and values (text is read); unknown names are refused."""
+    """Build a dataclass from names and values (texts are parsed); :class:`BadInput` for unknown names."""
     known = [field.name for field in dataclasses.fields(cls)]
     for name in values:
         if name not in known:
@@ -94,7 +94,7 @@ def _adapters(cls: type) -> dict[str, TypeAdapter]:
 
 
 def from_text(value: Any) -> Any:
-    """Text as a setting's value: none, a list at commas, a fraction as a number; else the text itself."""
+    """A setting's value from text: "none" and "auto" are None, "a,b" a tuple, "8/255" a float, else text."""
     if not isinstance(value, str):
         return value
     if value.lower() in ("none", "auto"):
@@ -127,12 +127,12 @@ def parse(spec: str, kind: str) -> tuple[str, dict[str, str]]:
     return name, read_settings([setting for setting in settings if setting.strip()])
 
 
-#: Of drawn images that a file asks for; pictures of people are a tenth of it.
+#: Largest height or width in pixels that a file may ask for in synthetic images.
 LARGEST_SIDE = 4096
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Turn "64x32" into (64, 32), height first; :class:`BadInput` for anything else.
+    """Turn "64x32" into (64, 32), height then width; :class:`BadInput` for anything else.
 
     >>> parse_size("64x32")
     (64, 32)

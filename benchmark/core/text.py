@@ -1,16 +1,16 @@
-"""Text made safe for a terminal; lengths of time in words."""
+"""Escape text for a terminal; write durations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# A quick first look; most texts hold nothing of the kind.
+# Candidates for escaping: everything but printable ASCII.
 _SUSPECT = re.compile(r"[^ -~]")
 
 
 def one_line(text: str) -> str:
-    r"""Text in one line, as it is but for what cannot be printed.
+    r"""Text in one line, non-printable characters escaped.
 
     >>> one_line("a\nb \x1b[31m")
     'a\\nb \\x1b[31m'
@@ -21,12 +21,12 @@ def one_line(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """The same for text of several lines: line breaks stay."""
+    """Text of several lines with non-printable characters escaped; line breaks stay."""
     return text if text.isprintable() else "\n".join(map(one_line, text.split("\n")))
 
 
 def json_text(text: str) -> str:
-    r"""JSON that says the same with nothing in it that a terminal would obey: ``\u001b`` and the like."""
+    r"""Equivalent JSON in which control characters are escaped: ``\u001b`` and the like."""
     return text if text.isprintable() else "\n".join(map(_json_line, text.split("\n")))
 
 
@@ -47,7 +47,7 @@ def _escape(one: str) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """Seconds in words.
+    """A duration in seconds, hours and minutes.
 
     >>> show_seconds(3.21), show_seconds(75), show_seconds(7300)
     ('3.2 s', '1 min 15 s', '2 h 1 min')
@@ -62,12 +62,12 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_left(lengths: Sequence[float | None], width: int = 1, unknown: str = "time left unknown") -> str:
-    """What runs of these lengths in seconds, None where it is not known, need on ``width`` workers."""
+    """The time left on ``width`` workers for runs of these lengths in seconds, None where not known."""
     if not lengths:
         return "nothing left"
     known = [one for one in lengths if one is not None]
     if not known:
         return unknown
-    told = show_seconds(max(sum(known) / max(1, width), max(known)))
+    time = show_seconds(max(sum(known) / max(1, width), max(known)))
     missing = len(lengths) - len(known)
-    return f"more than {told} left ({missing} of unknown length)" if missing else f"about {told} left"
+    return f"more than {time} left ({missing} of unknown length)" if missing else f"about {time} left"

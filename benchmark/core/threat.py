@@ -1,4 +1,4 @@
-"""Norm, budget, side; the one place that enforces them."""
+"""The threat model: norm, budget (eps) and side, and the one place that enforces them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Digits and signs of 8/255, 0.03 and 3e-2. An exponent of nine digits would fill all memory.
+# Matches 8/255, 0.03 and 3e-2. Exponents are short: one of nine digits would fill all memory.
 _NUMBER = re.compile(r"[+-]?[0-9./]{1,100}(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 
-#: No change of an image in [0, 1] has a Euclidean norm beyond it, up to 5000 x 5000 pixels.
+#: Bounds the Euclidean norm of any change of an image in [0, 1], up to 5000 x 5000 pixels.
 _LARGEST_L2 = 10_000
 
 
 def read_fraction(text: str) -> Fraction:
-    """Exactly the number that a text says, in no time; raises ValueError for anything else.
+    """The exact value of a number in a text; raises ValueError for anything else, quickly for any text.
 
     >>> read_fraction("3e-2")
     Fraction(3, 100)
@@ -40,7 +40,7 @@ def parse_budget(text: str | float | Fraction, norm: str = "linf") -> Fraction:
     """Read a budget such as "8/255" or "0.03", in [0, 1] pixel units.
 
     Raises :class:`BadInput` for anything that is not a finite positive number, for L_inf budgets above 1,
-    which are almost always meant in 8-bit levels, and for others that no image could use.
+    which are almost always meant in 8-bit levels, and for other norms above 10000.
     """
     try:
         value = text if isinstance(text, Fraction) else read_fraction(str(text).replace(" ", ""))
@@ -57,9 +57,7 @@ def parse_budget(text: str | float | Fraction, norm: str = "linf") -> Fraction:
 
 
 def show_budget(value: Fraction, norm: str = "linf") -> str:
-    """Write a budget the way the field does: a bound on a pixel over 255 where that is exact.
-
-    A Euclidean norm is no number of 8-bit levels.
+    """Write a budget the way the field does: an L_inf budget as n/255 if that is exact, others as decimals.
 
     >>> show_budget(Fraction(8, 255)), show_budget(Fraction(3, 100)), show_budget(Fraction(2), "l2")
     ('8/255', '0.03', '2')
@@ -70,7 +68,7 @@ def show_budget(value: Fraction, norm: str = "linf") -> str:
 
 
 def budget_text(threat: Mapping[str, Any]) -> str:
-    """The budget in the card of a threat model, for people; older cards call an L2 budget of 2 "510/255"."""
+    """The budget in a threat model's card, for display; older cards write an L2 budget of 2 as "510/255"."""
     text = str(threat["eps"])
     try:
         return show_budget(parse_budget(text, "l2"), "l2") if threat["norm"] == "l2" else text
@@ -87,8 +85,8 @@ class ThreatModel:
 
     ``eps`` is in [0, 1] pixel units ("8/255" is read as a fraction); for ``l2`` it bounds the Euclidean norm
     over one image. ``side`` says which images of the ranking are changed. With ``quantize`` the changed
-    images are 8-bit, as any stored or transmitted image is. Raises :class:`BadInput` for a budget that
-    cannot be meant.
+    images are 8-bit, as any stored or transmitted image is. Raises :class:`BadInput` for an unknown norm or
+    side and for a budget outside the range of :func:`parse_budget`, or below one level with ``quantize``.
     """
 
     eps: Fraction = Fraction(8, 255)
@@ -97,7 +95,7 @@ class ThreatModel:
     quantize: bool = True
 
     if TYPE_CHECKING:
-        # It takes more than it holds: __post_init__ reads texts and numbers, and refuses what it cannot.
+        # Accepts more types than the fields have: __post_init__ converts texts and numbers.
         def __init__(
             self,
             eps: Fraction | str | float = Fraction(8, 255),
@@ -127,17 +125,17 @@ class ThreatModel:
 
     @property
     def epsilon(self) -> float:
-        """The budget as a float: with 8-bit output the largest one that whole levels can use."""
+        """The budget as a float; with ``quantize`` an L_inf budget is rounded down to whole 8-bit levels."""
         return self.levels / _LEVELS if self.quantize and self.norm == "linf" else float(self.eps)
 
     @property
     def levels(self) -> int:
-        """Whole 8-bit levels inside an L_inf budget."""
-        # A float 8/255 may lie a hair below eight levels.
+        """Number of whole 8-bit levels in an L_inf budget."""
+        # A float 8/255 may be slightly below eight levels.
         return int(self.eps * _LEVELS + Fraction(1, 10**6))
 
     def project(self, clean: Tensor, adversarial: Tensor) -> Tensor:
-        """Bring float images back into the budget and into [0, 1], without rounding; differentiable."""
+        """Project float images onto the budget and [0, 1], without rounding; differentiable."""
         change = adversarial - clean
         if self.norm == "linf":
             change = change.clamp(-self.epsilon, self.epsilon)
@@ -147,7 +145,7 @@ class ThreatModel:
         return (clean + change).clamp(0.0, 1.0)
 
     def spent(self, clean: Tensor, adversarial: Tensor) -> Tensor:
-        """Share of the budget that each image's change takes, N values; above 1 where it is not kept."""
+        """Each image's change as a fraction of the budget, N values; above 1 if it exceeds the budget."""
         change = (adversarial - clean).flatten(1)
         size = change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)
         return size / self.epsilon
@@ -180,7 +178,7 @@ class ThreatModel:
         return (base + change).clamp(0, _LEVELS) / _LEVELS
 
     def check(self, clean: Tensor, adversarial: Tensor) -> None:
-        """Assert the budget on images about to be shown to a victim; raises :class:`VbenchError` if broken.
+        """Raise :class:`VbenchError` if images about to be shown to a victim break the budget.
 
         With ``quantize`` an L_inf budget is compared on integers, without a tolerance.
         """

@@ -1,4 +1,4 @@
-"""The vocabulary that every part shares: modalities and sides. Imports nothing heavy."""
+"""Types that all packages share: modalities, sides, ranking rules. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import ClassVar, Literal, Protocol
 
 
 class Named(Protocol):
-    """What has a name in a registry: victims, attacks, readers of data sets."""
+    """Anything with a name in a registry: victims, attacks, data set readers."""
 
     name: ClassVar[str]
 
 
 class Modality(str, Enum):
-    """Which kind of camera took an image."""
+    """The kind of camera that took an image."""
 
     VISIBLE = "visible"
     INFRARED = "infrared"
@@ -33,8 +33,8 @@ class Side(str, Enum):
 
 
 #: How two embeddings can be compared. "cosine", "euclidean"; "dot": plain dot product, for embeddings that
-#: stack weighted vectors of a fused ranking; "dot-max" and "dot-min": an embedding is two vectors a, b in
-#: one row, and the largest (smallest) of the four dot products aa', ab', ba', bb' counts.
+#: concatenate the weighted vectors of a fused ranking; "dot-max" and "dot-min": an embedding is two vectors
+#: a, b in one row, and the largest (smallest) of the four dot products aa', ab', ba', bb' counts.
 SIMILARITIES = ("cosine", "euclidean", "dot", "dot-max", "dot-min")
 
 #: The ranking rules, named after the data set that each belongs to.

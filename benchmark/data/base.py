@@ -23,9 +23,9 @@ SYNTHETIC_MARK = "vbench-synthetic.json"
 class Sample:
     """One image on disk.
 
-    ``path`` is relative to the dataset's root; ``pid`` is the identity as its owner numbers it; ``cam`` the
-    camera number (RegDB has no cameras: 1 is visible, 2 is infrared). Numbers of NumPy and the texts
-    "visible" and "infrared" become what they mean.
+    ``path`` is relative to the dataset's root; ``pid`` is the identity number in the published set; ``cam``
+    the camera number (RegDB has no cameras: 1 is visible, 2 is infrared). NumPy integers become ints, the
+    texts "visible" and "infrared" a :class:`Modality`.
     """
 
     path: str
@@ -38,14 +38,14 @@ class Sample:
             value = getattr(self, name)
             if isinstance(value, np.integer):
                 object.__setattr__(self, name, int(value))
-        # A text equals its member and is not the same: it would pass one test and fail another.
+        # A text equals its enum member but is not the same object, so it would pass == and fail "is".
         if type(self.modality) is str and self.modality in _MODALITIES:
             object.__setattr__(self, "modality", Modality(self.modality))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluation: positions into the dataset's ``query`` and ``gallery`` lists, in ranking order."""
+    """One trial: positions in the dataset's ``query`` and ``gallery`` lists, in ranking order."""
 
     name: str
     query: np.ndarray
@@ -61,8 +61,8 @@ class Dataset:
     ``train_visible`` and ``train_infrared`` hold training samples; their labels are ``train_labels``, the
     rank of a pid among the sorted training pids (0 .. C-1). ``gallery`` is the union over all trials, each
     image once. ``split`` names the training identities ("sysu", "regdb/trial-3"): weights belong to a split.
-    ``synthetic`` is True for data written by ``vbench data synth``. ``reader``: a hash over the code
-    that read the set, empty for vbench's own.
+    ``synthetic`` is True for data written by ``vbench data synth``. ``reader``: a hash of the code that read
+    the set, empty for vbench's own readers.
     """
 
     name: str

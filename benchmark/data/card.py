@@ -1,4 +1,4 @@
-"""What identifies data in a configuration."""
+"""The part of a configuration that identifies the data."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ def data_card(
     hashes: Callable[[Sequence[Sample]], Sequence[str]] | None = None,
     training: bool = False,
 ) -> dict[str, object]:
-    """Names, protocol and hashes over what is tested, and trained on where that matters; JSON-able.
+    """Names, protocol and hashes of the test data and, with ``training``, of the training data; JSON-able.
 
-    "fingerprint" covers, of both test lists in their order, what each decoded image shows, its identity,
-    camera and modality, and the ranking rule and the positions in all trials; with ``training``, "training"
-    covers the training images likewise. The same pictures in another folder or format are the same set.
-    ``hashes`` gives the content hashes of images (:meth:`Images.hashes`, which decodes them all unless
-    told otherwise) and raises what it likes.
+    "fingerprint" covers both test lists in order (each image's decoded pixels, identity, camera and
+    modality), the ranking rule and the positions in all trials; "training" covers the training images
+    likewise. The same pixels in another folder or file format give the same card. ``hashes`` returns the
+    content hashes of images, by default :meth:`Images.hashes`; its exceptions pass through.
     """
     hashes = hashes or Images(dataset.root, quiet=True).hashes
 

@@ -1,4 +1,4 @@
-"""Is a data set what the benchmark takes it for? Asked once, when it is opened, whoever made it."""
+"""Check a data set for errors that would make results meaningless; done once, when it is opened."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vbench.data.lists import is_text
 
 LISTS = ("query", "gallery", "train_visible", "train_infrared")
 
-#: By ranking rule: whether a gallery image of the query's own identity is hidden, by the cameras of query and
-#: gallery image; :func:`vbench.metrics.labels.removed` says it of all pairs.
+#: Ranking rule -> whether a gallery image of the query's identity is removed, given the cameras of query and
+#: gallery image; :func:`vbench.metrics.labels.removed` does the same for all pairs.
 HIDES: dict[str, Callable[[int, int], bool]] = {
     "sysu": lambda query, gallery: {query, gallery} == {2, 3},
     "regdb": lambda query, gallery: False,
@@ -29,13 +29,11 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
 def checked(dataset: Dataset, what: str = "") -> Dataset:
-    """The dataset, its lists as tuples and positions as int64, if figures on it can mean something.
+    """The dataset, checked, its lists as tuples and positions as int64.
 
-    ``what`` heads the message.
-
-    Raises :class:`BadInput` for the first thing that is wrong: types, paths that leave the folder, an image
-    listed twice, a modality or an identity where it must not be, trials that point nowhere or in which
-    there is nothing to rank.
+    Raises :class:`BadInput`, starting with ``what``, for the first error: wrong types, paths that leave the
+    folder, an image listed twice, a modality or an identity in the wrong list, trials with positions out of
+    range or with nothing to rank.
     """
     what = what or f"{shortened(str(dataset.root))} under '{shortened(str(dataset.protocol))}'"
     for problem in _problems(dataset):
@@ -52,7 +50,7 @@ def _problems(dataset: Dataset) -> Iterator[str]:
     lists = {name: getattr(dataset, name) for name in LISTS}
     wrong = next(_wrong_types(dataset, lists), None)
     if wrong is not None:
-        # Nothing else can be asked of it.
+        # The other checks need the right types.
         yield wrong
         return
     if dataset.metric not in HIDES:
@@ -68,7 +66,7 @@ def _problems(dataset: Dataset) -> Iterator[str]:
 
 def _wrong_types(dataset: Dataset, lists: dict[str, Sequence[Sample]]) -> Iterator[str]:
     for name in ("name", "protocol", "metric", "split"):
-        yield from _no_text(name, getattr(dataset, name))
+        yield from _not_text(name, getattr(dataset, name))
     if not isinstance(dataset.root, Path):
         yield f"root is a {_type(dataset.root)}; give a pathlib.Path"
     if not isinstance(dataset.synthetic, bool):
@@ -78,7 +76,7 @@ def _wrong_types(dataset: Dataset, lists: dict[str, Sequence[Sample]]) -> Iterat
             yield f"{name} is a {_type(getattr(dataset, name))}; give a tuple"
             return
     for note in dataset.notes:
-        yield from _no_text("a note", note)
+        yield from _not_text("a note", note)
     for name, samples in lists.items():
         for sample in samples:
             yield from (f"{name}: {problem}" for problem in _bad_sample(sample))
@@ -86,14 +84,14 @@ def _wrong_types(dataset: Dataset, lists: dict[str, Sequence[Sample]]) -> Iterat
         if not isinstance(trial, Trial):
             yield f"trials hold a {_type(trial)}; give vbench.data.Trial"
         else:
-            yield from _no_text("a trial's name", trial.name)
+            yield from _not_text("a trial's name", trial.name)
 
 
 def _bad_sample(sample: Sample) -> Iterator[str]:
     if not isinstance(sample, Sample):
         yield f"holds a {_type(sample)}; give vbench.data.Sample"
         return
-    yield from _no_text("a path", sample.path)
+    yield from _not_text("a path", sample.path)
     for name in ("pid", "cam"):
         value = getattr(sample, name)
         if not isinstance(value, int) or isinstance(value, bool):
@@ -107,7 +105,7 @@ def _bad_sample(sample: Sample) -> Iterator[str]:
         )
 
 
-def _no_text(what: str, value: object) -> Iterator[str]:
+def _not_text(what: str, value: object) -> Iterator[str]:
     if not isinstance(value, str):
         yield f"{what} is a {_type(value)}; give a text"
     elif not is_text(value):
@@ -130,7 +128,7 @@ def _bad_list(name: str, samples: Sequence[Sample]) -> Iterator[str]:
         if not _inside(sample.path):
             yield f"{name}: '{shortened(sample.path)}' is no path inside the folder"
             return
-    for path, count in Counter(_same(sample.path) for sample in samples).items():
+    for path, count in Counter(_normalised(sample.path) for sample in samples).items():
         if count > 1:
             yield f"{name} lists '{shortened(path)}' twice"
             return
@@ -143,7 +141,7 @@ def _inside(text: str) -> bool:
     )
 
 
-def _same(path: str) -> str:
+def _normalised(path: str) -> str:
     return str(PurePosixPath(path))
 
 
@@ -152,13 +150,13 @@ def _bad_splits(dataset: Dataset) -> Iterator[str]:
     both = sorted({sample.pid for sample in train} & {sample.pid for sample in test})
     if both:
         yield f"identity {both[0]} is in training and in test ({len(both)} such)"
-    tested = {_same(sample.path) for sample in test}
-    leaked = next((sample.path for sample in train if _same(sample.path) in tested), None)
+    tested = {_normalised(sample.path) for sample in test}
+    leaked = next((sample.path for sample in train if _normalised(sample.path) in tested), None)
     if leaked is not None:
         yield f"'{shortened(leaked)}' is a training and a test image"
     modalities: dict[str, Modality] = {}
     for sample in (*train, *test):
-        if modalities.setdefault(_same(sample.path), sample.modality) is not sample.modality:
+        if modalities.setdefault(_normalised(sample.path), sample.modality) is not sample.modality:
             yield f"'{shortened(sample.path)}' is listed as visible and as infrared"
             return
 
@@ -177,19 +175,19 @@ def _bad_trials(dataset: Dataset) -> Iterator[str]:
                 if (found := _bad_positions(getattr(trial, part), lengths[part]))
             ),
             None,
-        ) or _meaningless(dataset, trial)
+        ) or _uninformative(dataset, trial)
         if problem:
             yield f"trial '{shortened(trial.name)}': {problem}"
             return
     counts = {len(trial.query) for trial in dataset.trials}
     if len(counts) > 1:
-        yield f"trials rank {min(counts)} to {max(counts)} queries; all must rank as many"
+        yield f"trials rank {min(counts)} to {max(counts)} queries; all must rank the same number"
 
 
 def _bad_positions(given: object, length: int) -> str | None:
     try:
         index = np.asarray(given)
-    except Exception:  # lists of unequal length, or an object that makes no array of itself
+    except Exception:  # lists of unequal length, or an object that is no array
         return "is empty or no list of positions"
     if index.ndim != 1 or index.size == 0 or not np.issubdtype(index.dtype, np.integer):
         return "is empty or no list of positions"
@@ -200,8 +198,8 @@ def _bad_positions(given: object, length: int) -> str | None:
     return None
 
 
-def _meaningless(dataset: Dataset, trial: Trial) -> str | None:
-    """Why the ranking of a trial says nothing about a victim."""
+def _uninformative(dataset: Dataset, trial: Trial) -> str | None:
+    """Why the ranking of a trial says nothing about a victim; None if it does."""
     seen: dict[int, set[int]] = {}
     for index in np.asarray(trial.gallery).tolist():
         seen.setdefault(dataset.gallery[index].pid, set()).add(dataset.gallery[index].cam)

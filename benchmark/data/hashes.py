@@ -1,4 +1,4 @@
-"""What the images under one root show, by hash: kept in the cache, trusted until a file is touched."""
+"""Cached hashes of the decoded images under one root, valid until a file's stamp changes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from PIL import features
 
 from vbench.core.files import write_atomically
 
-#: Part of the file's name, with the decoder: raise it when decoding changes, and old hashes are not found.
+#: Part of the cache file's name, as is the decoder's version. Raise it when decoding changes.
 _FORMAT = 1
 
-#: A change within one tick of the file system's clock shows in no time stamp. Ticks are 10 ms at most, but
-#: for file systems that count whole seconds, FAT even every second one.
+#: Two changes within one tick of the file system's clock have the same time stamp. Ticks are 10 ms at most,
+#: but 1 s on file systems that store whole seconds, and 2 s on FAT.
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
 _SECOND_NS = 1_000_000_000
 
 
 class Stamp(NamedTuple):
-    """What changes when a file changes. Its owner can set ``mtime`` at will, but not ``ctime``."""
+    """File status that changes with the file (times in ns). Users can set ``mtime``, but not ``ctime``."""
 
     size: int
     mtime: int
@@ -35,14 +35,14 @@ class Stamp(NamedTuple):
 
 
 def stamp_of(path: str) -> Stamp:
-    """The present stamp of a file; raises :class:`OSError`."""
-    # Asked of every image of a set: Path.stat() would take twice as long.
+    """The current stamp of a file; raises :class:`OSError`."""
+    # Called for every image of a set; Path.stat() takes twice as long.
     status = os.stat(path)  # noqa: PTH116
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def settled_stamp(path: str) -> Stamp:
-    """The stamp of a file, after waiting for a moment if it was changed just now; raises :class:`OSError`."""
+    """The stamp of a file, after waiting one tick if it has just been changed; raises :class:`OSError`."""
     stamp = stamp_of(path)
     age = time.time_ns() - stamp.ctime
     if 0 <= age < _tick(stamp):
@@ -63,7 +63,7 @@ def _tick(stamp: Stamp) -> int:
 class HashFile:
     """Stamps and hashes of the files under ``root``, in one file of the folder ``cache``.
 
-    It holds no more entries than there are files under the root. A damaged one counts as empty.
+    Entries of deleted files are dropped. A damaged file counts as empty.
     """
 
     def __init__(self, root: Path, cache: Path) -> None:
@@ -73,7 +73,7 @@ class HashFile:
         self.path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.hashes"
 
     def read(self) -> dict[str, tuple[Stamp, str]]:
-        """By relative path; raises :class:`OSError` where the file is there and cannot be read."""
+        """Relative path -> (stamp, hash); raises :class:`OSError` if the file exists and cannot be read."""
         try:
             checksum, _, body = self.path.read_bytes().partition(b"\n")
         except FileNotFoundError:
@@ -83,10 +83,10 @@ class HashFile:
         return {path: (Stamp(*stamp), found) for path, (*stamp, found) in json.loads(body).items()}
 
     def add(self, entries: Mapping[str, tuple[Stamp, str]]) -> None:
-        """Keep more, and leave out files that are gone.
+        """Add entries, and drop those of files that no longer exist.
 
-        The caller holds the lock. Raises :class:`VbenchError` when the disk refuses to be written to, and
-        :class:`OSError` when it refuses to be read.
+        The caller holds the lock. Raises :class:`VbenchError` if writing fails, :class:`OSError` if reading
+        does.
         """
         known = {
             path: entry

@@ -1,4 +1,4 @@
-"""Decode once, keep as one array."""
+"""Decode images once and cache them as one array."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from vbench.data.hashes import HashFile, Stamp, settled_stamp, stamp_of, vouches
 
 FILTERS = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}
 
-#: What the data sets' owners ship, and all that is ever opened: Pillow hands some other formats to programs.
+#: The formats of the published data sets. No other is opened: Pillow runs external programs for some.
 FORMATS = ("JPEG", "PNG", "BMP")
 
-#: Told apart by their first bytes, so that whoever has such files hears what they are.
+#: Recognised by their first bytes, so that the message can name the format.
 _OTHER_FORMATS = ("TIFF", "GIF", "WEBP", "JPEG2000", "AVIF", "EPS", "PPM", "PSD", "ICO")
 
-#: Modes taken as they are or with an unambiguous way to RGB: grey becomes three equal channels, a palette
-#: its colours. Others (CMYK, 16 bit, transparency) have several readings, so they are refused.
+#: Modes with one possible conversion to RGB: grey becomes three equal channels, a palette its colours.
+#: Others (CMYK, 16 bit, transparency) can be converted in several ways, so they are refused.
 _MODES = ("RGB", "L", "P")
 
-#: A picture of a person is far smaller; a damaged header may claim gigabytes.
+#: Images of persons are far smaller; a damaged header may claim gigabytes.
 _MOST_PIXELS = 40_000_000
 
 _ORIENTATION = 0x0112
 
-#: Orientations that turn or mirror the picture; 1 is upright, and other numbers mean nothing.
+#: EXIF orientations that rotate or mirror the image; 1 is upright, other numbers are undefined.
 _TURNED = range(2, 9)
 
 
 class Unreadable(Exception):
-    """Why a file cannot be used as an image; the text is a few words."""
+    """A file cannot be used as an image; the message says why in a few words."""
 
 
 def decode(path: Path, size: tuple[int, int], resize_filter: str) -> tuple[np.ndarray, str]:
-    """Return ``path`` as H x W x 3 uint8, resized from its own size to ``size`` = (H, W) in one step.
+    """Decode ``path`` to H x W x 3 uint8, resized once to ``size`` = (H, W), and its :func:`content_hash`.
 
-    And the :func:`content_hash` of the whole image. ``resize_filter`` is "lanczos" or "bilinear" (Pillow's,
+    The hash is that of the image before resizing. ``resize_filter`` is "lanczos" or "bilinear" (Pillow's,
     which widen their support when shrinking). Raises :class:`Unreadable`.
     """
     height, width = size
@@ -67,7 +67,7 @@ def decode(path: Path, size: tuple[int, int], resize_filter: str) -> tuple[np.nd
 def content_hash(image: Image.Image) -> str:
     """SHA-256, as 64 hexadecimal digits, of an RGB image's size and pixels.
 
-    Files that decode to the same picture have the same hash, whatever their format and their name.
+    Files that decode to the same pixels have the same hash, whatever their format and name.
     """
     digest = hashlib.sha256(b"%d x %d RGB\n" % image.size)
     digest.update(image.tobytes())
@@ -77,10 +77,9 @@ def content_hash(image: Image.Image) -> str:
 def open_rgb(path: Path) -> Image.Image:
     """Decode a whole file to an RGB image of its own size; raises :class:`Unreadable`.
 
-    Pixel values are taken as they are stored, as the authors of data sets and victims take them: colour
-    profiles and gamma are not applied. What programs show in several ways is refused: a file that asks to be
-    turned (EXIF orientation; published code ignores it, viewers and OpenCV follow it), one with transparent
-    or 16-bit values, one of several pictures.
+    Pixel values are used as stored, as in published code of data sets and victims: colour profiles and gamma
+    are not applied. Files that programs decode differently are refused: with an EXIF orientation (published
+    code ignores it, viewers and OpenCV apply it), with transparent or 16-bit values, with several pictures.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -88,7 +87,7 @@ def open_rgb(path: Path) -> Image.Image:
         with Image.open(path, formats=FORMATS) as image:
             _refuse_other_readings(image)
             image.load()
-            # A PNG may say so after its pixels.
+            # In a PNG the tag may follow the pixels.
             _refuse_turned(image)
             return image if image.mode == "RGB" else image.convert("RGB")
     except FileNotFoundError:
@@ -110,7 +109,7 @@ def open_rgb(path: Path) -> Image.Image:
 
 @contextmanager
 def whole_files_only() -> Iterator[None]:
-    """Refuse truncated files inside the block, also where other code told Pillow to fill them up."""
+    """Refuse truncated files inside the block, even if other code made Pillow accept them."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -120,7 +119,7 @@ def whole_files_only() -> Iterator[None]:
 
 
 def check_size(size: tuple[int, int], resize_filter: str) -> None:
-    """Refuse a size that is not two positive whole numbers, or an unknown filter, with :class:`BadInput`."""
+    """Raise :class:`BadInput` for a size that is not two positive whole numbers, or an unknown filter."""
     if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
         raise BadInput(f"image size must be (height, width) in whole pixels, got {size}")
     if resize_filter not in FILTERS:
@@ -130,7 +129,7 @@ def check_size(size: tuple[int, int], resize_filter: str) -> None:
 def _refuse_other_readings(image: ImageFile.ImageFile) -> None:
     if image.mode not in _MODES:
         raise Unreadable(f"mode {image.mode}; save it as 8-bit RGB or grey-scale")
-    # Pillow drops the lower half of such values without a word.
+    # Pillow silently drops the lower eight bits of such values.
     if any("16" in str(tile.args) for tile in image.tile if image.format == "PNG"):
         raise Unreadable("16 bits a channel; save it as 8-bit RGB or grey-scale")
     if "transparency" in image.info:
@@ -160,7 +159,7 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def _unidentified(path: Path) -> str:
-    """What a file is that none of the formats can open; nothing beyond its first bytes is looked at."""
+    """Describe a file in none of :data:`FORMATS`, by its first bytes."""
     with path.open("rb") as file:
         start = file.read(16)
     if len(start) < 16:
@@ -173,22 +172,22 @@ def _unidentified(path: Path) -> str:
     return "not an image"
 
 
-#: Part of every name: raise it when resizing changes, and old files are no longer found.
+#: Part of every cache file's name. Raise it when resizing changes.
 _FORMAT = 2
 
-#: A CRC-32 of the pixels follows the .npy content, which np.load does not mind.
+#: A CRC-32 of the pixels follows the .npy content; np.load ignores it.
 _CHECKSUM_BYTES = 4
 
 _ROWS_AT_ONCE = 256
 
 
 def array_name(hashes: Sequence[str], size: tuple[int, int], resize_filter: str) -> str:
-    """File name of images with these content hashes in this order, at one size: equal names, equal pixels."""
+    """Cache file name of images with these content hashes, in order, at one size; unique to the pixels."""
     return f"{_digest([_FORMAT, PIL.__version__, list(size), resize_filter, *hashes])}.npy"
 
 
 def listing_name(paths: Sequence[str], root: Path, size: tuple[int, int], resize_filter: str) -> str:
-    """Name for a listing while its images are decoded, when nobody knows yet what they show."""
+    """Name of the lock for a list of images whose content hashes are not known yet."""
     return f"{_digest([str(root.resolve()), list(size), resize_filter, *paths])}.npy"
 
 
@@ -203,13 +202,13 @@ def load_or_build(
     quiet: bool,
     stored: Callable[[], Path | None] | None = None,
 ) -> np.ndarray:
-    """Return the uint8 array stored at ``path``, read-only and mapped; store ``rows`` first if need be.
+    """Return the uint8 array stored at ``path``, read-only and memory-mapped; write ``rows`` to it if needed.
 
-    ``rows`` (arrays of ``shape[1:]``, in order) is consumed only when no intact file is there. One process
-    builds while others wait. Where only the rows tell what the file is called, ``path`` names the lock alone
-    and ``stored`` the file: asked when the lock is held (None where it is not known yet), and after the rows.
-    Raises :class:`VbenchError` when the disk refuses, and whatever ``rows`` raises; neither leaves a file
-    behind.
+    ``rows`` (arrays of ``shape[1:]``, in order) is consumed only if there is no intact file. One process
+    writes while others wait. If the file name depends on the rows, ``path`` names only the lock, and
+    ``stored`` returns the file: called once the lock is held (None if not known yet), and after the rows.
+    Raises :class:`VbenchError` if reading or writing fails, and whatever ``rows`` raises; no partial file is
+    left.
     """
     where = stored or (lambda: path)
     try:
@@ -272,7 +271,7 @@ def _read(path: Path | None, shape: tuple[int, ...]) -> np.ndarray | None:
 def _write(
     part: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], where: Callable[[], Path | None]
 ) -> None:
-    # The caller holds the lock, so the name can be fixed: what a killed process left is overwritten.
+    # The caller holds the lock, so the name can be fixed; a killed process's file is overwritten.
     checksum = 0
     try:
         part.unlink(missing_ok=True)
@@ -284,14 +283,14 @@ def _write(
                 checksum = zlib.crc32(data.data, checksum)
             file.write(checksum.to_bytes(_CHECKSUM_BYTES, "big"))
         place = where()
-        assert place is not None, "once the rows are there it is known"
+        assert place is not None, "known once the rows are decoded"
         part.replace(place)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-#: Decoded rows wait for the writer in portions, so that memory stays bounded for any number of images.
+#: Images decoded before they are written, which bounds memory.
 _PORTION = 256
 
 _SHOWN = 5
@@ -313,11 +312,10 @@ def load_images(
 
 
 class Images:
-    """The images under one root, by relative path: their pixels, and hashes of what they show.
+    """The images under one root, by relative path: their pixels and content hashes.
 
-    ``cache`` is a folder for decoded images and hashes, None to keep nothing on disk; ``fresh`` trusts
-    nothing that lies there and decodes anew. What a file showed when it was first used here it shows to the
-    end: a file that changes while it is in use is a :class:`VbenchError`.
+    ``cache`` is a folder for decoded images and hashes, None to store nothing; ``fresh`` ignores the hashes
+    in it and decodes again. Raises :class:`VbenchError` if a file changes between two uses.
     """
 
     def __init__(
@@ -342,11 +340,11 @@ class Images:
         """Decode ``samples`` to N x H x W x 3 uint8 RGB; grey images get three equal channels.
 
         ``size`` is (H, W) in pixels; each image is resized once with ``resize_filter`` ("lanczos" or
-        "bilinear"), not at all when it has that size already. With a cache the array is stored there, and
-        what comes back is read-only and mapped from disk; a later call decodes nothing unless a file, the
-        size or the filter changed. ``label`` heads the progress display.
+        "bilinear"), or not at all if it has that size. With a cache the array is stored there and returned
+        read-only and memory-mapped; a later call decodes nothing unless a file, the size or the filter
+        changed. ``label`` is the title of the progress display.
 
-        Raises :class:`BadInput` that counts the files that are missing or no images and names the first five.
+        Raises :class:`BadInput` with the number of missing or unusable files and the first five.
         """
         size = (size[0], size[1])
         check_size(size, resize_filter)
@@ -361,8 +359,8 @@ class Images:
         folder = self._cache
 
         def stored() -> Path | None:
-            # While the lock is held: who waits for it must find what was learnt.
-            self._keep()
+            # Called while the lock is held: a process waiting for it must find the new hashes.
+            self._save_hashes()
             found = hashes or self.known(samples)
             return None if found is None else folder / array_name(found, size, resize_filter)
 
@@ -375,27 +373,27 @@ class Images:
     def hashes(self, samples: Sequence[Sample]) -> list[str]:
         """The content hash of each image, see :func:`vbench.data.images.content_hash`.
 
-        An image that was used before, or is as it was when the cache was told its hash, is not opened.
-        Raises as :meth:`load`.
+        Images that were used before, or are unchanged since their hash was cached, are not opened. Raises as
+        :meth:`load`.
         """
         if any(sample.path not in self._used for sample in samples) and self.known(samples) is None:
             list(self._rows(samples, lambda path: (None, content_hash(open_rgb(path))), [], "hashing images"))
-            self._keep()
+            self._save_hashes()
         return [self._used[sample.path] for sample in samples]
 
     def known(self, samples: Sequence[Sample]) -> list[str] | None:
-        """The content hashes, if they are known without opening an image; None if one of them is not."""
-        found = self._vouched(samples)
+        """The content hashes, if all are known without opening an image; else None."""
+        found = self._cached_hashes(samples)
         if found is None and self._file is not None and not self._fresh:
-            # Another process may have told since.
+            # Another process may have stored them.
             self._entries = {**self._entries, **self._read(self._file)}
-            found = self._vouched(samples)
+            found = self._cached_hashes(samples)
         if found is not None:
             for sample, one in zip(samples, found, strict=True):
-                self._use(sample.path, one)
+                self._check_unchanged(sample.path, one)
         return found
 
-    def _vouched(self, samples: Sequence[Sample]) -> list[str] | None:
+    def _cached_hashes(self, samples: Sequence[Sample]) -> list[str] | None:
         found = []
         for sample in samples:
             entry = self._entries.get(sample.path)
@@ -407,7 +405,7 @@ class Images:
             found.append(entry[1])
         return found
 
-    def _use(self, path: str, found: str) -> None:
+    def _check_unchanged(self, path: str, found: str) -> None:
         if self._used.setdefault(path, found) != found:
             raise VbenchError(
                 f"{self._root / path} was changed while it was in use; give the same command again when "
@@ -421,9 +419,9 @@ class Images:
         hashes: list[str],
         label: str,
     ) -> Iterator[T]:
-        """What ``work`` makes of each file, in order; the hashes it returns beside go to ``hashes``.
+        """Yield the first item that ``work`` returns for each file; append the second, a hash, to ``hashes``.
 
-        Goes on to the end after a broken file, to name all of them.
+        After an unusable file the others are still read, to count all of them, and :class:`BadInput` follows.
         """
 
         def attempt(sample: Sample) -> tuple[T, str, Stamp | None] | Unreadable:
@@ -447,7 +445,7 @@ class Images:
                     broken.append(f"{sample.path} ({outcome})")
                     continue
                 row, found, stamp = outcome
-                self._use(sample.path, found)
+                self._check_unchanged(sample.path, found)
                 hashes.append(found)
                 if stamp is not None:
                     self._entries[sample.path] = self._unsaved[sample.path] = (stamp, found)
@@ -465,7 +463,7 @@ class Images:
         try:
             before = settled_stamp(str(path))
         except (OSError, ValueError):
-            # The work says better what is wrong.
+            # ``work`` raises a better message.
             before = None
         started = time.time_ns()
         made, found = work(path)
@@ -479,8 +477,8 @@ class Images:
         except OSError as error:
             raise VbenchError(f"cannot use the image cache {file.path}: {refused(error)}") from error
 
-    def _keep(self) -> None:
-        """Tell the cache what was learnt since it was told last."""
+    def _save_hashes(self) -> None:
+        """Write new hashes to the cache."""
         if self._file is None or not self._unsaved:
             return
         try:

@@ -1,4 +1,4 @@
-"""List files, identity folders, drawn galleries."""
+"""Read list files and identity folders; sample galleries."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vbench.data.protocols import DRAWS
 
 
 def draw_galleries(groups: Sequence[Sequence[Sample]], shots: int) -> dict[str, list[Sample]]:
-    """Draw ``shots`` images of each group for trials "seed-0" ... "seed-9".
+    """Sample ``shots`` images of each group for trials "seed-0" ... "seed-9".
 
-    Trial t uses Python's generator seeded with t, one draw a group in the order given: for one shot
-    ``choice`` over the group, the stream of ``random.seed(t)`` in the AGW line of work. For more shots
-    ``sample`` without replacement, all of a group that has fewer (in drawn order); no released script
-    seeds a multi-shot draw reproducibly, so that rule is this project's.
+    Trial t uses Python's generator seeded with t, one call per group in the order given. One shot:
+    ``choice`` over the group, the random numbers of ``random.seed(t)`` in AGW's evaluation code and its
+    successors. More shots: ``sample`` without replacement, all images (in sampled order) of a group that has
+    fewer. No released script seeds multi-shot sampling reproducibly, so that rule is this project's.
     """
     galleries = {}
     for trial in range(DRAWS):
@@ -41,36 +41,36 @@ def draw_galleries(groups: Sequence[Sequence[Sample]], shots: int) -> dict[str, 
 def index_galleries(
     galleries: dict[str, list[Sample]], order: Iterable[Sample], queries: int
 ) -> tuple[tuple[Sample, ...], tuple[Trial, ...]]:
-    """Turn drawn galleries into their union, each image once in ``order``, and trials that point into it.
+    """The union of sampled galleries, each image once, in the given ``order``; and trials indexing into it.
 
     ``queries`` is the number of query images; every trial ranks all of them.
     """
-    drawn = {sample for chosen in galleries.values() for sample in chosen}
-    union = tuple(sample for sample in order if sample in drawn)
+    sampled = {sample for chosen in galleries.values() for sample in chosen}
+    union = tuple(sample for sample in order if sample in sampled)
     position = {sample: index for index, sample in enumerate(union)}
-    everyone = np.arange(queries)
+    all_queries = np.arange(queries)
     trials = tuple(
-        Trial(name, everyone, np.array([position[sample] for sample in chosen], dtype=np.int64))
+        Trial(name, all_queries, np.array([position[sample] for sample in chosen], dtype=np.int64))
         for name, chosen in galleries.items()
     )
     return union, trials
 
 
-#: Of an identity number; what has more does not fit 64 bits.
+#: Longest identity number in digits; longer ones may not fit in 64 bits.
 MOST_DIGITS = 18
 
 
 class Names:
-    """Finds files and folders below ``root`` whatever their case; each folder is listed once."""
+    """Finds files and folders below ``root``, ignoring case; each folder is listed once."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._listed: dict[str, dict[str, list[str]]] = {}
 
     def find(self, relative: str) -> str | None:
-        """``relative``, a path with slashes, as it is called on disk; None where there is nothing.
+        """The relative path on disk that equals ``relative`` except for case; None if there is none.
 
-        Raises :class:`BadInput` for two names that differ in case alone, and a folder that cannot be listed.
+        Raises :class:`BadInput` for two names that differ only in case, and a folder that cannot be listed.
         """
         found = ""
         for part in relative.split("/"):
@@ -92,7 +92,7 @@ class Names:
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name, and nothing where there is none; :class:`BadInput` where it is shut."""
+    """The entries of a folder by name, empty if there is none; :class:`BadInput` if it cannot be listed."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
@@ -103,7 +103,7 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def two_cases(folder: Path, one: str, other: str) -> BadInput:
-    """The error for two names in a folder of which the data set can have only one."""
+    """The error for two names in a folder that differ only in case."""
     names = f"'{shortened(one)}' and '{shortened(other)}'"
     return BadInput(
         f"{folder}: {names} differ in upper and lower case alone; remove the one that is not the data set's"
@@ -111,7 +111,7 @@ def two_cases(folder: Path, one: str, other: str) -> BadInput:
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8; what is not can stand in no record."""
+    """Whether a file name is valid UTF-8, as records need."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -121,7 +121,7 @@ def is_text(name: str) -> bool:
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
-#: Images too, but in formats that no set is shipped in: passing over them would hide that they are there.
+#: Other image formats, which are refused: skipping such files silently would change the data set.
 OTHER_IMAGES = frozenset(
     {".tif", ".tiff", ".webp", ".gif", ".jfif", ".jpe", ".jp2", ".ppm", ".pgm", ".heic", ".avif"}
 )
@@ -129,7 +129,7 @@ OTHER_IMAGES = frozenset(
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera: ``folder`` relative to the root, its ``number``, what it sees."""
+    """One camera: ``folder`` relative to the root, its ``number`` and ``modality``."""
 
     folder: str
     number: int
@@ -138,10 +138,10 @@ class Camera:
 
 @dataclass
 class Shots:
-    """What lies in the folders of some identities and cameras.
+    """The files in the folders of some identities and cameras.
 
     ``groups``: samples of each (identity, camera) that has any, identities ascending, then cameras in the
-    order asked for, then file names ascending. ``strays``: files that are no images, relative to the root.
+    order given, then file names ascending. ``strays``: other files, relative to the root.
     """
 
     groups: list[list[Sample]] = field(default_factory=list)
@@ -156,10 +156,10 @@ class Shots:
 def read_folders(root: Path, pids: Iterable[int], cameras: Iterable[Camera]) -> Shots:
     """List ``<camera folder>/<id>/*`` for every identity and camera.
 
-    Camera folders may be in upper case, and ids have any number of leading zeros. A folder that is absent or
-    empty is normal: not everybody passed every camera. :class:`BadInput` when a folder exists and cannot be
-    listed, for two names of which only one can be meant, and for images that are in no format of
-    :data:`IMAGE_SUFFIXES` or whose name is not UTF-8: leaving them out would be another set.
+    Camera folders may be in upper case, and ids may have leading zeros. Absent or empty folders are normal:
+    not every camera saw every identity. Raises :class:`BadInput` for a folder that cannot be listed, two
+    names for the same identity or file, and images in a format not in :data:`IMAGE_SUFFIXES` or whose name
+    is not UTF-8, since skipping them would change the data set.
     """
     shots, names = Shots(), Names(root)
     cameras = tuple(cameras)
@@ -180,20 +180,20 @@ def read_folders(root: Path, pids: Iterable[int], cameras: Iterable[Camera]) -> 
 
 
 def missing_images(side: str, where: str, strays: list[str]) -> str:
-    """Why there is not one image for the queries or the gallery, ``side``."""
+    """The message for a ``side`` ("query" or "gallery") without any image."""
     others = f"; {len(strays)} other files are there, the first {strays[0]}" if strays else ""
     return f"no {side} image: {where}{others}"
 
 
 def check_suffix(path: str, source: str) -> None:
-    """Refuse an image in a format that data sets are not read from; ``source`` says where it is named."""
+    """Raise :class:`BadInput` for an image not in :data:`IMAGE_SUFFIXES`; ``source`` starts the message."""
     if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise BadInput(f"{source}: {shortened(path)} is none of {kinds}; convert it and its like to PNG")
+        raise BadInput(f"{source}: {shortened(path)} is none of {kinds}; convert such files to PNG")
 
 
 def _id_folders(root: Path, camera: str | None) -> dict[int, list[str]]:
-    """The folders of each identity under a camera's, relative to the root: one, if all is well."""
+    """The folders of each identity in a camera's folder, relative to the root; more than one is an error."""
     found: dict[int, list[str]] = {}
     for entry in [] if camera is None else entries(root / camera):
         if entry.name.isascii() and entry.name.isdigit() and len(entry.name) <= MOST_DIGITS:
@@ -202,7 +202,7 @@ def _id_folders(root: Path, camera: str | None) -> dict[int, list[str]]:
 
 
 def _image_paths(root: Path, folder: str, strays: list[str]) -> list[str]:
-    """Paths of the images in a folder; everything else goes to ``strays``, in letters that can be printed."""
+    """Paths of the images in a folder; other files are appended to ``strays``, escaped for printing."""
     found: dict[str, str] = {}
     for entry in entries(root / folder):
         path = f"{folder}/{entry.name}"
@@ -251,7 +251,7 @@ def absence_notes(
 
 
 def stray_note(strays: list[str]) -> list[str]:
-    """At most one line about files that were passed over because they are no images."""
+    """At most one line about files that were skipped because they are not images."""
     if not strays:
         return []
     return [f"passed over {len(strays)} files that are no images, the first {strays[0]}"]
@@ -274,8 +274,8 @@ class Line:
 def read_ids(root: Path, name: str) -> list[int]:
     """Read ``root/name``, one line of comma-separated identity numbers, in the order written.
 
-    Raises :class:`BadInput`, naming file and line: missing file, an entry that is no number, an id twice,
-    no id at all, text after the first line.
+    Raises :class:`BadInput`, naming file and line, for a missing file, an entry that is not a number, an id
+    given twice, no id at all, and text after the first line.
     """
     path = _on_disk(root, name)
     lines = _read_lines(path)
@@ -299,9 +299,10 @@ def read_ids(root: Path, name: str) -> list[int]:
 def read_list(root: Path, name: str) -> list[Line]:
     """Read ``root/name``, lines of "relative/path label", in the order written.
 
-    Paths may be written with backslashes and in other case than on disk. Raises :class:`BadInput`, naming
-    file and line: missing file, a line without a whole-number label or with more columns, a path that is
-    absolute or leaves the root, an image in a format that is not read, a path twice, no line at all.
+    Paths may have backslashes and differ from those on disk in case. Raises :class:`BadInput`, naming file
+    and line, for a missing file, a line without a whole-number label or with more columns, a path that is
+    absolute or leaves the root, an image format that is not supported, a path given twice, and no line at
+    all.
     """
     path = _on_disk(root, name)
     found: list[Line] = []
@@ -346,7 +347,7 @@ def _is_image(text: str) -> bool:
 
 
 def refuse_shared_images(root: Path, lists: dict[str, list[Line]]) -> None:
-    """Raise :class:`BadInput`, naming file and line, when two of a set's lists (by name) share an image."""
+    """Raise :class:`BadInput`, naming file and line, if two of a set's lists (by name) share an image."""
     owner: dict[str, str] = {}
     for name, lines in lists.items():
         for line in lines:
@@ -370,9 +371,9 @@ def _on_disk(root: Path, name: str) -> Path:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a file without their ends, which may be those of any system."""
+    """The lines of a text file, with line ends of any system."""
     try:
-        # Not splitlines: names may hold characters that it takes for ends of lines.
+        # Not splitlines(), which also splits at other characters, and names may hold those.
         return path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; it comes with the data set") from None
@@ -382,13 +383,13 @@ def _read_lines(path: Path) -> list[str]:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-#: RegDB and LLCM number their training classes from 0 on, independently of the test identities. Without
-#: this shift two different people would carry the same pid. Ranks, hence training labels, stay the same.
+#: RegDB and LLCM number their training classes from 0 on, independently of the test identities. Without this
+#: shift two different identities would have the same pid. The order of pids, hence training labels, is kept.
 TRAIN_PID_OFFSET = 10_000
 
 
 def first_training_pid(tested: Iterable[int]) -> int:
-    """The pid of training class 0: :data:`TRAIN_PID_OFFSET`, or more where test identities reach that far."""
+    """The pid of training class 0: :data:`TRAIN_PID_OFFSET`, or more if test pids reach it."""
     return max(TRAIN_PID_OFFSET, 1 + max(tested, default=0))
 
 

@@ -1,4 +1,4 @@
-"""LLCM in its owner's folder layout (Zhang and Wang, CVPR 2023)."""
+"""LLCM in its published folder layout (Zhang and Wang, CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CAMERAS = {
 TRAIN_LISTS = {Modality.VISIBLE: "idx/train_vis.txt", Modality.INFRARED: "idx/train_nir.txt"}
 TEST_IDS = "idx/test_id.txt"
 
-#: The training lists carry no camera that a protocol would use.
+#: Camera number of training images; no protocol uses their cameras.
 _NO_CAMERA = 0
 
 
@@ -54,13 +54,13 @@ def read_train(root: Path) -> dict[Modality, list[Line]]:
 
 
 def train_samples(lines: dict[Modality, list[Line]], pids: list[int]) -> dict[Modality, tuple[Sample, ...]]:
-    """Samples of the lists: pids apart from those of the test, camera 0 (not recorded)."""
+    """Samples of the training lists: pids that no test identity has, camera 0 (not recorded)."""
     first = first_training_pid(pids)
     return {modality: training_samples(lines[modality], _NO_CAMERA, modality, first) for modality in Modality}
 
 
 def read_test(root: Path, pids: list[int]) -> dict[Modality, Shots]:
-    """All test images by modality, whether a protocol draws them or not."""
+    """All test images by modality, whether a protocol uses them or not."""
     return {modality: read_folders(root, pids, CAMERAS[modality]) for modality in Modality}
 
 
@@ -128,7 +128,7 @@ class LLCM(DatasetReader):
 
 
 def refuse_leak(root: Path, train: dict[Modality, list[Line]], test: dict[Modality, Shots]) -> None:
-    """Raise :class:`BadInput`, naming file and line, when a training image is among the test images."""
+    """Raise :class:`BadInput`, naming file and line, if a training image is among the test images."""
     tested = {sample.path for shots in test.values() for sample in shots.samples}
     for modality, lines in train.items():
         for line in lines:

@@ -1,4 +1,4 @@
-"""The readers by name; open one."""
+"""Open a data set with vbench's readers or with a plugin's."""
 
 from __future__ import annotations
 
@@ -52,11 +52,10 @@ def check_root(name: str, root: Path, expected: str) -> Path:
 
 
 def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) -> Dataset:
-    """What ``reader`` finds under ``root``, checked; its first protocol when ``protocol`` is None.
+    """The data set that ``reader`` reads under ``root``, checked; ``protocol`` defaults to its first.
 
-    Raises :class:`BadInput`, naming the set, for a missing folder, an unknown protocol, and anything in
-    the result that would make figures meaningless, see :func:`vbench.data.check.checked`;
-    :class:`VbenchError`, naming the line, where the reader fails.
+    Raises :class:`BadInput`, naming the set, for a missing folder, an unknown protocol, and a result that
+    :func:`vbench.data.check.checked` refuses; :class:`VbenchError`, with file and line, if the reader fails.
     """
     _check_reader(reader)
     chosen = reader.protocols[0] if protocol is None else protocol
@@ -74,7 +73,7 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
     if (dataset.name, dataset.protocol) != (reader.name, chosen):
         found = shortened(f"'{dataset.name}' under '{dataset.protocol}'")
         raise BadInput(
-            f"{what}: says that it is {found}, asked was '{chosen}' (read() in {_code_of(type(reader))})"
+            f"{what}: says that it is {found}, not '{chosen}' as asked (read() in {_code_of(type(reader))})"
         )
     try:
         return replace(checked(dataset, what), reader=code_card(reader).get("source", ""))
@@ -83,7 +82,7 @@ def read_with(reader: DatasetReader, root: Path, protocol: str | None = None) ->
 
 
 def _check_reader(reader: DatasetReader) -> None:
-    """Refuse a reader that does not say what it reads, or says it wrongly."""
+    """Raise :class:`BadInput` for a reader with a missing or wrong class attribute."""
     cls = type(reader)
     for name in ("name", "expected"):
         if not isinstance(getattr(reader, name, None), str):
@@ -103,6 +102,6 @@ def _check_reader(reader: DatasetReader) -> None:
 
 
 def _code_of(cls: type[DatasetReader]) -> str:
-    """File and line of a reader's read(), those of its class where it is no function of Python's."""
+    """File and line of a reader's read(); those of its class if it is not a Python function."""
     code = getattr(inspect.unwrap(cls.read), "__code__", None)
     return f"{code.co_filename}, line {code.co_firstlineno}" if code else place_of(cls)

@@ -1,4 +1,4 @@
-"""Grey images, resizing."""
+"""Conversion to grey, and resizing."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def grey_images(images: Tensor) -> Tensor:
-    """N x 3 x H x W images with every channel replaced by the weighted sum of the three."""
+    """N x 3 x H x W images, each channel replaced by the weighted sum of all three."""
     weights = images.new_tensor(_LUMA).view(3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True).expand_as(images)
 
 
-#: How it is done, as records say it.
+#: How :func:`resize` works, as written into records.
 RESIZE_POLICY = "bilinear, antialiased"
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """N x C x H x W values at another ``size`` (H, W); the same tensor where it has that size."""
+    """Resize N x C x H x W values to ``size`` (H, W); the same tensor if it has that size."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
     return interpolate(images, size, mode="bilinear", antialias=True)

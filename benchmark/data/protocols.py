@@ -1,4 +1,4 @@
-"""Protocol ids."""
+"""Evaluation protocols and their ids."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from vbench.core.errors import BadInput, shortened, unknown_name
 
-#: Data set layouts that can be read.
+#: Data set layouts that vbench reads itself.
 LAYOUTS = ("sysu", "regdb", "llcm")
 
-#: Galleries drawn at random per protocol.
+#: Randomly sampled galleries, one per trial, in the protocols of SYSU-MM01 and LLCM.
 DRAWS = 10
 
 #: Images per identity and camera in a multi-shot gallery.
@@ -25,12 +25,12 @@ class Protocol:
 
     ``direction`` is "ir2vis" or "vis2ir": query modality, then gallery modality. ``mode`` ("all" or
     "indoor") and ``shots`` ("single" or "multi") exist for SYSU-MM01 only. ``galleries`` says how the ten
-    galleries of SYSU-MM01 and LLCM come about: "seed10" draws trial t with Python's generator seeded with
-    t, t = 0 .. 9, as the AGW line of work does; "randperm10" reads the permutations that the owner of
-    SYSU-MM01 published. ``trial`` (1 .. 10) picks one of RegDB's splits.
+    galleries of SYSU-MM01 and LLCM are chosen: "seed10" samples that of trial t with Python's generator,
+    seeded with t = 0 .. 9, as AGW's evaluation code and its successors do; "randperm10" reads the
+    permutations that the authors of SYSU-MM01 published. ``trial`` (1 .. 10) picks one of RegDB's splits.
 
-    SYSU-MM01 has no standard visible-to-infrared protocol: ``sysu/.../single/vis2ir/seed10`` is this
-    project's, and its figures compare with nobody else's.
+    SYSU-MM01 has no standard visible-to-infrared protocol: ``sysu/.../single/vis2ir/seed10`` is defined by
+    this project, and its results cannot be compared with published ones.
     """
 
     layout: str
@@ -79,13 +79,13 @@ _TABLE = _build_table()
 
 
 def check_layout(layout: str) -> None:
-    """Refuse a layout that is not in :data:`LAYOUTS`, with :class:`BadInput`."""
+    """Raise :class:`BadInput` for a layout that is not in :data:`LAYOUTS`."""
     if layout not in LAYOUTS:
         raise unknown_name("dataset layout", layout, LAYOUTS)
 
 
 def parse_protocol(text: str) -> Protocol:
-    """Return the protocol with this id; :class:`BadInput` names the nearest id otherwise.
+    """Return the protocol with this id; raises :class:`BadInput`, suggesting the nearest id, for others.
 
     >>> parse_protocol("regdb/vis2ir/trial-3").trial
     3
@@ -101,7 +101,7 @@ def parse_protocol(text: str) -> Protocol:
 
 
 def all_protocols(layout: str | None = None) -> list[str]:
-    """Ids of every protocol, or of one layout's; :class:`BadInput` for a layout that is not known."""
+    """Ids of all protocols, or of one layout's; :class:`BadInput` for an unknown layout."""
     if layout is None:
         return list(_TABLE)
     check_layout(layout)
@@ -113,12 +113,12 @@ def default_protocol(layout: str) -> str:
     return all_protocols(layout)[0]
 
 
-#: Drawn people, which need no folder.
+#: The built-in synthetic data set, which needs no folder.
 SYNTHETIC = "synthetic"
 
 
 def check_name(name: Any) -> str:
-    """The name again; :class:`BadInput` for one that nothing answers to. Imports no reader."""
+    """Return the name; :class:`BadInput` if no data set is called so. Imports no reader."""
     from vbench.data.registry import datasets
 
     if not isinstance(name, str):

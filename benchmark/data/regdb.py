@@ -1,4 +1,4 @@
-"""RegDB in its owner's folder layout (Nguyen et al., Sensors 2017)."""
+"""RegDB in its published folder layout (Nguyen et al., Sensors 2017)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def list_name(split: str, modality: Modality, trial: int) -> str:
 
 
 def read_lists(root: Path, trial: int) -> dict[tuple[str, Modality], list[Line]]:
-    """The four lists of a trial, by split and modality.
+    """The four lists of a trial, by split ("train", "test") and modality.
 
     Raises :class:`BadInput`, naming file and line, for a malformed list or an image in two of them.
     """
@@ -66,7 +66,7 @@ class RegDB(DatasetReader):
         """Read one of RegDB's ten splits; its single trial ranks all test images of both modalities.
 
         A test pid is the label in the list, a training pid the label + :func:`first_training_pid`: both
-        number their people from 0 on, and they are different people. Raises as :func:`read_lists`.
+        number their identities from 0 on, and the identities differ. Raises as :func:`read_lists`.
         """
         parsed = parse_protocol(protocol)
         trial = parsed.trial

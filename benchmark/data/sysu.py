@@ -48,14 +48,14 @@ _NOT_STANDARD = (
 
 @dataclass(frozen=True)
 class Identities:
-    """Identity numbers of the split: ``train`` holds the training and the validation ids."""
+    """Identity numbers of the split; ``train`` holds the training and the validation ids."""
 
     train: tuple[int, ...]
     test: tuple[int, ...]
 
 
 def read_identities(root: Path) -> Identities:
-    """Read the split under ``root/exp``; :class:`BadInput` when an id is in two of its three files."""
+    """Read the split under ``root/exp``; :class:`BadInput` if an id is in two of its three files."""
     names = ("exp/train_id.txt", "exp/val_id.txt", "exp/test_id.txt")
     train, val, test = (read_ids(root, name) for name in names)
     owner: dict[int, str] = {}
@@ -162,12 +162,12 @@ FILE = "exp/rand_perm_cam.mat"
 def read_galleries(
     root: Path, pids: Sequence[int], cameras: Sequence[int], shots: int, samples: Sequence[Sample]
 ) -> tuple[dict[str, list[Sample]], list[str]]:
-    """Galleries "randperm-1" ... "randperm-10", camera after camera and identities ascending, and notes.
+    """Galleries "randperm-1" ... "randperm-10", ordered by camera, then identity; and notes.
 
-    The file holds the cell array ``rand_perm_cam{camera}{identity}``, 10 rows (trials) of permuted image
-    numbers that start at 1 and equal the number in the image's file name. The first ``shots`` of a row
-    make the gallery. Numbers without an image on disk are left out and noted, as the published Python
-    evaluation does. Raises :class:`BadInput` when the file is missing or laid out differently.
+    The file holds the cell array ``rand_perm_cam{camera}{identity}``: 10 rows (trials) of permuted image
+    numbers, which start at 1 and equal the number in the image's file name. The first ``shots`` of a row are
+    in the gallery. Numbers without an image on disk are left out, as in the published Python evaluation, and
+    noted. Raises :class:`BadInput` if the file is missing or laid out differently.
     """
     path = root / FILE
     cells = _load_cells(path)
@@ -204,10 +204,10 @@ def _load_cells(path: Path) -> np.ndarray:
 
 
 def _row(cells: np.ndarray, cam: int, pid: int, trial: int, path: Path) -> list[int]:
-    people = np.asarray(cells[cam - 1]).ravel()
-    if people.dtype != object or not 1 <= pid <= people.size:
+    identities = np.asarray(cells[cam - 1]).ravel()
+    if identities.dtype != object or not 1 <= pid <= identities.size:
         raise BadInput(f"{path}: no entry for identity {pid} in camera {cam}")
-    table = np.asarray(people[pid - 1])
+    table = np.asarray(identities[pid - 1])
     if table.size == 0:
         return []
     if table.ndim != 2 or table.shape[0] != DRAWS or not np.issubdtype(table.dtype, np.number):

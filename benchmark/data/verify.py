@@ -1,4 +1,4 @@
-"""Is this copy complete?."""
+"""Check that a copy of a data set is complete and readable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Inventory:
 
 
 def list_sysu(root: Path) -> Inventory:
-    """SYSU-MM01; raises :class:`BadInput` for a broken split file."""
+    """List SYSU-MM01; raises :class:`BadInput` for a broken split file."""
     ids = sysu.read_identities(root)
     found = Inventory()
     strays: list[str] = []
@@ -59,7 +59,7 @@ def list_sysu(root: Path) -> Inventory:
 
 
 def list_regdb(root: Path) -> Inventory:
-    """RegDB, all ten splits; a split whose lists are missing or broken is a problem, not an error."""
+    """List RegDB, all ten splits; missing or broken lists are reported in ``problems``, not raised."""
     found = Inventory()
     seen: dict[str, Sample] = {}
     for trial in range(1, 11):
@@ -88,7 +88,7 @@ def list_regdb(root: Path) -> Inventory:
 
 
 def list_llcm(root: Path) -> Inventory:
-    """LLCM; raises :class:`BadInput` for a broken list."""
+    """List LLCM; raises :class:`BadInput` for a broken list."""
     pids = read_ids(root, llcm.TEST_IDS)
     lists = llcm.read_train(root)
     test = llcm.read_test(root, pids)
@@ -161,7 +161,7 @@ _PORTION = 256
 
 @dataclass(frozen=True)
 class Count:
-    """``found`` of something; ``known`` is the published figure, None where there is none to compare with."""
+    """A count of this copy; ``known`` is the published number, None if there is none to compare with."""
 
     name: str
     found: int
@@ -169,18 +169,18 @@ class Count:
 
     @property
     def agrees(self) -> bool:
-        """Whether the figure is the published one, or has none to agree with."""
+        """Whether the count equals the published one, or there is none."""
         return self.known is None or self.found == self.known
 
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`verify` found.
+    """The result of :func:`verify`.
 
-    ``cameras``: (split, camera folder or modality) -> images. ``missing``: listed images that are not on
-    disk. ``unreadable``: (path, why) of files that do not decode. Paths are relative to ``root``.
-    ``problems``: one line for everything that makes this copy unfit, images included. ``notes``: what is
-    odd but allowed, such as an identity that a camera never saw.
+    ``cameras``: (split, camera folder or modality) -> number of images. ``missing``: listed images that are
+    not on disk. ``unreadable``: (path, reason) of files that do not decode. Paths are relative to ``root``.
+    ``problems``: one line for each defect, including missing and unreadable images. ``notes``: unusual but
+    allowed facts, such as an identity that a camera never saw.
     """
 
     name: str

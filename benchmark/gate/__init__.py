@@ -1,1 +1,1 @@
-"""A baseline of attack strength, and whether today's figures keep to it."""
+"""A regression gate: compare metrics of victims and attacks with a stored baseline."""

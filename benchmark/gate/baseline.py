@@ -1,4 +1,4 @@
-"""The baseline file and where its data lie."""
+"""The baseline file, and the paths in it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from vbench.run.request import Request
 
 SCHEMA: Final = 1
 
-#: Problems of a broken file that are named at once.
+#: Largest number of problems of a broken file in one message.
 _MOST_PROBLEMS = 12
 
 Seed = Annotated[StrictInt, Field(ge=0, lt=SEEDS)]
 
 
 class Place(BaseModel):
-    """Where something was measured: ``victim`` as asked for, on the protocol of that id."""
+    """What was measured: ``victim`` as the user named it, the protocol's id, and the attack if any."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,14 +44,14 @@ class Place(BaseModel):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What two measurements of the same thing have in common."""
+        """Equal for two measurements of the same thing."""
         return self.victim, self.protocol, self.attack
 
 
 class Measured(Place):
-    """Statistics of one victim (``attack`` empty) or of one attack on it, and the configuration behind them.
+    """Statistics of one victim (``attack`` empty) or of one attack on it, and their configuration.
 
-    ``config``: as in a run record, less the seed. ``metrics``: by name, see :mod:`vbench.gate.figures`.
+    ``config``: as in a run record, without the seed. ``metrics``: by name, see :mod:`vbench.gate.figures`.
     """
 
     config: dict[str, Any]
@@ -67,7 +67,7 @@ class Measured(Place):
 
 
 class Unguarded(BaseModel):
-    """A figure whose bound no result can exceed; ``needed`` seeds would do, None: no number would."""
+    """A metric whose bound no result can exceed. ``needed``: number of seeds that suffices; None if none."""
 
     subject: Measured
     metric: str
@@ -76,11 +76,11 @@ class Unguarded(BaseModel):
 
 
 class Baseline(BaseModel):
-    """What to run and how it went: ``victims`` clean, ``attacks`` on them, each over ``seeds``.
+    """What to run, and the results: clean ``victims``, and ``attacks`` on them, each over ``seeds``.
 
-    ``request`` has paths relative to the file's folder. ``drawn`` are the parameters of a synthetic set that
-    takes the place of its ``root`` and is drawn again where it is missing. ``false_alarm``: chance, at most,
-    that other seeds of the same code are called a move, over all comparisons.
+    ``request`` has paths relative to the file's folder. ``drawn``: parameters of the synthetic set that is
+    used instead of its ``root``, and written to the cache if missing. ``false_alarm``: largest probability,
+    over all comparisons, that a re-run of the same code with other seeds fails.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -98,7 +98,7 @@ class Baseline(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Baseline:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: the same seed twice says nothing new")
+            raise ValueError("seeds: a seed is given twice")
         for one in self.attacks:
             for name, spread in one.metrics.items():
                 if spread.n != len(self.seeds):
@@ -110,7 +110,7 @@ class Baseline(BaseModel):
 
     @property
     def comparisons(self) -> int:
-        """How many figures a gate compares; they share ``false_alarm``."""
+        """The number of metrics that a gate compares; they share ``false_alarm``."""
         return sum(len(one.metrics) for one in self.subjects)
 
     @property
@@ -119,11 +119,11 @@ class Baseline(BaseModel):
         return [*self.victims, *self.attacks]
 
     def bound(self, spread: Spread, seeds: int) -> float:
-        """Largest difference from a figure of this baseline that a gate with ``seeds`` seeds lets pass."""
+        """Largest difference from a metric of this baseline that a gate with ``seeds`` seeds allows."""
         return allowed(spread, seeds, self.comparisons, self.false_alarm)
 
     def unguarded(self, seeds: int) -> list[Unguarded]:
-        """The figures that a gate with ``seeds`` seeds could not turn red, whatever happened."""
+        """The metrics for which a gate with ``seeds`` seeds would allow any result."""
         found = []
         for subject in self.subjects:
             for name, spread in subject.metrics.items():
@@ -133,9 +133,9 @@ class Baseline(BaseModel):
                     found.append(Unguarded(subject=subject, metric=name, bound=bound, needed=needed))
         return found
 
-    def without(self, figures: Sequence[Unguarded]) -> Baseline:
-        """The same without these figures."""
-        gone = {(one.subject.key, one.metric) for one in figures}
+    def without(self, metrics: Sequence[Unguarded]) -> Baseline:
+        """A copy without these metrics."""
+        gone = {(one.subject.key, one.metric) for one in metrics}
 
         def left(one: Measured) -> Measured:
             kept = {name: spread for name, spread in one.metrics.items() if (one.key, name) not in gone}
@@ -151,9 +151,9 @@ class Baseline(BaseModel):
         return metric.reach(subject.metrics[name].mean, clean.mean if clean else None)
 
     def smallest_loss(self, subject: Measured, seeds: int) -> float | None:
-        """Share of its strength that an attack must lose before a gate with ``seeds`` seeds notices.
+        """Smallest relative loss of an attack's strength that a gate with ``seeds`` seeds detects.
 
-        Above 1: it could stop working unseen. None for an attack without any strength.
+        Above 1, the attack could stop working undetected. None for an attack that has no effect.
         """
         drops = [subject.metrics[name] for name in STRENGTH if name in subject.metrics]
         shares = [self.bound(drop, seeds) / drop.mean for drop in drops if drop.mean > 0]
@@ -178,17 +178,17 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline, whole or not at all."""
+    """Write a baseline atomically."""
     write_atomically(path, baseline.model_dump_json(indent=1) + "\n")
 
 
 def now() -> str:
-    """The time, as a baseline notes it."""
+    """The current time as written to a baseline: UTC, ISO 8601."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def problems(error: ValidationError) -> str:
-    """Every malformed field with what is wrong, in one line."""
+    """Malformed fields and what is wrong with them, in one line."""
     found = [_problem(one) for one in error.errors()]
     more = len(found) - _MOST_PROBLEMS
     return "; ".join(found[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
@@ -200,36 +200,36 @@ def _problem(one: Any) -> str:
     return f"{where}: {what}" if where else what
 
 
-#: Real sets have a thousand.
+#: Largest number of identities in a synthetic set of a baseline; real sets have about a thousand.
 _MOST_IDS = 100_000
 
 
 def stored(request: Request, folder: Path) -> tuple[Request, SyntheticSet | None]:
-    """A request as a baseline in ``folder`` keeps it: relative paths as seen from there, absolute as given.
+    """A request as stored in a baseline in ``folder``, and the parameters of its synthetic set, if any.
 
-    A synthetic set is kept as its parameters, which is second.
+    Relative paths are rewritten relative to ``folder``; the root of a synthetic set is left out.
     """
-    drawn = _drawn(request.root) if request.root else None
+    synthetic = _synthetic_set(request.root) if request.root else None
     changes = {
-        "root": None if drawn or request.root is None else _seen_from(folder, request.root),
+        "root": None if synthetic or request.root is None else _seen_from(folder, request.root),
         "weights": _seen_from(folder, request.weights) if request.weights else None,
         "surrogate_weights": tuple(_seen_from(folder, path) for path in request.surrogate_weights),
     }
-    return request.model_copy(update=changes), drawn
+    return request.model_copy(update=changes), synthetic
 
 
 def resolved(
     baseline: Baseline, folder: Path, root: Path | None, weights: Path | None, quiet: bool = False
 ) -> Request:
-    """The request of a baseline that lies in ``folder``, ready to be run; a drawn set is there afterwards.
+    """The request of a baseline in ``folder``, ready to run; a synthetic set is written to the cache.
 
-    ``root`` and ``weights`` take the place of the baseline's.
+    ``root`` and ``weights`` replace the baseline's.
     """
     request = baseline.request
     if root is None:
         root = folder / request.root if request.root else None
         if baseline.drawn is not None:
-            _check_drawn(baseline.drawn)
+            _check_synthetic(baseline.drawn)
             root = baseline.drawn.write(cache_folder(), quiet)
     if weights is None and request.weights:
         weights = folder / request.weights
@@ -237,12 +237,12 @@ def resolved(
     return request.model_copy(update={"root": root, "weights": weights, "surrogate_weights": surrogates})
 
 
-def _check_drawn(drawn: SyntheticSet) -> None:
-    """A baseline may come from anywhere, and a set is drawn unasked."""
-    ids, side = max(drawn.ids, drawn.test_ids), max(drawn.size)
-    if ids > _MOST_IDS or side > LARGEST_SIDE or min(drawn.ids, drawn.test_ids, *drawn.size) < 1:
+def _check_synthetic(found: SyntheticSet) -> None:
+    """Refuse a set that would take too long to write: baselines are untrusted."""
+    ids, side = max(found.ids, found.test_ids), max(found.size)
+    if ids > _MOST_IDS or side > LARGEST_SIDE or min(found.ids, found.test_ids, *found.size) < 1:
         raise BadInput(
-            f"the baseline's drawn set has {ids} identities in images of {side} pixels; name a --root"
+            f"the baseline's synthetic set has {ids} identities in images of {side} pixels; name a --root"
         )
 
 
@@ -250,7 +250,7 @@ def _seen_from(folder: Path, path: Path) -> Path:
     return path if path.is_absolute() else Path(Path(os.path.relpath(path, folder)).as_posix())
 
 
-def _drawn(root: Path) -> SyntheticSet | None:
+def _synthetic_set(root: Path) -> SyntheticSet | None:
     if not is_synthetic(root):
         return None
     try:
@@ -259,4 +259,4 @@ def _drawn(root: Path) -> SyntheticSet | None:
             return None
         return SyntheticSet(**{**manifest, "size": tuple(manifest["size"])})
     except (OSError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise BadInput(f"{root / MANIFEST} is not what drew this set; draw it again") from error
+        raise BadInput(f"{root / MANIFEST} is damaged; write the synthetic set again") from error

@@ -1,4 +1,4 @@
-"""A verdict for every figure, likely causes; make, check, update."""
+"""Make, check and update a baseline: a verdict for every metric, and likely causes of changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vbench.metrics.statistics import Spread
 from vbench.run.request import Request
 from vbench.victims.registry import victims
 
-#: Differences that make a re-run one of something else.
+#: Parts of a configuration that must not differ: other weights or data cannot be compared.
 _IDENTITY = {
     "victim.weights": "other weights",
     "surrogate.weights": "other weights of the surrogate",
@@ -29,41 +29,42 @@ _IDENTITY = {
     "dataset.training": "other training images",
 }
 
-#: What hashes over the data say depends on the kind of configuration that they are part of.
+#: Hashes of data, which can be compared only between configurations of the same "identity" version.
 _HASHES_OF_DATA = ("dataset.fingerprint", "dataset.training")
 
 
 def other_subject(subject: Measured, taken: Taken) -> list[str]:
-    """Why what was run is not what the baseline is about; of victim and data told once, not of attacks."""
+    """Why a re-run cannot be compared with the baseline; differences of victim and data only once."""
     return [
         f"{_IDENTITY[name]}: {old} -> {new}"
         for name, old, new in _compared(subject, taken)
-        if name in _IDENTITY and not _told_of_victim(subject, name)
+        if name in _IDENTITY and not _reported_for_victim(subject, name)
     ]
 
 
 def causes(baseline: Baseline, takings: Takings) -> list[str]:
-    """One line for everything besides the figures that is not as it was, identity first."""
+    """One line per difference in configuration and environment, other weights and data first."""
     found = {one.place.key: one for one in (*takings.victims, *takings.attacks)}
     lines: list[str] = []
     for subject in baseline.subjects:
         taken = found.get(subject.key)
         differences = _compared(subject, taken) if taken else []
         for name, old, new in sorted(differences, key=lambda one: one[0] not in _IDENTITY):
-            if not _told_of_victim(subject, name):
-                lines.append(f"{subject}: {_said(name)}: {old} -> {new}")
+            if not _reported_for_victim(subject, name):
+                lines.append(f"{subject}: {_described(name)}: {old} -> {new}")
     for name, old, new in _differences(baseline.environment, takings.environment):
         lines.append(f"{name.removeprefix('versions.').replace('_', ' ')}: {old} -> {new}")
     return lines
 
 
-def _told_of_victim(subject: Measured, name: str) -> bool:
-    # Only of attacks that look at training images is it known which those were.
-    told = name.partition(".")[0] in ("victim", "dataset", "identity") and name != "dataset.training"
-    return bool(subject.attack) and told
+def _reported_for_victim(subject: Measured, name: str) -> bool:
+    """Whether a difference of an attack is also one of its victim, and so is reported there."""
+    # Training images are only in the configurations of attacks that use them.
+    shared = name.partition(".")[0] in ("victim", "dataset", "identity") and name != "dataset.training"
+    return bool(subject.attack) and shared
 
 
-def _said(name: str) -> str:
+def _described(name: str) -> str:
     if name == "pixels":
         return "decoded images (another decoder, or files that were replaced)"
     if name == "identity":
@@ -72,7 +73,7 @@ def _said(name: str) -> str:
 
 
 def _compared(subject: Measured, taken: Taken) -> list[tuple[str, Any, Any]]:
-    """What differs between two configurations; of two kinds, what both have and say in the same way."""
+    """Differences between two configurations; between versions, only of the fields that both have."""
     found = _differences(subject.config, taken.config)
     if subject.config.get("identity") == taken.config.get("identity"):
         return found
@@ -83,7 +84,7 @@ def _compared(subject: Measured, taken: Taken) -> list[tuple[str, Any, Any]]:
 def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     before, after = dict(_flat(old)), dict(_flat(new))
     names = dict.fromkeys((*before, *after))
-    # JSON knows no tuples: compare as text.
+    # JSON has no tuples, so compare as text.
     return [
         (name, before.get(name, "absent"), after.get(name, "absent"))
         for name in names
@@ -102,9 +103,9 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 class Verdict(str, Enum):
-    """What became of a figure; all but SAME and WITHIN turn a gate red.
+    """The verdict on a metric; all but SAME and WITHIN turn a gate red.
 
-    UNGUARDED: no result could have moved it.
+    UNGUARDED: its bound is so wide that any result would be allowed.
     """
 
     SAME = "same"
@@ -118,16 +119,16 @@ class Verdict(str, Enum):
 
     @property
     def red(self) -> bool:
-        """Whether this is a finding."""
+        """Whether the verdict turns the gate red."""
         return self not in (Verdict.SAME, Verdict.WITHIN)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of one victim or attack, or, with ``note``, what else is wrong with it.
+    """One metric of one victim or attack, or, in ``note``, another problem with it.
 
-    ``before``, ``now``: over the baseline's seeds and over those of the re-run; ``bound``: largest difference
-    of their means that is no finding. None where ``note`` says it all.
+    ``before``, ``now``: over the baseline's seeds and over those of the re-run; ``bound``: largest allowed
+    difference of their means. All None if there is only a ``note``.
     """
 
     subject: Measured
@@ -140,12 +141,12 @@ class Row:
 
     @property
     def change(self) -> float | None:
-        """New mean less the old one."""
+        """New mean minus the old one."""
         return self.now.mean - self.before.mean if self.now and self.before else None
 
     @property
     def word(self) -> str:
-        """The verdict in the metric's own words: a drop that falls is a weaker attack."""
+        """The verdict in words that fit the metric: "stronger" and "weaker" for attacks."""
         if self.metric and self.verdict in (Verdict.UP, Verdict.DOWN):
             return self.metric.words[self.verdict is Verdict.DOWN]
         return self.verdict.value
@@ -153,7 +154,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gate:
-    """The outcome. ``causes``: what differs besides the figures. ``seconds``: by victim and attack."""
+    """The outcome. ``causes``: differences in configuration and environment. ``seconds``: by subject."""
 
     baseline: Baseline
     seeds: tuple[int, ...]
@@ -163,22 +164,22 @@ class Gate:
 
     @property
     def moved(self) -> list[Row]:
-        """The findings."""
+        """The red rows, without the unguarded ones."""
         return [row for row in self.rows if row.verdict.red and row.verdict is not Verdict.UNGUARDED]
 
     @property
     def unguarded(self) -> list[Row]:
-        """The figures that this gate says nothing about."""
+        """The metrics for which any result would be allowed."""
         return [row for row in self.rows if row.verdict is Verdict.UNGUARDED]
 
     @property
     def green(self) -> bool:
-        """Whether nothing moved, and everything could have been seen to move."""
+        """Whether every metric is guarded and within its bound."""
         return not self.moved and not self.unguarded
 
 
 def compare(baseline: Baseline, takings: Takings, seeds: Sequence[int]) -> Gate:
-    """Set what was measured with ``seeds`` against the baseline, figure by figure."""
+    """Compare what was measured with ``seeds`` with the baseline, metric by metric."""
     found = {one.place.key: one for one in (*takings.victims, *takings.attacks)}
     unguarded = {(one.subject.key, one.metric): one.needed for one in baseline.unguarded(len(seeds))}
     rows: list[Row] = []
@@ -219,7 +220,7 @@ def _rows(
 
 
 def seeds_text(needed: int | None) -> str:
-    """How a figure that cannot be guarded could be."""
+    """How many seeds would be enough to guard a metric."""
     return "(no number of seeds would do)" if needed is None else f"({needed} seeds would do)"
 
 
@@ -241,9 +242,9 @@ def make_baseline(
     quiet: bool = False,
     keep: Path | None = None,
 ) -> Baseline:
-    """Run everything with every seed, for a baseline that will lie in ``folder``.
+    """Run everything with every seed, for a baseline that will be stored in ``folder``.
 
-    Raises :class:`VbenchError` when a run fails: there is nothing to compare with then.
+    Raises :class:`VbenchError` if a run fails.
     """
     request = request.expanded()
     takings = measure(request, seeds, device, quiet, keep)
@@ -261,19 +262,19 @@ def check_against(
     quiet: bool = False,
     keep: Path | None = None,
 ) -> tuple[Gate, Takings]:
-    """Run a baseline's configurations again and compare; ``folder`` is where the baseline lies."""
+    """Run a baseline's configurations again and compare; ``folder`` is that of the baseline's file."""
     request = resolved(baseline, folder, root, weights, quiet)
     takings = measure(request, seeds, device, quiet, keep)
     return compare(baseline, takings, seeds), takings
 
 
 def updated(baseline: Baseline, takings: Takings, seeds: Sequence[int]) -> Baseline:
-    """The baseline that a re-run would have made. Raises :class:`VbenchError` when a run failed."""
+    """A new baseline from the results of a re-run. Raises :class:`VbenchError` if a run failed."""
     return _from(takings, baseline.request, baseline.drawn, seeds, baseline.false_alarm)
 
 
 def seeds_for(baseline: Baseline, count: int | None, first: int | None) -> tuple[int, ...]:
-    """``count`` seeds (all of the baseline's unless told), the baseline's own or counted from ``first``."""
+    """``count`` seeds (default: as many as the baseline), the baseline's own or counted from ``first``."""
     count = len(baseline.seeds) if count is None else count
     if count < 1:
         raise BadInput(f"--seeds {count}: a gate needs at least one seed")
@@ -284,7 +285,7 @@ def seeds_for(baseline: Baseline, count: int | None, first: int | None) -> tuple
 
 
 def code_named(request: Request) -> list[str]:
-    """What of a request is a class given by path or module: to run it is to run its code."""
+    """The victims, attacks and data sets of a request given by path or module, whose code would run."""
     texts: list[tuple[Registry, str]] = [(victims, text) for text in (*request.victims, *request.surrogates)]
     texts += [(attacks, text) for text in request.attacks]
     texts.append((datasets, request.dataset))

@@ -1,4 +1,4 @@
-"""Which figures are compared, and how they read."""
+"""The metrics that a gate compares, and how they are displayed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from vbench.records.record import Record, TrialMetrics
 
-#: What a rise and a fall mean.
+#: Verdicts for a rise and for a fall.
 Words = tuple[str, str]
 
 _HIGHER: Words = ("higher", "lower")
@@ -21,17 +21,17 @@ _STRONGER: Words = ("stronger", "weaker")
 
 @dataclass(frozen=True)
 class Metric:
-    """``value``: read off clean trials or a record, None where there is none.
+    """``value``: computed from clean trials or a record; None if it has none.
 
-    ``worth``: what one query can change at most, from the same. ``scale`` turns values into what is shown:
-    shares into percent, with so many ``digits``. ``words`` say what a move up and a move down mean.
-    ``clean`` names the metric of the victim that this one is a drop of. ``share``: it lies in [0, 1].
+    ``resolution``: largest effect of one query on the value, from the same source. ``scale`` and ``digits``
+    are for display: shares in percent. ``words``: verdicts for a rise and for a fall. ``clean``: name of the
+    victim's metric that this one is a drop of. ``share``: whether it is in [0, 1].
     """
 
     name: str
     label: str
     value: Callable[[Any], float | None]
-    worth: Callable[[Any], float]
+    resolution: Callable[[Any], float]
     words: Words = _HIGHER
     scale: float = 1.0
     digits: int = 2
@@ -39,10 +39,10 @@ class Metric:
     share: bool = False
 
     def reach(self, mean: float, clean: float | None) -> float:
-        """How far from ``mean`` the farthest result lies; ``clean``: of the victim that it is a drop of.
+        """Largest possible distance of a result from ``mean``; ``clean``: the victim's value for a drop.
 
-        For a drop that is an attack that does nothing, or all there is to do. An amount without an upper
-        limit can fall to nothing, which must be seen.
+        A drop can become 0 (no effect) or the whole clean value. A quantity without an upper limit can
+        become 0, which must be detected.
         """
         if self.share or self.clean:
             most = 1.0 if self.share or clean is None else clean
@@ -50,7 +50,7 @@ class Metric:
         return mean if mean > 0 else math.inf
 
     def shown(self, value: float, sign: str = "") -> str:
-        """A value of this metric as tables show it; ``sign`` "+" writes the sign of a rise too."""
+        """A value of this metric as displayed in tables; with ``sign`` "+" a rise has a sign, too."""
         return f"{self.scale * value:{sign}.{self.digits}f}"
 
 
@@ -59,12 +59,12 @@ def _mean(trials: Sequence[TrialMetrics], name: str) -> float:
 
 
 def _one_query(trials: Sequence[TrialMetrics]) -> float:
-    """A share of the queries of a trial; the same query counts in every trial."""
+    """One query as a share of the queries of a trial; the same query counts in every trial."""
     return 1 / _mean(trials, "queries")
 
 
 def _one_hit(record: Record) -> float:
-    """A share of the queries that the clean ranking gets right."""
+    """One query as a share of the queries with a correct clean Rank-1."""
     query = _one_query(record.clean)
     return query / max(_mean(record.clean, "r1"), query)
 
@@ -82,7 +82,7 @@ def _spent(name: str) -> Callable[[Record], float | None]:
 
 
 def _count(_: Record) -> float:
-    """Counts are whole, up to the rounding of a mean."""
+    """For counts, which are whole numbers up to the rounding of a mean."""
     return 1e-6
 
 
@@ -94,13 +94,13 @@ def _half_a_level(_: Record) -> float:
     return 0.5
 
 
-#: Of a victim on a protocol, whatever the attack; read off its clean trials.
+#: Metrics of a victim on a protocol, computed from its clean trials.
 CLEAN = (
     Metric("r1", "clean Rank-1, %", lambda trials: _mean(trials, "r1"), _one_query, scale=100, share=True),
     Metric("map", "clean mAP, %", lambda trials: _mean(trials, "map"), _one_query, scale=100, share=True),
 )
 
-#: Of an attack, read off its record.
+#: Metrics of an attack, computed from its record.
 ATTACKED = (
     Metric(
         "drop_r1",
@@ -137,35 +137,35 @@ ATTACKED = (
 
 METRICS = {metric.name: metric for metric in (*CLEAN, *ATTACKED)}
 
-#: Those that say how strong an attack is.
+#: The metrics of an attack's strength.
 STRENGTH = ("drop_r1", "drop_map", "asr")
 
 
 def independent(record: Record) -> bool:
-    """Whether chance of one query is none of another's: each image crafted on its own, the gallery clean."""
+    """Whether queries have independent random numbers: each image crafted on its own, the gallery clean."""
     return not record.universal and not record.members and record.config["threat"]["side"] == "query"
 
 
 def drop_r1(record: Record) -> np.ndarray:
-    """Parts of the drop in Rank-1, one a query; queries without a match add nothing."""
+    """Terms of the drop in Rank-1, one per query; 0 for queries without a match."""
     clean, adversarial, valid = _ranks(record)
     return _mean_over_trials((clean == 1).astype(float) - (adversarial == 1), valid)
 
 
 def drop_map(record: Record) -> np.ndarray:
-    """Parts of the drop in mAP, one a query."""
+    """Terms of the drop in mAP, one per query."""
     clean, adversarial = (record.per_query[f"{which}_ap"].unpack() for which in ("clean", "adversarial"))
     return _mean_over_trials(np.nan_to_num(clean - adversarial), _ranks(record)[2])
 
 
 def lost(record: Record) -> np.ndarray:
-    """Parts of the success rate: each query's lost hits of all hits there were."""
+    """Terms of the success rate, one per query: its lost correct matches over all correct clean matches."""
     clean, adversarial, valid = _ranks(record)
     hit = (clean == 1) & valid
     return (hit & (adversarial != 1)).sum(0) / max(hit.sum(), 1)
 
 
-#: By name of the metric.
+#: Metric name -> the function that gives its terms per query.
 PARTS: dict[str, Callable[[Record], np.ndarray]] = {"drop_r1": drop_r1, "drop_map": drop_map, "asr": lost}
 
 
@@ -175,6 +175,6 @@ def _ranks(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _mean_over_trials(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Trials x queries to queries: what each adds to the mean over queries, then over trials."""
+    """Trials x queries -> queries: each one's term in the mean over valid queries, then over trials."""
     share = valid / np.maximum(valid.sum(1, keepdims=True), 1)
     return (values * share).mean(0)

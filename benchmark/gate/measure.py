@@ -1,4 +1,4 @@
-"""Doing the runs of a gate, for real: no stored record ever stands in for one."""
+"""Do the runs of a gate; stored records are never reused."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ from vbench.victims.base import example_tensor
 
 @dataclass
 class Taken:
-    """What one victim, or one attack on it, gave over the seeds.
+    """Results of one victim, or of one attack on it, over the seeds.
 
-    ``values`` and ``worth``: by metric, one entry a seed that went well; ``parts`` likewise, of metrics that
-    are sums over independent queries. ``failures``: seed -> reason.
+    ``values`` and ``resolutions``: by metric, one entry per successful seed; ``parts`` likewise, the terms of
+    metrics that are sums over independent queries. ``failures``: seed -> reason.
     """
 
     place: Place
     config: dict[str, Any] = field(default_factory=dict)
     values: dict[str, list[float]] = field(default_factory=dict)
-    worth: dict[str, list[float]] = field(default_factory=dict)
+    resolutions: dict[str, list[float]] = field(default_factory=dict)
     parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, metrics: Sequence[Metric], source: Any) -> None:
-        """Read every metric that ``source`` has."""
+        """Add every metric that ``source`` (clean trials or a record) has."""
         for metric in metrics:
             value = metric.value(source)
             if value is not None:
                 self.values.setdefault(metric.name, []).append(value)
-                self.worth.setdefault(metric.name, []).append(metric.worth(source))
+                self.resolutions.setdefault(metric.name, []).append(metric.resolution(source))
 
     def add_parts(self, record: Record) -> None:
-        """Read what each query adds, where queries do not share their chance."""
+        """Add the terms of each query, if queries are independent."""
         if independent(record):
             for name, part in PARTS.items():
                 self.parts.setdefault(name, []).append(part(record))
 
     def spreads(self) -> dict[str, Spread]:
-        """Statistics of the metrics that every seed has."""
+        """Statistics of the metrics that every successful seed has."""
         most = max(map(len, self.values.values()), default=0)
         return {
-            name: Spread.of(values, max(self.worth[name]), self._parts(name))
+            name: Spread.of(values, max(self.resolutions[name]), self._parts(name))
             for name, values in self.values.items()
             if len(values) == most
         }
@@ -73,7 +73,7 @@ class Taken:
         return np.stack(found) if found else None
 
     def measured(self) -> Measured:
-        """As a baseline keeps it."""
+        """The entry for a baseline."""
         return Measured(**self.place.model_dump(), config=self.config, metrics=self.spreads())
 
 
@@ -100,9 +100,9 @@ def measure(
     quiet: bool = False,
     keep: Path | None = None,
 ) -> Takings:
-    """Run everything that is asked for with every seed; ``keep`` is a folder that gets the run records.
+    """Run everything in the request with every seed; run records are stored in the folder ``keep``, if given.
 
-    A run that fails is noted and the others go on. Raises :class:`BadInput` when a name, a file or a setting
+    A run that fails is noted and the others continue. Raises :class:`BadInput` if a name, a file or a setting
     of the request does not exist.
     """
     store = RunStore(keep) if keep else None
@@ -161,7 +161,7 @@ def _without_seed(run: Run) -> dict[str, Any]:
 
 
 def _pixels(bench: Bench) -> str:
-    """A hash over what the victim is shown: the folder may list the same files and hold others."""
+    """A hash of the decoded test images: files may have changed under the same names."""
     digest = hashlib.sha256()
     for side, pixels in bench.pixels.items():
         digest.update(f"{side.value}{pixels.shape}".encode())

@@ -1,4 +1,4 @@
-"""A gate as text, markdown, JUnit."""
+"""A gate's outcome as text, markdown or JUnit XML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDTHS = [34, 44, None, None, None, None, None]
 
 
 def render(gate: Gate, every: bool = False) -> str:
-    """For a terminal: the table of what moved (of every figure if asked), causes, the verdict."""
+    """For a terminal: the table of red metrics (of all with ``every``), causes, the verdict."""
     rows = gate.rows if every else [*gate.moved, *gate.unguarded]
     parts = [_plain(rows)] if rows else []
     if gate.causes and gate.moved:
@@ -31,7 +31,7 @@ def render(gate: Gate, every: bool = False) -> str:
 
 
 def summary(gate: Gate) -> str:
-    """For the summary page of a CI job: markdown, every figure folded away under what moved."""
+    """For the summary page of a CI job: markdown with the red metrics, and all metrics folded away below."""
     page = Markdown()
     parts = [f"### vbench check: {page.escape(verdict(gate))}"]
     if not gate.green:
@@ -50,16 +50,16 @@ def verdict(gate: Gate) -> str:
     if gate.green:
         same = sum(row.verdict is Verdict.SAME for row in gate.rows)
         return f"green: {len(gate.rows)} figures within bounds, {same} of them to the last bit ({seeds})"
-    said = []
+    parts = []
     for rows, what in ((gate.moved, "moved"), (gate.unguarded, "cannot be guarded, any result is allowed")):
         names = "; ".join(dict.fromkeys(str(row.subject) for row in rows))
         if rows:
-            said.append(f"{len(rows)} of {len(gate.rows)} figures {what} ({seeds}): {names}")
-    return f"red: {'; '.join(said)}"
+            parts.append(f"{len(rows)} of {len(gate.rows)} figures {what} ({seeds}): {names}")
+    return f"red: {'; '.join(parts)}"
 
 
 def heading(row: Row) -> str:
-    """What a row is about, besides its subject."""
+    """A row's metric and note."""
     return f"{row.metric.label} {row.note}".rstrip() if row.metric else row.note
 
 
@@ -73,7 +73,7 @@ def explained(row: Row) -> str:
 
 
 def spread_text(metric: Metric, spread: Spread) -> str:
-    """The mean, with the deviation over seeds where there is one."""
+    """The mean, with the standard deviation over seeds if it is not 0."""
     mean = metric.shown(spread.mean)
     return f"{mean} ± {metric.shown(spread.sd)}" if spread.sd else mean
 
@@ -89,7 +89,7 @@ def _pipes(rows: Sequence[Row], page: Markdown) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    # A record's warning or an error's text may hold line breaks, and a cell may not.
+    # Warnings and errors may contain line breaks, which a cell may not.
     about = " ".join(heading(row).split())
     figures = _figures(row)
     if figures is None:
@@ -99,7 +99,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _figures(row: Row) -> list[str] | None:
-    """Before, now, the change and what is allowed; None for a row that its note says all of."""
+    """Before, now, change and bound as text; None for a row that lacks one of them."""
     metric, before, now, change, bound = row.metric, row.before, row.now, row.change, row.bound
     if metric is None or before is None or now is None or change is None or bound is None:
         return None
@@ -112,7 +112,7 @@ def _figures(row: Row) -> list[str] | None:
 
 
 def render_baseline(baseline: Baseline) -> str:
-    """Its figures, how far each may move, and from what loss of strength an attack's gate is red."""
+    """A table of a baseline's metrics, their bounds, and the loss of strength from which a gate is red."""
     seeds = len(baseline.seeds)
     lines, blind = [], []
     for subject in baseline.subjects:
@@ -133,8 +133,8 @@ def render_baseline(baseline: Baseline) -> str:
 
 
 def render_unguarded(figures: Sequence[Unguarded]) -> str:
-    """Figures that are left out of a baseline because no result could exceed their bounds, a line each."""
-    lines = ["left out, since whatever happened would be allowed:"]
+    """Metrics that are left out of a baseline because no result could exceed their bounds, one line each."""
+    lines = ["left out, since any result would be allowed:"]
     for one in figures:
         metric = METRICS[one.metric]
         bound = f"± {metric.shown(one.bound)}"
@@ -143,7 +143,7 @@ def render_unguarded(figures: Sequence[Unguarded]) -> str:
 
 
 def render_update(old: Baseline, new: Baseline) -> str:
-    """Every figure that an update changes, old -> new, and how many it leaves."""
+    """A table of the metrics that an update changes, old and new, and the number of unchanged ones."""
     before = {subject.key: subject.metrics for subject in old.subjects}
     after = {subject.key: subject for subject in new.subjects}
     lines, same = [], 0
@@ -167,7 +167,7 @@ def render_update(old: Baseline, new: Baseline) -> str:
 
 
 def to_junit(gate: Gate) -> str:
-    """The XML text. A figure that moved is a failure, a run that failed an error."""
+    """The JUnit XML text. A red metric is a failure, a failed run an error."""
     suites = ET.Element("testsuites", _counts("vbench check", gate.rows, sum(gate.seconds.values())))
     for subject in gate.baseline.subjects:
         rows = [row for row in gate.rows if row.subject is subject]
@@ -207,5 +207,5 @@ def _counts(name: str, rows: Sequence[Row], seconds: float) -> dict[str, str]:
 
 
 def _clean(text: str) -> str:
-    """Text that XML 1.0 can hold: some characters it cannot, not even escaped."""
+    """Text without the characters that XML 1.0 cannot contain, not even escaped."""
     return lines(text)

@@ -1,4 +1,4 @@
-"""Ranking metrics and paired statistics; what ranks needs torch, and only that is loaded when asked for."""
+"""Ranking metrics and paired statistics, loaded on first use; only the ranking imports torch."""
 
 from __future__ import annotations
 

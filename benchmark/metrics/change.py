@@ -1,4 +1,4 @@
-"""How alike clean and adversarial images are, for the record: L_inf, L2, PSNR, SSIM, changed pixels."""
+"""Distances between clean and adversarial images, for records: L_inf, L2, PSNR, SSIM, changed values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of N x 3 x H x W images in [0, 1], one value an image, at most 1.
+    """Structural similarity of N x 3 x H x W images in [0, 1]: one value per image, at most 1.
 
     Wang et al. 2004: Gaussian window of 11 pixels and sigma 1.5 over the valid area, K1 = 0.01, K2 = 0.03.
     """
@@ -34,23 +34,23 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass
 class PerturbationSize:
-    """Figures of pairs of clean and adversarial images in [0, 1], taken batch by batch.
+    """Metrics of pairs of clean and adversarial images in [0, 1], collected batch by batch.
 
-    ``rows``: for each image linf, l2, PSNR, SSIM, the share of changed values, and of the budget that was
-    asked for, in the order of adding.
+    ``rows``: per image, in the order of adding: linf, l2, PSNR, SSIM, the share of changed values, and the
+    share of the budget that the attack used before projection.
     """
 
     rows: Tensor = field(default_factory=lambda: torch.zeros(0, 6, dtype=torch.float64), repr=False)
 
     def add(self, clean: Tensor, adversarial: Tensor, asked: Tensor) -> None:
-        """Take one batch (N x 3 x H x W) into account.
+        """Add one batch (N x 3 x H x W).
 
-        ``asked``: N shares of the budget that the attack took before anybody held it to one.
+        ``asked``: N shares of the budget that the attack used before its images were projected onto it.
         """
         change = (adversarial - clean).flatten(1)
         # Unchanged images would have an infinite PSNR; 100 dB stands for "identical".
         psnr = -10 * torch.log10(change.square().mean(1).clamp_min(1e-10))
-        figures = (
+        metrics = (
             change.abs().amax(1),
             change.norm(dim=1),
             psnr,
@@ -58,13 +58,13 @@ class PerturbationSize:
             (change != 0).to(change).mean(1),
             asked.to(change),
         )
-        self.rows = torch.cat([self.rows, torch.stack(figures, 1).double().cpu()])
+        self.rows = torch.cat([self.rows, torch.stack(metrics, 1).double().cpu()])
 
     def card(self) -> dict[str, float]:
-        """Means over images, zeros of none.
+        """Means over images; zeros if there are none.
 
-        ``linf_levels`` is the largest change, in 8-bit levels, and ``asked`` the largest share of the budget
-        that an attack handed over, above 1 if it was held to its budget by force.
+        ``linf_levels`` is the largest change, in 8-bit levels; ``asked`` the largest share of the budget that
+        the attack used before projection, above 1 if projection was needed.
         """
         if not len(self.rows):
             return dict.fromkeys(("linf_levels", "l2", "psnr_db", "ssim", "changed_share", "asked"), 0.0)

@@ -1,4 +1,4 @@
-"""Identities and cameras of one trial; which gallery images are hidden."""
+"""Identities and cameras of one trial; which gallery images a protocol removes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vbench.metrics.arrays import plain_array
 
 PROTOCOLS: tuple[str, ...] = get_args(RankingRule)
 
-#: Rules whose CMC counts identities, each standing at its best kept image, instead of images.
+#: Rules whose CMC ranks identities, each at its best kept image, instead of images.
 IDENTITY_CMC = frozenset({"sysu", "llcm"})
 
-#: SYSU-MM01 cameras 2 (visible) and 3 (infrared) stand in the same place.
+#: SYSU-MM01's cameras 2 (visible) and 3 (infrared) are in the same place.
 _SYSU_SAME_PLACE = (2, 3)
 
 
 def check_protocol(protocol: str) -> None:
-    """Refuse a ranking rule that does not exist, with :class:`BadInput`."""
+    """Raise :class:`BadInput` for an unknown ranking rule."""
     if protocol not in PROTOCOLS:
         raise unknown_name("ranking protocol", protocol, PROTOCOLS)
 
@@ -40,12 +40,11 @@ def removed(
     query_cams: Tensor | None,
     gallery_cams: Tensor | None,
 ) -> Tensor | None:
-    """Mask of removed entries, queries x gallery bool, or None where nothing is removed.
+    """Mask of removed gallery images, queries x gallery bool, or None if nothing is removed.
 
-    sysu: a query of camera 3 loses every gallery image of camera 2, whoever it shows. The mirror image
-    (query of camera 2, gallery of camera 3) follows the same reasoning for visible queries, a direction
-    that the set's owner never defined. regdb: nothing. llcm: gallery images that share both identity and
-    camera number with the query.
+    sysu: for a query of camera 3, all gallery images of camera 2, of any identity. The same holds for a query
+    of camera 2 and gallery images of camera 3, by analogy: visible queries are not defined in the published
+    protocol. regdb: nothing. llcm: gallery images that share both identity and camera number with the query.
     """
     if protocol == "regdb":
         return None
@@ -54,13 +53,13 @@ def removed(
     if protocol == "llcm":
         return (query_ids[:, None] == gallery_ids) & (query_cams[:, None] == gallery_cams)
     visible, infrared = _SYSU_SAME_PLACE
-    # Small codes, equal where the entry goes, make one cheap comparison of all pairs.
+    # One byte per image, equal where the pair is removed, so that all pairs need one cheap comparison.
     query_code = query_cams.eq(infrared).byte() + 2 * query_cams.eq(visible).byte()
     gallery_code = gallery_cams.eq(visible).byte() + 2 * gallery_cams.eq(infrared).byte()
     return query_code.where(query_code > 0, 3)[:, None] == gallery_code
 
 
-#: Integer labels, one an image.
+#: Integer labels, one per image.
 Labels = Tensor | np.ndarray | Sequence[int]
 
 
@@ -68,9 +67,9 @@ Labels = Tensor | np.ndarray | Sequence[int]
 class TrialLabels:
     """Checked labels of one trial on the device of its distances, with the gallery grouped by identity.
 
-    ``order`` lists gallery columns by identity, in gallery order within one; ``group_end`` is the last
-    position of each identity in ``order``; ``first`` and ``matches`` say for each query where its own
-    identity starts in ``order`` and how many images it has there.
+    ``order`` lists gallery columns sorted by identity, in gallery order within one; ``group_end`` is the last
+    position of each identity in ``order``; ``first`` and ``matches`` are, for each query, the position in
+    ``order`` where its identity starts and the number of its images.
     """
 
     protocol: str
@@ -99,7 +98,7 @@ class TrialLabels:
         shape: tuple[int, int],
         device: torch.device,
     ) -> TrialLabels:
-        """Check labels against ``shape`` (queries, gallery) and group them, or raise :class:`BadInput`."""
+        """Check labels against ``shape`` (queries, gallery) and group them; raises :class:`BadInput`."""
         check_protocol(protocol)
         if protocol != "regdb" and (query_cams is None or gallery_cams is None):
             raise _no_cameras(protocol)
@@ -124,7 +123,7 @@ def number_tensor(name: str, values: Any) -> Tensor:
     """Real numbers of any kind as a tensor, on its device if it is one; see :func:`plain_array`."""
     if not isinstance(values, Tensor):
         array = plain_array(name, values)
-        # Torch has no longer floats and, before version 2.3, no larger unsigned integers.
+        # torch has no floats beyond 64 bits.
         return torch.from_numpy(array.astype(np.float64) if array.dtype.itemsize > 8 else array)
     if values.is_complex() or values.is_quantized:
         raise BadInput(f"{name} must be real numbers, got {_kind(values)}")

@@ -1,4 +1,4 @@
-"""CMC, mAP, mINP from distances or embeddings, under each set's rule."""
+"""CMC, mAP and mINP from distances or embeddings, under each data set's rule."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vbench.core.errors import BadInput, VbenchError, unknown_name
 from vbench.core.types import SIMILARITIES, RankingRule
 from vbench.metrics.labels import IDENTITY_CMC, Labels, TrialLabels, number_tensor, removed
 
-#: Up to this many matches per query, counting nearer entries costs less than sorting the row; measured on a
-#: CPU at 301 and 3010 gallery images, where the two meet between 32 and 48.
+#: Up to this many matches per query, counting nearer entries is faster than sorting the row; measured on a
+#: CPU with 301 and 3010 gallery images, where both take the same time between 32 and 48.
 _COUNT_UP_TO = 32
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Places of M columns per row; both tensors are rows x M int64.
+    """Ranks of M columns per row; both tensors are rows x M int64.
 
-    ``rank``: 1-based place of the column in its row, nearest first, ties by column number.
-    ``equal``: number of columns of the row that are exactly as far, itself included.
+    ``rank``: 1-based rank of the column in its row, nearest first, ties by column number.
+    ``equal``: number of columns of the row at exactly the same distance, itself included.
     """
 
     rank: Tensor
@@ -33,14 +33,14 @@ class Positions:
 
 
 def positions(distance: Tensor, columns: Tensor) -> Positions:
-    """Find the places of ``columns`` (rows x M int64) in the rows of ``distance`` (rows x G, no NaN)."""
+    """Find the ranks of ``columns`` (rows x M int64) in the rows of ``distance`` (rows x G, no NaN)."""
     if columns.shape[1] <= _COUNT_UP_TO:
         return _by_counting(distance, columns)
     return _by_sorting(distance, columns)
 
 
 def nearer(distance: Tensor, column: Tensor) -> Tensor:
-    """Mark what stands before ``column`` (length rows) in each row: rows x G bool."""
+    """Mark the columns ranked before ``column`` (length rows) in each row: rows x G bool."""
     own = distance.gather(1, column[:, None])
     before = distance < own
     tied_rows = (_row_counts(distance == own) > 1).nonzero()[:, 0]
@@ -56,7 +56,7 @@ def _equal_before(distance: Tensor, column: Tensor, rows: Tensor) -> Tensor:
 
 
 def _row_counts(mask: Tensor) -> Tensor:
-    # Summed in 32 bits: the default would first copy the whole mask to 64.
+    # Summed in 32 bits: the default would first copy the whole mask to int64.
     return mask.sum(1, dtype=torch.int32)
 
 
@@ -98,8 +98,8 @@ class RankMetrics:
     ``inverse_negative_penalty``: float64 in (0, 1], NaN if not valid: kept images of the identity divided
     by the rank of the last of them (Ye et al., 2021, "Deep Learning for Person Re-identification").
     ``valid``: bool.
-    ``tied``: bool; some kept image of the identity and some kept image of another are exactly equally far,
-    so that the query's result follows from gallery order and not from the distances.
+    ``tied``: bool; some kept image of the identity and some kept image of another are at exactly the same
+    distance, so that the query's result depends on gallery order.
     ``tied_share``: share of valid queries that are tied.
     """
 
@@ -149,7 +149,7 @@ def summarise(
     )
 
 
-#: Distances held at once where the caller sets no chunk: few enough for a CPU's cache, many enough for a GPU.
+#: Distances in memory at once if the caller sets no chunk: few enough for a CPU's cache, enough for a GPU.
 _ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
@@ -166,20 +166,20 @@ def rank_metrics(
     """Rank the gallery for every query, nearest first, and measure the ranking.
 
     ``distance``: Q x G floating point, any device, any scale, smaller is nearer. Ids and cameras: integers of
-    length Q and G, of any size and sign. All of them tensors, arrays, or what NumPy takes for one.
-    ``chunk``: queries worked on at once (memory grows with ``chunk * G``); it changes nothing else.
+    length Q and G, of any size and sign. All may be tensors, arrays or anything NumPy makes an array of.
+    ``chunk``: queries processed at once (memory grows with ``chunk * G``); the result does not depend on it.
 
-    Removal (junk). sysu: queries of camera 3 lose gallery camera 2, and its mirror for visible queries; llcm:
-    images of the query's own identity and camera; regdb: nothing. Removed images hold no rank.
+    Removal (junk). sysu: gallery camera 2 for queries of camera 3, and vice versa; llcm: images of the
+    query's own identity and camera; regdb: nothing. Removed images have no rank.
     CMC. sysu, llcm: the kept list reduced to identities, each at its best image; regdb: images. Denominator:
-    valid queries. mAP and mINP use the full kept list everywhere; denominators in :class:`RankMetrics`.
+    valid queries. mAP and mINP always use the full kept list; denominators in :class:`RankMetrics`.
     Ties. The image that comes first in the gallery ranks first.
     No match. A query whose identity is not among its kept gallery images enters no mean.
 
     The rules are those of the evaluation code published with AGW (sysu, regdb) and DEEN (llcm).
 
-    Raises :class:`BadInput` for shapes or labels that do not fit, missing cameras and no valid query at all,
-    and :class:`VbenchError` for a distance that is not finite.
+    Raises :class:`BadInput` for shapes or labels that do not fit, missing cameras or no valid query, and
+    :class:`VbenchError` for a distance that is not finite.
     """
     distance = number_tensor("distance", distance)
     if distance.ndim != 2 or not distance.is_floating_point():
@@ -195,7 +195,7 @@ def rank_metrics(
 def rank_blocks(
     block: Callable[[slice], Tensor], trial: TrialLabels, max_rank: int, chunk: int | None
 ) -> RankMetrics:
-    """Like :func:`rank_metrics`, with distances asked for a few queries at a time."""
+    """Like :func:`rank_metrics`, with ``block(rows)`` returning the distances of a few queries at a time."""
     queries, gallery = trial.shape
     if max_rank < 1:
         raise BadInput(f"max_rank must be at least 1, got {max_rank}")
@@ -247,7 +247,7 @@ def _rank_block(distance: Tensor, trial: TrialLabels, rows: slice) -> tuple[Tens
     found = positions(distance, columns)
     rank = found.rank.where(kept, distance.shape[1] + 1)
     place = rank.sort(dim=1).values
-    # A running sum adds in rank order whatever the padding, so that the block size cannot change a bit.
+    # cumsum adds in rank order whatever the padding, so that the result does not depend on the block size.
     precision = torch.where(slot < count[:, None], (slot + 1) / place.double(), 0.0).cumsum(1)[:, -1]
     last = place.gather(1, (count - 1).clamp(min=0)[:, None])[:, 0]
 
@@ -276,19 +276,19 @@ def _identity_rank(distance: Tensor, best: Tensor, trial: TrialLabels) -> Tensor
     return (seen.diff(dim=1, prepend=torch.zeros_like(seen[:, :1])) > 0).sum(1) + 1
 
 
-#: Distances held at once where the caller sets no chunk: enough queries for an efficient matrix product.
+#: Distances in memory at once if the caller sets no chunk: enough queries for an efficient matrix product.
 _EMBEDDING_ENTRIES = 1 << 22
 
-#: Coordinates held at once where differences are written out.
+#: Coordinates in memory at once where differences of embeddings are computed.
 _COORDINATES = 1 << 24
 
-#: Share of the squared lengths below which their difference, a squared distance, has lost too many digits.
+#: A squared distance below this share of the squared lengths it was computed from is too inexact.
 _CANCELLED = 2.0**-16
 
-#: Powers of two whose squares and products float64 holds; no float32 lies beyond.
+#: Embeddings up to this power of two have squares and products within float64; all float32 values do.
 _SAFE = 400
 
-#: Bits of a float32 that count; a float64 has 53.
+#: Significant bits of a float32; a float64 has 53.
 _SIGNIFICANT = 24
 
 
@@ -304,11 +304,11 @@ def rank_embeddings(
     max_rank: int = 20,
     chunk: int | None = None,
 ) -> RankMetrics:
-    """Do what :func:`vbench.metrics.rank_metrics` does on ``ranking_distance(query, gallery, similarity)``.
+    """Equals :func:`vbench.metrics.rank_metrics` of ``ranking_distance(query, gallery, similarity)``.
 
-    ``query``: Q x D, ``gallery``: G x D, real numbers of any type and size, on one device. Beside a float64
-    copy of both, memory grows with ``chunk * G`` (queries worked on at once). Labels, protocol, means and
-    errors as in ``rank_metrics``.
+    ``query``: Q x D, ``gallery``: G x D, real numbers of any type and size, on one device. Memory: a float64
+    copy of both, and ``chunk * G`` distances (``chunk``: queries processed at once). Labels, protocol, means
+    and errors as in ``rank_metrics``.
     """
     query, gallery = number_tensor("query", query), number_tensor("gallery", gallery)
     block = _distance_blocks(query, gallery, similarity)
@@ -320,19 +320,19 @@ def rank_embeddings(
 
 
 def ranking_distance(query: Tensor, gallery: Tensor, similarity: str = "cosine") -> Tensor:
-    """Q x G that orders the gallery of each query, nearest first.
+    """Q x G distances that order the gallery of each query, nearest first.
 
     cosine: minus the cosine similarity, 0 for an embedding of length 0. euclidean: the squared distance.
     dot, dot-max, dot-min: minus the (largest, smallest) dot product, see
     :data:`vbench.core.types.SIMILARITIES`.
-    Worked out in float64 and rounded to float32 (float64 of as many significant bits where its range is too
-    small), so that embeddings that are equal, as after an attack that collapses them, give equal distances
-    and count as ties instead of being ordered by rounding noise. Adding one vector to all embeddings changes
-    no Euclidean distance, multiplying all by a power of two no ranking. Embeddings beyond 2^400 or below
+    Computed in float64 and rounded to float32 (or to as many significant bits in float64 if out of float32's
+    range), so that equal embeddings, as after an attack that collapses them, give equal distances and count
+    as ties instead of being ordered by rounding noise. Adding one vector to all embeddings changes no
+    Euclidean distance; multiplying all by a power of two changes no ranking. Embeddings beyond 2^400 or below
     2^-400 are scaled first.
 
-    Raises :class:`VbenchError` for an embedding that is not finite, :class:`BadInput` for a shape or a type
-    that does not fit.
+    Raises :class:`VbenchError` for an embedding that is not finite, :class:`BadInput` for a wrong shape or
+    type.
     """
     query, gallery = number_tensor("query", query), number_tensor("gallery", gallery)
     return _distance_blocks(query, gallery, similarity)(slice(None))
@@ -346,23 +346,23 @@ def _distance_blocks(query: Tensor, gallery: Tensor, similarity: str) -> Callabl
             "embeddings must be queries x D and gallery x D, "
             f"got {tuple(query.shape)} and {tuple(gallery.shape)}"
         )
-    query, gallery = _wide("query", query), _wide("gallery", gallery)
+    query, gallery = _checked_float64("query", query), _checked_float64("gallery", gallery)
     if not len(query) or not len(gallery):
         return lambda rows: query.new_zeros(len(query[rows]), len(gallery))
-    # Equal embeddings get one distance, wherever they stand.
+    # Compute the distance to equal gallery embeddings once, so that it is exactly equal.
     gallery, place = torch.unique(gallery, dim=0, return_inverse=True)
     distance = _DISTANCES[similarity](query, gallery)
-    return lambda rows: _rounded(distance(rows)).index_select(1, place)
+    return lambda rows: _round_to_float32(distance(rows)).index_select(1, place)
 
 
 def _cosine(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
-    # normalize() alone takes embeddings shorter than 1e-12 for zero.
-    query, gallery = (normalize(side / _largest(side)) for side in (query, gallery))
+    # normalize() alone treats embeddings shorter than 1e-12 as zero.
+    query, gallery = (normalize(side / _row_maximum(side)) for side in (query, gallery))
     return lambda rows: -(query[rows] @ gallery.T)
 
 
 def _dot(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
-    query, gallery = _near_one(query, query), _near_one(gallery, gallery)
+    query, gallery = _scaled(query, query), _scaled(gallery, gallery)
     return lambda rows: -(query[rows] @ gallery.T)
 
 
@@ -370,7 +370,7 @@ def _paired_dots(choose: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Ca
     def blocks(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
         if query.shape[1] % 2:
             raise BadInput(f"this similarity takes embeddings of two equal halves, got {query.shape[1]}")
-        query, gallery = _near_one(query, query), _near_one(gallery, gallery)
+        query, gallery = _scaled(query, query), _scaled(gallery, gallery)
         halves, others = query.chunk(2, dim=1), gallery.chunk(2, dim=1)
 
         def distance(rows: slice) -> Tensor:
@@ -383,10 +383,10 @@ def _paired_dots(choose: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Ca
 
 
 def _squared_euclidean(query: Tensor, gallery: Tensor) -> Callable[[slice], Tensor]:
-    """Through a matrix product, and where that loses the digits, which is rare, through differences."""
-    query, gallery = _near_one(query, query, gallery), _near_one(gallery, query, gallery)
-    # Lengths from the middle of the gallery, since a common offset would drown the distances. The middle one
-    # of the values there are, so that differences of float32 values from it are exact.
+    """By a matrix product; by differences for the few pairs where that is too inexact."""
+    query, gallery = _scaled(query, query, gallery), _scaled(gallery, query, gallery)
+    # Centred on the gallery, since a common offset would make the product inexact; on the median, which is
+    # one of the values, so that subtracting it from float32 values is exact.
     centre = gallery.median(0).values
     near, far = query - centre, gallery - centre
     own, other = near.square().sum(1, keepdim=True), far.square().sum(1)
@@ -413,22 +413,22 @@ _DISTANCES = {
 }
 
 
-def _near_one(embeddings: Tensor, *sides: Tensor) -> Tensor:
-    """``embeddings``; times the power of two that brings the largest of ``sides`` near 1, if that is far."""
+def _scaled(embeddings: Tensor, *sides: Tensor) -> Tensor:
+    """``embeddings``, scaled by a power of two so that the largest of ``sides`` is near 1, if far from it."""
     exponent = math.frexp(max(float(side.abs().max()) for side in sides))[1]
     if abs(exponent) <= _SAFE:
         return embeddings
-    # In two steps, since the power itself may be out of range.
+    # In two steps, since the power itself may overflow.
     return embeddings * 2.0 ** -(exponent // 2) * 2.0 ** -(exponent - exponent // 2)
 
 
-def _largest(embeddings: Tensor) -> Tensor:
+def _row_maximum(embeddings: Tensor) -> Tensor:
     found = embeddings.abs().amax(1, keepdim=True)
     return found.where(found > 0, 1.0)
 
 
-def _rounded(distance: Tensor) -> Tensor:
-    """Rounded to float32; to as many significant bits in float64 where the range of float32 is too small."""
+def _round_to_float32(distance: Tensor) -> Tensor:
+    """Rounded to float32, or to as many significant bits in float64 if out of float32's range."""
     narrow = distance.float()
     if bool(((narrow.double() - distance).abs() <= distance.abs() * 2.0**-_SIGNIFICANT).all()):
         return narrow
@@ -437,7 +437,7 @@ def _rounded(distance: Tensor) -> Tensor:
     return ((bits + (1 << (spare - 1))) & -(1 << spare)).view(torch.float64)
 
 
-def _wide(side: str, embedding: Tensor) -> Tensor:
+def _checked_float64(side: str, embedding: Tensor) -> Tensor:
     broken = (~torch.isfinite(embedding).all(1)).nonzero()
     if len(broken):
         raise VbenchError(

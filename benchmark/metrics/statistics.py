@@ -1,4 +1,4 @@
-"""Paired bootstrap, sign-flip test, chance bounds, prediction bounds."""
+"""Paired bootstrap, sign-flip test, bounds for random rankings, prediction bounds over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scipy import special
 from vbench.core.errors import BadInput
 from vbench.metrics.arrays import plain_array, real_array
 
-#: Resamples worked on at once.
+#: Resamples processed at once.
 _BATCH = 128
 
 
@@ -32,9 +32,9 @@ def bootstrap_drop(
 
     ``clean``, ``adversarial``: one value per query (average precision, or Rank-k as 0/1), of shape
     ``queries`` or ``trials x queries``; NaN, at the same places in both, marks a query without a match. The
-    mean is that of the report: over valid queries within a trial, then over trials. Queries are resampled
-    with replacement, each with its clean and adversarial values of all trials, so the interval covers the
-    choice of queries and nothing else (Efron and Tibshirani, 1993, chapter 13).
+    mean is over valid queries within a trial, then over trials, as in reports. Queries are resampled with
+    replacement, each with its clean and adversarial values of all trials, so the interval covers only the
+    choice of queries (Efron and Tibshirani, 1993, chapter 13).
 
     Raises :class:`BadInput` for shapes or gaps that differ, no valid query, ``resamples`` below 1 and a
     ``level`` outside (0, 1).
@@ -50,8 +50,8 @@ def bootstrap_drop(
     means = []
     for start in range(0, resamples, _BATCH):
         size = min(_BATCH, resamples - start)
-        drawn = generator.integers(0, queries, (size, queries)) + queries * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries).astype(np.float64)
+        picks = generator.integers(0, queries, (size, queries)) + queries * np.arange(size)[:, None]
+        times = np.bincount(picks.ravel(), minlength=size * queries).reshape(size, queries).astype(np.float64)
         valid = times @ counted
         per_trial = np.divide(times @ summed, valid, out=np.zeros_like(valid), where=valid > 0)
         means.append(per_trial.sum(1) / (valid > 0).sum(1))
@@ -64,7 +64,7 @@ def attack_success_rate(clean_first_rank: np.ndarray, adversarial_first_rank: np
     """Share of queries with clean first-match rank 1 that no longer have it; NaN if no query has it.
 
     Both: ``first_match_rank`` of the same queries, any shape, 0 for a query without a match. Such queries
-    are in neither numerator nor denominator. Raises :class:`BadInput` if the two do not belong together.
+    are in neither numerator nor denominator. Raises :class:`BadInput` for different shapes or valid queries.
     """
     clean_rank = plain_array("clean ranks", clean_first_rank)
     adversarial_rank = plain_array("adversarial ranks", adversarial_first_rank)
@@ -95,7 +95,7 @@ def _paired_drop(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
     return drop
 
 
-#: Sign patterns worked on at once.
+#: Sign patterns processed at once.
 _FLIPS_AT_ONCE = 512
 
 
@@ -106,14 +106,14 @@ def flip_noise(
     generator: np.random.Generator,
     flips: int = 20_000,
 ) -> float:
-    """What the mean of ``differences`` exceeds with probability ``tail`` at most if their signs are chance.
+    """The value that the mean of ``differences`` exceeds with probability <= ``tail`` if signs are random.
 
-    ``differences``: N finite values, one a query, of the same query measured twice. ``groups``: N labels;
-    the values of one group keep or change their sign together, since the images of one person are not
-    independent. A mean above the result is larger, one below its negative smaller, each at the one-sided
-    level ``tail``. With groups of one and 0/1 outcomes this is McNemar's exact test (Fisher's randomisation
-    test of pairs: Good, Permutation, Parametric and Bootstrap Tests, 2005, section 3.2). All signs are
-    enumerated where they are at most ``flips``, else that many are drawn.
+    ``differences``: N finite values, one per query, between two measurements of it. ``groups``: N labels; the
+    values of one group keep or change their sign together, since the images of one identity are not
+    independent. A mean above the result is significantly positive, one below its negative significantly
+    negative, each at the one-sided level ``tail``. With groups of one and 0/1 outcomes this is McNemar's
+    exact test (Fisher's randomisation test of pairs: Good, Permutation, Parametric and Bootstrap Tests, 2005,
+    section 3.2). All sign patterns are enumerated if there are at most ``flips``, else that many are sampled.
 
     Raises :class:`BadInput` for shapes that differ, nothing to compare and a ``tail`` outside (0, 1).
     """
@@ -121,18 +121,18 @@ def flip_noise(
         raise BadInput(f"tail must lie between 0 and 1, got {tail}")
     totals, count = _totals(differences, groups)
     null = _signs(len(totals), flips, generator) @ totals / count
-    # Sums of the same values in another order differ in their last digits; equal ones are chance.
+    # Sums of the same values in another order differ in their last digits; equal ones must not exceed it.
     return float(np.quantile(null, 1 - tail, method="higher")) + 1e-12
 
 
 def flip_pvalue(
     differences: np.ndarray, groups: np.ndarray, generator: np.random.Generator, flips: int = 10_000
 ) -> float:
-    """Two-sided p of the mean of ``differences`` being 0, by the test of :func:`flip_noise`.
+    """Two-sided p-value of the mean of ``differences`` being 0, by the test of :func:`flip_noise`.
 
-    The share of sign patterns whose mean lies at least as far from 0 as the measured one, which counts
-    itself: exact where all are enumerated, else never below 1 / ``flips`` (Phipson and Smyth, Permutation
-    P-values Should Never Be Zero, 2010). 1 where no group differs. Raises as :func:`flip_noise` does.
+    The share of sign patterns whose mean is at least as far from 0 as the measured one, itself included:
+    exact if all are enumerated, else never below 1 / ``flips`` (Phipson and Smyth, Permutation P-values
+    Should Never Be Zero, 2010). 1 if no group differs. Raises as :func:`flip_noise` does.
     """
     totals, _ = _totals(differences, groups)
     if not len(totals):
@@ -143,12 +143,13 @@ def flip_pvalue(
         return float((np.abs(_signs(len(totals), flips, generator) @ totals) >= reached).mean())
     count = 1
     for start in range(1, flips, _FLIPS_AT_ONCE):
-        count += int((np.abs(_drawn(totals, min(_FLIPS_AT_ONCE, flips - start), generator)) >= reached).sum())
+        sums = _random_sums(totals, min(_FLIPS_AT_ONCE, flips - start), generator)
+        count += int((np.abs(sums) >= reached).sum())
     return count / flips
 
 
-def _drawn(totals: np.ndarray, rows: int, generator: np.random.Generator) -> np.ndarray:
-    """Sums of ``totals`` under ``rows`` random sign patterns, a random bit a sign."""
+def _random_sums(totals: np.ndarray, rows: int, generator: np.random.Generator) -> np.ndarray:
+    """Sums of ``totals`` under ``rows`` random sign patterns, one random bit per sign."""
     width = -(-len(totals) // 8)
     random = np.frombuffer(generator.bytes(rows * width), np.uint8).reshape(rows, width)
     kept = np.unpackbits(random, axis=1, count=len(totals))
@@ -156,7 +157,7 @@ def _drawn(totals: np.ndarray, rows: int, generator: np.random.Generator) -> np.
 
 
 def _totals(differences: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, int]:
-    """Sums of the groups that differ at all, and how many values there were."""
+    """Sums of the groups whose sum is not 0, and the number of values."""
     differences = real_array("differences", differences)
     if differences.ndim != 1 or differences.shape != np.shape(groups) or not len(differences):
         raise BadInput(
@@ -168,7 +169,7 @@ def _totals(differences: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, in
 
 
 def _signs(count: int, flips: int, generator: np.random.Generator) -> np.ndarray:
-    """Rows of +-1: every one there is, or ``flips`` of them, the measured ones (no sign flipped) included."""
+    """Sign patterns of +-1, one per row: all, or ``flips`` sampled ones, the first without any flip."""
     if 2**count <= flips:
         bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
     else:
@@ -177,24 +178,24 @@ def _signs(count: int, flips: int, generator: np.random.Generator) -> np.ndarray
     return bits * 2.0 - 1.0
 
 
-#: Chance that an honest evaluation is contradicted anywhere in one audit, at most.
+#: Largest probability that an audit wrongly contradicts an honest evaluation anywhere.
 FAMILY = 0.01
 
 #: One-sided decisions in one audit; Bonferroni's correction shares FAMILY among them.
 DECISIONS = 21
 
-#: One-sided level of each.
+#: One-sided level of each decision.
 TAIL = FAMILY / DECISIONS
 
-#: With fewer identities not even a change of all of them is beyond chance at that level.
+#: With fewer identities not even a change of all of them is significant at that level.
 LEAST_IDENTITIES = math.floor(-math.log2(TAIL)) + 1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two measurements of the same queries: ``difference`` is second less first, means in [0, 1].
+    """Two measurements of the same queries: ``difference`` is second minus first, of means in [0, 1].
 
-    ``noise`` is what chance reaches at the level ``TAIL``.
+    ``noise`` bounds a random difference at the one-sided level ``TAIL``; see :func:`flip_noise`.
     """
 
     difference: float
@@ -202,12 +203,12 @@ class Comparison:
 
     @property
     def higher(self) -> bool:
-        """The second is higher beyond noise."""
+        """Whether the second is significantly higher."""
         return self.difference > self.noise
 
     @property
     def lower(self) -> bool:
-        """The second is lower beyond noise."""
+        """Whether the second is significantly lower."""
         return self.difference < -self.noise
 
     def __str__(self) -> str:
@@ -217,8 +218,8 @@ class Comparison:
 def compare(first: np.ndarray, second: np.ndarray, ids: np.ndarray, seed: int) -> Comparison:
     """Compare two N (queries) or trials x N arrays of the same queries; NaN marks a query without a match.
 
-    Trials are the same queries again: a query's values are averaged over them first. Queries of one identity
-    are not independent, so it is identities that chance is about.
+    Trials repeat the same queries, so a query's values are first averaged over them. Queries of one identity
+    are not independent, so the test flips the signs of identities.
     """
     change = per_query(second) - per_query(first)
     known = ~np.isnan(change)
@@ -228,40 +229,39 @@ def compare(first: np.ndarray, second: np.ndarray, ids: np.ndarray, seed: int) -
 
 
 def per_query(values: np.ndarray) -> np.ndarray:
-    """Mean over trials; NaN where a query has no value in any."""
+    """Mean over trials; NaN if a query has no value in any."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.nanmean(np.atleast_2d(values), axis=0)
 
 
 def chance_bound(chance: float, queries: int) -> float:
-    """Highest Rank-1 that a random ranking reaches, at the level ``TAIL``: a binomial over queries.
+    """Highest Rank-1 that a random ranking reaches, at the level ``TAIL``: binomial over queries.
 
-    Several trials repeat the same queries, so they do not count as more of them.
+    ``chance`` is its expected Rank-1. Trials repeat the same queries and do not count as more of them.
     """
     hits = np.arange(queries + 1)
     return int(np.searchsorted(special.bdtr(hits, queries, chance), 1 - TAIL)) / queries
 
 
 def half_width(queries: int) -> float:
-    """Largest half-width of a 95 % interval of a share over so many queries: at a share of one half."""
+    """Half-width of the 95 % interval of a share of ``queries``, at a share of 0.5, where it is widest."""
     return float(1.96 * np.sqrt(0.25 / queries))
 
 
-#: Relative error that writing mean and deviation as decimal text may bring.
-_TEXT = 1e-9
+#: Largest relative error of mean and deviation written as decimal text.
+_TEXT_ERROR = 1e-9
 
-#: Chance at which seeds that scatter more than their queries explain are taken to have more in common.
-_MORE_THAN_QUERIES = 0.05
+#: Significance level at which the variance over seeds exceeds the pooled variance of queries.
+_SPREAD_LEVEL = 0.05
 
 
 class Spread(BaseModel):
-    """``values``: one a seed, in the order of the seeds; ``mean`` and ``n`` of them.
+    """``values`` of one metric, one per seed, with their ``mean`` and number ``n``.
 
     ``sd`` is the standard deviation over seeds, with ``dof`` degrees of freedom: that of the values (n - 1),
-    or that of their queries, pooled. ``resolution`` is the smallest difference that says anything: what one
-    query can change at most. Mean and count must agree with the values, so that no half-edited baseline
-    passes for a measured one.
+    or pooled from their queries. ``resolution`` is the largest effect of one query, below which differences
+    do not count. Mean and count must agree with the values, so that a partly edited baseline is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -277,18 +277,18 @@ class Spread(BaseModel):
     def of(cls, values: Sequence[float], resolution: float, parts: np.ndarray | None = None) -> Spread:
         """Statistics of at least one value; the deviation of a single one is 0.
 
-        ``parts`` (seeds x queries) add up to the values over queries, and are independent from query to
-        query: where chance belongs to an image alone. Their variances then add up to that of a value, known
-        from many more observations (Satterthwaite 1946 counts the degrees of freedom), so that few seeds
-        give narrow bounds. Not used where the seeds scatter more than that, beyond chance.
+        ``parts`` (seeds x queries): terms whose sum over queries is the value, independent between queries
+        because each image has its own random numbers. The sum of their variances then estimates the variance
+        of a value from many more observations (degrees of freedom by Satterthwaite, 1946), so that few seeds
+        give narrow bounds. Not used if the values vary significantly more between seeds.
         """
         n, mean = len(values), statistics.mean(values)
-        # statistics works in exact fractions: equal values have a deviation of exactly zero.
+        # The statistics module uses exact fractions: equal values have a deviation of exactly zero.
         sd, dof = statistics.stdev(values) if n > 1 else 0.0, float(n - 1)
         if parts is not None and n > 1:
             each = parts.var(axis=0, ddof=1)
             pooled = float(each.sum())
-            if pooled > 0 and (n - 1) * sd**2 / pooled < special.chdtri(n - 1, _MORE_THAN_QUERIES):
+            if pooled > 0 and (n - 1) * sd**2 / pooled < special.chdtri(n - 1, _SPREAD_LEVEL):
                 sd, dof = math.sqrt(pooled), (n - 1) * pooled**2 / float((each**2).sum())
         return cls(mean=mean, sd=sd, dof=dof, n=n, resolution=resolution, values=tuple(values))
 
@@ -297,18 +297,18 @@ class Spread(BaseModel):
         if self.n != len(self.values):
             raise ValueError(f"n is {self.n}, and there are {len(self.values)} values")
         mean = statistics.mean(self.values)
-        if not math.isclose(self.mean, mean, rel_tol=_TEXT, abs_tol=_TEXT):
+        if not math.isclose(self.mean, mean, rel_tol=_TEXT_ERROR, abs_tol=_TEXT_ERROR):
             raise ValueError(f"mean is {self.mean:g}, and that of the values is {mean:g}")
         if self.sd > 0 and self.dof < 1:
             raise ValueError(f"a deviation with {self.dof:g} degrees of freedom says nothing")
         return self
 
 
-#: Chance, at most, that a re-run with other seeds of the same code moves anywhere in one gate. Half of the
-#: one in a hundred that is promised: seeds are not exactly normal.
+#: Largest probability that a re-run of the same code with other seeds fails a gate. Half of the promised one
+#: in a hundred, because values over seeds are not exactly normal.
 FALSE_ALARM = 0.005
 
-#: More seeds than anybody gives.
+#: Upper limit on the number of seeds.
 MOST_SEEDS = 1000
 
 
@@ -318,8 +318,8 @@ def allowed(spread: Spread, seeds: int, comparisons: int, false_alarm: float = F
     Half the width of the two-sided prediction interval for the mean of m further observations from a normal
     distribution of which n were seen: t * s * sqrt(1/n + 1/m), t with the degrees of freedom of s (Hahn and
     Meeker, Statistical Intervals, 1991, section 4.8). The level is ``false_alarm`` over all ``comparisons``
-    of the gate (Bonferroni), which holds however they depend on each other. Never less than the metric's
-    resolution: seeds of something deterministic have no spread, and another machine rounds differently.
+    of the gate (Bonferroni), valid for dependent comparisons. Never below the metric's resolution: a
+    deterministic metric has no spread over seeds, yet differs between machines, which round differently.
     """
     return max(spread.resolution, _width(spread, spread.n, seeds, comparisons, false_alarm))
 
@@ -327,9 +327,9 @@ def allowed(spread: Spread, seeds: int, comparisons: int, false_alarm: float = F
 def seeds_needed(
     spread: Spread, least: float, comparisons: int, false_alarm: float = FALSE_ALARM
 ) -> int | None:
-    """How many seeds, in the baseline and in the re-run, bring :func:`allowed` below ``least``.
+    """The number of seeds, in baseline and re-run each, that brings :func:`allowed` below ``least``.
 
-    As far as ``spread`` can tell; None where no number up to :data:`MOST_SEEDS` does.
+    An estimate from ``spread``; None if no number up to :data:`MOST_SEEDS` suffices.
     """
     if spread.resolution >= least:
         return None
@@ -337,13 +337,13 @@ def seeds_needed(
     def enough(count: int) -> bool:
         return _width(spread, count, count, comparisons, false_alarm) < least
 
-    # More seeds never widen a bound.
+    # Bisection, since more seeds never widen a bound.
     found = bisect.bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=enough)
     return found if found <= MOST_SEEDS else None
 
 
 def _width(spread: Spread, before: int, now: int, comparisons: int, false_alarm: float) -> float:
-    """Half the interval if the baseline had seen ``before`` seeds with the deviation that it saw."""
+    """Half the interval for a baseline of ``before`` seeds with the deviation of ``spread``."""
     if not spread.sd:
         return 0.0
     dof = spread.dof * (before - 1) / (spread.n - 1) if spread.n > 1 else spread.dof

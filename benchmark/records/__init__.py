@@ -1,1 +1,1 @@
-"""What a run was asked and what it found, on disk."""
+"""Run records on disk: configurations and results."""

@@ -1,8 +1,8 @@
-"""The ``vbench run`` command that makes a record again, from its configuration alone.
+"""The ``vbench run`` command that reproduces a record, from its configuration alone.
 
-Everything that the configuration depends on is said, also what is a default today. What a record does not
-hold stands in capitals, with a note that tells it by its hash: folders, checkpoints, perturbation files.
-Records come from anywhere, so every word is quoted for the shell.
+Everything that the configuration depends on is given explicitly, defaults included. Folders, checkpoints and
+perturbation files, which a record does not contain, are placeholders in capitals, with a note that gives
+their hash. Records are untrusted, so every word is quoted for the shell.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from vbench.victims.registry import VICTIMS, victims
 
 @dataclass(frozen=True)
 class Command:
-    """The words of a command line, and what must be known to use it."""
+    """The words of a command line, and notes on its placeholders."""
 
     words: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """The command on one line, quoted for a POSIX shell; empty where none can be given."""
+        """The command on one line, quoted for a POSIX shell; empty if there is none."""
         return " ".join(self.parts)
 
     @property
     def parts(self) -> list[str]:
-        """The text in pieces that a line should not break: an option with its value."""
+        """The text in pieces between which a line may break: an option stays with its value."""
         found: list[str] = []
         for word in self.words:
             alone = word.startswith("--") or not found or not found[-1].startswith("--")
@@ -50,9 +50,9 @@ class Command:
 
 
 def command(records: Sequence[Record], more: Sequence[str] = ()) -> Command:
-    """The command that gives records of the same configuration but for the seed, in the order they come.
+    """The command that reproduces records whose configurations differ only in the seed, in their order.
 
-    ``more``: words to end with, such as ``--keep images``.
+    ``more``: words to append, such as ``--keep images``.
     """
     config = records[0].config
     data, victim, threat = (dict(config.get(part) or {}) for part in ("dataset", "victim", "threat"))
@@ -84,20 +84,20 @@ def command(records: Sequence[Record], more: Sequence[str] = ()) -> Command:
 
 
 def _guessed(record: Record, options: Mapping[str, Any]) -> Asked:
-    """What a record of an older kind was given, as far as can be seen.
+    """A guess at ``asked`` for records of an older version, which lack it.
 
-    The set is the built-in one where the number of identities is its own, with images of the victim's size,
-    and its victims are those trained on it.
+    Synthetic data with the built-in set's number of identities is taken for that set, with images of the
+    victim's input size and the weights that vbench ships for it.
     """
-    drawn = record.synthetic and options.get("num_classes", SyntheticSet.ids) == SyntheticSet.ids
-    size = options.get("input_size") if drawn else None
+    builtin = record.synthetic and options.get("num_classes", SyntheticSet.ids) == SyntheticSet.ids
+    size = options.get("input_size") if builtin else None
     pair = tuple(size) if isinstance(size, (list, tuple)) and len(size) == 2 else None
-    return Asked(synthetic=drawn, size=pair, weights=not drawn, surrogate_weights=not drawn)
+    return Asked(synthetic=builtin, size=pair, weights=not builtin, surrogate_weights=not builtin)
 
 
 def _option(name: str, value: object) -> list[str]:
     text = str(value)
-    # A value that looks like an option is tied to its own.
+    # A value that looks like an option must be joined with "=".
     return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
@@ -118,9 +118,12 @@ def _victim(
     options: Mapping[str, Any],
     thin: bool,
     notes: list[str],
-    drawn: tuple[int, int] | None = None,
+    synthetic: tuple[int, int] | None = None,
 ) -> str:
-    """The victim with the options that neither a file nor the built-in set, of size ``drawn``, brings."""
+    """The victim with its options, but for those implied by a checkpoint or by the built-in set.
+
+    ``synthetic``: image size of the built-in set.
+    """
     _check_known(victims, name, notes)
     facts = VICTIMS.get(name)
     usual = [] if facts is None else [facts.thin] if thin else [facts.full, facts.thin]
@@ -131,14 +134,14 @@ def _victim(
         default=stated,
     )
     size = options.get("input_size")
-    brought = drawn if thin else facts.input_size if facts else None
-    if size and brought != tuple(size) and (drawn or not thin):
+    implied = synthetic if thin else facts.input_size if facts else None
+    if size and implied != tuple(size) and (synthetic or not thin):
         changed = {"input_size": size, **changed}
     return _spec(name, changed)
 
 
 def _attack(record: Record, notes: list[str]) -> str:
-    """The label, where the configuration bears it out as far as can be seen; else every setting."""
+    """The record's label if its settings agree with the configuration; else the name with every setting."""
     card = record.config.get("attack") or {}
     name, settings = str(card.get("name", "")), dict(card.get("settings") or {})
     _check_known(attacks, name, notes)
@@ -161,7 +164,7 @@ def _threat(threat: Mapping[str, Any]) -> list[str]:
 
 
 def _eps(threat: Mapping[str, Any]) -> str:
-    """The budget as shown, or with all its digits where six do not tell it."""
+    """The budget as displayed, or with all digits if the displayed value is rounded."""
     shown, value = budget_text({"norm": "linf", "eps": "", **threat}), threat.get("eps_value")
     try:
         exact = value is None or float(read_fraction(shown)) == float(value)
@@ -170,12 +173,14 @@ def _eps(threat: Mapping[str, Any]) -> str:
     return shown if exact or value is None else repr(float(value))
 
 
-def _surrogates(card: Any, thin: bool, notes: list[str], drawn: tuple[int, int] | None = None) -> list[str]:
+def _surrogates(
+    card: Any, thin: bool, notes: list[str], synthetic: tuple[int, int] | None = None
+) -> list[str]:
     words: list[str] = []
     for member in (card or {}).get("options", {}).get("members", []):
         name = str(member.get("name", ""))
         options = {key: value for key, value in member.items() if key != "name"}
-        words += _option("surrogate", _victim(name, options, thin, notes, drawn))
+        words += _option("surrogate", _victim(name, options, thin, notes, synthetic))
         if not thin:
             words += _option("surrogate-weights", f"WEIGHTS_OF_{name.upper()}")
     if words and not thin:
@@ -190,9 +195,9 @@ def _precision(card: Any, notes: list[str]) -> list[str]:
     layout = "--channels-last" if card.get("channels_last") else "--no-channels-last"
     products = (card.get("float32") or {}).get("matmul", "ieee")
     if products != "ieee":
-        notes.append(f"torch multiplied float32 matrices in {products}, as somebody had set it to")
-    told = card.get("dtype", "float32") if card.get("autocast", True) else "float32"
-    return [*_option("precision", told), layout]
+        notes.append(f"torch multiplied float32 matrices in {products}; set that in torch before the run")
+    dtype = card.get("dtype", "float32") if card.get("autocast", True) else "float32"
+    return [*_option("precision", dtype), layout]
 
 
 def _check_known(registry: Registry, name: str, notes: list[str]) -> None:
@@ -204,7 +209,7 @@ def _check_known(registry: Registry, name: str, notes: list[str]) -> None:
 
 @cache
 def _installed(registry: Registry, name: str) -> bool:
-    """Whether a plugin or a library has it; looking at all that is installed takes long."""
+    """Whether a plugin or a library provides the name; cached, because searching all packages is slow."""
     try:
         return registry.entry(name).origin != "path"
     except BadInput:

@@ -1,4 +1,4 @@
-"""Embeddings and images kept beside a record."""
+"""Embeddings and images that a run with ``--keep`` stores next to its record."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SIDES = (Side.QUERY, Side.GALLERY)
 
 
 class Meta(BaseModel):
-    """What every kept file says of itself.
+    """Header fields of every kept file.
 
-    ``record``, ``created`` and ``digest`` are those of the record that was made by the same run, and of no
-    other; ``modality`` that of the images of each side; ``attacked`` the sides whose images were changed.
+    ``record``, ``created`` and ``digest`` identify the record of the same run (its id, time and digest);
+    ``modality`` is that of each side's images; ``attacked`` are the sides whose images were changed.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +42,7 @@ class Meta(BaseModel):
     attacked: list[Side]
 
     def check(self, form: str) -> None:
-        """Raise ValueError if this is another format, or a side is missing."""
+        """Raise ValueError if the format is not ``form``, or a side is missing."""
         if self.format != form:
             raise ValueError(f"its format is '{self.format[:40]}', not '{form}'")
         if set(self.modality) != set(SIDES) or not set(self.attacked) <= set(SIDES):
@@ -53,7 +53,7 @@ M = TypeVar("M", bound=Meta)
 
 
 def write(path: Path, meta: Meta, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays under a header, atomically; equal content gives equal bytes."""
+    """Write arrays with a header, atomically; equal content gives equal bytes."""
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_atomically(path, save(whole, {_KEY: meta.model_dump_json()}))
 
@@ -69,7 +69,7 @@ def read(path: Path, model: type[M], form: str) -> tuple[M, dict[str, np.ndarray
 
 
 def refusal(path: Path, reason: object) -> BadInput:
-    """The one line about a file that cannot be trusted."""
+    """The error for a file that is broken or was not written by ``--keep``."""
     first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
     return BadInput(f"{path} is not what vbench run --keep wrote: {first}")
 
@@ -124,12 +124,13 @@ def _read(path: Path, model: type[M], form: str, arrays: bool) -> tuple[M, dict[
 
 EMBEDDINGS_FORMAT = "vbench-kept-embeddings/1"
 
-#: Half precision keeps three digits of a number in this range; others stay in single precision.
+#: Embeddings in this range (largest and root-mean-square value) are stored in half precision, which keeps
+#: three digits; others in single precision.
 _HALF_LARGEST, _HALF_TYPICAL = 3e4, 1e-3
 
 
 class EmbeddingsMeta(Meta):
-    """Header of the file. ``rule``: the ranking rule of the protocol, ``similarity``: that of the victim."""
+    """Header of an embeddings file. ``rule``: the protocol's ranking rule; ``similarity``: the victim's."""
 
     rule: str
     similarity: str
@@ -140,8 +141,9 @@ class EmbeddingsMeta(Meta):
 class KeptEmbeddings:
     """Embeddings of one run.
 
-    By side: ``clean`` and ``shown`` N x D float32 (``shown`` is ``clean`` where the side was not attacked),
-    ``ids`` and ``cams`` N int32. ``trials``: by name, positions of its queries and of its gallery.
+    By side: ``clean`` and ``shown`` N x D float32 (``shown``: of the images that the victim was shown, equal
+    to ``clean`` for a side that was not attacked), ``ids`` and ``cams`` N int32. ``trials``: by name,
+    positions of its queries and of its gallery.
     """
 
     meta: EmbeddingsMeta
@@ -156,12 +158,12 @@ class KeptEmbeddings:
         return self.meta.modality[side]
 
     def write(self, path: Path) -> None:
-        """Write one file, embeddings in half precision where that holds them well."""
+        """Write one file, embeddings in half precision if their range allows it."""
         arrays: dict[str, np.ndarray] = {}
         for side in SIDES:
-            arrays[f"{side.value}.clean"] = _narrow(self.clean[side])
+            arrays[f"{side.value}.clean"] = _compact(self.clean[side])
             if side in self.meta.attacked:
-                arrays[f"{side.value}.shown"] = _narrow(self.shown[side])
+                arrays[f"{side.value}.shown"] = _compact(self.shown[side])
             arrays[f"{side.value}.ids"] = self.ids[side].astype(np.int32)
             arrays[f"{side.value}.cams"] = self.cams[side].astype(np.int32)
         for number, (query, gallery) in enumerate(self.trials.values()):
@@ -171,7 +173,7 @@ class KeptEmbeddings:
 
     @classmethod
     def read(cls, path: Path) -> KeptEmbeddings:
-        """Read a file of :meth:`write`; raises BadInput, with the reason, for any other."""
+        """Read a file written by :meth:`write`; raises BadInput, with the reason, for any other."""
         meta, arrays = read(path, EmbeddingsMeta, EMBEDDINGS_FORMAT)
         try:
             return cls._checked(meta, arrays)
@@ -185,10 +187,10 @@ class KeptEmbeddings:
         clean, shown, ids, cams = {}, {}, {}, {}
         width: int | None = None
         for side in SIDES:
-            clean[side] = shown[side] = _wide(arrays, f"{side.value}.clean", (None, width))
+            clean[side] = shown[side] = _float32(arrays, f"{side.value}.clean", (None, width))
             count, width = clean[side].shape
             if side in meta.attacked:
-                shown[side] = _wide(arrays, f"{side.value}.shown", (count, width))
+                shown[side] = _float32(arrays, f"{side.value}.shown", (count, width))
             ids[side] = array(arrays, f"{side.value}.ids", ["int32"], (count,))
             cams[side] = array(arrays, f"{side.value}.cams", ["int32"], (count,))
         trials = {
@@ -203,31 +205,31 @@ class KeptEmbeddings:
         return cls(meta, clean, shown, ids, cams, trials)
 
 
-def _narrow(found: np.ndarray) -> np.ndarray:
+def _compact(found: np.ndarray) -> np.ndarray:
     size = np.abs(found)
     typical = float(np.sqrt(np.mean(np.square(found, dtype=np.float64))))
     fits = size.max(initial=0.0) < _HALF_LARGEST and typical > _HALF_TYPICAL
     return found.astype(np.float16 if fits else np.float32)
 
 
-def _wide(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+def _float32(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
     return array(arrays, name, ["float16", "float32"], shape).astype(np.float32)
 
 
 IMAGES_FORMAT = "vbench-kept-images/1"
 
-#: How many queries are kept: those that lose most average precision, and some drawn from the others.
+#: Number of queries that are kept: those that lose most average precision, and random other ones.
 WORST, RANDOM = 4, 4
 
-#: How many gallery images of a ranking are kept; fewer where the gallery is shorter.
+#: Number of gallery images per ranking that are kept; fewer if the gallery is shorter.
 DEPTH = 10
 
 
 class ImagesMeta(Meta):
-    """Header of the file.
+    """Header of an images file.
 
-    ``trial``: whose rankings these are; ``rule``: the protocol's ranking rule; ``chosen``: of each query why
-    it is here, "worst" or "random"; ``rounded``: the victim was shown finer pixels than these 8-bit ones.
+    ``trial``: the trial of the rankings; ``rule``: the protocol's ranking rule; ``chosen``: why each query is
+    kept, "worst" or "random"; ``rounded``: the victim was shown float pixels, which are rounded here.
     """
 
     rule: str
@@ -240,11 +242,12 @@ class ImagesMeta(Meta):
 class KeptImages:
     """K queries of one run and U gallery images.
 
-    By side: ``clean`` and ``shown`` uint8 N x H x W x 3 (``shown`` is ``clean`` where the side was not
+    By side: ``clean`` and ``shown`` uint8 N x H x W x 3 (``shown`` equals ``clean`` for a side that was not
     attacked), ``ids``, ``cams`` and ``position`` (in the data set's list of that side) N int32. ``before``
-    and ``after``: K x at most 10 rows of the gallery, best first, without those that the protocol removes.
-    ``match``: K, each query's nearest right gallery image before the attack. ``rank`` and ``precision``:
-    K x 2, first match as the protocol counts it and average precision, before and after.
+    and ``after`` the attack: K x at most 10 rows of the gallery images, best first, without those that the
+    protocol removes. ``match``: K, each query's nearest gallery image of its identity before the attack.
+    ``rank`` and ``precision``: K x 2, first match as the protocol counts it, and average precision, before
+    and after.
     """
 
     meta: ImagesMeta
@@ -264,7 +267,7 @@ class KeptImages:
         return self.meta.modality[side]
 
     def right(self, rows: np.ndarray) -> np.ndarray:
-        """For K x n gallery rows: whether each shows the identity of its query."""
+        """For K x n gallery rows: whether each has the identity of its query."""
         return self.ids[Side.GALLERY][rows] == self.ids[Side.QUERY][:, None]
 
     def write(self, path: Path) -> None:
@@ -281,7 +284,7 @@ class KeptImages:
 
     @classmethod
     def read(cls, path: Path) -> KeptImages:
-        """Read a file of :meth:`write`; raises BadInput, with the reason, for any other."""
+        """Read a file written by :meth:`write`; raises BadInput, with the reason, for any other."""
         meta, arrays = read(path, ImagesMeta, IMAGES_FORMAT)
         try:
             return cls._checked(meta, arrays)
@@ -305,7 +308,7 @@ class KeptImages:
                 found[name][side] = array(arrays, f"{side.value}.{name}", ["int32"], (count,))
         queries, gallery = (len(found["clean"][side]) for side in SIDES)
         if not queries or not gallery or len(meta.chosen) != queries or 0 in size:
-            raise ValueError(f"it holds {queries} queries, and says of {len(meta.chosen)} why")
+            raise ValueError(f"it holds {queries} queries, and says why {len(meta.chosen)} were chosen")
         before = places(arrays, "before", (queries, None), gallery)
         return cls(
             meta,
@@ -323,14 +326,14 @@ _KINDS: dict[str, tuple[type[Meta], str]] = {
     "images": (ImagesMeta, IMAGES_FORMAT),
 }
 
-#: What ``vbench run --keep`` takes.
+#: Values of ``vbench run --keep``.
 KEEPABLE = tuple(_KINDS)
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
 def read_keep(text: str) -> frozenset[str]:
-    """What to keep from "embeddings,images"; raises BadInput for an unknown word, and for none at all."""
+    """Parse a value of ``--keep`` such as "embeddings,images"; BadInput for an unknown word, and for none."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in KEEPABLE:
@@ -341,21 +344,21 @@ def read_keep(text: str) -> frozenset[str]:
 
 
 def kept_file(runs: Path, record_id: str, what: str) -> Path:
-    """The file of one kind beside a record; raises BadInput for an id that is no plain name."""
+    """The path of a kept file of one kind; raises BadInput for a record id that is not a plain name."""
     if not _PLAIN.fullmatch(record_id):
         raise BadInput(f"record id '{record_id[:40]}' is not letters and digits; no file is looked for")
     return runs / "kept" / record_id / f"{what}.safetensors"
 
 
 def learnt_file(runs: Path, record: Record) -> Path | None:
-    """The perturbation that a universal attack's run learnt; None if there is none."""
+    """The file of the perturbation that a universal attack's run learnt; None if there is none."""
     attack = record.config["attack"]["name"]
     path = RunStore(runs).perturbation_path(record, attack)
     return path if _PLAIN.fullmatch(f"{attack}-{record.id}") and path.is_file() else None
 
 
 def missing(runs: Path, record: Record, wanted: Iterable[str]) -> list[str]:
-    """What of ``wanted`` is not kept by the run that made this record."""
+    """Those of ``wanted`` for which there is no file of the run that made this record."""
     lacking = []
     for what in sorted(wanted):
         try:
@@ -366,18 +369,18 @@ def missing(runs: Path, record: Record, wanted: Iterable[str]) -> list[str]:
 
 
 def read_embeddings(runs: Path, record: Record) -> KeptEmbeddings:
-    """The kept embeddings of a record; raises BadInput where there are none, or they are broken."""
+    """The kept embeddings of a record; raises BadInput if there are none, or the file is broken."""
     return KeptEmbeddings.read(_check(runs, record, "embeddings"))
 
 
 def read_images(runs: Path, record: Record) -> KeptImages:
-    """The kept images of a record; raises BadInput where there are none, or they are broken."""
+    """The kept images of a record; raises BadInput if there are none, or the file is broken."""
     return KeptImages.read(_check(runs, record, "images"))
 
 
 def keep_hint(runs: Path, record: Record, what: str) -> str:
-    """The command that makes a run keep something, and what must be known to use it, on one line."""
-    # Reports look at kept files too.
+    """The command that repeats a run with ``--keep``, and notes on its placeholders, on one line."""
+    # Imported here, because reports import this module too.
     from vbench.records.command import command
 
     folder = [] if runs == Path("runs") else ["--runs", str(runs)]

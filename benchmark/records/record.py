@@ -1,4 +1,4 @@
-"""Record with typed config, size and cost; refuses what no reader could use."""
+"""The run record: configuration, results and cost, and checks of its types, ranges and sizes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vbench.core.errors import BadInput
 from vbench.core.threat import parse_budget
 
-#: The most bytes that one array may take once it is unpacked.
+#: Largest size of one unpacked array in bytes.
 LIMIT = 1 << 28
 
 
 class CompressedArray(BaseModel):
-    """One array: ``dtype`` and ``shape`` in NumPy's words, ``data`` as base64 of zlib-compressed bytes."""
+    """One array: ``dtype`` and ``shape`` as in NumPy, ``data`` as base64 of zlib-compressed bytes."""
 
     dtype: Literal["<i4", "<f4"]
     shape: tuple[int, ...]
@@ -39,10 +39,10 @@ class CompressedArray(BaseModel):
         return cls(dtype=array.dtype.str, shape=array.shape, data=base64.b64encode(raw).decode())
 
     def unpack(self) -> np.ndarray:
-        """The array; raises :class:`BadInput` when the text does not hold what the shape says."""
+        """The array; raises :class:`BadInput` if the data is broken or does not fit the shape."""
         try:
             size = math.prod(self.shape) * 4
-            # The limit keeps a hostile record from unpacking into all memory.
+            # The limit keeps a malicious record from filling memory.
             raw = zlib.decompressobj().decompress(
                 base64.b64decode(self.data, validate=True), min(size, LIMIT) + 1
             )
@@ -53,15 +53,15 @@ class CompressedArray(BaseModel):
 
 SCHEMA = 1
 
-#: What a configuration covers, as its key "identity" says; records made before that key existed have none.
+#: Version of what a configuration covers, stored under its key "identity"; the oldest records lack the key.
 IDENTITY = 2
 
-#: A tampered system that loses at most this much Rank-1 on clean images counts as stealthy.
+#: An attack on a victim's features is stealthy if Rank-1 on clean images drops by at most this much.
 STEALTH_LOSS = 0.02
 
 
 class TrialMetrics(BaseModel):
-    """Ranking metrics of one trial, shares in [0, 1]; means are over queries with a match."""
+    """Ranking metrics of one trial, in [0, 1]; means are over queries with a match."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -87,11 +87,11 @@ class ControlRecord(BaseModel):
 
 
 class MemberRecord(BaseModel):
-    """One member of a battery: its own result, and how often it is the worst.
+    """One member of a battery: its own result, and how often its image is the worst.
 
     ``trials``, ``asr`` and ``cost`` are those of a run of the member alone. ``won``: share of the queries
-    with a match whose worst image is this member's. ``won_lost``: its share of the query-trial pairs that
-    lose Rank-1 to the battery; None where none is lost. Both add up to 1 over the members.
+    with a match whose worst image is this member's. ``won_lost``: the same share among the query-trial pairs
+    that lose Rank-1 to the battery; None if none does. Both sum to 1 over the members.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -107,10 +107,10 @@ class MemberRecord(BaseModel):
 
 
 class Asked(BaseModel):
-    """What a run was given that its configuration cannot tell, for the command that does it again.
+    """Inputs of a run that are not in its configuration, needed for the command that repeats it.
 
-    ``synthetic``: the built-in set, of images of ``size`` (H, W), not a folder. ``weights`` and
-    ``surrogate_weights``: from files. ``ignore_gates``: the gates were not to stop it.
+    ``synthetic``: the built-in set with images of ``size`` (H, W), not a folder. ``weights`` and
+    ``surrogate_weights``: given as files. ``ignore_gates``: the option of that name was given.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -125,15 +125,14 @@ class Asked(BaseModel):
 class Record(BaseModel):
     """One (dataset and protocol, victim, attack, threat, seed) with its result.
 
-    ``id`` is the hash of ``config``, ``digest`` that of all that the record says (:meth:`seal`), empty in
-    records made before there was one. ``label`` names the attack with the settings that are not its defaults,
-    ``victim_label`` the victim with the setting of its ranking, ``surrogate`` the victims a transfer attack
-    was crafted on.
+    ``id`` is the hash of ``config``, ``digest`` that of the whole record (:meth:`seal`), empty in the oldest
+    records. ``label`` names the attack with the settings that are not its defaults, ``victim_label`` the
+    victim with the setting of its ranking, ``surrogate`` the victims a transfer attack was crafted on.
     ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
-    average precision (NaN there), clean and adversarial; of a battery also ``member``, whose image the query
-    is, a position in ``members``. ``left_out``: members that the victim could not be attacked with, and why.
-    Times are seconds, memory is bytes. Unknown fields are kept, missing ones have defaults, so that old and
-    new records mix.
+    average precision (NaN there), clean and adversarial; for a battery also ``member``, the position in
+    ``members`` of the one whose image was used. ``left_out``: members that cannot attack this victim -> why.
+    Times are in seconds, memory in bytes. Unknown fields are kept and missing ones have defaults, so that
+    records of different versions can be read together.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -175,20 +174,20 @@ class Record(BaseModel):
 
     @property
     def identity(self) -> int:
-        """What kind of configuration it has: :data:`IDENTITY`, or 1 where it does not say."""
+        """Version of its configuration: :data:`IDENTITY` in new records, 1 if the key is missing."""
         return self.config.get("identity", 1)
 
     @property
     def older(self) -> bool:
-        """Whether its configuration covers less than those of today; it answers no question of today."""
+        """Whether its configuration is of an older version, so that no run reuses the record."""
         return self.identity < IDENTITY
 
     def seal(self) -> None:
-        """Set the digest to that of everything else the record says."""
+        """Set ``digest`` to the hash of all other fields."""
         self.digest = self._digest()
 
     def fault(self) -> str | None:
-        """Why this is not what a run wrote; None if nothing speaks against it."""
+        """Why this is not a record as a run wrote it (id or digest do not fit); None if they fit."""
         if self.id != config_id(self.config):
             return "its id is not the hash of its configuration"
         if not self.digest:
@@ -196,22 +195,22 @@ class Record(BaseModel):
         return None if self.digest == self._digest() else "it was changed after it was written"
 
     def without_queries(self) -> Record:
-        """A copy without what is stored of every query, sealed again if the seal was unbroken."""
+        """A copy without ``per_query``, with a new digest if the old one was valid."""
         copy = self.model_copy(update={"per_query": {}})
         if self.digest and self.digest == self._digest():
             copy.seal()
         return copy
 
     def _digest(self) -> str:
-        # A field with its default says nothing: a later vbench may add one without breaking older seals.
+        # Defaults are left out, so that a new field does not invalidate the digests of older records.
         apart = {"digest", "schema_version", "per_query"}
-        said = json.loads(self.model_dump_json(exclude=apart, exclude_defaults=True))
-        # Hashed by themselves: they are most of a record, and already text.
+        fields = json.loads(self.model_dump_json(exclude=apart, exclude_defaults=True))
+        # Hashed separately for speed: they are most of a record, and already text.
         queries = {
             name: [packed.dtype, packed.shape, hashlib.sha256(packed.data.encode()).hexdigest()]
             for name, packed in self.per_query.items()
         }
-        whole = {**said, "schema_version": self.schema_version, "per_query": queries}
+        whole = {**fields, "schema_version": self.schema_version, "per_query": queries}
         return hashlib.sha256(canonical(whole).encode()).hexdigest()
 
     def mean(self, which: str, metric: str) -> float:
@@ -221,7 +220,7 @@ class Record(BaseModel):
 
 
 def in_file_names(name: str) -> str:
-    """A name of anybody's as part of a file's: letters, digits, "_" and "-", at most 80.
+    """An untrusted name as part of a file name: at most 80 letters, digits, "_" and "-".
 
     >>> in_file_names("../mine")
     '---mine'
@@ -230,7 +229,7 @@ def in_file_names(name: str) -> str:
 
 
 def precision_text(card: Mapping[str, Any] | None) -> str:
-    """How a victim computes, from ``precision`` of its card; empty where there is nothing to say.
+    """How a victim computes, from ``precision`` of its card; empty for plain float32.
 
     >>> precision_text({"dtype": "bfloat16", "channels_last": True})
     'bfloat16, channels-last'
@@ -247,7 +246,7 @@ def precision_text(card: Mapping[str, Any] | None) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON-able content as text: equal for equal content, however it was written down or ordered.
+    """JSON-able content as text: equal for equal content, whatever its number types and key order.
 
     >>> canonical({"b": 1.0, "a": (2,)}) == canonical({"a": [2], "b": 1})
     True
@@ -260,7 +259,7 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    # JSON has one kind of number: 1.0 is 1.
+    # JSON has one number type: 1.0 is 1.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -270,7 +269,7 @@ def config_id(config: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-# An id is part of names of files.
+# An id is part of file names.
 _ID = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f]{1,200}")
 
 _SHARES = ("r1", "r5", "r10", "r20", "map", "minp", "tied_share")
@@ -358,13 +357,16 @@ class _Config(_Open):
 
 
 def misshapen(record: Record) -> str | None:
-    """The first thing about a record that its readers could not take, None if there is nothing."""
+    """The first wrong type, range or size in a record; None if there is none.
+
+    Whether the results are plausible is checked in ``vbench.reports.verify``.
+    """
     return next(_problems(record), None)
 
 
 def _problems(record: Record) -> Iterator[str]:
     if not _ID.fullmatch(record.id):
-        yield f"id: {record.id[:40]!r} names no file"
+        yield f"id: {record.id[:40]!r} cannot be part of a file name"
     try:
         _Config.model_validate(record.config)
     except ValidationError as error:
@@ -391,7 +393,9 @@ def _problems(record: Record) -> Iterator[str]:
     for index, member in enumerate(record.members):
         named = (("asr", member.asr), ("won", member.won), ("won_lost", member.won_lost))
         shares += [(f"members.{index}.{name}", value) for name, value in named]
-    yield from (f"{where}: no share" for where, value in shares if value is not None and not _share(value))
+    yield from (
+        f"{where}: not in [0, 1]" for where, value in shares if value is not None and not _share(value)
+    )
     yield from _arrays(record)
 
 
@@ -420,10 +424,10 @@ def _lists(record: Record) -> Iterator[tuple[str, list[TrialMetrics]]]:
 def _trial(where: str, trial: TrialMetrics) -> Iterable[str]:
     for name in _SHARES:
         if not _share(getattr(trial, name)):
-            yield f"{where}.{name}: no share"
+            yield f"{where}.{name}: not in [0, 1]"
     for name in ("queries", "skipped"):
         if not 0 <= getattr(trial, name) <= _MOST_QUERIES:
-            yield f"{where}.{name}: no number of queries"
+            yield f"{where}.{name}: not a number of queries"
 
 
 def _share(value: float) -> bool:
@@ -446,7 +450,7 @@ def _arrays(record: Record) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Failure:
-    """``reason``: one line, with file and line of an attack's or a victim's own code where that raised."""
+    """A failed run. ``reason``: one line, with file and line if the code of an attack or a victim raised."""
 
     victim: str
     attack: str

@@ -1,4 +1,4 @@
-"""A folder of run records: found by configuration, written whole or not at all."""
+"""A folder of run records: looked up by configuration, written atomically."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from vbench.core.progress import say
 from vbench.core.text import json_text
 from vbench.records.record import Record, canonical, config_id, in_file_names, misshapen
 
-#: The most that one record may take on disk.
+#: Largest record file in bytes.
 LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store holds: readable records, and the files that are not, each with the reason.
+    """Contents of a store: readable records, and unreadable files, each with the reason.
 
-    ``doubted``: files whose record is among the readable ones and is not what a run wrote, and why.
+    ``doubted``: files of readable records that were changed after the run (:meth:`Record.fault`), with why.
     """
 
     records: list[Record]
@@ -33,7 +33,7 @@ class Contents:
 
     @property
     def notes(self) -> list[str]:
-        """What whoever reads these records must be told, one line each."""
+        """Warnings for users of these records, one line each."""
         return [
             *(f"skipped {path}: {reason}" for path, reason in self.broken),
             *(f"warning: {path}: {reason}; shown as it is" for path, reason in self.doubted),
@@ -42,27 +42,27 @@ class Contents:
 
 
 class RunStore:
-    """Records under one folder, one JSON file each; or, read-only, an archive: one file, a record a line."""
+    """Records in one folder, one JSON file each; or, read-only, an archive: one file, one record per line."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._told: set[Path] = set()
+        self._reported: set[Path] = set()
 
     def find(self, config: Mapping[str, Any]) -> Record | None:
-        """The record of a configuration, None where there is none.
+        """The record of a configuration, None if there is none.
 
-        A file is called by the hash of a configuration, and anybody can call a file anything: its record is
-        returned only if it is of this very configuration and as a run wrote it (:meth:`Record.fault`). Any
-        other is passed over, with one line on standard error, and stays.
+        A file's name contains the hash of a configuration, but is not trusted: its record is returned only if
+        it has this configuration and is as a run wrote it (:meth:`Record.fault`). Other files are left
+        alone, and reported in one line on standard error.
         """
         wanted = canonical(config)
         record = self.get(config_id(dict(config)))
         return record if record is not None and canonical(record.config) == wanted else None
 
     def get(self, record_id: str, files: Iterable[Path] | None = None) -> Record | None:
-        """The record with an id, which names its configuration; checked as by :meth:`find`.
+        """The record with this id, the hash of its configuration; checked as in :meth:`find`.
 
-        ``files``: where to look, from :meth:`index`; without it, in every file that is called by the id.
+        ``files``: where to look, from :meth:`index`; by default all files with the id in their name.
         """
         found = sorted(self.root.glob(f"*-{record_id}.json")) if files is None else files
         for path in found:
@@ -75,20 +75,20 @@ class RunStore:
                 reason = record.fault()
             if not isinstance(record, str) and reason is None:
                 return record
-            if path not in self._told:
-                self._told.add(path)
+            if path not in self._reported:
+                self._reported.add(path)
                 say(f"passed over {path}: {reason}; the run is done again")
         return None
 
     def index(self) -> dict[str, list[Path]]:
-        """Record id -> files, by their names alone."""
+        """Record id -> files, by file name only."""
         found: dict[str, list[Path]] = {}
         for path in sorted(self.root.glob("*.json")):
             found.setdefault(path.stem.rpartition("-")[2], []).append(path)
         return found
 
     def path(self, record: Record) -> Path:
-        """Where a record is, or will be, stored: never in a file that is another's."""
+        """Where a record is, or will be, stored: never in the file of another record."""
         name, number = record.file_name, 1
         while not _free_for(self.root / name, record):
             number += 1
@@ -96,7 +96,7 @@ class RunStore:
         return self.root / name
 
     def write(self, record: Record) -> Path:
-        """Store a record, sealed if it is not yet, in place of one of its configuration; returns the path."""
+        """Store a record, sealing it if needed, replacing one of its configuration; returns the path."""
         if not record.digest:
             record.seal()
         path = self.path(record)
@@ -104,15 +104,15 @@ class RunStore:
         return path
 
     def perturbation_path(self, record: Record, attack: str) -> Path:
-        """Where what an attack learnt for a record is, or will be, stored."""
+        """Where the perturbation that an attack learnt for a record is, or will be, stored."""
         return self.root / "perturbations" / f"{in_file_names(attack)}-{record.id}.safetensors"
 
     def perturbation_paths(self, record: Record) -> list[Path]:
-        """The stored perturbations of a record: none, or one an attack."""
+        """The stored perturbations of a record, at most one per attack."""
         return sorted((self.root / "perturbations").glob(f"*-{record.id}.safetensors"))
 
     def read_all(self) -> Contents:
-        """Every record, oldest first; what cannot be read is listed by file (and line), never fatal."""
+        """Every record, oldest first; unreadable ones are listed by file (and line), not raised."""
         records, broken, doubted = [], [], []
         seen: dict[str, Path] = {}
         for path, found in self._found():
@@ -139,31 +139,31 @@ class RunStore:
 
 
 def to_archive(records: Iterable[Record]) -> str:
-    """One record a line, without what is stored of every query: all tables, no paired statistics."""
+    """One record per line without ``per_query``: enough for all tables, not for paired statistics."""
     short = (record.without_queries().model_dump_json(exclude={"per_query"}) for record in records)
     return "".join(f"{json_text(text)}\n" for text in short)
 
 
 def older_note(records: Iterable[Record]) -> list[str]:
-    """One line where some records have a configuration of an older kind; nothing where none has."""
+    """One line if some records have a configuration of an older version; else empty."""
     kinds = [record.older for record in records]
     if not any(kinds):
         return []
     which = "all runs" if all(kinds) else f"{sum(kinds)} of {len(kinds)} runs"
     return [
         f"Older identity: {which} were recorded before ids covered the content of images, the code of "
-        "plugins and the arithmetic: their ids name less, and no later run takes their figures over"
+        "plugins and the arithmetic; no later run reuses their results"
     ]
 
 
 def _free_for(path: Path, record: Record) -> bool:
-    """Whether a record may be written there: nothing is lost but this record itself, or what is broken."""
+    """Whether a record may be written there: only the same configuration's or a broken file is replaced."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return True
     if stat.S_ISLNK(status.st_mode):
-        # The link is replaced, not what it points to.
+        # The link is replaced, not its target.
         return True
     if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
         return False
@@ -176,7 +176,7 @@ def _free_for(path: Path, record: Record) -> bool:
 
 def _read(path: Path) -> Record | str:
     try:
-        # A pipe or a device would never end.
+        # Reading a pipe or a device would never end.
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a file"
         with path.open("rb") as file:

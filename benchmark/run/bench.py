@@ -1,4 +1,4 @@
-"""One victim on one dataset: pixels decoded once, clean embeddings computed once, shared by all attacks."""
+"""One victim on one dataset: decoded pixels and clean embeddings, computed once for all attacks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vbench.victims.precision import precision_card, take_float32
 class Bench:
     """Everything about a (dataset, victim) pair that does not depend on an attack.
 
-    ``cache`` is a folder for decoded images, None for no cache on disk; ``fresh`` trusts nothing in it.
+    ``cache`` is a folder for decoded images, None for no cache on disk; ``fresh`` ignores its hashes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Bench:
         self._images = Images(dataset.root, cache, fresh, quiet)
         self._decoded: dict[int, np.ndarray] = {}
         self._cards: dict[bool, dict[str, object]] = {}
-        #: Whoever opens the data and loads the victim says how they were named.
+        #: How the user named data and victim; set by the caller that opens them.
         self.asked = Asked(weights=True)
         take_float32(victim)
 
@@ -87,11 +87,11 @@ class Bench:
 
     @property
     def training(self) -> TrainingView:
-        """Training images of both modalities with labels and clean embeddings; a copy at every call."""
+        """Training images of both modalities with labels and clean embeddings; a new copy each time."""
         return TrainingView({modality: self._view(modality, images=True) for modality in Modality})
 
     def prototypes(self) -> Mapping[Modality, Tensor]:
-        """Per modality, C x D centroids of the training set; a copy at every call."""
+        """Per modality, C x D centroids of the training set; a new copy at every call."""
         view = TrainingView({modality: self._view(modality, images=False) for modality in Modality})
         return {modality: view.prototypes(modality) for modality in Modality}
 
@@ -120,27 +120,27 @@ class Bench:
         return results
 
     def chance_rank1(self) -> float:
-        """Rank-1 of a random ranking: the mean share of a query's identity in its gallery."""
+        """Expected Rank-1 of a random ranking: the mean share of a query's identity in its gallery."""
         shares = []
         for trial in self.dataset.trials:
             gallery = self.ids(Side.GALLERY)[torch.as_tensor(trial.gallery)].sort().values
             query = self.ids(Side.QUERY)[torch.as_tensor(trial.query)]
-            # Not by bincount, which needs memory by the size of an identity's number.
+            # Not bincount, whose memory grows with the largest identity number.
             counts = torch.searchsorted(gallery, query, right=True) - torch.searchsorted(gallery, query)
             shares.append((counts.double() / len(gallery)).mean().item())
         return sum(shares) / len(shares)
 
     def data_card(self, training: bool = False) -> dict[str, object]:
-        """What identifies the data in a configuration, see :func:`vbench.data.card.data_card`.
+        """The part of a configuration that identifies the data; see :func:`vbench.data.card.data_card`.
 
-        Images whose content is not known yet are decoded as the victim takes them, once.
+        Images whose content hash is not known are decoded once, at the victim's input size.
         """
         if training not in self._cards:
             self._cards[training] = data_card(self.dataset, self._hashes, training)
         return self._cards[training]
 
     def victim_card(self) -> dict[str, object]:
-        """What identifies the victim in a configuration: name, options, weights by hash, precision, code."""
+        """The part of a configuration that identifies the victim: name, options, hashes, precision, code."""
         return {
             "name": self.victim.name,
             "options": self.victim.describe(),
@@ -150,7 +150,7 @@ class Bench:
         }
 
     def victim_label(self) -> str:
-        """What a table calls the victim: its name, settings of its ranking and precision, if not default."""
+        """The victim's name in tables, with its ranking settings and precision if not the defaults."""
         precision, name = precision_text(precision_card(self.victim)), victim_label(self.victim)
         return f"{name} ({precision})" if precision else name
 
@@ -160,7 +160,7 @@ class Bench:
 
     @cached_property
     def weights_hash(self) -> str:
-        """Sixteen hexadecimal digits over the victim's weights, and over what it saves beside them."""
+        """16 hexadecimal digits: a hash of the victim's state dict, extra state included."""
         state = self.victim.state_dict()
         return sha256_of({name: _as_tensor(value) for name, value in state.items()})[:16]
 
@@ -169,14 +169,14 @@ class Bench:
             return self._decode(samples, label)
 
     def _decode(self, samples: Sequence[Sample], label: str) -> np.ndarray:
-        # The lists belong to the dataset, which stays.
+        # The lists live as long as the dataset, so their ids are unique.
         if id(samples) not in self._decoded:
             size, resize_filter = self.victim.input_size, self.victim.resize_filter
             self._decoded[id(samples)] = self._images.load(samples, size, resize_filter, label)
         return self._decoded[id(samples)]
 
     def _hashes(self, samples: Sequence[Sample]) -> list[str]:
-        # One process alone may ask, so this meets no other.
+        # No barrier here, since a single process may call this.
         if self._images.known(samples) is None:
             self._decode(samples, "decoding images")
         return self._images.hashes(samples)
@@ -210,7 +210,10 @@ class Bench:
 
 
 class SurrogateBench(Bench):
-    """What ``own`` holds, for a victim that wraps its victim and computes the same."""
+    """A bench for a surrogate with one member; reuses the member's pixels and embeddings.
+
+    ``own`` is the member's bench; ``victim`` wraps the member and gives the same embeddings.
+    """
 
     def __init__(self, own: Bench, victim: Victim) -> None:
         super().__init__(own.dataset, victim, own._cache, own._quiet)
@@ -232,7 +235,7 @@ class SurrogateBench(Bench):
 
 
 def _as_tensor(value: object) -> Tensor:
-    """What a state dict holds; of extra state that is no tensor, its bytes."""
+    """A value of a state dict as a tensor; extra state that is not a tensor as its pickled bytes."""
     if isinstance(value, Tensor):
         return value
     return torch.frombuffer(bytearray(pickle.dumps(value, protocol=4)), dtype=torch.uint8)

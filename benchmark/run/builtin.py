@@ -1,4 +1,4 @@
-"""The embedded default: a synthetic set and thin victims, shipped or made once and kept in the cache."""
+"""Weights of thin victims for synthetic data: shipped, or trained once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vbench.core.source import code_card
 from vbench.data.base import Dataset
 from vbench.victims.registry import victims
 
-#: The order of float sums, and so the weights, follows from the number of threads: fixed, the default victim
-#: is the same on machines with more or fewer cores.
+#: The number of threads determines the order of float sums, and so the weights; fixed, so that they do not
+#: depend on the number of cores.
 _TRAINING_THREADS = 2
-#: A GPU, or half the digits, would give other weights under the same name.
+#: A GPU or another precision would give different weights under the same name.
 _DEVICE, _PRECISION = "cpu", "float32"
 
-#: Weights of the default victim: trained elsewhere they would be others, for float sums follow the processor.
+#: Weights of the default victim, shipped because training gives different weights on different CPUs.
 _SHIPPED = Path(victims_package.__file__).parent / "weights"
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 def thin_path(spec: VictimSpec, dataset: Dataset, cache: Path, size: Sequence[int], seed: int = 0) -> Path:
-    """Where the weights of :func:`thin_weights` are: they came with vbench, or are kept once trained."""
+    """The path of the weights of :func:`thin_weights`: shipped with vbench, or in the cache."""
     name = _thin_name(spec, dataset, size, seed)
     shipped = _SHIPPED / name
     return shipped if shipped.is_file() else cache / "victims" / name
 
 
 def _thin_name(spec: VictimSpec, dataset: Dataset, size: Sequence[int], seed: int) -> str:
-    """A name that says what the weights follow from: another recipe or other images, another name."""
+    """A file name with a hash of all that the weights depend on: options, recipe, images, split, seed."""
     from vbench.victims.training.trainer import recipe_of
 
     victim = _thin(spec, len(dataset.train_labels), size)
@@ -52,7 +52,7 @@ def _thin_name(spec: VictimSpec, dataset: Dataset, size: Sequence[int], seed: in
         "data": (dataset.root / "vbench-synthetic.json").read_text(),
         "split": dataset.split,
         "seed": seed,
-        # What somebody else's victim is trained with is also what its code says.
+        # For a plugin's victim, the hash of its code.
         **{name: value for name, value in code_card(victim).items() if name == "source"},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
@@ -69,9 +69,9 @@ def thin_weights(
 ) -> Path:
     """Weights of a thin victim for a synthetic dataset: shipped, or trained on first use and cached.
 
-    Trained on the training identities alone, by the victim's own recipe, with the options of ``spec`` that
-    matter for weights, on the CPU in float32 whatever they will be used on; a cached file that is damaged, or
-    was trained otherwise, is made again. Raises :class:`BadInput` for a victim without a thin variant.
+    Trained on the training identities, by the victim's own recipe, with the options of ``spec`` that affect
+    weights, always on the CPU in float32. A cached file that is damaged, or was trained differently, is
+    replaced. Raises :class:`BadInput` for a victim without a thin variant.
     """
     path = thin_path(spec, dataset, cache, size, seed)
     if path.parent == _SHIPPED:
@@ -106,13 +106,13 @@ def thin_weights(
                 try:
                     train()
                 except UnusableState:
-                    say(f"{state_path(path)}: nothing to go on from; starting over", quiet)
+                    say(f"{state_path(path)}: cannot be resumed; starting over", quiet)
                     train(resume=False)
     return path
 
 
 def _intact(path: Path, quiet: bool) -> bool:
-    """Whether a cached weights file is there and holds what was written."""
+    """Whether a cached weights file exists, is undamaged, and was trained on the CPU in float32."""
     from vbench.victims.checkpoint import read_checkpoint, sha256_of
 
     if not path.is_file():
@@ -122,7 +122,7 @@ def _intact(path: Path, quiet: bool) -> bool:
     except BadInput as error:
         say(f"{error}: training again", quiet)
         return False
-    # Files of earlier versions may not tell.
+    # Files of earlier versions may lack these fields.
     if found.metadata.get("sha256") not in (None, sha256_of(found.state)):
         say(f"{path}: not the weights that were written: training again", quiet)
         return False
@@ -137,7 +137,7 @@ def _intact(path: Path, quiet: bool) -> bool:
 
 
 def untrained(spec: VictimSpec, size: Sequence[int]) -> Victim:
-    """The thin victim that :func:`thin_weights` would train for images of ``size``, for a few identities."""
+    """The thin victim that :func:`thin_weights` would train for images of ``size``, with two classes."""
     return _thin(spec, 2, size, spec.settings)
 
 
@@ -158,7 +158,7 @@ def _thin(
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads inside the block, and as many as before after it."""
+    """Let torch use ``count`` threads inside the block."""
     import torch
 
     before = torch.get_num_threads()

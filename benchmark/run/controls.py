@@ -1,4 +1,4 @@
-"""Controls of a universal attack: measured as the attack is, printed beside it."""
+"""Controls of a universal attack: measured like the attack, for comparison."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure_controls(
     perturbation: Perturbation | None,
     quiet: bool = False,
 ) -> list[ControlRecord]:
-    """Every control that the attack declares for what it learnt; none for attacks that learn nothing."""
+    """Results of every control that a universal attack declares for its perturbation; else empty."""
     if perturbation is None or not isinstance(attack, UniversalAttack):
         return []
     generator, who = torch_generator((seed + 1) % SEEDS), f"attack '{attack.name}'"
@@ -47,7 +47,7 @@ def measure_controls(
 
 
 def stealthy(bench: Bench, controls: Sequence[ControlRecord]) -> bool | None:
-    """Whether the tampered system keeps its clean Rank-1; None when no control says so."""
+    """Whether a victim with tampered features keeps its clean Rank-1; None without such a control."""
     for control in controls:
         if control.name == "modules, d = 0":
             tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)

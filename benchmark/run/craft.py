@@ -1,4 +1,4 @@
-"""Attack one side, enforce the budget, embed, count the cost."""
+"""Attack the images of one side: craft, enforce the budget, embed, measure the cost."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from vbench.victims.precision import take_float32
 
 @dataclass
 class Meter:
-    """Counts while its ``with`` block runs; a block that ends in an error counts for nothing but time.
+    """Measures cost while its ``with`` block runs; a block that ends in an error adds only its time.
 
-    ``evaluations``: images that passed the victim with gradients on; ``forwards``: images that passed
-    without. An image counts as often as an edit forks it. ``seconds``: wall clock. ``peak_memory``, bytes: on
-    a GPU the most that tensors took inside the block beyond what was there when it began; on a CPU, where
-    nobody counts tensors, the most that the whole process held inside the block.
+    ``evaluations``: images passed through the victim with gradients on; ``forwards``: without. An image that
+    an edit turns into k feature maps counts k times. ``seconds``: wall clock. ``peak_memory``, bytes: on a
+    GPU the peak of tensor memory inside the block, beyond that at its start; on a CPU, where torch does not
+    count tensors, the peak resident memory of the whole process.
     """
 
     victim: nn.Module
@@ -93,7 +93,7 @@ class Meter:
 
 
 class Crafter:
-    """Changes images of one side with one attack, on ``victim``, a copy of the victim of ``source``.
+    """Changes images of one side with one attack, on ``victim``, a copy of ``source``'s victim.
 
     ``perturbation`` is what a universal attack learnt.
     """
@@ -113,13 +113,13 @@ class Crafter:
         self._attack = attack
         self._threat = threat
         self._perturbation = perturbation
-        self._draws = False
+        self._uses_random_state = False
 
     def craft(self, images: Tensor, rows: slice, seeds: tuple[int, ...]) -> tuple[Tensor, Meter]:
-        """Adversarial versions of the images of these rows, nobody else's, and what they cost.
+        """Adversarial versions of ``images`` (N x 3 x H x W, those of ``rows``), and their cost.
 
-        Global random state starts from the first image's seed; an attack that draws from it is given each
-        image alone, so that chance does not depend on the batch.
+        Global random state starts from the first image's seed. An attack that uses it gets each image alone,
+        so that its random numbers do not depend on the batch.
         """
         attack = self._attack
         if not isinstance(attack, PerImageAttack):
@@ -128,9 +128,9 @@ class Crafter:
             with Meter(self._victim) as meter:
                 return self._perturbation.apply(images), meter
         meter = Meter(self._victim)
-        if not self._draws:
-            found, self._draws = self._crafted(attack, images, rows, seeds, meter)
-            if not self._draws or len(images) == 1:
+        if not self._uses_random_state:
+            found, self._uses_random_state = self._crafted(attack, images, rows, seeds, meter)
+            if not self._uses_random_state or len(images) == 1:
                 return found, meter
             meter = Meter(self._victim)
         alone = [
@@ -142,7 +142,7 @@ class Crafter:
     def _crafted(
         self, attack: PerImageAttack, images: Tensor, rows: slice, seeds: tuple[int, ...], meter: Meter
     ) -> tuple[Tensor, bool]:
-        """Adversarial images, and whether the attack drew from global random state."""
+        """Adversarial images, and whether the attack used global random state."""
         who, modality = f"attack '{attack.name}'", self._source.modality(self._side)
         context = self._context(images, rows, seeds)
         with contained(who, seeds[0]) as ran, meter:
@@ -172,7 +172,7 @@ class Crafter:
 
 
 def contained_edits(who: str, edits: Edits) -> Edits:
-    """Edits that are given a copy of each feature map, and whose errors name ``who``."""
+    """Edits that get a copy of each feature map, and whose errors name ``who``."""
 
     def contain(edit: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def edited(features: Tensor) -> Tensor:
@@ -187,17 +187,17 @@ def contained_edits(who: str, edits: Edits) -> Edits:
     return {stage: contain(edit) for stage, edit in edits.items()}
 
 
-#: Below so many seeds of runs and images of a side, image seeds differ in the 32 bits that torch's generators
-#: take in. Beyond, they are hashes, which no two images share but by chance.
+#: Below these limits (run seed, images per side) image seeds differ in the 32 bits that torch's generators
+#: use. Beyond, they are 63-bit hashes.
 _PLAIN_SEEDS, _PLAIN_IMAGES = 2000, 500_000
 
 
 @dataclass
 class Attacked:
-    """``embeddings``: N x D of the adversarial images of one side; with what crafting them cost.
+    """``embeddings``: N x D of the adversarial images of one side; and the cost of crafting them.
 
-    ``queries``: forward passes of an attack that sees nothing but embeddings, 0 for any other. ``images``:
-    uint8 N x H x W x 3, as the victim was shown them, where they were asked for.
+    ``queries``: forward passes of an attack that uses only embeddings, 0 for others. ``images``: uint8
+    N x H x W x 3, as the victim was shown them, if requested.
     """
 
     embeddings: Tensor
@@ -210,7 +210,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done to the images of a side.
+    """How the images of a side are attacked.
 
     Universal attacks apply ``perturbation``; ``edits`` are the attacker's feature edits on that side.
     """
@@ -234,11 +234,11 @@ def craft_side(
 ) -> Attacked:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
-    Images are crafted on a copy of the victim of ``source`` (a surrogate's workbench over the same images),
-    or of the one that is shown them, ``batch`` at a time for each process of the run, which must change
-    nothing, and fewer where memory is short. They are shown to another copy, which the attack never held.
-    ``size`` collects how large the changes are; ``keep`` holds all changed images in memory. Raises
-    :class:`VbenchError` when the attack breaks its contract or the budget, or the victim its own.
+    Images are crafted on a copy of the victim of ``source`` (a surrogate's bench over the same images), or of
+    ``bench`` if None, and embedded by another copy, to which the attack has no access. ``batch``: images per
+    process; the result does not depend on it, and it is halved on out-of-memory. ``size`` collects the
+    perturbation sizes; ``keep`` returns all adversarial images. Raises :class:`VbenchError` if the attack
+    breaks its contract or the budget, or the victim its contract.
     """
     source = source or bench
     attack, threat, who = plan.attack, plan.threat, f"attack '{plan.attack.name}'"
@@ -261,7 +261,7 @@ def craft_side(
         where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
         with frozen(victim), torch.no_grad():
             found = embed_batch(victim, shown, modality, seeds, where, edits)
-        # Only now that nothing can fail any more and be done again.
+        # Last, because a failed batch is retried.
         size.add(clean, shown, threat.spent(clean, adversarial))
         meters.append(meter)
         if keep:
@@ -290,7 +290,7 @@ def _enforced(threat: ThreatModel, clean: Tensor, adversarial: Tensor, attack: A
 
 
 def image_seeds(seed: int, side: Side, rows: slice) -> tuple[int, ...]:
-    """A seed for every image, from the run's seed, the side and the image's position there."""
+    """A seed per image, from the run's seed, the side and the image's position in it."""
     return tuple(_image_seed(seed, side, row) for row in range(rows.start, rows.stop))
 
 

@@ -33,10 +33,10 @@ from vbench.victims.precision import precision_card
 
 @dataclass(frozen=True)
 class Run:
-    """One configuration on a workbench; ``perturbation`` replays a learnt one instead of fitting.
+    """One configuration on a bench; ``perturbation`` replays a learnt one instead of fitting.
 
-    With ``source``, the workbench of a surrogate over the same images, everything is learnt and crafted there
-    and shown to the victim of ``bench``, which the attacker never sees: a transfer attack.
+    With ``source``, the bench of a surrogate over the same images, this is a transfer attack: fitted and
+    crafted on the surrogate, evaluated on the victim of ``bench``, to which the attacker has no access.
     """
 
     bench: Bench
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def images(self) -> int:
-        """How many images are attacked."""
+        """The number of images that are attacked."""
         lists = {Side.QUERY: self.bench.dataset.query, Side.GALLERY: self.bench.dataset.gallery}
         return sum(len(lists[side]) for side in self.threat.sides)
 
@@ -70,17 +70,17 @@ class Run:
         return {**config, "surrogate": self.source.victim_card()} if self.source else config
 
     def asked(self, ignore_gates: bool = False) -> Asked:
-        """What the run was given that its configuration cannot tell."""
+        """Inputs of the run that are not in its configuration."""
         files = self.source is not None and self.source.asked.weights
         changes = {"surrogate_weights": files, "ignore_gates": ignore_gates}
         return self.bench.asked.model_copy(update=changes)
 
     def fit_id(self) -> str:
-        """Names what a universal attack's fit depends on: equal ids learn equal perturbations."""
+        """A hash of all that a universal attack's fit depends on; equal ids mean equal perturbations."""
         return fit_of(self.config())
 
     def fits(self) -> list[str]:
-        """The :meth:`fit_id` of all that is learnt for this run: the attack's, or those of its members."""
+        """The :meth:`fit_id` of every fit of this run: the attack's, or those of its members."""
         runs = self._runs() if self.perturbation is None else []
         return [run.fit_id() for run in runs if isinstance(run.attack, UniversalAttack)]
 
@@ -91,7 +91,7 @@ class Run:
         return [replace(self, attack=member) for member in members]
 
     def check(self) -> None:
-        """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit."""
+        """Raise :class:`BadInput`, before any work, if attack, victim and budget do not fit together."""
         check_seed(self.seed)
         attack, victim = self.attack, self._origin.victim
         with untouched(f"attack '{attack.name}'", victim):
@@ -107,17 +107,17 @@ class Run:
     ) -> tuple[Record, Perturbation | None]:
         """Do the run. Returns its record and, for a universal attack, the perturbation.
 
-        ``learnt`` holds the results of earlier fits by their :meth:`fit_id`, to save doing them again; what
-        this run learns is added. ``keeper`` takes what it wants of embeddings and images.
+        ``learnt`` maps :meth:`fit_id` to perturbations of earlier fits, which are reused; new ones are added.
+        ``keeper`` collects embeddings and images.
 
-        Attack and victim run on copies; what they change beyond them is put back. Raises :class:`BadInput`
-        when victim and attack do not fit, or when the clean Rank-1 is at chance level and ``ignore_gates`` is
-        not given; :class:`VbenchError` when attack or victim misbehave: nothing is added to ``learnt`` then.
+        Attack and victim run as copies; changes outside them are undone. Raises :class:`BadInput` if victim
+        and attack do not fit together, or if the clean Rank-1 is at chance level and ``ignore_gates`` is not
+        given; :class:`VbenchError` if attack or victim fail, and then nothing is added to ``learnt``.
         """
         self.check()
         if not ignore_gates:
             clean_gate(self.bench)
-        # Before anything that an attack could reach.
+        # Computed before any code of the attack runs.
         config = self.config()
         check_equal(f"weights, data or settings of {label(self.attack)}", config_id(config))
         who, found = f"attack '{self.attack.name}'", dict(learnt or {})
@@ -137,10 +137,10 @@ class Run:
         found: dict[str, Perturbation],
         keeper: Keeper | None,
     ) -> tuple[Record, Perturbation | None]:
-        """Do the run with the attack of ``own``, a copy of this one's."""
+        """Do the run with the attack of ``own``, which is a copy of this run's attack."""
         bench, attack = self.bench, self.attack
-        pictures = keeper is not None and "images" in keeper.wanted
-        outcomes = ((run.attack, run._assault(quiet, found, pictures)) for run in own._runs())
+        keep_images = keeper is not None and "images" in keeper.wanted
+        outcomes = ((run.attack, run._attack_all(quiet, found, keep_images)) for run in own._runs())
         worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None
         outcome = worst.outcome if worst else next(outcomes)[1]
         perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
@@ -195,8 +195,8 @@ class Run:
         _, others = self.attack.applicable(self._origin.victim, self.threat)
         return {label(member): reason for member, reason in others}
 
-    def _assault(self, quiet: bool, learnt: dict[str, Perturbation], pictures: bool = False) -> Outcome:
-        """Learn what the attack learns, if ``learnt`` does not hold it already, and attack every image."""
+    def _attack_all(self, quiet: bool, learnt: dict[str, Perturbation], keep_images: bool = False) -> Outcome:
+        """Fit a universal attack unless ``learnt`` has its perturbation, and attack every image."""
         bench, attack = self.bench, self.attack
         perturbation, cost = self._fit(quiet, learnt)
         edits = self._edits(perturbation)
@@ -206,7 +206,7 @@ class Run:
         images, queries = {}, 0
         for side in sides:
             plan = Plan(attack, self.threat, self.seed, perturbation, edits)
-            found = craft_side(bench, side, plan, size, self.source, quiet, keep=pictures)
+            found = craft_side(bench, side, plan, size, self.source, quiet, keep=keep_images)
             if found.images is not None:
                 images[side] = found.images
             embeddings[side] = found.embeddings
@@ -269,12 +269,12 @@ class Run:
 
 
 def looks_at_training(attack: Attack) -> bool:
-    """Whether what an attack does may depend on the training images."""
+    """Whether an attack may depend on the training images."""
     return attack.universal or "training" in attack.knowledge
 
 
 def fit_of(config: dict[str, Any], attack: dict[str, Any] | None = None) -> str:
-    """Names what a fit depends on in a configuration: that of its attack, or of the attack with this card."""
+    """A hash of the parts of a configuration that a fit depends on, for its attack or the given card."""
     data = {name: config["dataset"].get(name) for name in ("split", "training")}
     return config_id(
         {
@@ -299,16 +299,16 @@ def check_fit(
     transferred: bool,
     perturbation: Perturbation | None = None,
 ) -> None:
-    """Raise :class:`BadInput` where an attack cannot be crafted on ``origin`` and shown to what it is for.
+    """Raise :class:`BadInput` if an attack cannot be crafted on ``origin``.
 
-    ``transferred``: that is another victim than ``origin``. ``perturbation`` would be replayed.
+    ``transferred``: it is evaluated on another victim. ``perturbation``: to be replayed instead of fitting.
     """
     attack.check(origin, threat)
     if perturbation is not None and not isinstance(attack, UniversalAttack):
         raise BadInput(f"attack '{attack.name}' learns nothing; it cannot replay a perturbation")
     if transferred and isinstance(attack, UniversalAttack) and attack.tampers:
         raise BadInput(
-            f"{label(attack)} changes features inside the victim it is learnt on; it cannot transfer"
+            f"{label(attack)} changes features inside the victim it is fitted on; it cannot transfer"
         )
 
 
@@ -318,10 +318,10 @@ def _fit_warnings(perturbation: Perturbation | None) -> list[str]:
 
 
 def _overspent(size: dict[str, float]) -> list[str]:
-    # A float may lie a hair outside of a budget that was kept.
+    # Floating-point error can exceed the budget slightly.
     if size["asked"] <= 1.01:
         return []
-    return [f"the attack handed over changes of up to {size['asked']:.2f} budgets; victims saw less"]
+    return [f"the attack returned changes of up to {size['asked']:.2f} budgets; they were cut to the budget"]
 
 
 def _resize_warnings(perturbation: Perturbation | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs that were lost: a row less each, with the reason, while the others go on."""
+"""Failed runs of a series: each is noted with its reason, and the others continue."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from vbench.core.plugins import reason
 from vbench.core.processes import processes
 from vbench.records.record import Failure
 
-#: What loses a run; an interrupt ends all of them.
+#: Exceptions that make a single run fail; KeyboardInterrupt ends the series.
 LOSES_A_RUN = (Exception, SystemExit)
 
 
 @dataclass
 class Failures:
-    """The runs that were lost, in order."""
+    """The runs that failed, in order."""
 
     lost: list[Failure] = field(default_factory=list)
     _first: BaseException | None = None
 
     def add(self, victim: str, attack: Attack, seed: int, error: BaseException) -> Failure:
-        """Note a lost run. Raises the error again where it is no single run's.
+        """Note a failed run; raises the error again if the series cannot continue.
 
-        That is what the system refuses (a plugin's error was made one of ours where it ran) and, where
-        several processes share the runs, anything: they end together.
+        That is an OSError (one of a plugin's was turned into a :class:`VbenchError` where it ran) and, with
+        several processes, any error: they must end together.
         """
         if isinstance(error, OSError) or processes() > 1:
             raise error
-        found = Failure(victim, _named(attack), seed, reason(error))
+        found = Failure(victim, _label(attack), seed, reason(error))
         self.lost.append(found)
-        self._first = self._first or _light(error)
+        self._first = self._first or _without_locals(error)
         return found
 
     def refuse_if_all(self, done: Sequence[object]) -> None:
-        """Raise the first error, as one of ours, if nothing was done at all."""
+        """Raise the first error, as a :class:`VbenchError`, if no run succeeded."""
         if self._first is None or done:
             return
         if isinstance(self._first, VbenchError):
@@ -46,15 +46,15 @@ class Failures:
         raise VbenchError(reason(self._first)) from self._first
 
 
-def _named(attack: Attack) -> str:
+def _label(attack: Attack) -> str:
     try:
         return label(attack)
-    except Exception:  # a plugin's class may fail at anything
+    except Exception:  # any code of a plugin may fail
         return str(attack.name)
 
 
-def _light(error: BaseException) -> BaseException:
-    """The error without the local variables of its frames, which may hold all memory of a device."""
+def _without_locals(error: BaseException) -> BaseException:
+    """The error without the local variables of its frames, which may keep much GPU memory alive."""
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)

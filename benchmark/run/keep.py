@@ -1,4 +1,4 @@
-"""Embeddings and images to keep, out of a run."""
+"""Collect the embeddings and images of a run that ``--keep`` stores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from vbench.run.worst_case import Outcome
 
 @dataclass(frozen=True)
 class BestMatches:
-    """Positions in the gallery list: ``tops`` K x at most 10 of each ranking, ``match`` K, see KeptImages."""
+    """Positions in the gallery list: ``tops``, K x at most 10 per ranking; ``match``, K; see KeptImages."""
 
     tops: tuple[np.ndarray, ...]
     match: np.ndarray
@@ -45,27 +45,29 @@ class BestMatches:
 def best_matches(
     bench: Bench, rankings: Sequence[Mapping[Side, Tensor]], query: np.ndarray, gallery: np.ndarray
 ) -> BestMatches:
-    """The best of a trial's ``gallery`` for some queries, by the embeddings of each ranking, clean first."""
+    """The nearest of a trial's ``gallery`` for some queries, for each set of embeddings, clean first."""
     orders = [ranked(bench, embeddings, query, gallery) for embeddings in rankings]
     depth = min(DEPTH, *(len(order) for lists in orders for order in lists))
     tops = tuple(gallery[np.stack([order[:depth] for order in lists])] for lists in orders)
-    shown, asked = ids(bench, Side.GALLERY)[gallery], ids(bench, Side.QUERY)[query]
-    first = [order[np.argmax(shown[order] == pid)] for order, pid in zip(orders[0], asked, strict=True)]
+    gallery_ids, query_ids = ids(bench, Side.GALLERY)[gallery], ids(bench, Side.QUERY)[query]
+    first = [
+        order[np.argmax(gallery_ids[order] == pid)] for order, pid in zip(orders[0], query_ids, strict=True)
+    ]
     return BestMatches(tops, gallery[np.array(first)])
 
 
 def choose(before: RankMetrics, after: RankMetrics, seed: int) -> tuple[np.ndarray, list[str]]:
-    """Rows of a trial's queries to keep, and of each whether it is among the "worst" or "random".
+    """Rows of a trial's queries to keep, and for each "worst" or "random".
 
-    First those that lose most average precision, equal ones in the order of the list; then some drawn from
-    the others with a match, by ``seed``.
+    First those that lose most average precision, ties in list order; then a random sample, by ``seed``, of
+    the others with a match.
     """
     loss = (before.average_precision - after.average_precision).numpy()
     valid = np.flatnonzero(before.valid.numpy() & after.valid.numpy())
     order = valid[np.argsort(-loss[valid], kind="stable")]
     worst, others = order[:WORST], np.sort(order[WORST:])
-    drawn = np.random.default_rng(seed).permutation(others)[:RANDOM]
-    return np.concatenate([worst, drawn]), ["worst"] * len(worst) + ["random"] * len(drawn)
+    sampled = np.random.default_rng(seed).permutation(others)[:RANDOM]
+    return np.concatenate([worst, sampled]), ["worst"] * len(worst) + ["random"] * len(sampled)
 
 
 def ranked(
@@ -73,7 +75,7 @@ def ranked(
 ) -> list[np.ndarray]:
     """For each query image the columns of ``gallery``, best first, without those that the protocol removes.
 
-    Ties stand in the order of the gallery.
+    Ties are in gallery order.
     """
     parts = dict(zip(SIDES, (query, gallery), strict=True))
     found = {side: embeddings[side][torch.as_tensor(part)] for side, part in parts.items()}
@@ -101,7 +103,7 @@ def _samples(bench: Bench, side: Side) -> Sequence[Sample]:
 
 
 class _About(TypedDict):
-    """What every kept file says of the run."""
+    """Header fields of kept files that describe the run."""
 
     record: str
     created: str
@@ -112,14 +114,14 @@ class _About(TypedDict):
 
 @dataclass
 class Keeper:
-    """Takes what ``wanted`` names ("embeddings", "images") out of a run, and writes it beside the record."""
+    """Collects ``wanted`` ("embeddings", "images") from a run, and writes them next to the record."""
 
     wanted: frozenset[str] = frozenset()
     embeddings: KeptEmbeddings | None = None
     images: KeptImages | None = None
 
     def take(self, bench: Bench, outcome: Outcome, results: Sequence[RankMetrics], record: Record) -> None:
-        """Copy from a finished run. ``outcome`` holds the shown images where images are wanted."""
+        """Copy from a finished run. ``outcome`` must hold the adversarial images if images are wanted."""
         about: _About = {
             "record": record.id,
             "created": record.created,
@@ -164,7 +166,7 @@ def _images(bench: Bench, outcome: Outcome, after: RankMetrics, record: Record, 
     found = best_matches(bench, (clean, outcome.embeddings), query, gallery)
     lists = (*found.tops, found.match)
     used = {Side.QUERY: query, Side.GALLERY: np.unique(np.concatenate([*map(np.ravel, lists)]))}
-    # The union is sorted, so that a position's row in it can be searched for.
+    # The union is sorted, so searchsorted finds a position's row in it.
     first, last, match = (np.searchsorted(used[Side.GALLERY], positions) for positions in lists)
     pixels = {side: np.asarray(bench.pixels[side][used[side]]) for side in SIDES}
     pair = (before, after)

@@ -1,4 +1,4 @@
-"""Rankings -> what a record says of them; is the clean one above chance?."""
+"""A record's fields from rankings; the check that clean Rank-1 is above chance level."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vbench.metrics import RankMetrics, attack_success_rate, bootstrap_drop
 from vbench.records.record import CompressedArray, TrialMetrics
 from vbench.run.bench import Bench
 
-_TIES_WORTH_A_WARNING = 0.01
+_LARGEST_TIED_SHARE = 0.01
 
 
 def mean_rank1(results: Sequence[RankMetrics]) -> float:
@@ -23,7 +23,7 @@ def mean_rank1(results: Sequence[RankMetrics]) -> float:
 
 
 def trial_metrics(bench: Bench, results: Sequence[RankMetrics]) -> list[TrialMetrics]:
-    """One entry a trial of the protocol."""
+    """One entry per trial of the protocol."""
     return [
         TrialMetrics(
             trial=trial.name,
@@ -39,13 +39,13 @@ def trial_metrics(bench: Bench, results: Sequence[RankMetrics]) -> list[TrialMet
 
 
 def success_rate(clean: Sequence[RankMetrics], adversarial: Sequence[RankMetrics]) -> float | None:
-    """Share of query-trial pairs with clean Rank-1 that lose it; None when there are none."""
+    """Share of query-trial pairs with a correct clean Rank-1 that lose it; None if there are none."""
     rate = attack_success_rate(_ranks(clean), _ranks(adversarial))
     return None if math.isnan(rate) else rate
 
 
 def paired(clean: Sequence[RankMetrics], adversarial: Sequence[RankMetrics], seed: int) -> dict[str, Any]:
-    """The record's fields about the same queries before and after: success, intervals, per-query values."""
+    """The record's fields that pair clean and adversarial queries: success rate, intervals, per query."""
     ranks = [_ranks(group) for group in (clean, adversarial)]
     precisions = [
         torch.stack([found.average_precision for found in group]).numpy() for group in (clean, adversarial)
@@ -68,9 +68,9 @@ def paired(clean: Sequence[RankMetrics], adversarial: Sequence[RankMetrics], see
 
 
 def tie_warnings(results: Sequence[RankMetrics]) -> list[str]:
-    """One line if results hang on ties of distances, and so on the order of the gallery."""
+    """One line if more than 1 % of results depend on ties of distances, and so on gallery order."""
     share = max(found.tied_share for found in results)
-    if share <= _TIES_WORTH_A_WARNING:
+    if share <= _LARGEST_TIED_SHARE:
         return []
     return [f"{share:.1%} of queries hang on a tie of distances: their result is gallery order, not ranking"]
 
@@ -80,7 +80,7 @@ def _ranks(group: Sequence[RankMetrics]) -> np.ndarray:
 
 
 def clean_gate(bench: Bench) -> None:
-    """Refuse a victim whose clean Rank-1 is no better than chance: its checkpoint did not load, most likely.
+    """Raise :class:`BadInput` if the clean Rank-1 is at chance level, as with the wrong weights.
 
     The bound is three binomial standard deviations above a random ranking.
     """

@@ -1,4 +1,4 @@
-"""What can be refused of a series of runs before any of it is done."""
+"""Checks of a series of runs before the first one starts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vbench.victims.build import VictimSpec, read_victim
 
 
 class Upfront:
-    """Victims on data, before anything is drawn, trained, decoded or attacked.
+    """Checks victims, attacks and data before anything is rendered, trained, decoded or attacked.
 
-    ``choices`` differ in their protocol alone; ``surrogates`` are those that are used in turn. Victims are
-    built to be looked at: with the weights they have, untrained where they will be trained.
+    ``choices`` differ only in their protocol; ``surrogates`` are used one after another. Victims are built
+    for inspection: with existing weights, or untrained if they will be trained.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Upfront:
     def check_attacks(
         self, series: Sequence[tuple[Attack, ThreatModel]], replay: Perturbation | None = None
     ) -> None:
-        """Raise :class:`BadInput` unless every attack can be used on every victim, and ``replay`` fits it."""
+        """Raise :class:`BadInput` unless every attack, and ``replay``, can be used on every victim."""
         for _, victim in self._built:
-            origins = self._origins(victim)
+            origins = self._surrogates_for(victim)
             for attack, threat in series:
                 for origin in origins or [victim]:
                     check_fit(attack, threat, origin, bool(origins), replay)
@@ -49,7 +49,7 @@ class Upfront:
                     attack.edits(replay.resized(victim.input_size, threat), victim)
 
     def open(self, cache: Path, quiet: bool) -> list[tuple[Choice, Dataset]]:
-        """Open the data of every protocol, refusing victims that may not be used on them."""
+        """Open the data of every protocol; :class:`BadInput` for victims that may not be used on them."""
         built = [*self._built, *self._members]
         opened = [(choice, choice.open(cache, quiet)) for choice in self._choices]
         for choice, dataset in opened:
@@ -63,12 +63,12 @@ class Upfront:
 
     @cached_property
     def _members(self) -> list[tuple[Named, Victim]]:
-        """The surrogates: those that are used together, or those that are used in turn."""
+        """The surrogates: those used one after another, or the members of one ensemble."""
         named = [Named(read_victim(name)) for name in self._surrogates] or self._choice.stand_ins()
         return [(one, self._choice.structure(one)) for one in named]
 
-    def _origins(self, victim: Victim) -> list[Victim]:
-        """What attacks on ``victim`` are crafted on, where that is another; empty where it is itself."""
+    def _surrogates_for(self, victim: Victim) -> list[Victim]:
+        """The surrogates that attacks on ``victim`` are crafted on; empty if crafted on the victim itself."""
         members = [member for _, member in self._members]
         groups = [[member] for member in members] if self._surrogates else [members] if members else []
         return [Surrogate(group, victim.input_size, victim.resize_filter) for group in groups]

@@ -1,4 +1,4 @@
-"""The worst image of every query: how a battery's members become one set of submitted images."""
+"""For each query, the worst of the adversarial images of a battery's members."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from vbench.victims.base import Edits
 
 @dataclass
 class Outcome:
-    """What an attack did, before it is ranked: embeddings of both sides as the victim was shown them.
+    """Result of an attack before ranking: embeddings of both sides, of the images the victim was shown.
 
-    ``images``: uint8 N x H x W x 3 of attacked sides, where the run is asked to keep some.
+    ``images``: uint8 N x H x W x 3 of attacked sides, if the run keeps images.
     """
 
     embeddings: dict[Side, Tensor]
@@ -38,9 +38,9 @@ class Outcome:
 
 @dataclass
 class WorstCase:
-    """The kept images as one outcome, which costs what all members cost, and who won what.
+    """The worst images as one outcome, with the summed cost of all members, and a record per member.
 
-    ``winner``: for each query image the position of the member whose image is kept.
+    ``winner``: for each query image the position of the member whose image is the worst.
     """
 
     outcome: Outcome
@@ -62,9 +62,9 @@ class _Measured:
 
 
 def worst_case(bench: Bench, outcomes: Iterable[tuple[Attack, Outcome]]) -> WorstCase:
-    """Keep of each query the image that adds least to the mAP; the earlier of equal ones.
+    """Choose for each query the image that contributes least to the mAP; on ties, the earlier member's.
 
-    The outcomes are of query-side attacks. They are taken one by one, so that few embeddings are held.
+    The outcomes are of query-side attacks. They are consumed one by one, to bound memory.
     """
     measured: list[_Measured] = []
     kept: dict[Side, Tensor] = {}
@@ -91,7 +91,7 @@ def worst_case(bench: Bench, outcomes: Iterable[tuple[Attack, Outcome]]) -> Wors
 
 
 def map_shares(bench: Bench, results: Sequence[RankMetrics]) -> Tensor:
-    """What each query image adds to the mAP summed over the trials, float64; NaN if it never has a match."""
+    """Contribution of each query image to the mAP, summed over trials, float64; NaN if it has no match."""
     shares = torch.zeros(len(bench.dataset.query), dtype=torch.float64)
     matched = torch.zeros(len(shares), dtype=torch.bool)
     for trial, found in zip(bench.dataset.trials, results, strict=True):

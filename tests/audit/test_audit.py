@@ -241,7 +241,7 @@ def test_fewer_queries_keep_their_ranks(dataset):
 
 def test_too_few_identities_are_refused(dataset):
     bench = workbench(with_queries(dataset, 10), Honest)
-    with pytest.raises(BadInput, match="10 queries of 10 identities tell nothing from chance"):
+    with pytest.raises(BadInput, match="10 queries of 10 identities are too few for a significant result"):
         audit(bench, FOUR, 0, masked.IDENTITIES, quiet=True)
     few, enough = (
         compare(np.ones(count), np.zeros(count), np.arange(count), seed=0)

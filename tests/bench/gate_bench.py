@@ -95,7 +95,7 @@ def _slice(found: Takings, rows: slice) -> Takings:
 
 
 def _rows(one: Taken, rows: slice) -> Taken:
-    whole = (one.values, one.worth, one.parts)
+    whole = (one.values, one.resolutions, one.parts)
     cut = ({name: values[rows] for name, values in part.items()} for part in whole)
     return Taken(one.place, one.config, *cut)
 

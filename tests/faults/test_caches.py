@@ -76,7 +76,7 @@ def test_a_set_with_a_damaged_manifest_is_drawn_again(tmp_path, content, capsys)
     manifest.unlink() if content is None else manifest.write_text(content)
     next(folder.rglob("*.jpg")).unlink()
     assert SET.write(tmp_path) == folder
-    assert "is damaged: drawing the synthetic set again" in capsys.readouterr().err
+    assert "is damaged: writing the synthetic set again" in capsys.readouterr().err
     assert manifest.read_text() == whole
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.jpg")} == pictures
 

@@ -50,7 +50,7 @@ def first(content):
         (lambda c: c.update(mine=1), "mine: Extra inputs"),
         (lambda c: c.pop("request"), "request: Field required"),
         (lambda c: c.update(seeds=[0]), "seeds: "),
-        (lambda c: c.update(seeds=[0] * 20), "same seed twice"),
+        (lambda c: c.update(seeds=[0] * 20), "seed is given twice"),
         (lambda c: c.update(seeds=[0, 1, 2]), "20 values for 3 seeds"),
         (lambda c: c.update(false_alarm=0), "false_alarm: "),
         (lambda c: c.update(false_alarm=float("nan")), "false_alarm: "),

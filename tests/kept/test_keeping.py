@@ -127,7 +127,7 @@ def test_a_battery_keeps_the_image_of_the_member_that_wins(bench, tmp_path):
 def kept_images_of(bench, attack):
     """All attacked queries of a run of one attack."""
     run = Run(bench, attack, ThreatModel("16/255"))
-    return run._assault(True, {}, pictures=True).images[Side.QUERY]
+    return run._attack_all(True, {}, keep_images=True).images[Side.QUERY]
 
 
 def test_a_transfer_keeps_what_the_victim_was_shown(bench, tmp_path):

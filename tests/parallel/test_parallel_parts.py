@@ -56,7 +56,7 @@ def test_one_process_of_torchrun_is_alone(started_with):
 @pytest.mark.parametrize("changes", [{"RANK": "4"}, {"RANK": "two"}, {"LOCAL_RANK": "2"}])
 def test_a_place_that_cannot_be_is_refused(started_with, changes):
     started_with(**changes)
-    with pytest.raises(BadInput, match="is no place among processes; start with torchrun"):
+    with pytest.raises(BadInput, match="is not a valid rank and world size; start with torchrun"):
         launched()
 
 

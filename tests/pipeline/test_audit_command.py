@@ -59,7 +59,7 @@ def test_a_masked_victim_exits_with_1_and_says_what_to_do(small, vbench, tmp_pat
         (["--format", "html"], "unknown format 'html'"),
         (["--eps", "8"], "did you mean 8/255?"),
         (["--queries", "0"], "at least 1"),
-        (["--queries", "5"], "tell nothing from chance"),
+        (["--queries", "5"], "are too few for a significant result"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(small, vbench, tmp_path, arguments, message):

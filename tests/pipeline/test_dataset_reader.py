@@ -124,7 +124,7 @@ SAMPLE = Sample("a.jpg", 5, 1, Modality.INFRARED)
     ("changes", "message"),
     [
         ({"name": "yours"}, "says that it is 'yours'"),
-        ({"protocol": "mine/two"}, "under 'mine/two', asked was 'mine/one'"),
+        ({"protocol": "mine/two"}, "under 'mine/two', not 'mine/one' as asked"),
         ({"metric": "market"}, "unknown ranking rule 'market'; known: sysu, regdb, llcm"),
         ({"synthetic": True}, "is marked synthetic"),
         ({"train_infrared": ()}, "train_infrared is empty"),

@@ -1,4 +1,4 @@
-"""Synthetic people, written to disk in the folder layouts of SYSU-MM01, RegDB and LLCM."""
+"""Synthetic images of persons, written to disk in the folder layouts of SYSU-MM01, RegDB and LLCM."""
 
 from __future__ import annotations
 

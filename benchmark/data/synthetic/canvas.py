@@ -1,4 +1,4 @@
-"""Anti-aliased shapes on a batch of images."""
+"""Paint anti-aliased shapes on a batch of images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Canvas:
-    """``pixels`` is B x C x h x W, float32 in [0, 1]; ``x`` and ``y`` are the pixels' scene coordinates.
+    """A batch of images, or a horizontal strip of them.
 
-    The whole scene is 1 high and 0.5 wide with x = 0 in the middle, whatever the number of pixels.
-    ``pixel`` is the size of one pixel in scene units.
+    ``pixels`` is B x C x h x W, float32 in [0, 1]; ``x`` and ``y`` are the pixels' scene coordinates. The
+    whole scene is 1 high and 0.5 wide with x = 0 in the middle, for any number of pixels. ``pixel`` is the
+    size of one pixel in scene units.
     """
 
     pixels: np.ndarray
@@ -32,7 +33,7 @@ class Canvas:
         )
 
     def rows(self, top: np.ndarray, bottom: np.ndarray) -> Canvas:
-        """The strip that holds all between ``top`` and ``bottom`` in any picture; shares the pixels."""
+        """The strip from the smallest ``top`` to the largest ``bottom`` of the batch; shares the pixels."""
         height = self.y.shape[1]
         first = float(self.y[0, 0, 0]) - 0.5 / height
         step = float(self.y[0, -1, 0] - self.y[0, 0, 0]) / max(height - 1, 1)
@@ -41,9 +42,9 @@ class Canvas:
         return Canvas(self.pixels[:, :, low:high], self.x, self.y[:, low:high], self.pixel)
 
     def paint(self, alpha: np.ndarray, colour: np.ndarray, shade: np.ndarray | None = None) -> None:
-        """Cover with ``colour`` (B x C, or B x C x h x W) where ``alpha`` (B x h x W) says so.
+        """Blend in ``colour`` (B x C, or B x C x h x W) with opacity ``alpha`` (B x h x W, in [0, 1]).
 
-        ``shade`` (B x h x W) darkens the colour, as light falling off around a limb does.
+        ``shade`` (B x h x W) multiplies the colour, for instance to darken the edges of a limb.
         """
         if colour.ndim == 2:
             colour = colour[:, :, None, None]
@@ -53,17 +54,17 @@ class Canvas:
 
 
 def spread(values: np.ndarray | float) -> np.ndarray:
-    """Give one value a picture the axes of a batch of pictures: B -> B x 1 x 1."""
+    """Reshape one value per image to broadcast over its pixels: B -> B x 1 x 1."""
     return np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
 
 
 def coverage(distance: np.ndarray, pixel: float) -> np.ndarray:
-    """Share of a pixel inside the shape, 0 .. 1: a linear ramp one pixel wide around the outline."""
+    """Share of a pixel inside a shape, 0 .. 1, from its signed distance: a linear ramp one pixel wide."""
     return np.clip(0.5 - distance * np.float32(1.0 / pixel), 0.0, 1.0)
 
 
 def line(distance: np.ndarray, width: np.ndarray | float, pixel: float) -> np.ndarray:
-    """Coverage of a line of ``width`` around distance 0; where thinner than a pixel, it fades instead."""
+    """Coverage of a line of ``width`` around distance 0; a line thinner than a pixel is drawn fainter."""
     width = spread(width)
     half = np.maximum(width, np.float32(pixel)) * np.float32(0.5)
     return coverage(np.abs(distance) - half, pixel) * np.minimum(width / np.float32(pixel), 1.0)
@@ -72,7 +73,7 @@ def line(distance: np.ndarray, width: np.ndarray | float, pixel: float) -> np.nd
 def segment(x: np.ndarray, y: np.ndarray, start: tuple, end: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Unsigned distance to the segment ``start`` - ``end``, and where along it the nearest point is (0 .. 1).
 
-    Less a radius, which may change along the way, it is a limb.
+    Subtracting a radius, which may vary along the segment, gives the signed distance to a limb.
     """
     sx, sy = spread(start[0]), spread(start[1])
     bx, by = spread(end[0]) - sx, spread(end[1]) - sy
@@ -84,7 +85,7 @@ def segment(x: np.ndarray, y: np.ndarray, start: tuple, end: tuple) -> tuple[np.
 
 
 def ellipse(x: np.ndarray, y: np.ndarray, centre: tuple, radii: tuple) -> np.ndarray:
-    """An axis-aligned ellipse; the distance is exact to first order near the outline."""
+    """Signed distance to an axis-aligned ellipse, exact to first order near the outline."""
     rx, ry = spread(radii[0]), spread(radii[1])
     u, v = (x - spread(centre[0])) / rx, (y - spread(centre[1])) / ry
     level = np.sqrt(u * u + v * v)
@@ -93,7 +94,7 @@ def ellipse(x: np.ndarray, y: np.ndarray, centre: tuple, radii: tuple) -> np.nda
 
 
 def rounded_box(x: np.ndarray, y: np.ndarray, centre: tuple, half: tuple, corner: np.ndarray) -> np.ndarray:
-    """An axis-aligned box of half sizes ``half`` with corner radius ``corner``."""
+    """Signed distance to an axis-aligned box of half sizes ``half`` with corner radius ``corner``."""
     radius = spread(corner)
     qx = np.abs(x - spread(centre[0])) - spread(half[0]) + radius
     qy = np.abs(y - spread(centre[1])) - spread(half[1]) + radius

@@ -1,4 +1,4 @@
-"""Garments and textures."""
+"""Paint garments and their patterns."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def second_colour(
     """Share of the second colour, 0 .. 1, B x h x W.
 
     ``u`` and ``v`` are coordinates on the garment (right of its middle, below its top) in body heights,
-    ``half`` its half width and ``pixel`` the size of a pixel there; edges are one pixel soft, and a pattern
-    finer than the pixels fades to its mean.
+    ``half`` its half width and ``pixel`` the size of a pixel there. Edges are one pixel wide; a pattern finer
+    than the pixels fades to its mean.
     """
     period = spread(garment.period)
     cos, sin = spread(np.cos(garment.angle)), spread(np.sin(garment.angle))
@@ -51,12 +51,12 @@ def second_colour(
 
 
 def _triangle(phase: np.ndarray) -> np.ndarray:
-    """A wave of period 1 between -1 and 1."""
+    """A triangle wave of period 1 between -1 and 1."""
     return np.abs(phase - np.floor(phase) - np.float32(0.5)) * np.float32(4.0) - np.float32(1.0)
 
 
 def draw_legs(figure: Figure) -> None:
-    """Bare legs, legwear and shoes."""
+    """Paint bare legs, legwear and shoes."""
     bones = figure.bones
     figure = figure.rows(bones.hip[1] - 0.05, bones.feet + 0.03)
     figure.only(figure.people.lower.kind != Legwear.TROUSERS, _bare_legs)
@@ -66,7 +66,7 @@ def draw_legs(figure: Figure) -> None:
 
 
 def draw_trunk(figure: Figure) -> None:
-    """The upper garment with both arms over it."""
+    """Paint the upper garment, with both arms over it."""
     bones, upper = figure.bones, figure.people.upper
     hem = bones.hip[1] + (0.03 + 0.2 * upper.hem) * bones.height
     hands = np.maximum(bones.arms[0][2][1], bones.arms[1][2][1])
@@ -130,7 +130,7 @@ def _arm(figure: Figure, arm: tuple, cloth: np.ndarray) -> None:
 
 
 def _leg_axes(figure: Figure, leg: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to the axis of a leg and the radius of the bare leg there."""
+    """For each pixel, the distance to the axis of a leg, and the radius of the bare leg there."""
     canvas = figure.canvas
     thick = figure.bones.height * figure.people.body.limb
     thigh, along_thigh = segment(canvas.x, canvas.y, leg[0], leg[1])
@@ -148,7 +148,7 @@ def _bare_legs(figure: Figure) -> None:
 
 
 def _hem(figure: Figure) -> np.ndarray:
-    """Height of the lower hem in the scene."""
+    """The y coordinate of the lower garment's hem in the scene."""
     lower, bones = figure.people.lower, figure.bones
     reach = np.choose(lower.kind, [0.86 + 0.12 * lower.hem, 0.34 + 0.24 * lower.hem, 0.32 + 0.5 * lower.hem])
     return bones.hip[1] + reach * (bones.feet - bones.hip[1])

@@ -1,4 +1,4 @@
-"""The embedded set: drawn people, written once and kept in the cache."""
+"""The built-in synthetic data set, written to the cache on first use."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class SyntheticSet:
     size: tuple[int, int] = (64, 32)
 
     def folder(self, cache: Path) -> Path:
-        """Where this set lies in a cache."""
+        """The folder of this set in a cache."""
         height, width = self.size
         name = f"{self.layout}-{self.ids}+{self.test_ids}-{height}x{width}-seed{self.seed}"
         return cache / "synthetic" / name
 
     def write(self, cache: Path, quiet: bool = False) -> Path:
-        """Write the set unless it is there already; safe against other processes doing the same.
+        """Write the set unless it exists; returns its folder. Safe if other processes do the same.
 
-        One whose manifest is damaged is written again. Raises :class:`BadInput` for an unknown layout.
+        A set with a damaged manifest is written again. Raises :class:`BadInput` for an unknown layout.
         """
-        # Before anything is made: the layout is part of the folder's name.
+        # Checked first, because the layout is part of the folder's name.
         check_layout(self.layout)
         folder = self.folder(cache)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ class SyntheticSet:
 
 
 def _clear(folder: Path, quiet: bool) -> None:
-    """Remove a set that is damaged, and what killed processes left of it; the caller holds the lock."""
+    """Remove a damaged set, and unfinished copies of killed processes; the caller holds the lock."""
     for left in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(left, ignore_errors=True)
     if not folder.is_dir() or not any(folder.iterdir()):
@@ -54,5 +54,5 @@ def _clear(folder: Path, quiet: bool) -> None:
     try:
         json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        say(f"{folder} is damaged: drawing the synthetic set again", quiet)
+        say(f"{folder} is damaged: writing the synthetic set again", quiet)
         shutil.rmtree(folder)

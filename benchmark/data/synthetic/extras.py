@@ -1,4 +1,4 @@
-"""Headwear and bags."""
+"""Paint heads, headwear, bags, prints and scarves."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from vbench.data.synthetic.canvas import coverage, ellipse, line, rounded_box, s
 from vbench.data.synthetic.people import Bag, Head, Logo, Material
 from vbench.data.synthetic.pose import Figure
 
-#: Facial features are smaller than a pixel below this many pixels a scene.
+#: Facial features are painted only if pixels are at most this large, in scene units.
 _FACE_PIXEL = 1 / 100
 
 
 def draw_head(figure: Figure) -> None:
-    """What hangs behind the head, the head, and what sits on it."""
+    """Paint what is behind the head, the head, and what is on it."""
     bones = figure.bones
     radius = bones.head_radii[1]
     whole = figure
@@ -32,7 +32,7 @@ def draw_head(figure: Figure) -> None:
 def _oval(
     figure: Figure, grow_x: np.ndarray | float = 1.0, grow_y: np.ndarray | float = 1.0, lift: float = 0.0
 ):
-    """Coverage of the head's oval, grown and lifted by shares of its half height."""
+    """Coverage of the head's oval, its radii multiplied by ``grow``, raised by ``lift`` half heights."""
     canvas, bones = figure.canvas, figure.bones
     rx, ry = bones.head_radii
     centre = (bones.head[0], bones.head[1] - lift * ry)
@@ -40,7 +40,7 @@ def _oval(
 
 
 def _above(figure: Figure, level: np.ndarray | float) -> np.ndarray:
-    """Coverage of everything above ``level``, in half heights of the head from its middle upward."""
+    """Coverage of everything above ``level``, given in half heights of the head above its middle."""
     limit = figure.bones.head[1] - level * figure.bones.head_radii[1]
     return coverage(figure.canvas.y - spread(limit), figure.canvas.pixel)
 
@@ -152,14 +152,14 @@ def _broad_hat(figure: Figure) -> None:
 
 
 def draw_behind(figure: Figure) -> None:
-    """What the trunk hides in part: a backpack."""
+    """Paint what is behind the trunk: a backpack."""
     bones = figure.bones
     strip = figure.rows(bones.chest[1] - 0.06, bones.chest[1] + 0.36)
     strip.only(figure.people.extras.bag == Bag.BACKPACK, _backpack)
 
 
 def draw_in_front(figure: Figure) -> None:
-    """Chest print, straps, bags and scarf."""
+    """Paint chest print, straps, bags and scarf."""
     bones, extras = figure.bones, figure.people.extras
     trunk = figure.rows(bones.chest[1] - 0.06, bones.feet)
     trunk.only(extras.logo != Logo.NONE, _logo)

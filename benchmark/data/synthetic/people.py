@@ -1,4 +1,4 @@
-"""What an identity looks like, and what its clothes are made of."""
+"""Sample the appearance of identities: body, clothes, and the albedo of their materials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vbench.data.synthetic.streams import Draws, Stream
 
 
 class Material(IntEnum):
-    """What a part is made of: an index into ``palette`` and ``reflectance``."""
+    """Material of a part: an index into ``palette`` and ``reflectance``."""
 
     SKIN = 0
     HAIR = 1
@@ -29,7 +29,7 @@ class Material(IntEnum):
     SCARF = 11
 
 
-#: What is printed on, worn over or seen against what.
+#: Material -> the ground that it is printed on, worn over or seen against.
 _GROUNDS = {
     Material.UPPER_SECOND: Material.UPPER,
     Material.LOWER_SECOND: Material.LOWER,
@@ -38,20 +38,20 @@ _GROUNDS = {
     Material.BAG: Material.UPPER,
 }
 
-#: Grounds stay away from black and white, so that there is room for something lighter and something darker.
+#: Brightness of grounds: neither black nor white, so that a material on them can be lighter or darker.
 _GROUND_RANGE = (0.36, 0.64)
 
 
 def draw_signs(draws: Draws) -> dict[Material, np.ndarray]:
-    """Whether each second material is lighter (1) or darker (-1) than its ground, to any camera.
+    """Sample whether each second material is lighter (1) or darker (-1) than its ground, in both modalities.
 
-    Weave and print are structure: infrared changes their contrast but seldom turns it round.
+    Infrared changes the contrast of weave and print, but seldom inverts it.
     """
     return {second: draws.yes(0.5) * 2 - 1 for second in _GROUNDS}
 
 
 def _levels(draws: Draws, signs: dict[Material, np.ndarray]) -> dict[Material, np.ndarray]:
-    """A brightness in [0, 1] for each material; two calls share ``signs`` and nothing else."""
+    """Sample a brightness in [0, 1] for each material; two calls have only ``signs`` in common."""
     grounds = set(_GROUNDS.values())
     ranges = {material: _GROUND_RANGE if material in grounds else (0.12, 0.92) for material in Material}
     levels = {material: draws.uniform(*ranges[material]) for material in Material}
@@ -61,14 +61,14 @@ def _levels(draws: Draws, signs: dict[Material, np.ndarray]) -> dict[Material, n
 
 
 def draw_reflectance(draws: Draws, signs: dict[Material, np.ndarray]) -> np.ndarray:
-    """Infrared albedo of every material, n x materials, in [0, 1]."""
+    """Sample the infrared albedo of every material: n x materials, in [0, 1]."""
     levels = _levels(draws, signs)
     levels[Material.SKIN] = draws.uniform(0.55, 0.75)
     return np.stack([levels[material] for material in Material], axis=1)
 
 
 def draw_palette(draws: Draws, signs: dict[Material, np.ndarray]) -> np.ndarray:
-    """Visible albedo of every material, n x materials x 3 (RGB), in [0, 1]."""
+    """Sample the visible albedo of every material: n x materials x 3 (RGB), in [0, 1]."""
     values = _levels(draws, signs)
     colours = [
         _colour(draws.uniform(), 0.6 * draws.uniform() ** 2, values[material]) for material in Material
@@ -145,12 +145,12 @@ class Logo(IntEnum):
 
 @dataclass(frozen=True)
 class People:
-    """``n`` identities. Every field is an array with one row an identity.
+    """``n`` identities; every array has one row per identity.
 
     ``body``, ``head``, ``upper``, ``lower``, ``extras`` are namespaces of shape parameters, lengths as a
     share of body height. ``palette`` is n x materials x 3, visible albedo in [0, 1]; ``reflectance`` is
-    n x materials, infrared albedo in [0, 1]; the two share nothing but whether a print is lighter or darker
-    than its ground. Infrared pictures never read the palette.
+    n x materials, infrared albedo in [0, 1]. The two agree only in whether a print is lighter or darker than
+    its ground. Infrared images do not depend on the palette.
     """
 
     body: SimpleNamespace
@@ -179,7 +179,7 @@ class People:
 
 
 def draw_people(seed: int, pids: Sequence[int]) -> People:
-    """Draw the identities numbered ``pids``; each depends on the seed and its own number alone."""
+    """Sample the identities numbered ``pids``; each depends only on the seed and its number."""
     draws = Draws(seed, Stream.IDENTITY, ((pid,) for pid in pids), questions=128)
     signs = draw_signs(draws)
     return People(
@@ -215,7 +215,7 @@ def _head(draws: Draws) -> SimpleNamespace:
 
 
 def _weave(draws: Draws, weights: Sequence[float]) -> dict[str, np.ndarray]:
-    """A pattern: what kind, how large, which way round, how much of it is second colour."""
+    """A pattern: kind, period, angle, share of the second colour, and position of a split."""
     upright = draws.choice([2, 2, 1, 1])
     return {
         "weave": draws.choice(weights),

@@ -1,4 +1,4 @@
-"""Limbs, scenes, one figure."""
+"""Sample scenes, pose skeletons, and combine them into figures to paint."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Point = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Scene:
-    """What differs between pictures of one person by one camera; arrays of length B.
+    """What differs between images of one identity by one camera; arrays of length B.
 
     Angles are in radians from the vertical, ``yaw`` in [-1, 1] from one side to the other, ``shift_x`` and
     ``shift_y`` in scene units. ``leg_swing``, ``knee``, ``arm_swing``, ``elbow`` are pairs (left, right).
-    ``clutter`` is B x 12 in [0, 1) and lays out the background; ``light`` B x 6 in [-1, 1) the lighting.
+    ``clutter``, B x 12 in [0, 1), determines the background; ``light``, B x 6 in [-1, 1), the lighting.
     """
 
     scale: np.ndarray
@@ -40,7 +40,7 @@ class Scene:
 
 
 def draw_scenes(seed: int, keys: Sequence[Sequence[int]]) -> Scene:
-    """Draw one scene a key; each depends on the seed and its own key alone."""
+    """Sample one scene per key; each depends only on the seed and its key."""
     draws = Draws(seed, Stream.SCENE, keys, questions=64)
     return Scene(
         scale=draws.uniform(0.94, 1.04),
@@ -87,7 +87,7 @@ def _pick(value, index: np.ndarray):
 
 
 def stand(people: People, scene: Scene) -> Skeleton:
-    """Pose every person of the batch."""
+    """Skeletons of a batch of persons in their scenes."""
     body = people.body
     height = 0.88 * body.height * scene.scale
     width = height * (1.0 - 0.3 * np.abs(scene.yaw))
@@ -141,13 +141,13 @@ def _limb(root: Point, angle: np.ndarray, bend: np.ndarray, length: np.ndarray) 
     return root, joint, end
 
 
-#: Printed patterns and second yarns differ less in infrared than in colour.
+#: Factor on the contrast of garment patterns in infrared, where they differ less than in colour.
 INFRARED_TEXTURE_CONTRAST = 0.8
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``materials`` is B x materials x C: what each material looks like to the camera at work."""
+    """A batch of persons to paint. ``materials`` is B x materials x C: albedo in the camera's modality."""
 
     canvas: Canvas
     people: People
@@ -163,7 +163,7 @@ class Figure:
         return replace(self, canvas=self.canvas.rows(top, bottom))
 
     def only(self, mask: np.ndarray, draw: Callable[[Figure], None]) -> None:
-        """Draw a part on those pictures alone whose person has it."""
+        """Call ``draw`` on the images where ``mask`` is true."""
         index = np.flatnonzero(mask)
         if len(index) == 0:
             return

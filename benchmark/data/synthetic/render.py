@@ -1,4 +1,4 @@
-"""One shot: figure, background, camera."""
+"""Render a batch of images: background, person, camera."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vbench.data.synthetic.people import People
 from vbench.data.synthetic.pose import Figure, Scene, draw_scenes, seen_materials, stand
 from vbench.data.synthetic.streams import Stream, generator
 
-#: Widest blur of any camera, as a share of the picture's height: standard deviation of a Gaussian.
+#: Standard deviation of the widest Gaussian blur of any camera, as a share of the image's height.
 _WIDEST_BLUR = 0.0095
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """What is fixed about the camera of each picture; arrays with B rows.
+    """Constant properties of the camera of each image; arrays with B rows.
 
     ``wall``, ``floor`` and ``cast`` are B x C albedo and gain; ``blur`` a standard deviation in scene units;
     ``noise`` a standard deviation in pixel values of [0, 1].
@@ -41,7 +41,7 @@ class Cameras:
 def cameras(numbers: np.ndarray, modality: Modality) -> Cameras:
     """The cameras with these numbers, the same in every synthetic set.
 
-    Their traits are spread evenly rather than drawn, so that no seed gets six bad cameras.
+    Their traits are evenly spaced rather than random, so that no set has six bad cameras.
     """
     infrared = modality is Modality.INFRARED
     channels = 1 if infrared else 3
@@ -73,7 +73,7 @@ def cameras(numbers: np.ndarray, modality: Modality) -> Cameras:
 
 
 def draw_surroundings(canvas: Canvas, camera: Cameras, scene: Scene) -> None:
-    """Wall and floor of the place, with the doors, posts and shadows that this moment has there."""
+    """Paint the wall and floor of each camera, with doors, posts and shadows that vary per image."""
     where = scene.clutter
     ground = coverage(spread(camera.horizon + 0.06 * (where[:, 0] - 0.5)) - canvas.y, canvas.pixel)
     canvas.pixels[...] = camera.wall[:, :, None, None]
@@ -86,7 +86,7 @@ def draw_surroundings(canvas: Canvas, camera: Cameras, scene: Scene) -> None:
 
 
 def draw_obstacle(canvas: Canvas, camera: Cameras, scene: Scene) -> None:
-    """Now and then something low stands between the camera and the person."""
+    """Paint a low obstacle in front of the person, in the images whose scene is ``occluded``."""
     where = scene.clutter
     centre = (0.3 * (where[:, 10] - 0.5), np.full(len(where), 1.0))
     half = (0.05 + 0.06 * where[:, 11], 0.1 + 0.15 * where[:, 11])
@@ -95,9 +95,9 @@ def draw_obstacle(canvas: Canvas, camera: Cameras, scene: Scene) -> None:
 
 
 def expose(canvas: Canvas, camera: Cameras, scene: Scene, noise: np.ndarray) -> np.ndarray:
-    """Light the scene and take the picture: B x H x W x 3, uint8.
+    """Apply lighting, colour cast, contrast, blur and noise: B x H x W x 3, uint8.
 
-    ``noise`` is standard normal, B x C x H x W. One infrared channel is repeated three times.
+    ``noise`` is standard normal, B x C x H x W. The single infrared channel is repeated three times.
     """
     light = scene.light
     slope = spread(0.5 * light[:, 0]) * canvas.x + spread(0.18 * light[:, 1]) * (canvas.y - np.float32(0.5))
@@ -115,7 +115,7 @@ def expose(canvas: Canvas, camera: Cameras, scene: Scene, noise: np.ndarray) -> 
 
 
 def _blur(pixels: np.ndarray, sigma: np.ndarray, reach: int) -> np.ndarray:
-    """Gaussian of ``sigma`` pixels, one a picture, along both axes; borders repeat."""
+    """Gaussian blur along both axes, with one ``sigma`` in pixels per image; border pixels are repeated."""
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (offsets[None, :] / sigma[:, None].astype(np.float64)) ** 2)
     total = np.zeros(len(weights))
@@ -137,7 +137,7 @@ def _blur(pixels: np.ndarray, sigma: np.ndarray, reach: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to take: the ``number``-th of person ``pid`` by camera ``cam`` in this modality."""
+    """One image to render: the ``number``-th of identity ``pid`` by camera ``cam`` in this modality."""
 
     pid: int
     cam: int
@@ -146,15 +146,15 @@ class Shot:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What its pose, surroundings and noise are drawn from."""
+        """Key of the random numbers for its pose, background and noise."""
         return (self.pid, self.cam, int(self.modality is Modality.INFRARED), self.number)
 
 
 def render(people: People, shots: Sequence[Shot], seed: int, size: tuple[int, int]) -> np.ndarray:
-    """Take pictures of ``people`` (row ``k`` is who stands in shot ``k``) at ``size`` (H, W).
+    """Render ``shots`` (row ``k`` of ``people`` is the identity in shot ``k``) at ``size`` (H, W).
 
-    Returns B x H x W x 3, uint8. All shots are of one modality. A picture depends on its person, its shot,
-    the seed and the size, and not on what else is in the batch.
+    Returns B x H x W x 3, uint8. All shots have one modality. An image depends on its identity, its shot, the
+    seed and the size, not on the rest of the batch.
     """
     modality = shots[0].modality
     materials = seen_materials(people, modality)

@@ -1,4 +1,4 @@
-"""Seeded random numbers that depend on what they are for, never on how many others are drawn."""
+"""Seeded random numbers per item (an identity, an image), independent of how many items there are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vbench.core.seeds import entropy
 
 
 class Stream(IntEnum):
-    """Separate streams of one seed, so that a new question in one never shifts another."""
+    """Independent streams of one seed: using more numbers in one does not change another."""
 
     IDENTITY = 1
     SCENE = 2
@@ -21,15 +21,15 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
-    """The generator of one thing (an identity, an image), named by its ``key``."""
+    """The generator of the item (an identity, an image) with this ``key``."""
     return np.random.default_rng([entropy(seed), int(stream), *key])
 
 
 class Draws:
-    """Answers to a fixed list of questions about ``n`` things, one row of uniform numbers a thing.
+    """Samples random variables for ``n`` items from one row of uniform numbers per item.
 
-    Every method answers the next question for all rows at once and returns an array of length ``n``
-    (float32, or int64 for :meth:`choice`). Row ``k`` depends on the seed, the stream and ``keys[k]`` alone.
+    Every method uses the next column (at most ``questions`` in all) and returns an array of length ``n``
+    (float32, or int64 for :meth:`choice`). Row ``k`` depends only on the seed, the stream and ``keys[k]``.
     """
 
     def __init__(self, seed: int, stream: Stream, keys: Iterable[Sequence[int]], questions: int) -> None:
@@ -41,7 +41,7 @@ class Draws:
         return (low + (high - low) * next(self._columns)).astype(np.float32)
 
     def bell(self, spread: float) -> np.ndarray:
-        """Symmetric about 0 and triangular, within [-spread, spread]: takes two questions."""
+        """Triangular distribution on [-spread, spread], symmetric about 0; uses two columns."""
         return (spread * (next(self._columns) - next(self._columns))).astype(np.float32)
 
     def yes(self, probability: float) -> np.ndarray:
@@ -49,6 +49,6 @@ class Draws:
         return (next(self._columns) < probability).astype(np.float32)
 
     def choice(self, weights: Sequence[float]) -> np.ndarray:
-        """Index into ``weights``, with probability in proportion to them."""
+        """Index into ``weights``, with probability proportional to them."""
         edges = np.cumsum(np.asarray(weights, dtype=np.float64))
         return np.searchsorted(edges[:-1] / edges[-1], next(self._columns), side="right")

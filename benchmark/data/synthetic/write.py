@@ -1,4 +1,4 @@
-"""A set on disk in one of the layouts."""
+"""Write a synthetic data set to disk in one of the layouts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vbench.data.synthetic.people import draw_people
 from vbench.data.synthetic.render import Shot, render
 from vbench.data.synthetic.streams import Stream, generator
 
-#: Trials (galleries, or splits) that every one of the three sets defines.
+#: Number of trials (galleries or splits) in each of the three layouts.
 TRIALS = 10
 
 SYSU_VISIBLE_CAMS = (1, 2, 4, 5)
@@ -32,7 +32,7 @@ LLCM_VISIBLE_CAMS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 LLCM_INFRARED_CAMS = (1, 2, 4, 5, 6, 7, 8, 9)
 
-#: Test pictures per person and camera: several, so that drawing one for the gallery matters.
+#: Test images per identity and camera: several, so that sampling one for the gallery matters.
 _TEST_SHOTS = 3
 
 _REGDB_SHOTS = 10
@@ -40,14 +40,14 @@ _REGDB_SHOTS = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """``pictures`` maps relative paths to shots, ``files`` relative paths to the contents of lists."""
+    """A set to write. ``pictures``: relative path -> shot; ``files``: relative path -> content of a list."""
 
     pictures: dict[str, Shot]
     files: dict[str, bytes]
 
 
 def sysu(ids: int, test_ids: int, seed: int) -> Plan:
-    """SYSU-MM01: ``cam1..cam6/<id>/<n>.jpg`` and ``exp/``; one training identity in five validates."""
+    """SYSU-MM01: ``cam1..cam6/<id>/<n>.jpg`` and ``exp/``; every fifth training identity validates."""
     train = range(1, ids + 1)
     validation = [pid for pid in train if pid % 5 == 0] or [ids]
     test = range(ids + 1, ids + test_ids + 1)
@@ -71,8 +71,8 @@ def sysu(ids: int, test_ids: int, seed: int) -> Plan:
 
 
 def regdb(ids: int, test_ids: int, seed: int) -> Plan:
-    """RegDB: ten splits of one population into ``ids`` training and ``test_ids`` test identities."""
-    people = range(1, ids + test_ids + 1)
+    """RegDB: ten splits of the same identities into ``ids`` for training and ``test_ids`` for testing."""
+    pids = range(1, ids + test_ids + 1)
     folders = {
         Modality.VISIBLE: ("Visible", "visible", "v", 1),
         Modality.INFRARED: ("Thermal", "thermal", "t", 2),
@@ -80,13 +80,13 @@ def regdb(ids: int, test_ids: int, seed: int) -> Plan:
     pictures, files = {}, {}
     paths: dict[tuple[str, int], list[str]] = {}
     for modality, (folder, word, letter, cam) in folders.items():
-        for pid in people:
+        for pid in pids:
             for number in range(1, _REGDB_SHOTS + 1):
                 path = f"{folder}/{pid}/person_front_{letter}_{number:05d}_{pid}.bmp"
                 pictures[path] = Shot(pid, cam, modality, number)
                 paths.setdefault((word, pid), []).append(path)
     for trial in range(1, TRIALS + 1):
-        order = generator(seed, Stream.SPLIT, trial).permutation(np.array(people))
+        order = generator(seed, Stream.SPLIT, trial).permutation(np.array(pids))
         for part, chosen in (("train", sorted(order[:ids])), ("test", sorted(order[ids:]))):
             for _, word, _, _ in folders.values():
                 lines = (
@@ -97,18 +97,18 @@ def regdb(ids: int, test_ids: int, seed: int) -> Plan:
 
 
 def llcm(ids: int, test_ids: int, seed: int) -> Plan:
-    """LLCM: nine cameras by day, eight of them (not the third) by night; a few of them see each identity."""
+    """LLCM: nine visible cameras, eight infrared ones (not camera 3); each identity is seen by a few."""
     pictures: dict[str, Shot] = {}
     lists: dict[str, list[str]] = {"vis": [], "nir": []}
     for pid in range(1, ids + test_ids + 1):
         unseen = pid > ids
-        chance = generator(seed, Stream.SPLIT, pid)
+        random = generator(seed, Stream.SPLIT, pid)
         for word, cams, modality in (
             ("vis", LLCM_VISIBLE_CAMS, Modality.VISIBLE),
             ("nir", LLCM_INFRARED_CAMS, Modality.INFRARED),
         ):
             for cam in sorted(
-                int(cam) for cam in chance.choice(cams, size=3 if unseen else 2, replace=False)
+                int(cam) for cam in random.choice(cams, size=3 if unseen else 2, replace=False)
             ):
                 for number in range(1, (_TEST_SHOTS if unseen else 2) + 1):
                     name = f"{pid:04d}/{pid:04d}_c{cam:02d}_s{number:06d}_f{number:04d}_{word}.jpg"
@@ -132,11 +132,11 @@ def _lines(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _permutations(shots: Iterable[Shot], people: int, seed: int) -> bytes:
-    """``rand_perm_cam.mat``: per camera and identity one row a trial, a permutation of the picture numbers.
+def _permutations(shots: Iterable[Shot], ids: int, seed: int) -> bytes:
+    """``rand_perm_cam.mat``: per camera, identity and trial a permutation of the image numbers.
 
-    ``rand_perm_cam`` is a 6 x 1 cell of (people x 1) cells of (trials x pictures) matrices, empty where the
-    camera never saw the identity.
+    ``rand_perm_cam`` is a 6 x 1 cell of (ids x 1) cells of (trials x images) matrices, empty if the camera
+    never saw the identity.
     """
     from scipy.io import savemat
 
@@ -145,23 +145,23 @@ def _permutations(shots: Iterable[Shot], people: int, seed: int) -> bytes:
         counts[shot.cam, shot.pid] = max(counts.get((shot.cam, shot.pid), 0), shot.number)
     by_camera = np.empty((6, 1), dtype=object)
     for cam in range(1, 7):
-        cells = np.empty((people, 1), dtype=object)
-        for pid in range(1, people + 1):
-            chance = generator(seed, Stream.GALLERY, cam, pid)
+        cells = np.empty((ids, 1), dtype=object)
+        for pid in range(1, ids + 1):
+            random = generator(seed, Stream.GALLERY, cam, pid)
             count = counts.get((cam, pid), 0)
-            rows = [chance.permutation(count) + 1 for _ in range(TRIALS)] if count else []
+            rows = [random.permutation(count) + 1 for _ in range(TRIALS)] if count else []
             cells[pid - 1, 0] = np.array(rows, dtype=np.uint16).reshape(len(rows), count)
         by_camera[cam - 1, 0] = cells
     buffer = io.BytesIO()
     savemat(buffer, {"rand_perm_cam": by_camera})
-    # The first 116 bytes are free text, into which SciPy writes the date.
+    # The first 116 bytes are free text, where SciPy writes the date.
     return b"MATLAB 5.0 MAT-file".ljust(116) + buffer.getvalue()[116:]
 
 
-#: Written last: a folder that holds it is complete.
+#: Written last: a folder that has it is complete.
 MANIFEST = "vbench-synthetic.json"
 
-#: Raised whenever the same parameters give other bytes than before.
+#: Raise it when the same parameters give different bytes than before.
 GENERATOR_VERSION = 1
 
 _JPEG_QUALITY = 95
@@ -170,9 +170,9 @@ _SMALLEST_SIDE = 8
 
 _LARGEST_SIDE = 2048
 
-_MOST_PEOPLE = 9999
+_MOST_IDENTITIES = 9999
 
-#: Pixels painted at a time; bounds the memory, never the result.
+#: Pixels rendered at a time; bounds memory, does not affect the result.
 _CHUNK_PIXELS = 64 * 64 * 32
 
 
@@ -187,12 +187,12 @@ def write_dataset(
 ) -> Path:
     """Write a synthetic dataset in the folder layout of ``layout`` ("sysu", "regdb" or "llcm") to ``out``.
 
-    ``ids`` training identities (at least 2), ``test_ids`` others to test on (48 unless told), pictures of
-    ``size`` (H, W) pixels. The same arguments give the same bytes. A complete set with the same parameters is
-    left alone. The folder appears at once, when everything in it is written. Returns ``out``.
+    ``ids`` training identities (at least 2), ``test_ids`` others for testing (default 48), images of ``size``
+    (H, W) pixels. The same arguments give the same bytes. A complete set with the same parameters is not
+    written again. The folder is created atomically, once everything in it is written. Returns ``out``.
 
-    Raises :class:`~vbench.core.errors.BadInput` for an unknown layout, numbers out of range, or a folder
-    that holds anything else; :class:`~vbench.core.errors.VbenchError` when the disk refuses.
+    Raises :class:`~vbench.core.errors.BadInput` for an unknown layout, numbers out of range, or a folder with
+    other content; :class:`~vbench.core.errors.VbenchError` if writing fails.
     """
     out = Path(out)
     test_ids = 48 if test_ids is None else test_ids
@@ -230,9 +230,9 @@ def _check(layout: str, ids: int, test_ids: int, size: tuple[int, int]) -> None:
         raise BadInput(f"synthetic data needs at least 2 training identities, got {ids}")
     if test_ids < 1:
         raise BadInput(f"synthetic data needs at least 1 test identity, got {test_ids}")
-    if ids + test_ids > _MOST_PEOPLE:
+    if ids + test_ids > _MOST_IDENTITIES:
         raise BadInput(
-            f"{ids} + {test_ids} identities do not fit 4-digit names; at most {_MOST_PEOPLE} in all"
+            f"{ids} + {test_ids} identities do not fit 4-digit names; at most {_MOST_IDENTITIES} in all"
         )
     if len(size) != 2 or not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in size):
         wanted = f"height and width of {_SMALLEST_SIDE} to {_LARGEST_SIDE} pixels"
@@ -240,7 +240,7 @@ def _check(layout: str, ids: int, test_ids: int, size: tuple[int, int]) -> None:
 
 
 def _already_there(out: Path, manifest: dict[str, object]) -> bool:
-    """True if ``out`` is this very set; refuse it if it holds anything else."""
+    """True if ``out`` holds this set, False if it is missing or empty; :class:`BadInput` otherwise."""
     if not out.exists():
         return False
     if not out.is_dir():
@@ -266,7 +266,7 @@ def _already_there(out: Path, manifest: dict[str, object]) -> bool:
 
 
 def _publish(work: Path, out: Path, manifest: dict[str, object]) -> None:
-    # A folder made by mkdtemp is its owner's alone; a dataset is as open as any folder made here.
+    # mkdtemp makes a folder that only its owner can read; a dataset gets the parent's permissions.
     work.chmod(work.stat().st_mode | (out.parent.stat().st_mode & 0o055))
     try:
         if out.is_dir() and not any(out.iterdir()):
@@ -284,7 +284,7 @@ def _fill(root: Path, plan: Plan, seed: int, size: tuple[int, int], quiet: bool)
     for path, content in plan.files.items():
         (root / path).write_bytes(content)
     pictures = _take(plan.pictures, seed, size)
-    for path, picture in track(pictures, "synthetic people", total=len(plan.pictures), quiet=quiet):
+    for path, picture in track(pictures, "synthetic images", total=len(plan.pictures), quiet=quiet):
         (root / path).write_bytes(encode(picture, Path(path).suffix))
 
 
@@ -295,12 +295,12 @@ def _take(pictures: dict[str, Shot], seed: int, size: tuple[int, int]) -> Iterat
         for start in range(0, len(wanted), chunk):
             paths, shots = zip(*wanted[start : start + chunk], strict=True)
             pids = sorted({shot.pid for shot in shots})
-            who = np.searchsorted(pids, [shot.pid for shot in shots])
-            yield from zip(paths, render(draw_people(seed, pids).rows(who), shots, seed, size), strict=True)
+            row = np.searchsorted(pids, [shot.pid for shot in shots])
+            yield from zip(paths, render(draw_people(seed, pids).rows(row), shots, seed, size), strict=True)
 
 
 def encode(picture: np.ndarray, suffix: str) -> bytes:
-    """The bytes of an image file for an H x W x 3 uint8 picture: ``.jpg`` at high quality, or ``.bmp``."""
+    """Encode an H x W x 3 uint8 image as ``.bmp``, or as ``.jpg`` at high quality."""
     buffer = io.BytesIO()
     image = Image.fromarray(picture)
     if suffix == ".bmp":
