@@ -22,8 +22,9 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.data.protocols import SYNTHETIC
 from vbench.records.record import Failure, Record
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
-from vbench.run.prepare import Choice
+from vbench.run.request import models, run_specs
 from vbench.run.session import Session, keep, stored_perturbations
 from vbench.victims.base import Victim
 
@@ -183,30 +184,43 @@ def evaluate(
         raise BadInput("evaluate takes at least one victim, one attack and one seed")
     if not isinstance(settings, Mapping | None):
         raise BadInput(f"settings are a mapping, as in settings={{'steps': 20}}, not {_kind(settings)}")
-    stated = ("eps", "side") if isinstance(threat, ThreatModel) else ("eps",) if threat is not None else ()
-    if not isinstance(threat, ThreatModel):
-        threat = ThreatModel(_DEFAULT_BUDGET if threat is None else threat)
-    choice = Choice(
-        dataset,
+    # What was not given is left to an attack's preset.
+    eps: Any = threat.eps if isinstance(threat, ThreatModel) else threat
+    side = threat.side if isinstance(threat, ThreatModel) else None
+    given = (
+        threat if isinstance(threat, ThreatModel) else ThreatModel(_DEFAULT_BUDGET if eps is None else eps)
+    )
+    data = DataSpec(
+        str(getattr(dataset, "name", dataset)),
+        dataset if isinstance(dataset, str) else Given(dataset),
+        "",
         _path("root", root),
-        None,
         _text("layout", layout),
         _size(size),
-        _path("weights", weights),
+    )
+    setup = Setup(
+        data,
+        ModelSpec("", _path("weights", weights)),
+        (),
+        _text("precision", precision),
+        None,
         _text("device", str(device) if isinstance(device, torch.device) else device),
         ignore_gates,
-        tuple(_named(one) for one in _several(surrogate)),
-        tuple(_path("surrogate_weights", one) for one in _several(surrogate_weights)),
-        _text("precision", precision),
     )
-    series = Session(choice, threat, _path("runs", runs), force, quiet, stated)
-    protocols = [_text("protocol", one) for one in _several(protocol)]
+    replay = _path("perturbation", perturbation)
+    one = RunSpec(
+        setup, "", tuple(dict(settings or {}).items()), eps, threat.norm, side, threat.quantize, 0, replay
+    )
+    members = models(
+        [_named(name) for name in _several(surrogate)],
+        [_path("surrogate_weights", file) for file in _several(surrogate_weights)],
+    )
+    protocols = [_text("protocol", name) for name in _several(protocol)]
+    session = Session(_folder("runs", runs), force, quiet)
     with one_version():
-        records = series.execute(
-            victims, attacks, seeds, dict(settings or {}), protocols, _path("perturbation", perturbation)
-        )
-    learnt = {record.id: series.recorder.perturbations(record) for record in records}
-    lost = series.failures.lost
+        records = session.run_all(run_specs(one, victims, attacks, seeds, protocols, [members]))
+    learnt = {record.id: session.recorder.perturbations(record) for record in records}
+    lost = session.failures.lost
     if lost:
         of = len(lost) + len(records)
         warnings.warn(f"{len(lost)} of {of} runs are lost, see .failures; {lost[0]}", stacklevel=2)
@@ -220,10 +234,15 @@ def _several(given: object) -> list[Any]:
     return list(given) if isinstance(given, list | tuple | range | np.ndarray) else [given]
 
 
-def _path(name: str, given: Any) -> Path | None:
+def _path(name: str, given: Any) -> str | None:
     if not isinstance(given, str | PathLike | None):
         raise BadInput(f"{name} is a path, not {_kind(given)}")
-    return None if given is None else Path(given)
+    return None if given is None else str(given)
+
+
+def _folder(name: str, given: Any) -> Path | None:
+    path = _path(name, given)
+    return None if path is None else Path(path)
 
 
 def _text(name: str, given: Any) -> str:

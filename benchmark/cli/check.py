@@ -54,22 +54,23 @@ def audit(
     from vbench.audit import audit as examine
     from vbench.audit import check_identities
     from vbench.audit.evidence import with_queries
-    from vbench.core.files import cache_folder, check_writable
+    from vbench.core.files import check_writable
     from vbench.core.progress import say
     from vbench.core.seeds import check_seed
-    from vbench.run.prepare import Choice
+    from vbench.records.spec import DataSpec, ModelSpec, Setup
+    from vbench.run.session import Session
     from vbench.run.summary import clean_gate
-    from vbench.run.upfront import Upfront
-    from vbench.victims.build import read_victim
 
     check_seed(seed)
     check_writable(runs)
-    spec = read_victim(victim)
-    choice = Choice(dataset, root, protocol, layout, height_width, weights, device, ignore_gates)
-    ((_, opened),) = Upfront([choice], [spec]).open(cache_folder(), quiet)
+    data = DataSpec(dataset, dataset, protocol or "", str(root) if root else None, layout, height_width)
+    model = ModelSpec(victim, str(weights) if weights else None)
+    setup = Setup(data, model, device=device, ignore_gates=ignore_gates)
+    session = Session(quiet=quiet)
+    opened = session.open([setup])[data]
     asked = with_queries(opened, queries)
     check_identities(asked)
-    bench = choice.workbench(spec, asked, cache_folder(), quiet)
+    bench = session.bench(setup, asked)
     if not ignore_gates:
         clean_gate(bench)
     found = examine(bench, threat, seed, len(opened.query), quiet)

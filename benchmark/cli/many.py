@@ -128,28 +128,25 @@ def transfer(
     from vbench.core.errors import unknown_name
     from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
+    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
     from vbench.reports.rows import HEADINGS
     from vbench.reports.tables import transfer_matrices
-    from vbench.run.prepare import Choice
+    from vbench.run.request import models, run_specs
     from vbench.run.session import Session
     from vbench.victims.build import victim_names
 
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
-    threat = ThreatModel(eps, norm, side)
-    height_width = parse_size(size) if size else None
-    choice = Choice(layout=layout, size=height_width, device=device)
-    series = Session(choice, threat, runs, quiet=quiet)
-    records = series.execute(
-        victim,
-        attack,
-        seed or [0],
-        {},
-        [protocol] if protocol else (),
-        surrogates=victim_names(surrogate or victim),
+    ThreatModel(eps, norm, side)
+    data = DataSpec("synthetic", "synthetic", layout=layout, size=parse_size(size) if size else None)
+    one = RunSpec(Setup(data, ModelSpec(""), device=device), "", (), eps, norm, side)
+    turns = [models([name], ()) for name in victim_names(surrogate or victim)]
+    session = Session(runs, quiet=quiet)
+    records = session.run_all(
+        run_specs(one, victim, attack, seed or [0], [protocol] if protocol else (), turns)
     )
     put(transfer_matrices(records, metric))
-    end_with(series.failures.lost)
+    end_with(session.failures.lost)
 
 
 def status(
@@ -244,44 +241,37 @@ def paper(
 
     from vbench.core.settings import parse_size, read_settings
     from vbench.core.threat import ThreatModel
+    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
     from vbench.records.store import RunStore
-    from vbench.run.prepare import Choice
-    from vbench.run.session import Recorder
+    from vbench.run.session import Session
     from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
-    from vbench.sweep.paper.plan import Opener, Request, make_plan
+    from vbench.sweep.paper.plan import Benches, Request, make_plan
     from vbench.sweep.paper.settings import Settings
     from vbench.sweep.paper.suite import expand
     from vbench.sweep.paper.table import paper_report
     from vbench.sweep.paper.work import Work
 
-    threat = ThreatModel(eps)
-    choice = Choice(
-        dataset,
-        root,
-        layout=layout,
-        size=parse_size(size) if size else None,
-        device=device,
-        ignore_gates=ignore_gates,
-        precision=precision,
-        fresh=force,
+    data = DataSpec(
+        dataset, dataset, "", str(root) if root else None, layout, parse_size(size) if size else None
     )
+    setup = Setup(data, ModelSpec(""), (), precision, None, device, ignore_gates)
+    threat = ThreatModel(eps)
     checkpoints = Checkpoints(weights or ())
     request = Request(
         {one.name: one for one in chosen},
-        victims_of(chosen, victim or (), checkpoints, choice, quiet),
-        choice,
+        victims_of(chosen, victim or (), checkpoints, dataset, quiet),
+        RunSpec(setup, "fsam_uap", (), eps),
         checkpoints,
-        threat,
         Settings(preset, read_settings(settings or [])),
-        expand(protocol or ()) or (None,),
+        expand(protocol or ()) or ("",),
         seed or (0,),
         LEVELS if level == "both" else (level,),
     )
-    opener, store = Opener(request, quiet), RunStore(runs)
-    recorder = Recorder(store, force, ignore_gates, quiet)
-    recorder.check_writable()
+    session = Session(runs, force, quiet)
+    session.recorder.check_writable()
+    opener = Benches(request, session)
     plan = make_plan(request, opener)
-    work = Work(plan, threat, opener, recorder, store, force, quiet)
+    work = Work(plan, threat, opener, session.recorder, RunStore(runs), force, quiet, ignore_gates)
     work.do(f"paper {suite}")
     put(paper_report(work.filled(), style))
     _close(work, runs, style)

@@ -100,7 +100,7 @@ def request_of(
         precision=precision,
         channels_last=channels_last,
     )
-    request.threat()
+    request.check_threat()
     return request
 
 

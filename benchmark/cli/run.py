@@ -38,15 +38,16 @@ def run(
     from vbench.reports.table import check_format, report
 
     check_format(style)
+
+    from vbench.run.session import Session
+
     kept = read_keep(keep) if keep is not None else ()
-    series = request.series(runs, device, force, quiet, kept)
-    records = series.execute(
-        request.victims, request.attacks, seed or [0], request.settings, request.protocols, perturbation
-    )
-    put(report(records, style, series.failures.lost))
+    session = Session(runs, force, quiet, kept)
+    records = session.run_all(request.specs(seed or [0], device, perturbation))
+    put(report(records, style, session.failures.lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
-    end_with(series.failures.lost)
+    end_with(session.failures.lost)
 
 
 def train(

@@ -7,10 +7,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from vbench.data.pixels import RESIZE_POLICY, resize
 from vbench.data.protocols import SYNTHETIC, check_name
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Asked, config_id
+from vbench.records.spec import Given, ModelSpec, Setup
 from vbench.run.bench import Bench, SurrogateBench
 from vbench.run.builtin import thin_weights, untrained
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
@@ -220,150 +221,103 @@ def _tried(bench: Bench, options: Sequence[Precision], path: Path, quiet: bool) 
 
 
 @dataclass(frozen=True)
-class Named:
-    """A victim by name, or one that is loaded already; its file, and the option that names the file."""
+class Opener:
+    """Opens what a setup names: its data set, its victim, its surrogates.
 
-    victim: VictimSpec | Victim
-    weights: Path | None = None
-    option: str = "--weights"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to evaluate on what.
-
-    ``dataset``: "synthetic"; a layout, or a reader's name or path, with ``root``; or one that is open
-    already. ``layout`` and ``size`` apply to synthetic data.
-    ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
-    ``surrogates`` are the victims attacks are crafted on where they are transferred, with
-    ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
-    of :func:`vbench.run.prepare.choose_precision`. ``fresh`` decodes images anew, whatever the cache holds.
+    ``fresh`` trusts no image cache. ``option``: what an error says would give the victim's weights.
     """
 
-    dataset: str | Dataset = SYNTHETIC
-    root: Path | None = None
-    protocol: str | None = None
-    layout: str = "sysu"
-    size: tuple[int, int] | None = None
-    weights: Path | None = None
-    device: str = "auto"
-    ignore_gates: bool = False
-    surrogates: tuple[str, ...] = ()
-    surrogate_weights: tuple[Path | None, ...] = ()
-    precision: str = "auto"
-    channels_last: bool | None = None
+    setup: Setup
     fresh: bool = False
+    option: str = "--weights"
 
-    def open(self, cache: Path, quiet: bool = False) -> Dataset:
-        """Open the dataset, writing the synthetic one on first use."""
-        self.check_data()
-        if isinstance(self.dataset, Dataset):
-            return checked(self.dataset, "the dataset")
-        if self.dataset == SYNTHETIC:
-            with main_first():
-                written = self._synthetic().write(cache, quiet)
-            return open_dataset(self.layout, written, self.protocol)
-        return open_named(self.dataset, self.root, self.protocol)
+    @property
+    def dataset(self) -> str | Dataset:
+        """The name of the data set, or one that the caller opened."""
+        return unwrapped(self.setup.data.dataset)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data are the built-in synthetic set, which is written on first use."""
+        return self.dataset == SYNTHETIC
 
     def check(self) -> None:
         """Raise :class:`BadInput` for data, a device or a precision that cannot be had; opens nothing."""
         self.check_data()
-        candidates(self.precision, self.channels_last, resolve_device(own_device(self.device)))
-        self.stand_ins()
+        device = resolve_device(own_device(self.setup.device))
+        candidates(self.setup.precision, self.setup.channels_last, device)
 
     def check_data(self) -> None:
         """Raise :class:`BadInput` for a dataset that :meth:`open` could not even look for."""
-        if isinstance(self.dataset, Dataset):
-            if self.root is not None or self.protocol not in (None, self.dataset.protocol):
-                where = f"{self.dataset.root} under {self.dataset.protocol}"
+        data, dataset = self.setup.data, self.dataset
+        if isinstance(dataset, Dataset):
+            if data.root is not None or data.protocol not in ("", dataset.protocol):
+                where = f"{dataset.root} under {dataset.protocol}"
                 raise BadInput(f"the dataset is open already, in {where}")
-        elif self.dataset == SYNTHETIC:
-            if self.root is not None:
+        elif dataset == SYNTHETIC:
+            if data.root is not None:
                 raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
-            chosen_protocol(self.layout, self.protocol)
+            chosen_protocol(data.layout, data.protocol or None)
         else:
-            check_named(self.dataset, self.root)
+            check_named(dataset, data.root)
 
-    def workbench(
-        self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
-    ) -> Bench:
-        """Load a victim for an opened dataset; on synthetic data a thin one, trained on first use.
+    def open(self, cache: Path, quiet: bool = False) -> Dataset:
+        """Open the data set; the synthetic one is written on first use."""
+        self.check_data()
+        data, dataset = self.setup.data, self.dataset
+        if isinstance(dataset, Dataset):
+            return checked(dataset, "the dataset")
+        if dataset == SYNTHETIC:
+            with main_first():
+                written = SyntheticSet(layout=data.layout, size=self._size()).write(cache, quiet)
+            return open_dataset(data.layout, written, data.protocol or None)
+        return open_named(dataset, data.root, data.protocol or None)
+
+    def bench(self, dataset: Dataset, cache: Path, quiet: bool = False) -> Bench:
+        """The victim on an opened data set; on synthetic data a thin one, trained on first use.
 
         Of a victim that is loaded already a copy is taken, on its own device.
         """
-        named = Named(read_victim(victim) if isinstance(victim, str) else victim, self.weights)
-        loaded = self._load(named, dataset, cache, quiet)
-        bench = Bench(dataset, loaded, cache / "images", quiet, self.fresh)
-        drawn = self.dataset == SYNTHETIC
+        model = self.setup.victim
+        bench = Bench(dataset, self._load(model, dataset, cache, quiet), cache / "images", quiet, self.fresh)
         bench.asked = Asked(
-            synthetic=drawn,
-            size=self._size() if drawn else None,
-            weights=isinstance(victim, Victim) or self.weights is not None,
+            synthetic=self.synthetic,
+            size=self._size() if self.synthetic else None,
+            weights=isinstance(model.victim, Given) or model.weights is not None,
         )
-        return self._settled(bench, cache, quiet)
+        return self._in_precision(bench, cache, quiet)
 
     def source(
         self,
         bench: Bench,
         cache: Path,
         quiet: bool = False,
-        opened: Callable[[VictimSpec], Bench] | None = None,
+        opened: Callable[[ModelSpec], Bench] | None = None,
     ) -> Bench:
-        """The surrogates' workbench for transfer to the victim of ``bench``, over the same images.
+        """The surrogates, for transfer to the victim of ``bench``, over the same images.
 
-        ``opened`` gives the workbench of a thin victim that others use too; a single surrogate for images of
-        its own size then brings its embeddings along.
+        ``opened`` gives the bench of a surrogate that others use too; a single one for images of its own size
+        then brings its embeddings along.
         """
-        shared = [opened(read_victim(name)) for name in self.surrogates] if opened else []
+        models, victim = self.setup.surrogates, bench.victim
+        shared = [opened(model) for model in models] if opened else []
         members = [one.victim for one in shared] or [
-            self._load(named, bench.dataset, cache, quiet) for named in self.stand_ins()
+            self._load(model, bench.dataset, cache, quiet) for model in models
         ]
-        victim = bench.victim
         device = example_tensor(victim).device
         stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
             return SurrogateBench(shared[0], stands_in)
         source = Bench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
-        source.asked = Asked(weights=bool(self.surrogate_weights))
-        return self._settled(source, cache, quiet)
+        source.asked = Asked(weights=any(model.weights is not None for model in models))
+        return self._in_precision(source, cache, quiet)
 
-    def stand_ins(self) -> list[Named]:
-        """The surrogates with their files; :class:`BadInput` where some have none."""
-        files = self.surrogate_weights or (None,) * len(self.surrogates)
-        if len(files) != len(self.surrogates):
-            raise BadInput(
-                f"{len(files)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
-            )
-        pairs = zip(self.surrogates, files, strict=True)
-        return [Named(read_victim(name), file, "--surrogate-weights") for name, file in pairs]
-
-    def _settled(self, bench: Bench, cache: Path, quiet: bool) -> Bench:
-        choose_precision(bench, self.precision, self.channels_last, cache / "precision", quiet)
-        return bench
-
-    def _load(self, named: Named, dataset: Dataset, cache: Path, quiet: bool) -> Victim:
-        if isinstance(named.victim, Victim):
-            loaded = self.structure(named)
-            self.check_fits(named, loaded, dataset)
-            return loaded
-        spec, device = named.victim, own_device(self.device)
-        if named.weights is not None:
-            loaded = load_victim(spec.name, named.weights, device=device, **spec.options)
-            self.check_fits(named, loaded, dataset)
-        else:
-            self.check_fits(named, None, dataset)
-            with main_first():
-                thin = thin_weights(spec, dataset, cache, self._size(), quiet=quiet)
-            loaded = load_victim(spec.name, thin, device=device, **spec.settings)
-        shard_victim(loaded)
-        return loaded
-
-    def structure(self, named: Named) -> Victim:
+    def structure(self, model: ModelSpec) -> Victim:
         """A victim that attacks can be checked against before any work: thin ones are not trained.
 
         Raises :class:`BadInput` for options or a file of weights that do not fit.
         """
-        victim, weights = named.victim, named.weights
+        victim, weights = victim_of(model), model.weights
         if not isinstance(victim, Victim):
             if weights is None:
                 return untrained(victim, self._size())
@@ -373,35 +327,65 @@ class Choice:
         check_victim(victim)
         return twin(victim)
 
-    def check_fits(self, named: Named, victim: Victim | None, dataset: Dataset) -> None:
+    def check_fits(self, model: ModelSpec, victim: Victim | None, dataset: Dataset) -> None:
         """Raise :class:`BadInput` where a victim's weights are missing, or may not be tested on ``dataset``.
 
         ``victim``: with its weights, None where none are given.
         """
-        loaded, asked = isinstance(named.victim, Victim), f"victim '{named.victim.name}'"
-        if victim is not None and (named.weights is not None or loaded):
-            _check_split(victim, dataset, named.weights or asked, self.ignore_gates)
+        asked = f"victim '{victim_of(model).name}'"
+        if victim is not None and (model.weights is not None or isinstance(model.victim, Given)):
+            _check_split(victim, dataset, model.weights or asked, self.setup.ignore_gates)
         elif not dataset.synthetic:
-            raise BadInput(f"{asked} on {dataset.name} needs {named.option}, its released checkpoint")
+            option = "--surrogate-weights" if model in self.setup.surrogates else self.option
+            raise BadInput(f"{asked} on {dataset.name} needs {option}, its released checkpoint")
 
-    def _synthetic(self) -> SyntheticSet:
-        chosen = SyntheticSet(layout=self.layout)
-        return replace(chosen, size=self.size) if self.size else chosen
+    def _in_precision(self, bench: Bench, cache: Path, quiet: bool) -> Bench:
+        choose_precision(bench, self.setup.precision, self.setup.channels_last, cache / "precision", quiet)
+        return bench
+
+    def _load(self, model: ModelSpec, dataset: Dataset, cache: Path, quiet: bool) -> Victim:
+        victim = victim_of(model)
+        if isinstance(victim, Victim):
+            loaded = self.structure(model)
+            self.check_fits(model, loaded, dataset)
+            return loaded
+        device = own_device(self.setup.device)
+        if model.weights is not None:
+            loaded = load_victim(victim.name, model.weights, device=device, **victim.options)
+            self.check_fits(model, loaded, dataset)
+        else:
+            self.check_fits(model, None, dataset)
+            with main_first():
+                thin = thin_weights(victim, dataset, cache, self._size(), quiet=quiet)
+            loaded = load_victim(victim.name, thin, device=device, **victim.settings)
+        shard_victim(loaded)
+        return loaded
 
     def _size(self) -> tuple[int, int]:
-        return self.size or SyntheticSet().size
+        return self.setup.data.size or SyntheticSet().size
 
 
-def check_named(name: str, root: Path | None) -> Path:
+def unwrapped(value: Any) -> Any:
+    """The object that the caller gave in the place of a name; a name as it is."""
+    return value.value if isinstance(value, Given) else value
+
+
+def victim_of(model: ModelSpec) -> VictimSpec | Victim:
+    """The victim that a spec names; raises :class:`BadInput` for an unknown name or option."""
+    victim = unwrapped(model.victim)
+    return victim if isinstance(victim, Victim) else read_victim(victim)
+
+
+def check_named(name: str, root: Path | str | None) -> Path:
     """``root``; :class:`BadInput` where it is missing, and for what :func:`open_named` does not know."""
     if check_name(name) == SYNTHETIC:
-        raise BadInput("synthetic data are drawn; name a real data set, or the layout of drawn ones")
+        raise BadInput("synthetic data have no folder; name a real data set, or a layout")
     if root is None:
         raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
-    return root
+    return Path(root)
 
 
-def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
+def open_named(name: str, root: Path | str | None, protocol: str | None = None) -> Dataset:
     """Open a data set, built in, installed or of a reader given by path, under ``root``."""
     return open_dataset(name, check_named(name, root), protocol)
 
@@ -411,7 +395,7 @@ def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:
     return (height, width), victim.resize_filter
 
 
-def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: bool) -> None:
+def _check_split(victim: Victim, dataset: Dataset, weights: str, ignore: bool) -> None:
     """Refuse weights that may have been trained on the identities under test, or that are of another set.
 
     That is told by the split that the weights name, and by the number of identities where they are of a model

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
-from itertools import product
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from vbench.attacks.base import Attack, UniversalAttack
-from vbench.attacks.build import build_attack, expand, label, preset_threat
+from vbench.attacks.build import build_attack, label, preset_threat
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.registry import PRICES
 from vbench.core.arithmetic import default_arithmetic
@@ -24,17 +23,14 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.records.files import KEEPABLE, missing
 from vbench.records.record import Record
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.run.bench import Bench
 from vbench.run.execute import Run, fit_of
 from vbench.run.failures import LOSES_A_RUN, Failures
 from vbench.run.keep import Keeper
-from vbench.run.prepare import Choice
+from vbench.run.prepare import Opener, unwrapped, victim_of
 from vbench.run.upfront import Upfront
-from vbench.victims.base import Victim
-from vbench.victims.build import AnyVictim, VictimSpec, expand_victims, victim_names
-
-AnyAttack = TypeVar("AnyAttack", str, "str | Attack")
 
 
 class Recorder:
@@ -49,13 +45,11 @@ class Recorder:
         self,
         store: RunStore | None,
         force: bool = False,
-        ignore_gates: bool = False,
         quiet: bool = False,
         wanted: Collection[str] = (),
     ) -> None:
         self._store = store
         self._force = force
-        self._ignore_gates = ignore_gates
         self._quiet = quiet
         self._wanted = frozenset(wanted) if store else frozenset()
         self._learnt: dict[str, Perturbation] = {}
@@ -88,7 +82,7 @@ class Recorder:
         if self._store and is_main():
             remove_leftovers(self._store.root)
         keeper = Keeper(wanted)
-        record, applied = run.execute(self._ignore_gates, self._quiet, self._learnt, keeper)
+        record, applied = run.execute(self._quiet, self._learnt, keeper)
         made = [self._learnt[fit] for fit in run.fits()]
         if run.perturbation is not None and applied is not None and applied is not run.perturbation:
             # A replay that had to be brought to another size is a file of its own.
@@ -135,6 +129,24 @@ class Recorder:
     def adopt(self, fit_id: str, learnt: Perturbation) -> None:
         """Let a run whose fit has this id use what was learnt already."""
         self._learnt.setdefault(fit_id, learnt.with_provenance(fit=fit_id))
+
+    def take(self, fit_id: str, learnt: Perturbation) -> None:
+        """Use ``learnt`` for what the fit with this id would learn, if that fit made it."""
+        if learnt.provenance.get("fit") == fit_id:
+            self._learnt.setdefault(fit_id, learnt)
+
+    def learnt(self, fit_id: str) -> Perturbation | None:
+        """What the fit with this id learnt; None where it was not done here, nor taken from elsewhere."""
+        return self._learnt.get(fit_id)
+
+    @property
+    def store(self) -> RunStore | None:
+        """Where records go."""
+        return self._store
+
+    def store_in(self, runs: Path) -> None:
+        """Put records elsewhere from now on; what was learnt stays."""
+        self._store = RunStore(runs)
 
     def perturbations(self, record: Record) -> tuple[Perturbation, ...]:
         """What was learnt for a record: now, or as stored with it; empty if nothing was."""
@@ -213,55 +225,40 @@ def announcement(attack: Any, images: int, victim: str) -> str | None:
 
 
 class Session:
-    """Runs under one dataset choice and threat model, with records in ``runs`` (None: kept nowhere).
+    """Does runs: opens each victim once, shares what was learnt, finds records, and stores them in ``runs``.
 
     ``force`` runs a configuration again even if its record is there, on images decoded anew. ``keep`` names
-    what runs store beside their records, "embeddings" and "images"; a run that did not is done again.
-    ``stated`` are the parts of the threat model that somebody asked for; a preset that comes with a side or a
-    budget decides the others.
+    what runs store next to their records, "embeddings" and "images"; a run that did not is done again.
     """
 
     def __init__(
-        self,
-        choice: Choice,
-        threat: ThreatModel,
-        runs: Path | None,
-        force: bool = False,
-        quiet: bool = False,
-        stated: Collection[str] = ("eps", "side"),
-        keep: Collection[str] = (),
+        self, runs: Path | None = None, force: bool = False, quiet: bool = False, keep: Collection[str] = ()
     ) -> None:
-        self._choice = dataclasses.replace(choice, fresh=force or choice.fresh)
-        self._threat = threat
-        self._quiet = quiet
-        self._stated = stated
+        self._force, self._quiet = force, quiet
         #: Keeps the records, and what was learnt on the way.
-        self.recorder = Recorder(RunStore(runs) if runs else None, force, choice.ignore_gates, quiet, keep)
+        self.recorder = Recorder(RunStore(runs) if runs else None, force, quiet, keep)
         #: The runs that were lost, and why.
         self.failures = Failures()
+        self._attacks: dict[tuple[object, ...], Attack] = {}
+        self._replays: dict[str, Perturbation] = {}
+        self._datasets: dict[DataSpec, Dataset] = {}
+        self._benches: dict[Setup, Bench] = {}
         self._sources: dict[tuple[object, ...], Bench] = {}
-        self._opened: dict[str, Bench] = {}
+
+    def run(self, spec: RunSpec) -> Record:
+        """The record of one run, found or made; raises what stops it."""
+        return self.recorder.record(self.ready(spec))
 
     @default_arithmetic()
-    def execute(
-        self,
-        asked_victims: Sequence[str | Victim],
-        attack_specs: Sequence[str | Attack],
-        seeds: Sequence[int],
-        settings: dict[str, Any],
-        protocols: Sequence[str] = (),
-        perturbation: Path | None = None,
-        surrogates: Sequence[str] = (),
-    ) -> list[Record]:
+    def run_all(self, specs: Sequence[RunSpec]) -> list[Record]:
         """Do every run that has no record yet; returns the records of all, in order.
 
-        The runs are those of :meth:`each`. A run that fails is added to :attr:`failures` and the others go
-        on; so are all of a victim that cannot be opened. Raises what :meth:`each` does before the first run,
-        and the first error of a series that did no run at all.
+        A run that fails is added to :attr:`failures` and the others go on; so are all of a victim that cannot
+        be opened. Raises what :meth:`each` does before the first run, and the first error where no run at all
+        was done.
         """
         records = []
-        given = (asked_victims, attack_specs, seeds, settings, protocols, perturbation, surrogates)
-        for _, _, run in self.each(*given, lose=self._lose):
+        for _, run in self.each(specs, lose=self._lose):
             try:
                 records.append(self.recorder.record(run))
             except LOSES_A_RUN as error:
@@ -269,121 +266,147 @@ class Session:
         self.failures.refuse_if_all(records)
         return records
 
-    def _lose(self, victim: str, attack: Attack, seed: int, error: BaseException) -> None:
-        say(f"failed: {self.failures.add(victim, attack, seed, error)}", self._quiet)
-
     def each(
         self,
-        asked_victims: Sequence[AnyVictim],
-        attack_specs: Sequence[AnyAttack],
-        seeds: Sequence[int],
-        settings: dict[str, Any],
-        protocols: Sequence[str] = (),
-        perturbation: Path | None = None,
-        surrogates: Sequence[str] = (),
+        specs: Sequence[RunSpec],
         lose: Callable[[str, Attack, int, BaseException], None] | None = None,
-    ) -> Iterator[tuple[AnyVictim, AnyAttack, Run]]:
-        """Every run, ready to be done, with the victim and the attack as they were asked for.
+    ) -> Iterator[tuple[RunSpec, Run]]:
+        """Every run, ready to be done, in the order given; those of one setup should follow each other.
 
-        In order: protocols, then victims, surrogates, attacks, and seeds within; repeats are left out.
-        Victims and attacks are texts, or objects that are taken as they are.
-        With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
-        that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
-        of one split share what a universal attack learnt: fitting looks at training identities only. What
-        can be refused is refused before any work, see :class:`Upfront`. A run that cannot be made ready
+        A surrogate without weights is shared with the victims of the same data, each opened and embedded
+        once. Protocols of one split share what a universal attack learnt from its training identities.
+        What can be refused is refused before any work, see :class:`Upfront`. A run that cannot be made ready
         raises its error, or with ``lose`` is handed to it, unless it is bad input before the first run.
         """
         begun = False
 
-        def lost(victim: str, attack: Attack, seed: int, error: BaseException) -> None:
+        def lost(victim: str, spec: RunSpec, error: BaseException) -> None:
             if lose is None or (isinstance(error, BadInput) and not begun):
                 raise error
-            lose(victim, attack, seed, error)
+            lose(victim, self.attack(spec), spec.seed, error)
 
-        asked_victims = victim_names(asked_victims)
-        chosen = expand_victims(asked_victims)
-        expand_victims([*surrogates, *self._choice.surrogates])
-        seeds = list(dict.fromkeys(check_seed(seed) for seed in seeds))
-        replay = Perturbation.load(perturbation) if perturbation else None
-        specs: list[AnyAttack] = expand(list(attack_specs))
-        attacks = [build_attack(spec, settings) for spec in specs]
-        threats = [self._threat_of(spec, settings) for spec in specs]
-        if replay is not None:
-            attacks = [_as_learnt(attacks, replay)]
-        wanted: Sequence[str | None] = protocols or (None,)
-        by_protocol = [
-            dataclasses.replace(self._choice, protocol=protocol) for protocol in dict.fromkeys(wanted)
-        ]
-        upfront = Upfront(by_protocol, chosen, surrogates)
-        upfront.check_attacks(list(zip(attacks, threats, strict=True)), replay)
-        self.recorder.check_writable()
-        data = upfront.open(cache_folder(), self._quiet)
-        # It holds a copy of every victim.
-        del upfront
-        for choice, dataset in data:
-            opened = partial(self._open, choice, dataset) if surrogates else None
-            for name, victim in zip(asked_victims, chosen, strict=True):
-                choices = [dataclasses.replace(choice, surrogates=(one,)) for one in surrogates] or [choice]
-                asked = list(product(choices, zip(specs, attacks, threats, strict=True), seeds))
+        self.check(specs)
+        for setup, group in groupby(specs, key=lambda spec: spec.group):
+            same = list(group)
+            try:
+                bench = self.bench(setup)
+                self._source(setup, bench)
+            except LOSES_A_RUN as error:
+                for spec in same:
+                    lost(victim_of(setup.victim).name, spec, error)
+                continue
+            runs: list[tuple[RunSpec, Run]] = []
+            for spec in same:
                 try:
-                    bench = (opened or partial(self._fresh, choice, dataset))(victim)
-                    runs = [
-                        (
-                            name,
-                            spec,
-                            Run(bench, attack, threat, seed, replay, self._source(these, bench, opened)),
-                        )
-                        for these, (spec, attack, threat), seed in asked
-                    ]
+                    run = self.ready(spec)
+                    run.config()
                 except LOSES_A_RUN as error:
-                    for _, (_, attack, _), seed in asked:
-                        lost(victim.name, attack, seed, error)
-                    continue
-                ready = [one for one in runs if self._ready(one[-1], lost)]
-                self._announce([run for _, _, run in ready])
-                for one in ready:
-                    begun = True
-                    yield one
-            self._opened.clear()
-            self._sources.clear()
+                    lost(bench.victim.name, spec, error)
+                else:
+                    runs.append((spec, run))
+            self._announce([run for _, run in runs])
+            for one in runs:
+                begun = True
+                yield one
 
-    def _threat_of(self, spec: str | Attack, settings: dict[str, Any]) -> ThreatModel:
-        usual, asked = preset_threat(spec, settings), self._threat
-        return ThreatModel(
-            asked.eps if "eps" in self._stated else usual.get("eps", asked.eps),
-            asked.norm,
-            asked.side if "side" in self._stated else usual.get("side", asked.side),
-            asked.quantize,
+    def check(self, specs: Sequence[RunSpec]) -> None:
+        """Refuse what can be refused of ``specs`` before any work, and open their data."""
+        for spec in specs:
+            check_seed(spec.seed)
+        asked = [(spec.group, self.attack(spec), threat_of(spec), self._replay(spec)) for spec in specs]
+        self.open(list(dict.fromkeys(spec.group for spec in specs)), asked)
+
+    def open(
+        self,
+        setups: Sequence[Setup],
+        asked: Sequence[tuple[Setup, Attack, ThreatModel, Perturbation | None]] = (),
+    ) -> dict[DataSpec, Dataset]:
+        """The data of setups; raises :class:`BadInput` where victims or attacks do not fit them."""
+        openers = {setup: self._opener(setup) for setup in setups}
+        upfront = Upfront(list(openers.values()))
+        upfront.check_attacks(
+            (openers[setup], attack, threat, replay) for setup, attack, threat, replay in asked
         )
+        self.recorder.check_writable()
+        self._datasets |= upfront.open(cache_folder(), self._quiet)
+        return self._datasets
 
-    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec | Victim) -> Bench:
-        return choice.workbench(victim, dataset, cache_folder(), self._quiet)
+    def ready(self, spec: RunSpec) -> Run:
+        """The run of a spec, checked; opens its victim and surrogates if they are not open."""
+        bench = self.bench(spec.group)
+        run = Run(
+            bench,
+            self.attack(spec),
+            threat_of(spec),
+            spec.seed,
+            self._replay(spec),
+            self._source(spec.group, bench),
+            spec.group.ignore_gates,
+        )
+        run.check()
+        return run
 
-    def _open(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Bench:
-        """The workbench of a victim that several runs share."""
-        if repr(victim) not in self._opened:
-            self._opened[repr(victim)] = self._fresh(choice, dataset, victim)
-        return self._opened[repr(victim)]
+    def dataset(self, setup: Setup) -> Dataset:
+        """The data set of a setup."""
+        if setup.data not in self._datasets:
+            self._datasets[setup.data] = self._opener(setup).open(cache_folder(), self._quiet)
+        return self._datasets[setup.data]
 
-    def _source(
-        self, choice: Choice, bench: Bench, opened: Callable[[VictimSpec], Bench] | None
-    ) -> Bench | None:
-        """The surrogates' workbench, kept for victims of the same size."""
-        if not choice.surrogates:
+    def bench(self, setup: Setup, dataset: Dataset | None = None) -> Bench:
+        """The victim of a setup on its data, or on the ``dataset`` that is given.
+
+        Weights fill memory: of victims with weights only the last stays open.
+        """
+        alone = replace(setup, surrogates=())
+        if alone not in self._benches:
+            self._close_others(setup)
+            opened = dataset or self.dataset(setup)
+            self._benches[alone] = self._opener(alone).bench(opened, cache_folder(), self._quiet)
+        return self._benches[alone]
+
+    def attack(self, spec: RunSpec) -> Attack:
+        """The attack of a spec; raises :class:`BadInput` for one that is not known or not built so."""
+        key = (spec.attack, repr(spec.settings), spec.perturbation)
+        if key not in self._attacks:
+            made = build_attack(unwrapped(spec.attack), dict(spec.settings))
+            replay = self._replay(spec)
+            self._attacks[key] = made if replay is None else _as_learnt(made, replay)
+        return self._attacks[key]
+
+    def _replay(self, spec: RunSpec) -> Perturbation | None:
+        path = spec.perturbation
+        if path is not None and path not in self._replays:
+            self._replays[path] = Perturbation.load(Path(path))
+        return None if path is None else self._replays[path]
+
+    def _opener(self, setup: Setup) -> Opener:
+        return Opener(setup, self._force)
+
+    def _source(self, setup: Setup, bench: Bench) -> Bench | None:
+        """The surrogates' bench, kept for victims of the same size."""
+        if not setup.surrogates:
             return None
-        key = (choice.surrogates, bench.victim.input_size, bench.victim.resize_filter)
+        key = (setup.data, setup.surrogates, bench.victim.input_size, bench.victim.resize_filter)
         if key not in self._sources:
-            self._sources[key] = choice.source(bench, cache_folder(), self._quiet, opened)
+            if not _thin(setup.surrogates):
+                self._sources.clear()
+            shared = len(setup.surrogates) == 1 and _thin(setup.surrogates)
+            opened = (lambda model: self.bench(replace(setup, victim=model))) if shared else None
+            self._sources[key] = self._opener(setup).source(bench, cache_folder(), self._quiet, opened)
         return self._sources[key]
 
-    def _ready(self, run: Run, lost: Callable[[str, Attack, int, BaseException], None]) -> bool:
-        try:
-            run.check()
-            run.config()
-        except LOSES_A_RUN as error:
-            lost(run.bench.victim.name, run.attack, run.seed, error)
-            return False
-        return True
+    def _close_others(self, setup: Setup) -> None:
+        """Before a victim is opened: close what is not needed with it."""
+        kept = bool(setup.surrogates) and _thin(setup.surrogates)
+        self._benches = {
+            other: bench
+            for other, bench in self._benches.items()
+            if kept and other.data == setup.data and _thin([other.victim])
+        }
+        self._sources = {key: bench for key, bench in self._sources.items() if key[0] == setup.data}
+
+    def _lose(self, victim: str, attack: Attack, seed: int, error: BaseException) -> None:
+        say(f"failed: {self.failures.add(victim, attack, seed, error)}", self._quiet)
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Say what will take long, once an attack, unless it is recorded already."""
@@ -396,14 +419,24 @@ class Session:
             say(f"note: {line}", self._quiet)
 
 
-def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
-    if len(attacks) != 1:
-        raise BadInput("--perturbation replays one attack; name just that one")
+def threat_of(spec: RunSpec) -> ThreatModel:
+    """The threat model of a spec: what it says itself, then its attack's preset, then 8/255 and query."""
+    usual = preset_threat(unwrapped(spec.attack), dict(spec.settings))
+    eps = usual.get("eps", "8/255") if spec.eps is None else spec.eps
+    side = usual.get("side", "query") if spec.side is None else spec.side
+    return ThreatModel(eps, spec.norm, side, spec.quantize)
+
+
+def _thin(models: Sequence[ModelSpec]) -> bool:
+    return all(model.weights is None and not isinstance(model.victim, Given) for model in models)
+
+
+def _as_learnt(attack: Attack, replay: Perturbation) -> Attack:
     made_by = replay.provenance.get("attack")
-    if attacks[0].name != made_by:
+    if attack.name != made_by:
         named = shortened(str(made_by))
-        raise BadInput(f"the perturbation was learnt by '{named}', not by '{attacks[0].name}'")
+        raise BadInput(f"the perturbation was learnt by '{named}', not by '{attack.name}'")
     settings = replay.provenance.get("settings")
     if not isinstance(settings, dict):
         raise BadInput("the perturbation does not say with which settings it was learnt")
-    return build(type(attacks[0]), attacks[0].name, settings)
+    return build(type(attack), attack.name, settings)

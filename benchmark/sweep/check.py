@@ -13,10 +13,11 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import is_synthetic
 from vbench.data.open import check_root, reader_of
 from vbench.data.protocols import LAYOUTS, SYNTHETIC
+from vbench.records.spec import DataSpec
 from vbench.run.prepare import open_named
 from vbench.sweep.read import Place, SuiteFile
 from vbench.sweep.suite import VictimEntry
-from vbench.sweep.tasks import Data, anchored, groups, models
+from vbench.sweep.tasks import anchored, groups, models
 from vbench.victims.build import read_victim
 
 
@@ -80,14 +81,14 @@ def _files(file: SuiteFile) -> Iterator[tuple[Place, str]]:
             yield from ((place, reason) for reason in _weights(entry, data, file.folder, drawn))
 
 
-def _drawn(data: Data, root: Path) -> bool:
+def _drawn(data: DataSpec, root: Path) -> bool:
     """Whether the data under ``root`` are drawn people; :class:`BadInput` if it cannot be what they are."""
     if data.dataset in LAYOUTS:  # the mark says so without reading the set
         return is_synthetic(check_root(data.dataset, root, reader_of(data.dataset).expected))
     return open_named(data.dataset, root, data.protocol or None).synthetic
 
 
-def _weights(entry: VictimEntry, data: Data, folder: Path, drawn: bool) -> Iterator[str]:
+def _weights(entry: VictimEntry, data: DataSpec, folder: Path, drawn: bool) -> Iterator[str]:
     for model in models(entry, data, folder):
         if model.weights is None and not drawn:
             yield f"victim '{model.victim}' has no weights for {data.label} ({data.protocol})"

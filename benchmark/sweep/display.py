@@ -10,13 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vbench.core.progress import console, say
 from vbench.core.text import show_seconds
-from vbench.sweep.tasks import Durations, Task
+from vbench.records.spec import RunSpec
+from vbench.sweep.tasks import Durations
 
 
 class Display:
     """Tells of ``tasks`` as they end; ``durations`` know how long a kind of task takes, and learn."""
 
-    def __init__(self, tasks: list[Task], width: int, durations: Durations, quiet: bool = False) -> None:
+    def __init__(self, tasks: list[RunSpec], width: int, durations: Durations, quiet: bool = False) -> None:
         self._left = dict.fromkeys(tasks)
         self._total, self._width, self._durations, self._quiet = len(tasks), width, durations, quiet
         columns = (
@@ -46,20 +47,20 @@ class Display:
         """One line about what is going on."""
         say(message, self._quiet)
 
-    def done(self, task: Task, seconds: float) -> None:
+    def done(self, task: RunSpec, seconds: float) -> None:
         """A task was done."""
         self._durations.add(task, seconds)
         self._one(task, f"done in {show_seconds(seconds)}")
 
-    def found(self, task: Task) -> None:
+    def found(self, task: RunSpec) -> None:
         """A task turned out to have its record already."""
         self._one(task, "found", plain=False)
 
-    def failed(self, task: Task, reason: str) -> None:
+    def failed(self, task: RunSpec, reason: str) -> None:
         """A task failed."""
         self._one(task, f"FAILED: {reason}", always=True)
 
-    def _one(self, task: Task, told: str, always: bool = False, plain: bool = True) -> None:
+    def _one(self, task: RunSpec, told: str, always: bool = False, plain: bool = True) -> None:
         self._left.pop(task, None)
         ended = self._total - len(self._left)
         left = self._durations.left(self._left, self._width)

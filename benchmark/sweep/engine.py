@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from vbench.sweep.tasks import Data, Group, Model, Task
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 
 
 @dataclass(frozen=True)
 class WriteSet:
     """Write a synthetic set."""
 
-    data: Data
+    data: DataSpec
 
     @property
     def title(self) -> str:
@@ -25,8 +25,8 @@ class WriteSet:
 class Train:
     """Train a thin victim on synthetic data."""
 
-    data: Data
-    model: Model
+    data: DataSpec
+    model: ModelSpec
 
     @property
     def title(self) -> str:
@@ -38,8 +38,8 @@ class Train:
 class Open:
     """Open the victims of a group, and say of each of its tasks what its record is called."""
 
-    group: Group
-    tasks: tuple[Task, ...]
+    group: Setup
+    tasks: tuple[RunSpec, ...]
 
     @property
     def title(self) -> str:
@@ -54,7 +54,7 @@ class Do:
     By the fit's id: the path of a perturbation, or its content where hosts share no disk.
     """
 
-    task: Task
+    task: RunSpec
     learnt: Mapping[str, str | bytes] = field(default_factory=dict)
 
     @property
@@ -125,7 +125,7 @@ class Slot(Protocol):
     """Room for one job at a time; ``opened`` is the group whose victim is open there, if that is known."""
 
     job: Job | None
-    opened: Group | None
+    opened: Setup | None
 
     @property
     def pid(self) -> int | None:

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from vbench.core.errors import BadInput, VbenchError
+from vbench.records.spec import Setup
 from vbench.sweep.engine import Died, Do, Job, Open, Outcome
 from vbench.sweep.suite import Resources
-from vbench.sweep.tasks import Group
 from vbench.sweep.worker import Start, serve
 
 
@@ -171,7 +171,7 @@ class Slot:
     connection: Connection | None = None
     up: bool = False
     job: Job | None = None
-    opened: Group | None = None
+    opened: Setup | None = None
     need: int = 0
     stillborn: int = 0
 

@@ -17,18 +17,19 @@ from typing import Any
 from vbench.core.errors import BadInput
 from vbench.core.files import CACHE_VARIABLE
 from vbench.core.progress import say
+from vbench.records.spec import Setup
+from vbench.run.session import Session
 from vbench.sweep.engine import Did, Died, Do, Job, Outcome
 from vbench.sweep.suite import Resources
-from vbench.sweep.tasks import Group
-from vbench.sweep.worker import Shelf, perform
 from vbench.sweep.worker import one_short_line as one_line
+from vbench.sweep.worker import perform
 
 #: Tasks that wait in Ray's own queue, so that a freed worker never waits for the driver.
 _QUEUED = 4
 _ANSWER_SECONDS = 10.0
 _NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 #: On a worker: what the task before left open.
-_SHELF: Any = None
+_SESSION: Any = None
 
 
 @dataclass
@@ -36,7 +37,7 @@ class RaySlot:
     """A place in Ray's queue; which process takes the job is Ray's to say."""
 
     job: Job | None = None
-    opened: Group | None = None
+    opened: Setup | None = None
     pid: int | None = None
 
 
@@ -154,13 +155,13 @@ def _perform(job: Job, threads: int) -> Outcome:
     """On a Ray worker: do a job with records in a folder of its own, and send back what was made."""
     import torch
 
-    global _SHELF
+    global _SESSION
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(prefix="vbench-") as folder:
-        if _SHELF is None:
-            _SHELF = Shelf(Path(folder))
-        _SHELF.store_in(Path(folder))
-        outcome = perform(job, _SHELF)
+        if _SESSION is None:
+            _SESSION = Session(Path(folder), quiet=True)
+        _SESSION.recorder.store_in(Path(folder))
+        outcome = perform(job, _SESSION)
         if isinstance(job, Do) and isinstance(outcome, Did):
             return replace(outcome, files=_made(Path(folder)))
     return outcome

@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from vbench.core.progress import say
 from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.spec import RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.sweep.display import Display
 from vbench.sweep.engine import (
@@ -34,7 +35,7 @@ from vbench.sweep.engine import (
 )
 from vbench.sweep.read import SuiteFile
 from vbench.sweep.state import Ledger, States
-from vbench.sweep.tasks import Durations, Group, Task
+from vbench.sweep.tasks import Durations
 
 if TYPE_CHECKING:
     from vbench.sweep.identity import Identities
@@ -57,10 +58,10 @@ class Scheduler(Generic[SlotT]):
     ) -> None:
         self._pool, self._ledger, self._display = pool, ledger, display
         self._retries, self._memory = retries, memory
-        self._attempts: Counter[Job | Task | Group] = Counter()
-        self._unopened: dict[Group, list[Task]] = {}
-        self._ready: dict[Group, list[Task]] = {}
-        self._identities: dict[Task, Identity] = {}
+        self._attempts: Counter[Job | RunSpec | Setup] = Counter()
+        self._unopened: dict[Setup, list[RunSpec]] = {}
+        self._ready: dict[Setup, list[RunSpec]] = {}
+        self._identities: dict[RunSpec, Identity] = {}
 
     def prepare(self, jobs: Iterable[Prepared]) -> dict[Prepared, str]:
         """Do jobs that others wait for; returns those that failed, with the reason."""
@@ -83,7 +84,7 @@ class Scheduler(Generic[SlotT]):
                     self._renew(slot, outcome)
         return failed
 
-    def work(self, tasks: Sequence[Task]) -> None:
+    def work(self, tasks: Sequence[RunSpec]) -> None:
         """Open every group and do every task."""
         for task in tasks:
             self._unopened.setdefault(task.group, []).append(task)
@@ -112,7 +113,7 @@ class Scheduler(Generic[SlotT]):
         for group in sorted(self._ready, key=lambda group: -len(self._ready[group])):
             yield from self._of_group(group)
 
-    def _of_group(self, group: Group) -> Iterator[Do]:
+    def _of_group(self, group: Setup) -> Iterator[Do]:
         jobs = [slot.job for slot in self._pool.busy() if isinstance(slot.job, Do)]
         busy = [self._identities[job.task] for job in jobs]
         learning = {fit for identity in busy for fit in identity.fits} - self._ledger.learnt.keys()
@@ -181,11 +182,11 @@ class Scheduler(Generic[SlotT]):
             else:
                 self._ready.setdefault(job.group, []).append(task)
 
-    def _settle(self, task: Task) -> None:
+    def _settle(self, task: RunSpec) -> None:
         if task in self._ledger.found:
             self._display.found(task)
 
-    def _fail(self, task: Task, reason: str) -> None:
+    def _fail(self, task: RunSpec, reason: str) -> None:
         self._ledger.fail(task, reason)
         self._display.failed(task, reason)
 
@@ -206,11 +207,11 @@ class Scheduler(Generic[SlotT]):
 class Result:
     """How a sweep, or a shard of it, went: tasks by what became of them."""
 
-    tasks: Sequence[Task]
-    found: dict[Task, str]
-    done: dict[Task, str]
-    failed: dict[Task, str]
-    elsewhere: Sequence[Task]
+    tasks: Sequence[RunSpec]
+    found: dict[RunSpec, str]
+    done: dict[RunSpec, str]
+    failed: dict[RunSpec, str]
+    elsewhere: Sequence[RunSpec]
 
     @property
     def complete(self) -> bool:
@@ -230,8 +231,8 @@ class Wishes:
 
 def conduct(
     file: SuiteFile,
-    every: Sequence[Task],
-    mine: Sequence[Task],
+    every: Sequence[RunSpec],
+    mine: Sequence[RunSpec],
     wishes: Wishes,
     pool_for: Callable[[int, Path], Pool[SlotT]],
 ) -> Result:
@@ -266,7 +267,7 @@ def conduct(
     return Result(mine, ledger.found, ledger.done, ledger.failed, list(ledger.elsewhere))
 
 
-def known_durations(states: States, tasks: Sequence[Task]) -> Durations:
+def known_durations(states: States, tasks: Sequence[RunSpec]) -> Durations:
     """How long tasks took that were done before."""
     durations = Durations()
     for task in tasks:
@@ -277,12 +278,16 @@ def known_durations(states: States, tasks: Sequence[Task]) -> Durations:
 
 
 def _prepared(
-    scheduler: Scheduler[SlotT], ledger: Ledger, display: Display, identities: Identities, tasks: list[Task]
-) -> list[Task]:
+    scheduler: Scheduler[SlotT],
+    ledger: Ledger,
+    display: Display,
+    identities: Identities,
+    tasks: list[RunSpec],
+) -> list[RunSpec]:
     """Write synthetic sets and train thin victims, each once; returns the tasks that can go on."""
     from vbench.sweep.identity import drawn_set, is_written
 
-    blocked: dict[Group, str] = {}
+    blocked: dict[Setup, str] = {}
     groups = list(dict.fromkeys(task.group for task in tasks))
     sets: dict[SyntheticSet | None, WriteSet] = {}
     for group in groups:
@@ -344,7 +349,7 @@ def summary(result: Result, runs: Path, only_prepared: bool = False) -> str:
     return "\n".join(lines)
 
 
-def failures(failed: Mapping[Task, str]) -> str:
+def failures(failed: Mapping[RunSpec, str]) -> str:
     """A row a failed task; columns that are the same everywhere are left out."""
     rows = [task.columns for task in failed]
     varying = [

@@ -14,9 +14,10 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vbench.core.files import check_inside, write_atomically
+from vbench.records.spec import RunSpec
 from vbench.records.store import RunStore
 from vbench.sweep.engine import Did, spent
-from vbench.sweep.tasks import Task, task_from
+from vbench.sweep.tasks import task_from
 
 #: A running task's file is touched this often, by the process in charge of it.
 HEARTBEAT_SECONDS = 10.0
@@ -116,7 +117,7 @@ class States:
             return False
         return abs(age) < STALE_SECONDS
 
-    def list_tasks(self, file: Path, tasks: list[Task], jobs: int) -> None:
+    def list_tasks(self, file: Path, tasks: list[RunSpec], jobs: int) -> None:
         """Note which tasks there are, for ``vbench status`` without the suite."""
         listing = Listing(file=str(file), tasks={task.key: asdict(task) for task in tasks}, jobs=jobs)
         write_atomically(self._inside(self.folder / _LIST), listing.model_dump_json() + "\n")
@@ -129,7 +130,7 @@ class States:
             return None
 
 
-def tasks_in(listing: Listing) -> list[Task]:
+def tasks_in(listing: Listing) -> list[RunSpec]:
     """The tasks of a listing, less those of another version that cannot be read."""
     found = []
     for value in listing.tasks.values():
@@ -150,17 +151,17 @@ class Ledger:
 
     states: States
     store: RunStore
-    identify: Callable[[Task], str | None]
-    found: dict[Task, str] = field(default_factory=dict)
-    done: dict[Task, str] = field(default_factory=dict)
-    failed: dict[Task, str] = field(default_factory=dict)
-    elsewhere: dict[Task, TaskState] = field(default_factory=dict)
+    identify: Callable[[RunSpec], str | None]
+    found: dict[RunSpec, str] = field(default_factory=dict)
+    done: dict[RunSpec, str] = field(default_factory=dict)
+    failed: dict[RunSpec, str] = field(default_factory=dict)
+    elsewhere: dict[RunSpec, TaskState] = field(default_factory=dict)
     learnt: dict[str, Path] = field(default_factory=dict)
     memory: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    _running: dict[Task, TaskState] = field(default_factory=dict)
+    _running: dict[RunSpec, TaskState] = field(default_factory=dict)
     _touched: float = field(default_factory=time.monotonic)
 
-    def sort(self, tasks: Iterable[Task], retry_failed: bool) -> list[Task]:
+    def sort(self, tasks: Iterable[RunSpec], retry_failed: bool) -> list[RunSpec]:
         """Note what is known of each task; returns those that are to be done."""
         index, pending = self.store.index(), []
         for task in tasks:
@@ -183,10 +184,10 @@ class Ledger:
                 pending.append(task)
         return pending
 
-    def _same(self, task: Task, state: TaskState) -> bool:
+    def _same(self, task: RunSpec, state: TaskState) -> bool:
         return state.identity is not None and state.identity == self.identify(task)
 
-    def _remember(self, task: Task, state: TaskState) -> None:
+    def _remember(self, task: RunSpec, state: TaskState) -> None:
         if state.memory:
             self.memory[task.kind] = max(state.memory, self.memory.get(task.kind, 0))
         self._note_learnt(state.fits)
@@ -198,7 +199,7 @@ class Ledger:
             if path.is_relative_to(root) and path.is_file():
                 self.learnt[fit] = path
 
-    def taken(self, task: Task, record: str) -> bool:
+    def taken(self, task: RunSpec, record: str) -> bool:
         """Whether, since the tasks were sorted, somebody else has begun or finished this one."""
         known = self.store.get(record)
         if known is not None:
@@ -210,7 +211,7 @@ class Ledger:
             return True
         return False
 
-    def start(self, task: Task, record: str, pid: int | None, attempt: int) -> None:
+    def start(self, task: RunSpec, record: str, pid: int | None, attempt: int) -> None:
         """A worker is at it."""
         state = TaskState(
             status="running",
@@ -225,7 +226,7 @@ class Ledger:
         self._running[task] = state
         self.put(task, state)
 
-    def finish(self, task: Task, did: Did) -> None:
+    def finish(self, task: RunSpec, did: Did) -> None:
         """It is done; files that its worker could not store are stored now, the record last."""
         for relative in sorted(did.files, key=lambda name: "/" not in name):
             write_atomically(self.store.root / relative, did.files[relative])
@@ -237,20 +238,20 @@ class Ledger:
         self._remember(task, state)
         self.done[task] = did.record
 
-    def same_record(self, task: Task, record: str, seconds: float | None) -> None:
+    def same_record(self, task: RunSpec, record: str, seconds: float | None) -> None:
         """Its record is there: of ``vbench run``, or of a task that says the same in other words."""
         self.found[task] = record
         state = TaskState(status="done", record=record, identity=self.identify(task), seconds=seconds)
         self.put(task, state)
 
-    def fail(self, task: Task, reason: str) -> None:
+    def fail(self, task: RunSpec, reason: str) -> None:
         """It cannot be done, and why."""
         state = self._running.pop(task, None) or TaskState(status="failed", identity=self.identify(task))
         update = {"status": "failed", "reason": reason, "pid": None, "driver": None}
         self.put(task, state.model_copy(update=update))
         self.failed[task] = reason
 
-    def lose(self, task: Task) -> None:
+    def lose(self, task: RunSpec) -> None:
         """Nobody is at it any more: it was interrupted."""
         update = {"status": "interrupted", "pid": None, "driver": None}
         self.put(task, self._running.pop(task).model_copy(update=update))
@@ -267,6 +268,6 @@ class Ledger:
             for task in self._running:
                 self.states.touch(task.key)
 
-    def put(self, task: Task, state: TaskState) -> None:
+    def put(self, task: RunSpec, state: TaskState) -> None:
         """Write a state under the task's key."""
         self.states.put(task.key, state.model_copy(update={"title": task.title}))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from vbench.core.errors import BadInput
 from vbench.core.text import show_seconds
+from vbench.records.spec import RunSpec
 from vbench.records.store import RunStore
 from vbench.sweep.read import read_suite
 from vbench.sweep.schedule import failures
 from vbench.sweep.state import States, TaskState, tasks_in
-from vbench.sweep.tasks import Durations, Task, tasks_of
+from vbench.sweep.tasks import Durations, tasks_of
 
 #: In the order in which they are told.
 STATUSES = ("done", "running", "failed", "interrupted", "to do")
@@ -23,7 +24,7 @@ STATUSES = ("done", "running", "failed", "interrupted", "to do")
 class TaskStatus:
     """``status``: one of :data:`STATUSES`; ``state`` is None where nothing was ever noted."""
 
-    task: Task
+    task: RunSpec
     status: str
     state: TaskState | None
 
@@ -62,7 +63,7 @@ def sweeps(runs: Path, suite: Path | None = None) -> list[SweepStatus]:
     return found
 
 
-def _status(states: States, file: str, tasks: list[Task], records: set[str]) -> SweepStatus:
+def _status(states: States, file: str, tasks: list[RunSpec], records: set[str]) -> SweepStatus:
     durations, told = Durations(), []
     for task in tasks:
         state = states.get(task.key)
@@ -76,7 +77,7 @@ def _status(states: States, file: str, tasks: list[Task], records: set[str]) -> 
     return SweepStatus(states.folder.name, file, told, durations.left(left, width))
 
 
-def _of(states: States, task: Task, state: TaskState | None, records: set[str]) -> str:
+def _of(states: States, task: RunSpec, state: TaskState | None, records: set[str]) -> str:
     if state is None:
         return "to do"
     if state.record in records:

@@ -26,6 +26,7 @@ from vbench.core.settings import LARGEST_SIDE, parse, parse_size
 from vbench.core.threat import parse_budget
 from vbench.core.types import Side
 from vbench.data.protocols import LAYOUTS, SYNTHETIC, check_name, default_protocol, parse_protocol
+from vbench.records.spec import NONE
 from vbench.victims.registry import victims
 
 T = TypeVar("T")
@@ -274,9 +275,6 @@ class Resources(Strict):
             raise complaint("more than one GPU must be a whole number of them")
         return value
 
-
-#: What ``surrogates`` may hold beside victims: the run that is crafted on the victim itself.
-NONE = "none"
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 

@@ -9,8 +9,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +21,6 @@ import torch
 from torch import nn
 
 from vbench.attacks.base import Battery, UniversalAttack
-from vbench.attacks.build import build_attack, preset_threat
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.environment import resident_peak
 from vbench.core.errors import VbenchError
@@ -29,16 +28,14 @@ from vbench.core.files import cache_folder
 from vbench.core.isolation import contained, twin
 from vbench.core.plugins import reason
 from vbench.core.text import one_line
-from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
-from vbench.data.base import Dataset
 from vbench.data.synthetic.embedded import SyntheticSet
-from vbench.records.store import RunStore
+from vbench.records.spec import ModelSpec, RunSpec, Setup
 from vbench.run.bench import Bench
 from vbench.run.builtin import thin_weights
 from vbench.run.execute import Run
-from vbench.run.prepare import Choice
-from vbench.run.session import Recorder
+from vbench.run.prepare import Opener
+from vbench.run.session import Recorder, Session
 from vbench.sweep.engine import (
     Did,
     Do,
@@ -53,7 +50,6 @@ from vbench.sweep.engine import (
     WriteSet,
     spent,
 )
-from vbench.sweep.tasks import Data, Group, Model, Task
 from vbench.victims.base import example_tensor, frozen
 from vbench.victims.build import read_victim
 from vbench.victims.embed import BATCH
@@ -65,10 +61,10 @@ if TYPE_CHECKING:
 _LONGEST_REASON = 500
 
 
-def perform(job: Job, shelf: Shelf) -> Outcome:
+def perform(job: Job, session: Session) -> Outcome:
     """Do a job; whatever goes wrong comes back as one line."""
     try:
-        return _perform(job, shelf)
+        return _perform(job, session)
     except VbenchError as error:
         return Failed(one_short_line(error))
     except (Exception, SystemExit) as error:
@@ -83,67 +79,63 @@ def one_short_line(error: object) -> str:
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
-def _perform(job: Job, shelf: Shelf) -> Outcome:
+def _perform(job: Job, session: Session) -> Outcome:
     if isinstance(job, WriteSet | Train):
         _prepare(job)
         return Ready()
     if isinstance(job, Open):
-        return Opened({task.key: _identity(shelf, task) for task in job.tasks})
-    return _do(job, shelf)
+        return Opened({task.key: _identity(session, task) for task in job.tasks})
+    return _do(job, session)
 
 
 def _prepare(job: WriteSet | Train) -> None:
-    model = job.model if isinstance(job, Train) else Model("")
-    dataset = choice_of(Group(job.data, model)).open(cache_folder(), quiet=True)
+    model = job.model if isinstance(job, Train) else ModelSpec("")
+    dataset = Opener(Setup(job.data, model)).open(cache_folder(), quiet=True)
     if isinstance(job, Train):
         size = job.data.size or SyntheticSet().size
         thin_weights(read_victim(model.victim), dataset, cache_folder(), size, quiet=True)
 
 
-def _identity(shelf: Shelf, task: Task) -> Identity | str:
+def _identity(session: Session, task: RunSpec) -> Identity | str:
     from vbench.records.record import config_id
 
     try:
-        run = shelf.run(task)
+        run = session.ready(task)
         return Identity(config_id(run.config()), tuple(run.fits()), estimate(run))
     except VbenchError as error:
         return one_short_line(error)
 
 
-def _do(job: Do, shelf: Shelf) -> Did:
-    run, recorder = shelf.run(job.task), shelf.recorder(job.task.group)
-    _take_over(recorder, job.learnt)
+def _do(job: Do, session: Session) -> Did:
+    run, recorder = session.ready(job.task), session.recorder
+    for fit, source in job.learnt.items():
+        if recorder.learnt(fit) is None:
+            # A file that is gone or altered costs a fit that could have been saved, no more.
+            with suppress(VbenchError):
+                recorder.take(fit, _read(source))
     known = recorder.known(run)
     started = time.perf_counter()
     with resident_peak() as peak:
         record = recorder.record(run)
     seconds = time.perf_counter() - started if known is None else spent(record.cost)
-    return Did(record.id, seconds, _learnt(run, record, recorder, shelf.store, known is None), peak[0])
+    return Did(record.id, seconds, _learnt(run, record, recorder, known is None), peak[0])
 
 
-def _learnt(run: Run, record: Record, recorder: TaskRecorder, store: RunStore, new: bool) -> dict[str, str]:
+def _learnt(run: Run, record: Record, recorder: Recorder, new: bool) -> dict[str, str]:
     """Where what the run learnt is stored; of a record that was found, if it is all that was learnt for it.
 
     Two fits of one attack, as a battery may have, share a file, which holds the later one.
     """
-    fits = run.fits()
+    fits, store = run.fits(), recorder.store
+    if store is None:
+        return {}
     if new:
-        names = {recorder.attack_of(fit): fit for fit in fits}
+        made = {fit: recorder.learnt(fit) for fit in fits}
+        names = {str(one.provenance["attack"]): fit for fit, one in made.items() if one is not None}
     else:
         names = {run.attack.name: fits[0]} if len(fits) == 1 and run.attack.universal else {}
     paths = {fit: store.perturbation_path(record, attack) for attack, fit in names.items()}
     return {fit: path.relative_to(store.root).as_posix() for fit, path in paths.items()}
-
-
-def _take_over(recorder: TaskRecorder, learnt: Mapping[str, str | bytes]) -> None:
-    for fit, source in learnt.items():
-        if recorder.knows(fit):
-            continue
-        try:
-            recorder.learn(fit, _read(source))
-        except VbenchError:
-            # A file that is gone or altered costs a fit that could have been saved, no more.
-            continue
 
 
 def _read(source: str | bytes) -> Perturbation:
@@ -177,7 +169,7 @@ def serve(connection: Connection, start: Start) -> None:
     import torch
 
     torch.set_num_threads(start.threads)
-    shelf = Shelf(start.runs)
+    session = Session(start.runs, quiet=True)
     connection.send("up")
     while True:
         try:
@@ -185,7 +177,7 @@ def serve(connection: Connection, start: Start) -> None:
         except EOFError:
             return
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {one_line(job.title)}", flush=True)
-        connection.send(perform(job, shelf))
+        connection.send(perform(job, session))
 
 
 def _follow_parent() -> None:
@@ -205,109 +197,6 @@ def _print_to(log: Path) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-
-
-class TaskRecorder(Recorder):
-    """A recorder that can be told what others have learnt."""
-
-    def learn(self, fit: str, learnt: Perturbation) -> None:
-        """Take ``learnt`` for what the fit with this id would learn, if that is what made it."""
-        if learnt.provenance.get("fit") == fit:
-            self._learnt.setdefault(fit, learnt)
-
-    def store_in(self, store: RunStore) -> None:
-        """Put records elsewhere from now on."""
-        self._store = store
-
-    def knows(self, fit: str) -> bool:
-        """Whether a fit was done here, or told."""
-        return fit in self._learnt
-
-    def attack_of(self, fit: str) -> str:
-        """The attack that learnt it."""
-        return str(self._learnt[fit].provenance["attack"])
-
-
-def choice_of(group: Group) -> Choice:
-    """The choice that ``vbench run`` would make for a group."""
-    data = group.data
-    return Choice(
-        data.dataset,
-        None if data.root is None else Path(data.root),
-        data.protocol or None,
-        data.layout,
-        data.size,
-        None if group.victim.weights is None else Path(group.victim.weights),
-        group.device,
-        group.ignore_gates,
-        tuple(model.victim for model in group.surrogates),
-        tuple(None if model.weights is None else Path(model.weights) for model in group.surrogates),
-        precision=group.precision,
-        channels_last=group.channels_last,
-    )
-
-
-class Shelf:
-    """Opens groups and makes runs of their tasks; records go to ``runs``.
-
-    One victim and one set of surrogates are open at a time, and a victim stays open while its surrogates
-    change.
-    """
-
-    def __init__(self, runs: Path) -> None:
-        self.store = RunStore(runs)
-        self._data: tuple[Data, Dataset] | None = None
-        self._bench: tuple[Group, Bench] | None = None
-        self._source: tuple[Group, Bench] | None = None
-        self._recorders: dict[bool, TaskRecorder] = {}
-
-    def store_in(self, runs: Path) -> None:
-        """Put records elsewhere from now on; what is open and what was learnt stays."""
-        self.store = RunStore(runs)
-        for recorder in self._recorders.values():
-            recorder.store_in(self.store)
-
-    def recorder(self, group: Group) -> TaskRecorder:
-        """What records the tasks of a group."""
-        if group.ignore_gates not in self._recorders:
-            made = TaskRecorder(self.store, ignore_gates=group.ignore_gates, quiet=True)
-            self._recorders[group.ignore_gates] = made
-        return self._recorders[group.ignore_gates]
-
-    def run(self, task: Task) -> Run:
-        """The run of a task, checked; opens its group if that is not the one that is open."""
-        bench, source = self._open(task.group)
-        attack = build_attack(task.attack, dict(task.settings))
-        run = Run(bench, attack, threat_of(task), task.seed, source=source)
-        run.check()
-        return run
-
-    def _open(self, group: Group) -> tuple[Bench, Bench | None]:
-        alone = replace(group, surrogates=())
-        if self._bench is None or self._bench[0] != alone:
-            self._bench = self._source = None
-            dataset = self._dataset(alone)
-            made = choice_of(alone).workbench(group.victim.victim, dataset, cache_folder(), True)
-            self._bench = alone, made
-        bench = self._bench[1]
-        if not group.surrogates:
-            return bench, None
-        if self._source is None or self._source[0] != group:
-            self._source = None
-            self._source = group, choice_of(group).source(bench, cache_folder(), True)
-        return bench, self._source[1]
-
-    def _dataset(self, group: Group) -> Dataset:
-        if self._data is None or self._data[0] != group.data:
-            self._data = group.data, choice_of(group).open(cache_folder(), True)
-        return self._data[1]
-
-
-def threat_of(task: Task) -> ThreatModel:
-    """The threat model of a task: what it says itself, then its attack's preset, then 8/255 and query."""
-    usual = preset_threat(task.attack, dict(task.settings))
-    eps = task.eps or usual.get("eps", "8/255")
-    return ThreatModel(eps, task.norm, task.side or usual.get("side", "query"), task.quantize)
 
 
 #: What a backward pass holds beside the maps of the forward pass.

@@ -47,10 +47,11 @@ def test_one_file_and_make_catalogue_add_an_attack_a_victim_a_data_set(tmp_path)
         shutil.copytree(ROOT / folder, target, ignore=shutil.ignore_patterns("__pycache__"))
     for name, (page, room) in NEW.items():
         (tmp_path / "vbench" / room / f"{name}.py").write_text(shown(page, name))
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     ended = subprocess.run(
         [sys.executable, "-c", STEPS],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env={**plain, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )

@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import ClassVar
 
 import pytest
@@ -205,7 +206,9 @@ def test_what_a_class_closes_over_counts():
     assert code_card(made_with(1.0)) == code_card(made_with(1.0)) != code_card(made_with(2.0))
 
 
-def test_a_class_without_a_file_is_told_by_its_bytecode():
+def test_a_class_without_a_file_is_told_by_its_bytecode(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # as in a notebook
+
     def defined(craft: str, helper: str = "return images") -> type:
         code = (
             "from vbench.attacks import PerImageAttack\n"

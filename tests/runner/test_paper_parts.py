@@ -10,7 +10,6 @@ from vbench.core import progress
 from vbench.core.errors import BadInput
 from vbench.core.progress import Overview, shared, track
 from vbench.records.record import Record
-from vbench.run.prepare import Choice
 from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
 from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
 from vbench.sweep.paper.plan import Durations, kind_of
@@ -97,7 +96,7 @@ def test_weights_are_named_or_alone(tmp_path):
 
 def test_victims_are_the_asked_the_papers_or_those_with_weights(capsys):
     systems, ablation = SUITES["systems"], ABLATION
-    drawn, real = Choice(), Choice("sysu")
+    drawn, real = "synthetic", "sysu"
     assert victims_of([systems], (), Checkpoints([]), drawn) == {"systems": ["agw", "ddag", "mrcn"]}
     assert victims_of([systems], ["pmt"], Checkpoints([]), real) == {"systems": ["pmt"]}
     named = Checkpoints(["mrcn=a", "agw=b"])

@@ -9,7 +9,6 @@ from pathlib import Path
 from vbench.core.errors import BadInput
 from vbench.core.progress import say
 from vbench.data.protocols import SYNTHETIC, parse_protocol
-from vbench.run.prepare import Choice
 from vbench.sweep.paper.suite import Suite
 from vbench.victims.build import victim_names
 from vbench.victims.registry import victims
@@ -75,7 +74,7 @@ def victims_of(
     suites: Sequence[Suite],
     asked: Sequence[str],
     checkpoints: Checkpoints,
-    choice: Choice,
+    dataset: str,
     quiet: bool = False,
 ) -> dict[str, list[str]]:
     """Suite -> victims. ``asked`` holds for every suite.
@@ -91,7 +90,7 @@ def victims_of(
         own = [victim for victim in suite.victims if victim in named]
         found[suite.name] = own or named or list(suite.victims)
         left = [victim for victim in suite.victims if victim not in found[suite.name]]
-        if left and choice.dataset != SYNTHETIC:
+        if left and dataset != SYNTHETIC:
             hint = f"name {'its' if len(left) == 1 else 'their'} checkpoint with --weights {left[0]}=FILE"
             say(f"note: {suite.name} leaves out {', '.join(left)}: {hint}", quiet)
     return found

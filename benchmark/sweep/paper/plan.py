@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -14,18 +13,19 @@ from vbench.attacks.build import label
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.environment import environment
 from vbench.core.errors import BadInput
-from vbench.core.files import cache_folder
 from vbench.core.seeds import check_seed
 from vbench.core.text import show_left
 from vbench.core.threat import ThreatModel
+from vbench.data.base import Dataset
 from vbench.records.record import Record, config_id
+from vbench.records.spec import ModelSpec, RunSpec, Setup
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
-from vbench.run.prepare import Choice, Named
+from vbench.run.session import Session, threat_of
 from vbench.sweep.paper.checkpoints import Checkpoints
 from vbench.sweep.paper.settings import ANY_STAGES, Settings, has_modules
 from vbench.sweep.paper.suite import Line, Place, Slot, Suite
-from vbench.victims.base import Victim, example_tensor
+from vbench.victims.base import example_tensor
 from vbench.victims.build import expand_victims
 
 
@@ -44,18 +44,19 @@ def without_modules(learnt: Perturbation, attack: Attack) -> Perturbation:
 
 @dataclass(frozen=True)
 class Request:
-    """Suites with their victims, on one data set; ``protocols`` None is the data set's default.
+    """Suites with their victims, on one data set.
 
-    ``levels`` as of :data:`vbench.sweep.paper.suite.LEVELS`. Everything is checked when a plan is made.
+    ``like`` is any run of them: its data, threat model and how it computes are those of all; "" among the
+    ``protocols`` is the data set's default. ``levels`` as of :data:`vbench.sweep.paper.suite.LEVELS`.
+    Everything is checked when a plan is made.
     """
 
     suites: Mapping[str, Suite]
     victims: Mapping[str, Sequence[str]]
-    choice: Choice
+    like: RunSpec
     checkpoints: Checkpoints
-    threat: ThreatModel
     settings: Settings
-    protocols: Sequence[str | None] = (None,)
+    protocols: Sequence[str] = ("",)
     seeds: Sequence[int] = (0,)
     levels: Sequence[str] = ("pixel", "feature")
 
@@ -64,13 +65,25 @@ class Request:
         """All victims, each once."""
         return list(dict.fromkeys(name for names in self.victims.values() for name in names))
 
+    @property
+    def threat(self) -> ThreatModel:
+        """The threat model of all runs."""
+        return threat_of(self.like)
+
+    def setup(self, victim: str, protocol: str, dataset: Dataset) -> Setup:
+        """A victim with its checkpoint for a protocol, whose data are open."""
+        setup = self.like.group
+        file = self.checkpoints.of(victim, dataset.protocol)
+        model = ModelSpec(victim, None if file is None else str(file))
+        return replace(setup, data=replace(setup.data, protocol=protocol), victim=model)
+
 
 @dataclass(frozen=True)
 class Job:
     """One run to be done; ``kind`` says which others take about as long."""
 
     id: str
-    protocol: str | None
+    protocol: str
     victim: str
     attack: Any
     seed: int
@@ -106,49 +119,32 @@ class Plan:
         return list(dict.fromkeys(one for pair in pairs for one in pair if one is not None))
 
 
-class Opener:
-    """Benches by victim and protocol, of which only the last stays open: weights fill memory."""
+class Benches:
+    """Benches by victim and protocol, of a :class:`Session`."""
 
-    def __init__(self, request: Request, quiet: bool) -> None:
+    def __init__(self, request: Request, session: Session) -> None:
         self._request = request
-        self._quiet = quiet
-        self._key: tuple[str, str | None] | None = None
-        self._bench: Bench | None = None
+        self._session = session
 
     def check(self) -> None:
         """Raise :class:`BadInput`, before any victim is trained, for one that could not be opened."""
-        names = self._request.everybody
-        specs = dict(zip(names, expand_victims(names), strict=True))
-        choices = [
-            dataclasses.replace(self._request.choice, protocol=protocol)
-            for protocol in self._request.protocols
-        ]
-        for choice in choices:
-            choice.check()
-        built: dict[tuple[str, Path | None], Victim] = {}
-        for choice in choices:
-            dataset = choice.open(cache_folder(), self._quiet)
-            for name, spec in specs.items():
-                file = self._request.checkpoints.of(name, dataset.protocol)
-                named = Named(spec, file, f"--weights {name}=FILE")
-                if (name, file) not in built:
-                    built[name, file] = choice.structure(named)
-                choice.check_fits(named, built[name, file], dataset)
+        request = self._request
+        expand_victims(request.everybody)
+        for protocol in request.protocols:
+            dataset = self._dataset(protocol)
+            setups = [request.setup(name, protocol, dataset) for name in request.everybody]
+            self._session.open(setups)
 
-    def open(self, victim: str, protocol: str | None) -> Bench:
-        """The workbench; raises :class:`BadInput` for whatever makes it impossible."""
-        if self._key != (victim, protocol) or self._bench is None:
-            self._key, self._bench = None, None
-            choice = dataclasses.replace(self._request.choice, protocol=protocol)
-            dataset = choice.open(cache_folder(), self._quiet)
-            file = self._request.checkpoints.of(victim, dataset.protocol)
-            choice = dataclasses.replace(choice, weights=file)
-            self._bench = choice.workbench(victim, dataset, cache_folder(), self._quiet)
-            self._key = (victim, protocol)
-        return self._bench
+    def open(self, victim: str, protocol: str) -> Bench:
+        """The bench; raises :class:`BadInput` for whatever makes it impossible."""
+        return self._session.bench(self._request.setup(victim, protocol, self._dataset(protocol)))
+
+    def _dataset(self, protocol: str) -> Dataset:
+        setup = self._request.like.group
+        return self._session.dataset(replace(setup, data=replace(setup.data, protocol=protocol)))
 
 
-def make_plan(request: Request, opener: Opener) -> Plan:
+def make_plan(request: Request, opener: Benches) -> Plan:
     """Open every victim once and list what is wanted of it.
 
     Raises :class:`BadInput`, before any run, for unknown names and settings, and for victims, data or
@@ -175,7 +171,7 @@ def make_plan(request: Request, opener: Opener) -> Plan:
 
 
 def _wanted(
-    request: Request, suite: Suite, victim: str, protocol: str | None, bench: Bench
+    request: Request, suite: Suite, victim: str, protocol: str, bench: Bench
 ) -> Iterator[tuple[Slot, Job | None]]:
     place = Place(
         bench.dataset.protocol,

@@ -14,7 +14,7 @@ from vbench.records.store import RunStore
 from vbench.run.execute import Run
 from vbench.run.failures import LOSES_A_RUN
 from vbench.run.session import Recorder
-from vbench.sweep.paper.plan import Durations, Job, Kind, Opener, Plan, without_modules
+from vbench.sweep.paper.plan import Benches, Durations, Job, Kind, Plan, without_modules
 from vbench.sweep.paper.suite import Filled
 
 
@@ -27,11 +27,12 @@ class Work:
 
     plan: Plan
     threat: ThreatModel
-    opener: Opener
+    opener: Benches
     recorder: Recorder
     store: RunStore
     force: bool = False
     quiet: bool = False
+    ignore_gates: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
@@ -77,7 +78,13 @@ class Work:
     def _one(self, job: Job, durations: Durations) -> None:
         started = time.monotonic()
         try:
-            run = Run(self.opener.open(job.victim, job.protocol), job.attack, self.threat, job.seed)
+            run = Run(
+                self.opener.open(job.victim, job.protocol),
+                job.attack,
+                self.threat,
+                job.seed,
+                ignore_gates=self.ignore_gates,
+            )
             self._share(job, run)
             self.records[job.id] = self.recorder.record(run)
         except LOSES_A_RUN as error:
