@@ -187,9 +187,8 @@ def evaluate(
     # What was not given is left to an attack's preset.
     eps: Any = threat.eps if isinstance(threat, ThreatModel) else threat
     side = threat.side if isinstance(threat, ThreatModel) else None
-    given = (
-        threat if isinstance(threat, ThreatModel) else ThreatModel(_DEFAULT_BUDGET if eps is None else eps)
-    )
+    if not isinstance(threat, ThreatModel):
+        threat = ThreatModel(_DEFAULT_BUDGET if eps is None else eps)
     data = DataSpec(
         str(getattr(dataset, "name", dataset)),
         dataset if isinstance(dataset, str) else Given(dataset),

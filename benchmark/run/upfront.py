@@ -47,13 +47,17 @@ class Upfront:
 
     def open(self, cache: Path, quiet: bool) -> dict[DataSpec, Dataset]:
         """Open the data of every setup, refusing victims that may not be used on them."""
+        built = [
+            (opener, model, self._structure(opener, model))
+            for opener in self._openers
+            for model in opener.setup.models
+        ]
         opened: dict[DataSpec, Dataset] = {}
         for opener in self._openers:
-            setup = opener.setup
-            if setup.data not in opened:
-                opened[setup.data] = opener.open(cache, quiet)
-            for model in setup.models:
-                opener.check_fits(model, self._structure(opener, model), opened[setup.data])
+            if opener.setup.data not in opened:
+                opened[opener.setup.data] = opener.open(cache, quiet)
+        for opener, model, victim in built:
+            opener.check_fits(model, victim, opened[opener.setup.data])
         return opened
 
     def _structure(self, opener: Opener, model: ModelSpec) -> Victim:

@@ -21,6 +21,7 @@ from vbench.records.record import Record, config_id
 from vbench.records.spec import ModelSpec, RunSpec, Setup
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
+from vbench.run.prepare import Opener
 from vbench.run.session import Session, threat_of
 from vbench.sweep.paper.checkpoints import Checkpoints
 from vbench.sweep.paper.settings import ANY_STAGES, Settings, has_modules
@@ -131,6 +132,8 @@ class Benches:
         request = self._request
         expand_victims(request.everybody)
         for protocol in request.protocols:
+            Opener(self._setup(protocol)).check()
+        for protocol in request.protocols:
             dataset = self._dataset(protocol)
             setups = [request.setup(name, protocol, dataset) for name in request.everybody]
             self._session.open(setups)
@@ -140,8 +143,11 @@ class Benches:
         return self._session.bench(self._request.setup(victim, protocol, self._dataset(protocol)))
 
     def _dataset(self, protocol: str) -> Dataset:
+        return self._session.dataset(self._setup(protocol))
+
+    def _setup(self, protocol: str) -> Setup:
         setup = self._request.like.group
-        return self._session.dataset(replace(setup, data=replace(setup.data, protocol=protocol)))
+        return replace(setup, data=replace(setup.data, protocol=protocol))
 
 
 def make_plan(request: Request, opener: Benches) -> Plan:
