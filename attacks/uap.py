@@ -24,8 +24,8 @@ from vbench.victims.base import Victim
 class UAP(UpdatedAttack):
     """One perturbation for both modalities that breaks neighbourhoods in embedding space (Li et al. 2019).
 
-    Prototypes are the other modality's clean training centroids, because that is what a cross-modality
-    query is ranked against. ``loss``: "pair" raises D(x, nearest) - D(x, farthest), whose gradient is
+    Prototypes are the other modality's clean training centroids, because a cross-modality query is ranked
+    against the other modality. ``loss``: "pair" raises D(x, nearest) - D(x, farthest), whose gradient is
     equation 6 as the authors corrected it; "list" the same over all pairs m < n of the prototype ranking
     (equation 7, corrected; summed in closed form); "cross_entropy" the classifier's loss on its own clean
     prediction. D is the squared distance the victim ranks by.
