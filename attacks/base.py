@@ -263,7 +263,7 @@ class Battery(Attack):
         if threat.side is not Side.QUERY:
             raise BadInput(
                 f"attack '{self.name}' keeps the worst image of each query, and there is no such choice for "
-                "gallery images: each stands in every ranking; use --side query"
+                "gallery images: each is in every ranking; use --side query"
             )
         for member in self.members():
             if isinstance(member, Battery) or (isinstance(member, UniversalAttack) and member.tampers):

@@ -191,7 +191,7 @@ def known(library: str, name: str, rules: Mapping[str, Rule | str], offered: Map
     if name not in offered:
         raise unknown_name(f"attack of {library}", name, [n for n in rules if n in offered])
     if name not in rules:
-        raise BadInput(f"{library}:{name} is newer than this adapter; nobody has checked that it applies")
+        raise BadInput(f"{library}:{name} is newer than this adapter, which has no rule for it")
     return offered[name]
 
 

@@ -84,8 +84,8 @@ def find_state(content: Any, entry: str | None, where: str) -> Checkpoint:
         raise BadInput(f"{where}: the state of a quantised model; save that of the model before quantisation")
     if others and taken:
         others = {".".join((*taken, str(name))): value for name, value in others.items()}
-    beside = {} if not taken else {key: value for key, value in content.items() if key != taken[0]}
-    facts = _Facts(where).of({**beside, **others})
+    rest = {} if not taken else {key: value for key, value in content.items() if key != taken[0]}
+    facts = _Facts(where).of({**rest, **others})
     if len(taken) > 1 or len(found) > 1:
         facts["entry"] = _label(taken)
     return Checkpoint(to_tensors(state, where), facts, tuple(notes))
@@ -233,7 +233,7 @@ class _Facts:
     def _plain(self, value: Any, depth: int = 0) -> Any:
         self._left -= 1
         if depth > _DEEPEST:
-            raise BadInput(f"{self._where}: what lies beside its tensors is nested without end")
+            raise BadInput(f"{self._where}: its content besides tensors is nested too deeply")
         if self._left > 0:
             if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
                 if value.size <= self._left:
@@ -284,7 +284,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             return _read_safetensors(path, entry)
         return find_state(_load_restricted(path, kind), entry, str(path))
     except RecursionError as error:
-        raise BadInput(f"{path}: what lies beside its tensors is nested without end") from error
+        raise BadInput(f"{path}: its content besides tensors is nested too deeply") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -406,13 +406,13 @@ def _load_restricted(path: Path, kind: str) -> Any:
             with path.open("rb") as file:
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or cut file can make the reader fail in any way
-        told = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         array = re.search(r"numpy\.dtypes\.(\w+?)DType", str(error))
         if array:
             raise BadInput(
                 f"{path}: refused, it holds a numpy array of type {array[1]}; save a tensor of numbers"
             ) from error
-        reason = shortened(told[0]) if told else type(error).__name__
+        reason = shortened(lines[0]) if lines else type(error).__name__
         if "weights_only" in str(error) or "GLOBAL" in str(error):
             named = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
             reason = f"it holds more than tensors, numbers and numpy arrays ({(named or [reason])[0]})"

@@ -372,7 +372,7 @@ class _Reading:
         self._spent += sum(value.size for value in values)
         if self._spent > _ANYWAY + _EACH * self._steps:
             raise BadInput(
-                f"{self._where}: refused, its values share values without end; nobody needs such a file"
+                f"{self._where}: refused, its values contain each other too often for a weights file"
             )
 
     def _refusal(self, name: str) -> BadInput:

@@ -127,7 +127,7 @@ def victim_from_file(victim_class: type[Victim], options: dict[str, Any], weight
     source = _source(victim_class, read_checkpoint(Path(weights)), str(weights))
     wanted = options.get("num_classes")
     _refuse_other_number(source, wanted)
-    told = source.classes is not None or wanted is not None
+    is_known = source.classes is not None or wanted is not None
     if "num_classes" in option_names(victim_class) and source.classes is not None:
         options = {**options, "num_classes": source.classes}
     options = {**(source.options or {}), **options}
@@ -138,7 +138,7 @@ def victim_from_file(victim_class: type[Victim], options: dict[str, Any], weight
         state, notes = _translated(victim, source)
     except Misfit as error:
         classes = _classes_that_fit(victim, options, source)
-        if classes is None or told or "num_classes" not in option_names(victim_class):
+        if classes is None or is_known or "num_classes" not in option_names(victim_class):
             raise _explained(victim_class, error, source, classes, wanted) from error
         victim = _fitting(victim_class, {**options, "num_classes": classes}, source)
         state, notes = _translated(victim, source)

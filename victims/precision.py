@@ -52,15 +52,15 @@ def precision_card(victim: Victim) -> dict[str, object]:
     weights, "bfloat16+float32" where they differ; "channels_last"; "float32":
     :func:`vbench.core.arithmetic.float32_products`.
     """
-    told, own = precision_of(victim), entrance(victim)
-    autocast = told.dtype != PLAIN.dtype
+    chosen, own = precision_of(victim), entrance(victim)
+    autocast = chosen.dtype != PLAIN.dtype
     types = {_name(one.dtype) for one in victim.parameters() if one.is_floating_point()}
     device = next((one.device for one in victim.parameters()), torch.device("cpu"))
     return {
-        "dtype": told.dtype if autocast else _name(own),
+        "dtype": chosen.dtype if autocast else _name(own),
         "autocast": autocast,
         "parameters": "+".join(sorted(types or {_name(own)})),
-        "channels_last": told.channels_last,
+        "channels_last": chosen.channels_last,
         "float32": float32_products(device),
     }
 

@@ -61,8 +61,8 @@ class DistributionConsistency(nn.Module):
         ):
             bound = 1 / math.sqrt(fan_in)
             # On the CPU even if the victim around it is built on the meta device.
-            drawn = torch.empty(shape, device="cpu").uniform_(-bound, bound, generator=generator)
-            self.register_buffer(name, drawn, persistent=False)
+            sampled = torch.empty(shape, device="cpu").uniform_(-bound, bound, generator=generator)
+            self.register_buffer(name, sampled, persistent=False)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Compare the pairs; differentiable in both arguments."""
