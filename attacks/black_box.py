@@ -102,7 +102,7 @@ class Square(BlackBoxAttack):
     summary: ClassVar[str] = "black-box: random squares, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Andriushchenko et al., Square Attack, ECCV 2020"
 
-    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes an image")
+    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
     p: Annotated[float, Field(gt=0, le=1)] = param(0.05, "share of the image that the first squares cover")
     feedback: Feedback = param(
         "embedding", "what a query shows: the embedding, or the ranking of the gallery"
@@ -179,7 +179,7 @@ class SimBA(BlackBoxAttack):
     paper: ClassVar[str] = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
 
-    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes an image")
+    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
     step: Annotated[float, Field(gt=0)] = param(0.2, "Euclidean length of one change")
     basis: Literal["dct", "pixel"] = param("dct", "directions: low frequencies, or single pixel values")
     low: Annotated[float, Field(gt=0, le=1)] = param(1 / 8, "share of the frequencies along each side")

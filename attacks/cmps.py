@@ -54,7 +54,7 @@ class CMPS(UniversalAttack):
     )
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=1)] = param(64, "images a step, all of one modality")
+    batch: Annotated[int, Field(ge=1)] = param(64, "images per step, all of one modality")
     step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/12")
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
     margin: Annotated[float, Field(ge=0)] = param(0.5, "margin of the triplet loss")

@@ -49,7 +49,7 @@ class MisRanking(UniversalAttack):
     )
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(32, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=4)] = param(32, "images per update, half of each modality")
     margin: Annotated[float, Field(ge=0)] = param(0.3, "margin of the mis-ranking loss")
     rate: Annotated[float, Field(gt=0)] = param(2e-4, "learning rate of the generator (Adam)")
     width: Annotated[int, Field(ge=1)] = param(32, "channels of the generator's first layer")

@@ -50,7 +50,7 @@ class MUAP(UniversalAttack):
     paper: ClassVar[str] = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=4)] = param(64, "images per update, half of each modality")
     bins: Annotated[int, Field(ge=2)] = param(5, "bins of the distance histogram")
     smooth: Annotated[float, Field(ge=0)] = param(10.0, "weight of the total variation")
     step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")

@@ -38,7 +38,7 @@ class UAP(UpdatedAttack):
 
     loss: Literal["pair", "list", "cross_entropy"] = param("pair", "pair, list or cross_entropy")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=2)] = param(64, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=2)] = param(64, "images per update, half of each modality")
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
         super().check(victim, threat)

@@ -128,7 +128,7 @@ class FSAMUAP(UpdatedAttack):
     identity_weight: Weight = param(1.0, "weight of the identity loss on the path x2")
     plain_weight: Weight = param(0.0, "weight of the identity loss on the unmodified victim")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=4)] = param(64, "images per update, half of each modality")
 
     def __post_init__(self) -> None:
         super().__post_init__()

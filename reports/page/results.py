@@ -153,7 +153,7 @@ def _cost(records: Sequence[Record]) -> str:
     said = {
         "fit_seconds": "{:.1f} s to learn",
         "attack_seconds": "{:.1f} s to attack",
-        "images_per_second": "{:.0f} images a second",
+        "images_per_second": "{:.0f} images per second",
     }
     if records[0].universal:
         # Adding a learnt perturbation takes no measurable time.

@@ -59,7 +59,7 @@ class ResidualStages(nn.Module):
             raise unknown_name("residual block", block, BLOCKS)
         planes = [round(base * width) for base in (64, 128, 256, 512)]
         if len(blocks) != 4 or min(blocks) < 1:
-            raise BadInput(f"blocks must be four positive numbers, one a stage, got {tuple(blocks)}")
+            raise BadInput(f"blocks must be four positive numbers, one per stage, got {tuple(blocks)}")
         if planes[0] < 1:
             raise BadInput(f"width {width} leaves no channel; use at least {1 / 64}")
         self.channels = {"stem": planes[0]}
