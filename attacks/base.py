@@ -177,12 +177,12 @@ class UniversalAttack(Attack):
             with frozen(victim), torch.enable_grad():
                 perturbation = self.learn(victim, train, threat, generator, quiet)
         except torch.cuda.OutOfMemoryError as error:
-            raise VbenchError(self._too_large(victim)) from error
+            raise VbenchError(self._out_of_memory(victim)) from error
         perturbation = own_perturbation(f"attack '{self.name}'", perturbation, victim.input_size)
         check_equal(f"what '{self.name}' learnt", perturbation.digest)
         return perturbation.with_provenance(attack=self.name, settings=self.settings(), threat=threat.card())
 
-    def _too_large(self, victim: Victim) -> str:
+    def _out_of_memory(self, victim: Victim) -> str:
         # A loss over a batch is not the sum over its halves: halving the batch would change the attack.
         batch = getattr(self, "batch", None)
         advice = f"; give less than batch={batch}, as in '{self.name}[batch={batch // 2}]'" if batch else ""

@@ -229,7 +229,7 @@ def _facts(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
         raise BadInput(f"{path}: the {name} in its header is not JSON") from error
     if not isinstance(found, dict):
         raise BadInput(f"{path}: the {name} in its header is no JSON object")
-    if _deeper(found, _DEEPEST):
+    if _is_nested_deeper(found, _DEEPEST):
         raise BadInput(f"{path}: the {name} in its header nests more than {_DEEPEST} objects")
     try:
         json.dumps(found, ensure_ascii=False).encode()
@@ -238,7 +238,7 @@ def _facts(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
     return found
 
 
-def _deeper(value: Any, levels: int) -> bool:
+def _is_nested_deeper(value: Any, levels: int) -> bool:
     """Whether dictionaries and lists are nested deeper than ``levels``."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels == 0 or any(_deeper(one, levels - 1) for one in inside)
+    return levels == 0 or any(_is_nested_deeper(one, levels - 1) for one in inside)

@@ -371,10 +371,10 @@ def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) ->
     Simple Sequentially Rejective Multiple Test Procedure, 1979). A query is one observation: records do not
     store its identity. None for the attack itself and for records without per-query values.
     """
-    others = {(where, *_who(row)): row for where, row in entries if row.records and _label(row) == label}
+    others = {(where, *_rival(row)): row for where, row in entries if row.records and _label(row) == label}
     found: list[float | None] = []
     for where, row in entries:
-        other = others.get((where, *_who(row))) if row.records and _label(row) != label else None
+        other = others.get((where, *_rival(row))) if row.records and _label(row) != label else None
         found.append(_p(row.records, other.records, metric) if other else None)
     return _holm(found)
 
@@ -417,7 +417,7 @@ def _holm(found: list[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _who(row: Row) -> tuple[object, ...]:
+def _rival(row: Row) -> tuple[object, ...]:
     record = row.records[0] if row.records else None
     return (victim_key(record), record.surrogate) if record else ()
 

@@ -105,13 +105,13 @@ def victim_code(victim: Any) -> dict[str, Any]:
     """
     inner = [one for one in victim.modules() if one is not victim and isinstance(one, Victim)]
     card = code_card(victim)
-    if not is_own_class(type(victim)) or not (inner or _as_built(victim)):
+    if not is_own_class(type(victim)) or not (inner or _is_unmodified(victim)):
         card["structure"] = digest_of(_structure(victim))
     members = [{"name": one.name, **victim_code(one)} for one in inner]
     return {**card, "members": members} if members else card
 
 
-def _as_built(victim: Any) -> bool:
+def _is_unmodified(victim: Any) -> bool:
     """Whether one of vbench's own victims still has the layers and settings that its constructor makes."""
     try:
         built = type(victim)(**victim.describe())

@@ -96,8 +96,8 @@ def embed_batch(
         return concatenate(
             [embed_batch(victim, images[row], modality, seeds[row], where, edits) for row in rows]
         )
-    _refuse_others(who, victim, output, len(images))
-    _refuse_non_finite(output.embedding, victim, where)
+    _check_output(who, victim, output, len(images))
+    _check_finite(output.embedding, victim, where)
     predictions = None if output.logits is None else output.logits.argmax(1)
     # A victim may reuse the memory of its output.
     return Embedded(output.embedding.to(torch.float32, copy=True), predictions)
@@ -110,15 +110,15 @@ def concatenate(parts: Sequence[Embedded]) -> Embedded:
     return Embedded(embeddings, torch.cat(predictions) if predictions else None)
 
 
-def _refuse_others(who: str, victim: Victim, output: object, images: int) -> None:
+def _check_output(who: str, victim: Victim, output: object, images: int) -> None:
     if not isinstance(output, VictimOutput):
         raise VbenchError(f"{who}: forward must return a VictimOutput, not a {type(output).__name__}")
-    _refuse_other_matrix(f"{who}: the embedding", output.embedding, images, None)
+    _check_matrix(f"{who}: the embedding", output.embedding, images, None)
     if output.logits is not None:
-        _refuse_other_matrix(f"{who}: the logits", output.logits, images, victim.num_classes or None)
+        _check_matrix(f"{who}: the logits", output.logits, images, victim.num_classes or None)
 
 
-def _refuse_other_matrix(what: str, found: object, rows: int, columns: int | None) -> None:
+def _check_matrix(what: str, found: object, rows: int, columns: int | None) -> None:
     if not isinstance(found, Tensor):
         raise VbenchError(f"{what} must be a torch.Tensor, not a {type(found).__name__}")
     if not found.is_floating_point():
@@ -128,7 +128,7 @@ def _refuse_other_matrix(what: str, found: object, rows: int, columns: int | Non
         raise VbenchError(f"{what} of {rows} images must be {wanted}, not {tuple(found.shape)}")
 
 
-def _refuse_non_finite(embedding: Tensor, victim: Victim, where: str) -> None:
+def _check_finite(embedding: Tensor, victim: Victim, where: str) -> None:
     bad = (~torch.isfinite(embedding)).any(1).sum().item()
     if bad:
         raise VbenchError(f"{victim.name}: {bad} of {len(embedding)} embeddings are not finite ({where})")

@@ -49,13 +49,13 @@ def models_of(state: Mapping[str, Tensor]) -> list[str]:
     for name, facts in VICTIMS.items():
         module, _, attribute = facts.target.partition(":")
         layout = getattr(import_module(module), attribute).released
-        if layout is not None and _bears(layout, state):
+        if layout is not None and _has_marks(layout, state):
             article = "an" if name[0] in _SPOKEN_WITH_A_VOWEL else "a"
             found.append(f"{article} {name.upper()} checkpoint (victim {name})")
-    return found or [name for name, layout in _OTHERS.items() if _bears(layout, state)]
+    return found or [name for name, layout in _OTHERS.items() if _has_marks(layout, state)]
 
 
-def _bears(layout: ReleasedLayout, state: Mapping[str, Tensor]) -> bool:
+def _has_marks(layout: ReleasedLayout, state: Mapping[str, Tensor]) -> bool:
     """Whether a state has the marks of a layout, under any wrapper or prefix."""
     try:
         return under_names(layout.marks, state, "") is not None
@@ -133,14 +133,14 @@ def victim_from_file(victim_class: type[Victim], options: dict[str, Any], weight
     options = {**(source.options or {}), **options}
     if "num_classes" in missing_options(victim_class, options):
         options["num_classes"] = _ANY_CLASSES
-    victim = _fitting(victim_class, options, source)
+    victim = _build_bounded(victim_class, options, source)
     try:
         state, notes = _translated(victim, source)
     except Misfit as error:
         classes = _classes_that_fit(victim, options, source)
         if classes is None or is_known or "num_classes" not in option_names(victim_class):
             raise _explained(victim_class, error, source, classes, wanted) from error
-        victim = _fitting(victim_class, {**options, "num_classes": classes}, source)
+        victim = _build_bounded(victim_class, {**options, "num_classes": classes}, source)
         state, notes = _translated(victim, source)
     victim.load_state_dict(state)
     victim.weights_metadata = _metadata(source, notes, split_entry(weights)[0], victim.num_classes)
@@ -234,7 +234,7 @@ def _explained(
     return error
 
 
-def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Source) -> Victim:
+def _build_bounded(victim_class: type[Victim], options: dict[str, Any], source: _Source) -> Victim:
     """Build a victim with options from an untrusted file, but none larger than the file could fill."""
     state = source.checkpoint.state
     if source.options is None:
@@ -246,7 +246,7 @@ def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Sourc
     try:
         with at_most(most):
             if source.is_own:
-                _refuse_more(victim_class, options, most)
+                _refuse_larger(victim_class, options, most)
             return victim_class(**options)
     except BadInput as error:
         raise BadInput(f"{source.where}: {error}") from error
@@ -259,7 +259,7 @@ def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Sourc
         ) from error
 
 
-def _refuse_more(victim_class: type[Victim], options: dict[str, Any], most: int) -> None:
+def _refuse_larger(victim_class: type[Victim], options: dict[str, Any], most: int) -> None:
     """Raise ValueError if a victim with its own initialisation would have more numbers than ``most``."""
     try:
         with torch.device("meta"):

@@ -97,9 +97,9 @@ def convert_checkpoint(
     ``split`` that contradicts the file's name.
     """
     loaded = load_victim(victim, file, device="cpu", **(options or {}))
-    metadata = dict(loaded.weights_metadata)
-    known = metadata.pop("split", None)
-    if "victim" in metadata:
+    rest = dict(loaded.weights_metadata)
+    known = rest.pop("split", None)
+    if "victim" in rest:
         raise BadInput(f"{file}: this is a file of vbench already; nothing to convert")
     if split and known and split != known:
         raise BadInput(f"--split {split}: the name of {file} says {known}")
@@ -114,7 +114,7 @@ def convert_checkpoint(
         "victim": loaded.name,
         "options": loaded.describe(),
         "split": split or known,
-        "released": {"file": file.name, "sha256": _sha256(split_entry(file)[0]), "beside": metadata},
+        "released": {"file": file.name, "sha256": _sha256(split_entry(file)[0]), "beside": rest},
         "sha256": sha256_of(state),
         "vbench": __version__,
     }

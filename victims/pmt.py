@@ -195,8 +195,7 @@ class PMT(StagedVictim):
         return current[:, 1:].transpose(1, 2).unflatten(2, self.trunk.grid)
 
     def from_map(self, edited: Tensor, current: Tensor) -> Tensor:
-        """The map as patch tokens, after the class token of ``current``, repeated if there are several
-        maps."""
+        """The map as patch tokens, after the class token of ``current`` (repeated for several maps)."""
         token = current[:, :1].repeat(len(edited) // len(current), 1, 1)
         return torch.cat((token, edited.flatten(2).transpose(1, 2)), dim=1)
 

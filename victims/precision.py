@@ -120,25 +120,25 @@ def _forward(
 
     def outside(edit: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
         with autocast(enabled=False):
-            edited = edit(_steeper(features.to(images.dtype), scale))
-            return _steeper(edited, 1 / scale).to(features.dtype)
+            edited = edit(_scale_gradient(features.to(images.dtype), scale))
+            return _scale_gradient(edited, 1 / scale).to(features.dtype)
 
     inside = {stage: partial(outside, edit) for stage, edit in (edits or {}).items()}
-    given = _steeper(images, 1 / scale).to(entrance(victim))
+    given = _scale_gradient(images, 1 / scale).to(entrance(victim))
     if precision.channels_last:
         given = given.contiguous(memory_format=torch.channels_last)
     with autocast():
         output = plain(given, modality, inside)
 
     def back(tensor: Tensor) -> Tensor:
-        return _steeper(tensor.to(images.dtype), scale)
+        return _scale_gradient(tensor.to(images.dtype), scale)
 
     logits = None if output.logits is None else back(output.logits)
     parts = {name: back(part) for name, part in output.parts.items()}
     return VictimOutput(back(output.embedding), logits, _Converted(output.features, back), parts)
 
 
-def _steeper(tensor: Tensor, factor: float) -> Tensor:
+def _scale_gradient(tensor: Tensor, factor: float) -> Tensor:
     """The same values, with a gradient ``factor`` times as large."""
     if factor == 1.0 or not tensor.requires_grad:
         return tensor

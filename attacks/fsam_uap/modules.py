@@ -198,8 +198,7 @@ class FeatureModules(nn.Module):
         return {stage: self._both(stage) for stage in self.stages if self._at(stage)}
 
     def forked_edits(self) -> Edits:
-        """Both paths in one pass of a victim with ``forks``: x1 in the first half of the rows, x2 in the
-        second.
+        """Both paths in one pass of a victim with ``forks``: x1 in the first half of the rows, then x2.
 
         The stages before the first one with modules, and its frequency attention, run once for both.
         """

@@ -45,8 +45,7 @@ class ModuleTrainer:
             self._step(partial(self._keep, positions))
 
     def help_attack(self, positions: Mapping[Modality, Tensor], attack: Callable[[], Tensor]) -> None:
-        """One step that raises the attack's objective and lowers the ``keep_weight``-ed loss on clean
-        images."""
+        """One step up the attack's objective minus ``keep_weight`` times the loss on clean images."""
         self._step(lambda: self._keep_weight * self._keep(positions) - attack())
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ def _panels(records: Sequence[Record]) -> list[Facet]:
 
 def _candidates(records: Sequence[Record]) -> list[Facet]:
     found = []
-    for panel in facets(records, _apart, _facts):
+    for panel in facets(records, _panel_key, _facts):
         several = {line.attack for line in lines(panel.records, "r1")}
         if several:
             kept = [record for record in panel.records if attack_of(record) in several]
@@ -107,7 +107,7 @@ def _facts(record: Record) -> dict[str, str]:
     return {**facts_of(record), "budget": setting(record).threat.replace(f" {eps},", ",", 1)}
 
 
-def _apart(record: Record) -> tuple[object, ...]:
+def _panel_key(record: Record) -> tuple[object, ...]:
     where, threat = setting(record), record.config["threat"]
     data = (where.data, where.synthetic, where.protocol, where.fingerprint, where.trials)
     return (*data, *(threat[name] for name in _SHARED), victim_key(record), bool(record.surrogate))

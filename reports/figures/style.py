@@ -169,7 +169,7 @@ def write_labels(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
     marks = axes.transData.transform([(x, y) for x, y, _ in places]) * 72 / axes.figure.dpi
     taken: list[np.ndarray] = []
     for (x, y, label), mark in zip(places, marks, strict=True):
-        crowds = [_crowd(mark + side, marks, taken) for side in _SIDES]
+        crowds = [_overlap(mark + side, marks, taken) for side in _SIDES]
         side = _SIDES[int(np.argmin(crowds))]
         taken.append(mark + side)
         axes.annotate(
@@ -177,7 +177,7 @@ def write_labels(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
         )
 
 
-def _crowd(place: np.ndarray, marks: np.ndarray, taken: Sequence[np.ndarray]) -> float:
+def _overlap(place: np.ndarray, marks: np.ndarray, taken: Sequence[np.ndarray]) -> float:
     """How much a label at ``place`` would cover of markers and other labels."""
     others = [*((mark, _HALF + 2) for mark in marks), *((other, 2 * _HALF) for other in taken)]
     return sum(float(np.prod(np.clip(reach - np.abs(place - other), 0, None))) for other, reach in others)

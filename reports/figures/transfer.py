@@ -99,14 +99,14 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 
 def drawable(records: Sequence[Record]) -> list[list[Record]]:
     """The records of each panel; none without transfer attacks."""
-    return [panel.records for panel in facets([one for one in records if one.surrogate], _apart, _facts)]
+    return [panel.records for panel in facets([one for one in records if one.surrogate], _panel_key, _facts)]
 
 
 def _panels(records: Sequence[Record]) -> list[Facet]:
     moved = [record for record in records if record.surrogate]
     if not moved:
         raise BadInput("no record is of a transfer; make some with vbench sweep transfer or --surrogate")
-    return facets(moved, _apart, _facts)
+    return facets(moved, _panel_key, _facts)
 
 
 def _facts(record: Record) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _names(models: Sequence[tuple[str, str]]) -> list[str]:
     return [name if len(held[name]) == 1 else f"{name} {weights[:6]}" for name, weights in models]
 
 
-def _apart(record: Record) -> tuple[object, ...]:
+def _panel_key(record: Record) -> tuple[object, ...]:
     return setting(record), record.label, bool(record.config.get("perturbation"))
 
 

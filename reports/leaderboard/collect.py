@@ -94,7 +94,7 @@ def _files(root: Path, name: str, collected: Collected) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=unreadable):
         here = Path(folder)
-        folders[:] = sorted(one for one in folders if not _passed_over(here / one))
+        folders[:] = sorted(one for one in folders if not _is_skipped(here / one))
         for linked in [one for one in folders if (here / one).is_symlink()]:
             collected.refuse(_below(here / linked, root, name), "a link to a folder; links are not followed")
             folders.remove(linked)
@@ -103,7 +103,7 @@ def _files(root: Path, name: str, collected: Collected) -> Iterator[Path]:
                 yield here / one
 
 
-def _passed_over(folder: Path) -> bool:
+def _is_skipped(folder: Path) -> bool:
     return folder.name.startswith(".") or folder.name == _NOT_RECORDS or is_site(folder)
 
 
@@ -249,13 +249,13 @@ def find_doubts(entries: Sequence[Entry]) -> None:
     remove a true one from a board.
     """
     results = [result for entry in entries for result in entry.results]
-    for same in _alike(results, _victim_and_images):
-        _clean(same)
-    for same in _alike(results, lambda record: record.config["dataset"]["fingerprint"]):
-        _drawn(same)
+    for same in _groups(results, _victim_and_images):
+        _doubt_clean(same)
+    for same in _groups(results, lambda record: record.config["dataset"]["fingerprint"]):
+        _doubt_synthetic(same)
 
 
-def _alike(results: Iterable[Result], key: Callable[[Record], Hashable]) -> list[list[Result]]:
+def _groups(results: Iterable[Result], key: Callable[[Record], Hashable]) -> list[list[Result]]:
     found: dict[Hashable, list[Result]] = {}
     for result in results:
         found.setdefault(key(result.record), []).append(result)
@@ -268,7 +268,7 @@ def _victim_and_images(record: Record) -> Hashable:
     return json.dumps(record.config["victim"], sort_keys=True), data["fingerprint"], data["protocol"]
 
 
-def _clean(results: Sequence[Result]) -> None:
+def _doubt_clean(results: Sequence[Result]) -> None:
     """Clean results of one victim on the same images must be equal up to rounding."""
     said: dict[tuple[float, ...], list[Result]] = {}
     for result in results:
@@ -290,7 +290,7 @@ def _clean(results: Sequence[Result]) -> None:
         result.doubts.append(line)
 
 
-def _drawn(results: Sequence[Result]) -> None:
+def _doubt_synthetic(results: Sequence[Result]) -> None:
     """The same images must not be both synthetic and real."""
     kinds = {result.record.synthetic for result in results}
     if len(kinds) == 1:

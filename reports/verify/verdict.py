@@ -86,7 +86,7 @@ def parse(text: bytes) -> Record | list[str]:
             "a record of a newer vbench needs a newer vbench"
         ]
     rest = record.model_dump(exclude={"per_query"})
-    reasons = [] if _fit(rest) else list(_unfit(rest, ""))[:5]
+    reasons = [] if _is_valid(rest) else list(_invalid_values(rest, ""))[:5]
     if not reasons and len(record.model_dump_json(exclude={"per_query"})) > LARGEST_REST:
         reasons = [f"the record holds more than {LARGEST_REST >> 20} MiB besides its per-query values"]
     return reasons or record
@@ -99,19 +99,19 @@ def _said(error: Any) -> str:
     return f"{where or 'file'}: {error['msg']}{found}"
 
 
-def _fit(value: Any) -> bool:
-    """Whether :func:`_unfit` yields nothing; ten times as fast."""
+def _is_valid(value: Any) -> bool:
+    """Whether :func:`_invalid_values` yields nothing; ten times as fast."""
     kind = type(value)
     if kind is float:
         return math.isfinite(value)
     if kind is str:
         return len(value) <= _LONGEST_TEXT and not _UNSEEN.search(value)
     if kind is dict:
-        return all(map(_fit, value)) and all(map(_fit, value.values()))
-    return all(map(_fit, value)) if kind in (list, tuple) else True
+        return all(map(_is_valid, value)) and all(map(_is_valid, value.values()))
+    return all(map(_is_valid, value)) if kind in (list, tuple) else True
 
 
-def _unfit(value: Any, where: str) -> Iterator[str]:
+def _invalid_values(value: Any, where: str) -> Iterator[str]:
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{where}: {value} is not finite"
     elif isinstance(value, str):
@@ -121,8 +121,8 @@ def _unfit(value: Any, where: str) -> Iterator[str]:
             yield f"{where}: {len(value)} characters of text, at most {_LONGEST_TEXT}"
     elif isinstance(value, dict):
         for key, one in value.items():
-            yield from _unfit(key, f"{where or 'record'}, a name in it")
-            yield from _unfit(one, f"{where}.{key}" if where else str(key))
+            yield from _invalid_values(key, f"{where or 'record'}, a name in it")
+            yield from _invalid_values(one, f"{where}.{key}" if where else str(key))
     elif isinstance(value, (list, tuple)):
         for index, one in enumerate(value):
-            yield from _unfit(one, f"{where}[{index}]")
+            yield from _invalid_values(one, f"{where}[{index}]")
