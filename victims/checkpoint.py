@@ -84,8 +84,8 @@ def find_state(content: Any, entry: str | None, where: str) -> Checkpoint:
         raise BadInput(f"{where}: the state of a quantised model; save that of the model before quantisation")
     if others and taken:
         others = {".".join((*taken, str(name))): value for name, value in others.items()}
-    rest = {} if not taken else {key: value for key, value in content.items() if key != taken[0]}
-    facts = _Facts(where).of({**rest, **others})
+    unused = {} if not taken else {key: value for key, value in content.items() if key != taken[0]}
+    facts = _Facts(where).of({**unused, **others})
     if len(taken) > 1 or len(found) > 1:
         facts["entry"] = _label(taken)
     return Checkpoint(to_tensors(state, where), facts, tuple(notes))
