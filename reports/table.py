@@ -1,4 +1,4 @@
-"""Table: columns, cells, notes; written as plain, markdown, LaTeX, HTML, CSV, JSON."""
+"""Tables as plain text, markdown, LaTeX and HTML; the short before/after table."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from vbench.records.record import Failure
 
 
-# Of "<" only what could open a tag: "<0.001" stays readable as it is.
-# A bracket after a bracket makes a link, to anywhere.
+# "<" is escaped only where it could open a tag: "<0.001" stays readable. A bracket after a bracket would make
+# a link.
 _SPECIAL = re.compile(r"([\\`*|]|<(?=[A-Za-z/!?])|(?<=\])[(\[])")
 
 
 class Page:
-    """Plain text; bold figures carry an asterisk. ``escape`` is for anything that comes from outside."""
+    """Plain text; bold numbers have an asterisk. ``escape`` is for untrusted text."""
 
     def escape(self, text: str) -> str:
-        """Text as this page shows it literally, in one line."""
+        """Text escaped so that this page shows it literally, in one line."""
         return one_line(text)
 
     def strong(self, text: str, bold: bool) -> str:
@@ -67,7 +67,7 @@ class Markdown(Page):
 
     def table(self, header, lines, sides, title, slug, notes) -> str:
         body = tabulate(lines, header, tablefmt="pipe", colalign=sides, disable_numparse=True)
-        # Two spaces at the end of a line break it.
+        # Two spaces at the end of a line are a line break.
         below = "  \n".join(self.escape(note) for note in notes)
         return "\n\n".join([f"**{self.escape(title)}**", body, *([below] if below else [])])
 
@@ -116,7 +116,7 @@ _LATEX_SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # A cell that starts with a bracket would be read as the length that \\ may take.
+    # A cell that starts with a bracket would be read as the optional length of \\.
     "[": "{[}",
     "]": "{]}",
     "±": r"$\pm$",
@@ -128,7 +128,7 @@ _ANY = re.compile("->|" + "|".join(re.escape(plain) for plain in _LATEX_SPECIAL)
 
 
 def latex_escape(text: str) -> str:
-    """Text as LaTeX prints it, in one line, special characters included; "->" and "→" become an arrow."""
+    """Text escaped for LaTeX, in one line; "->" and "→" become an arrow."""
     return _ANY.sub(lambda found: _LATEX_SPECIAL.get(found[0], r"$\to$"), one_line(text))
 
 
@@ -182,11 +182,11 @@ _TEXTS = ("victim", "attack", "knowledge")
 
 
 def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Failure] = ()) -> str:
-    """Before/after tables of records; one table a setting, so that different protocols never share a column.
+    """Before/after tables of records, one per setting, so that different protocols never share a column.
 
-    Figures are percent, mean over trials and seeds, with the standard deviation over seeds where there are
-    several. "csv" and "json" have one row a record, unrounded. ``lost`` runs stand below a plain table.
-    Raises BadInput for an unknown format.
+    Values are percent, mean over trials and seeds, with the standard deviation over several seeds. "csv" and
+    "json" have one row per record, unrounded. ``lost`` runs are listed below a plain table. Raises BadInput
+    for an unknown format.
     """
     check_format(style)
     if style in ("csv", "json"):
@@ -198,7 +198,7 @@ def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Fa
 
 
 def check_format(style: str) -> None:
-    """Refuse an unknown format with :class:`BadInput`."""
+    """Raise :class:`BadInput` for an unknown format."""
     if style not in FORMATS:
         raise unknown_name("format", style, FORMATS)
 
@@ -221,7 +221,7 @@ def cells(row: Row) -> list[str]:
 
 
 def alignment() -> list[str]:
-    """The side each column stands on; given, so that tabulate leaves figures as they were written."""
+    """Alignment of each column; given so that tabulate does not reformat numbers."""
     return ["left"] * len(_TEXTS) + ["right"] * (len(header()) - len(_TEXTS))
 
 
@@ -252,12 +252,12 @@ def _cost(row: Row) -> list[str]:
 
 _BADGE = (
     '<span style="background:#b45309;color:#fff;border-radius:3px;padding:0 5px;font-weight:bold" '
-    'title="drawn people, not photographs: no figure of a real data set">SYNTHETIC</span> '
+    'title="synthetic images, not photographs: no result on a real data set">SYNTHETIC</span> '
 )
 
 
 def html(records: Sequence[Record], lost: Sequence[Failure] = ()) -> str:
-    """One table a setting, as :func:`vbench.reports.table.report` has them; all text is escaped."""
+    """The tables of :func:`vbench.reports.table.report` as HTML; all text is escaped."""
     found = [_notebook_table(where, rows) for where, rows in tables(records).items()] or [
         "<div>no record</div>"
     ]
@@ -265,7 +265,7 @@ def html(records: Sequence[Record], lost: Sequence[Failure] = ()) -> str:
 
 
 def _notebook_table(where: Setting, rows: Sequence[Row]) -> str:
-    # The badge says it in place of the word.
+    # The badge replaces the word SYNTHETIC.
     above = title(where, rows).removeprefix("SYNTHETIC ")
     badge = _BADGE if where.synthetic else ""
     head = "".join(_cell("th", name, side) for name, side in zip(header(), alignment(), strict=True))
@@ -287,9 +287,9 @@ def _cell(tag: str, text: str, style: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading. A ``numeric`` column sorts by value and stands right; ``hint`` says what it means.
+    """A heading. A ``numeric`` column sorts by value and is right-aligned; ``hint`` explains it.
 
-    A ``prose`` column is not squeezed to a word a line.
+    A ``prose`` column is not narrowed to one word per line.
     """
 
     title: str
@@ -300,7 +300,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Badge:
-    """A word that stands out in a cell; ``hint`` says what it means, ``warn`` that it matters."""
+    """A highlighted word in a cell; ``hint`` explains it, ``warn`` marks a warning."""
 
     text: str
     hint: str = ""
@@ -309,10 +309,10 @@ class Badge:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows: ``lead``, ``text`` (``strong`` where it is the best), and ``small`` below them.
+    """Content of a cell: ``lead``, ``text`` (``strong`` if it is the best), and ``small`` below them.
 
-    ``value`` is what a numeric column sorts by; None sorts last both ways. ``href`` makes the text a link,
-    to a name that the page's maker chose; ``badges`` stand behind it.
+    A numeric column sorts by ``value``; None sorts last in both directions. ``href`` makes the text a link,
+    never to an untrusted address; ``badges`` follow the text.
     """
 
     text: str
@@ -326,10 +326,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """A row and what belongs to it: sorting and filtering keep ``below`` under ``cells``.
+    """A row with its sub-rows: sorting and filtering keep ``below`` under ``cells``.
 
-    ``name`` is what the row is called where its cells are not read. ``facets``: what it is in each of the
-    page's filters. ``more``: whatever the page shows when the row is opened, None for one that does not open.
+    ``name`` is its accessible name. ``facets``: its value for each of the page's filters. ``more``: content
+    shown when the row is opened, None if it cannot be opened.
     """
 
     name: str
@@ -341,9 +341,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """``anchor``: its id within the page. ``badges`` stand before the caption, ``notes`` below the table.
+    """``anchor``: id within the page. ``badges`` precede the caption, ``notes`` follow the table.
 
-    The filters of the page hold for tables that are ``filtered``.
+    The filters of the page apply to tables that are ``filtered``.
     """
 
     anchor: str
@@ -358,7 +358,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Facet:
-    """A filter: rows are kept whose facet ``name`` is the chosen one of ``values``."""
+    """A filter: shows rows whose facet ``name`` has the selected one of ``values``."""
 
     name: str
     label: str
@@ -366,7 +366,7 @@ class Facet:
 
 
 def facets(tables: Iterable[Table], labels: Mapping[str, str]) -> list[Facet]:
-    """The filters worth offering: those of ``labels`` (name -> label) by which rows of the tables differ."""
+    """The useful filters: those of ``labels`` (name -> label) in which rows of the tables differ."""
     rows = [group.facets for table in tables for group in table.groups]
     found = [
         Facet(name, label, list(dict.fromkeys(row[name] for row in rows if name in row)))

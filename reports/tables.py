@@ -1,4 +1,4 @@
-"""Rows -> Table: short, full, comparison, transfer, published."""
+"""Full, comparison, transfer and published tables, from records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vbench.core.errors import unknown_name
 from vbench.records.record import Record
 from vbench.records.store import older_note
 from vbench.reports.frame import flat, to_csv, to_json
-from vbench.reports.published import NOT_IDS, Beside, Published, References
+from vbench.reports.published import NOT_IDS, Published, PublishedCells, References
 from vbench.reports.rows import (
     HEADINGS,
     Row,
@@ -38,13 +38,13 @@ Entry = tuple[Setting, Row]
 
 _BOLD = (
     "Bold: strongest on the victim among rows of the same knowledge, and what ties with it: rows whose drop "
-    "interval holds the strongest's drop, or, without an interval, equal figures."
+    "interval contains the strongest's drop, or, without an interval, equal values."
 )
 
 
 @dataclass(frozen=True)
 class Versus:
-    """The attack that a column of p compares with, and the metric it compares."""
+    """The reference attack and the metric of a column of p-values."""
 
     label: str
     metric: str
@@ -57,11 +57,11 @@ class Versus:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table. ``name`` is what ``--group`` says it is about, empty without it.
+    """One table. ``name`` is the value of ``--group``, empty without it.
 
-    ``shared`` are the facts of the setting that all rows share, for the title; ``differing`` the names of
-    those that they do not, each a column (:func:`facts`). ``bold``: metric -> positions of the best rows.
-    ``p`` and ``published`` have an entry a row; ``published`` is empty where nothing is printed.
+    ``shared`` are the facts of the setting that all rows share, for the title; ``differing`` the names of the
+    others, each a column (:func:`facts`). ``bold``: metric -> positions of the best rows. ``p`` and
+    ``published`` have one entry per row; ``published`` is empty if no source has a value.
     """
 
     name: str
@@ -76,19 +76,19 @@ class Sheet:
 
     @property
     def synthetic(self) -> bool:
-        """Whether its data are drawn; synthetic and real data never share a table."""
+        """Whether its data are synthetic; synthetic and real data never share a table."""
         return self.entries[0][0].synthetic
 
     @property
     def about(self) -> list[str]:
-        """What the title says before the legend."""
+        """The parts of the title before the legend."""
         return [*([self.name] if self.name else []), *self.shared.values()]
 
 
 def sheets(
     records: Sequence[Record], metrics: Sequence[str], group: str | None = None, versus: Versus | None = None
 ) -> list[Sheet]:
-    """One table a setting (data, protocol, budget, side, trials), or one a victim, attack or data set.
+    """One table per setting (data, protocol, budget, side, trials), or per victim, attack or data set.
 
     Raises BadInput for an unknown group.
     """
@@ -98,7 +98,7 @@ def sheets(
 
 
 def versus_of(records: Sequence[Record], attack: str | None, metrics: Sequence[str]) -> Versus | None:
-    """What ``--versus`` means; raises BadInput for an attack that is not there or not one."""
+    """Resolve ``--versus``; raises BadInput for an attack without records or an ambiguous name."""
     return Versus(reference(records, attack), tested_metric(metrics)) if attack else None
 
 
@@ -116,7 +116,7 @@ def split(records: Sequence[Record], group: str | None = None) -> list[tuple[str
 
 
 def facts(where: Setting) -> dict[str, str]:
-    """What is said of a setting, in the title or in columns."""
+    """The facts of a setting for the title or columns."""
     return {
         "protocol": where.protocol,
         "trials": f"{where.trials} trial{'s' if where.trials != 1 else ''}",
@@ -126,7 +126,7 @@ def facts(where: Setting) -> dict[str, str]:
 
 
 def _key(where: Setting, row: Row, group: str | None) -> tuple[object, ...]:
-    """What a table is about: its name first, then what must not differ within it."""
+    """The key of a table: its name, then the facts that must not differ within it."""
     if group is None:
         return (where,)
     names = {"victim": row.victim, "attack": row.records[0].label, "dataset": where.data}
@@ -139,12 +139,12 @@ def _sheet(
     shared, differing = _facts([where for where, _ in entries], twins)
     bold = {metric: best(entries, metric) for metric in metrics}
     p = p_values(entries, versus.label, versus.metric) if versus else [None] * len(entries)
-    beside = Beside(metrics)
-    printed = [beside.cell(row.records[0]) if row.records else "" for _, row in entries]
+    published = PublishedCells(metrics)
+    printed = [published.cell(row.records[0]) if row.records else "" for _, row in entries]
     notes = [_BOLD] if any(bold.values()) else []
     if versus:
         notes.append(_versus_note(entries, p, versus))
-    notes += beside.notes()
+    notes += published.notes()
     records = [record for _, row in entries for record in row.records]
     notes += [*_changed_note(records), *older_note(records)]
     legend = _legend(entries, metrics)
@@ -152,7 +152,7 @@ def _sheet(
 
 
 def _facts(settings: Sequence[Setting], twins: set[str]) -> tuple[dict[str, str], list[str]]:
-    """What all rows share, and the names of what they do not; data is said where its protocol is a twin's."""
+    """The facts that all rows share, and the names of the others; data only if a protocol is in ``twins``."""
     found = [facts(where) for where in settings]
     said = [name for name in found[0] if name != "data" or any(w.protocol in twins for w in settings)]
     differing = [name for name in said if len({fact[name] for fact in found}) > 1]
@@ -160,7 +160,7 @@ def _facts(settings: Sequence[Setting], twins: set[str]) -> tuple[dict[str, str]
 
 
 def _twins(settings: Sequence[Setting]) -> set[str]:
-    """Protocols that stand here for more than one set of images."""
+    """Protocols that occur here with more than one set of images."""
     pairs = {(where.protocol, where.data, where.fingerprint) for where in settings}
     protocols = [protocol for protocol, *_ in pairs]
     return {protocol for protocol in protocols if protocols.count(protocol) > 1}
@@ -176,7 +176,7 @@ def _legend(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
 
 
 def _changed_note(records: Sequence[Record]) -> list[str]:
-    """Which records are not what a run wrote: their figures are shown as they stand, and not in silence."""
+    """A warning that lists records whose content was changed; their numbers are shown unchanged."""
     found = [f"{record.id} ({reason})" for record in records if (reason := record.fault()) is not None]
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return [f"WARNING, not what a run wrote: {', '.join(found[:5])}{more}"] if found else []
@@ -206,11 +206,11 @@ def report_of(
 ) -> str:
     """Full tables of records, as text in "markdown", "latex" or "plain"; or flat rows, "csv" and "json".
 
-    One table a setting (data, protocol, budget, side, trials), or one a victim, attack or data set with
-    ``group``. What all rows of a table share stands in its title; protocol, budget, trials and data that
-    differ within it are columns. Synthetic and real data never share a table. Figures are percent.
-    ``versus`` adds p against that attack (:mod:`vbench.reports.rows`). Flat rows are one a record,
-    in [0, 1], with all metrics unless some are named; ``group`` orders them.
+    One table per setting (data, protocol, budget, side, trials), or with ``group`` per victim, attack or data
+    set. Facts that all rows of a table share are in its title; protocol, budget, trials and data that differ
+    within it are columns. Synthetic and real data never share a table. Values are percent. ``versus`` adds p
+    against that attack (:mod:`vbench.reports.rows`). There is one flat row per record, in [0, 1], with all
+    metrics unless some are named; ``group`` orders them.
 
     Raises BadInput for an unknown style, group or attack to compare with.
     """
@@ -288,7 +288,7 @@ def _cost(row: Row) -> list[str]:
 
 
 def shown_p(value: float | None) -> str:
-    """A p as tables show it."""
+    """A p-value as text for tables."""
     if value is None:
         return ""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
@@ -316,10 +316,10 @@ def cells(records: Sequence[Record], metric: str) -> dict[tuple[str, str], Cell]
 
 
 def comparison(records: Sequence[Record], metric: str = "r1", style: str = "markdown") -> str:
-    """One table a setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
+    """One table per setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
 
-    The first row is the victims' clean figure. Records of different protocols, budgets, sides or data never
-    share a table; attacks crafted on a surrogate have one of their own. "csv" and "json" have a row a cell,
+    The first row is the victims' clean value. Records of different protocols, budgets, sides or data never
+    share a table; attacks crafted on a surrogate have a separate one. "csv" and "json" have one row per cell,
     unrounded, in [0, 1]. Raises BadInput for an unknown metric or format.
     """
     if metric not in HEADINGS:
@@ -386,7 +386,7 @@ def _comparison_table(where: Setting, records: Sequence[Record], metric: str, pa
 
 
 def _clean(records: Sequence[Record], metric: str) -> dict[str, float]:
-    """Victim -> its clean figure, percent, mean over the records."""
+    """Victim -> its clean value, percent, mean over the records."""
     values: dict[str, list[float]] = {}
     for record in records:
         values.setdefault(_victim(record), []).append(100 * record.mean("clean", metric))
@@ -408,10 +408,10 @@ _CLEAN = "(clean)"
 
 
 def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "simple") -> str:
-    """One matrix an attack and setting: ``metric`` in percent after the attack, mean over trials and seeds.
+    """One matrix per attack and setting: ``metric`` in percent after the attack, mean over trials and seeds.
 
-    Rows are the surrogates an attack was crafted on, columns the victims that were shown the result; the
-    first row is the victims' clean figure, the last column the mean over victims other than the surrogate.
+    Rows are the surrogates an attack was crafted on, columns the victims it was applied to; the first row is
+    the victims' clean value, the last column the mean over victims other than the surrogate.
     """
     grouped: dict[tuple[Setting, str], list[Record]] = {}
     for record in records:
@@ -447,10 +447,10 @@ def _figure(records: Sequence[Record], when: str, metric: str) -> str:
 def printed_report(
     figures: Sequence[Published], style: str = "markdown", metrics: Sequence[str] | None = None
 ) -> str:
-    """Figures as their sources print them, percent; "csv" and "json" have one row a figure.
+    """Values as published, percent; "csv" and "json" have one row per value.
 
-    A row is a victim, an attack and a budget; a cell holds every source's figure with its number, in the
-    order of the file. Raises BadInput for an unknown style.
+    A row is a victim, an attack and a budget; a cell holds the value and number of every source, in the order
+    of the file. Raises BadInput for an unknown style.
     """
     wanted = [one for one in figures if metrics is None or one.metric in metrics]
     if style in ("csv", "json"):

@@ -71,7 +71,7 @@ def test_a_battery_says_whose_image_each_query_is():
 def test_bad_requests_are_refused():
     with pytest.raises(BadInput, match="did you mean 'query'"):
         frame([record()], "querry")
-    with pytest.raises(BadInput, match="keeps nothing of single queries"):
+    with pytest.raises(BadInput, match="has no per-query values"):
         frame([record()], "query")
     assert frame([], "query").empty and frame([], "trial").empty and frame([]).empty
 
