@@ -120,16 +120,16 @@ class Result:
         return iter(self.records)
 
     def __str__(self) -> str:
-        from vbench.reports.table import report
+        from vbench.reports.tables import report
 
         return report(self.records, "plain", self.failures) if self.records else "no record"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from vbench.reports.table import html
+        from vbench.reports.tables import report
 
-        return html(self.records, self.failures)
+        return report(self.records, "html", self.failures)
 
 
 _DEFAULT_BUDGET = "8/255"

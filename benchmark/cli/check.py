@@ -43,9 +43,10 @@ def audit(
 
     Exits with 1 if a line fails.
     """
-    from vbench.audit.report import check_format, render
+    from vbench.audit.report import render
     from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
+    from vbench.reports.table import check_format
 
     check_format(style)
     threat = ThreatModel(eps)

@@ -35,7 +35,8 @@ def run(
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
     from vbench.records.files import read_keep
-    from vbench.reports.table import check_format, report
+    from vbench.reports.table import check_format
+    from vbench.reports.tables import report
 
     check_format(style)
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tabulate import tabulate
 
 from vbench.attacks.registry import attacks
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
 from vbench.core.settings import parameters, parse_size
 from vbench.data.registry import DATASETS, datasets
+from vbench.reports.table import Column, simple, write
 from vbench.victims.registry import victims
 
 if TYPE_CHECKING:
     from vbench.data.verify import Report
     from vbench.victims.base import Victim
-
-
-_RIGHT = ("left", "left", "left", "right", "right", "right", "left")
 
 
 class Kind(str, Enum):
@@ -36,6 +34,16 @@ class Kind(str, Enum):
 
 def _registry(kind: str) -> Registry:
     return attacks if kind.startswith("attack") else victims
+
+
+def _plain(
+    heads: Sequence[str],
+    lines: Iterable[Sequence[object]],
+    widths: Sequence[int | None] | None = None,
+    numeric: Sequence[str] = (),
+) -> str:
+    columns = [Column(head, head in numeric) for head in heads]
+    return write([simple("", columns, lines, widths=widths)], "plain")
 
 
 def _marked(entry: Entry) -> Entry:
@@ -68,7 +76,7 @@ def _attacks() -> str:
         for e in rows
     ]
     headings = ["name", "kind", "knowledge", "default cost", "summary", "paper", "from"]
-    return tabulate(lines, headings, maxcolwidths=[None, None, 11, 15, 38, 38, None])
+    return _plain(headings, lines, [None, None, 11, 15, 38, 38, None])
 
 
 def _victims() -> str:
@@ -78,7 +86,7 @@ def _victims() -> str:
         for e in map(_marked, _registry("victims").listed())
     ]
     headings = ["name", "paper", *columns, "from"]
-    return tabulate(lines, headings, maxcolwidths=[None, 52], disable_numparse=True, colalign=_RIGHT)
+    return _plain(headings, lines, [None, 52, *[None] * 5], numeric=columns[1:])
 
 
 def _datasets() -> str:
@@ -90,7 +98,7 @@ def _datasets() -> str:
         [e.name, e.summary, DATASETS[e.name]["protocols"][0] if e.name in DATASETS else "", e.origin]
         for e in map(_marked, datasets.listed())
     ]
-    return tabulate(lines, ["name", "what", "default protocol", "from"])
+    return _plain(["name", "what", "default protocol", "from"], lines)
 
 
 def _figures() -> str:
@@ -103,7 +111,7 @@ def _figures() -> str:
         "perturbation": "one run: what it learnt, or --keep images",
     }
     lines = [[entry.name, entry.summary, needs[entry.needs]] for entry in FIGURES.values()]
-    return tabulate(lines, ["name", "summary", "needs"])
+    return _plain(["name", "summary", "needs"], lines)
 
 
 def describe(
@@ -126,7 +134,7 @@ def describe(
     if kind == "attack":
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
         if lines:
-            put(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
+            put(_plain(["parameter", "default", "meaning"], lines))
         _describe_presets(cls)
         _describe_members(cls)
         return
@@ -150,7 +158,7 @@ def _describe_presets(cls: type) -> None:
             for name, settings in found.items()
         ]
         headings = ["preset", "settings", "unless asked otherwise"]
-        put("\n" + tabulate(lines, headings, disable_numparse=True))
+        put("\n" + _plain(headings, lines))
 
 
 def _describe_members(cls: type) -> None:
@@ -159,7 +167,7 @@ def _describe_members(cls: type) -> None:
 
     if issubclass(cls, Battery):
         lines = [[label(member), member.summary] for member in cls().members()]
-        put(tabulate(lines, ["member", "summary"]))
+        put(_plain(["member", "summary"], lines))
 
 
 def _describe_victim(cls: type[Victim]) -> None:
@@ -169,13 +177,13 @@ def _describe_victim(cls: type[Victim]) -> None:
     defaults = default_options(cls)
     thin = getattr(cls, "THIN", {})
     lines = [[name, defaults.get(name, "(required)"), thin.get(name, "")] for name in option_names(cls)]
-    put(tabulate(lines, ["option", "default", "thin variant"], disable_numparse=True))
+    put(_plain(["option", "default", "thin variant"], lines))
     found = clean_results(cls.name)
     if found:
         put("\npublished clean results, percent (as printed; not measured here):")
         headings = ["protocol", "Rank-1", "mAP", "mINP", "source", "note"]
         widths = [None, None, None, None, 42, 34]
-        put(tabulate(found, headings, disable_numparse=True, maxcolwidths=widths))
+        put(_plain(headings, found, widths))
 
 
 def doctor(
@@ -195,7 +203,7 @@ def doctor(
         lines.append((what, f"{folder} ({_folder_state(folder)})"))
     for folder in root or []:
         lines.append(("data", f"{folder} ({_data_state(folder)})"))
-    put(tabulate(lines, tablefmt="plain"))
+    put(_plain(["", ""], lines))
     missing = [name for name, version in versions().items() if version == "missing"]
     if missing:
         say(f"missing packages: {', '.join(missing)}; pip install {' '.join(missing)}")

@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tabulate import tabulate
-
 from vbench.core.progress import say
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.spec import RunSpec, Setup
 from vbench.records.store import RunStore
+from vbench.reports.table import simple, write
 from vbench.sweep.display import Display
 from vbench.sweep.engine import (
     Did,
@@ -358,12 +357,8 @@ def failures(failed: Mapping[RunSpec, str]) -> str:
     table = [
         [*(row[name] for name in varying), reason] for row, reason in zip(rows, failed.values(), strict=True)
     ]
-    return tabulate(
-        table,
-        [*varying, "failed because"],
-        disable_numparse=True,
-        maxcolwidths=[None] * len(varying) + [_REASON_WIDTH],
-    )
+    widths = [None] * len(varying) + [_REASON_WIDTH]
+    return write([simple("", [*varying, "failed because"], table, widths=widths)], "plain")
 
 
 def local_engine(

@@ -9,7 +9,7 @@ from opening import opener
 from vbench.attacks.build import build_attack
 from vbench.core.threat import ThreatModel
 from vbench.reports.frame import frame
-from vbench.reports.table import report
+from vbench.reports.tables import report
 from vbench.run import prepare
 from vbench.run.execute import Run
 from vbench.run.prepare import Trial, choose_precision, measure

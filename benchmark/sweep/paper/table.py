@@ -9,10 +9,10 @@ from statistics import mean, stdev
 
 from vbench.core.threat import budget_text
 from vbench.records.record import Record
-from vbench.reports.frame import flat, to_csv, to_json
+from vbench.reports.frame import flat
 from vbench.reports.published import Published, References, printed_by
 from vbench.reports.rows import HEADINGS, METRICS, Row, budget, rows_of
-from vbench.reports.table import Page, style_of
+from vbench.reports.table import Column, Table, simple, write
 from vbench.sweep.paper.suite import SPLITS, Filled, Line, Place, Suite, question
 
 
@@ -226,45 +226,39 @@ def paper_report(filled: Sequence[Filled], style: str = "plain") -> str:
     Rows without figures say why below. Raises BadInput for an unknown style.
     """
     if style in ("csv", "json"):
-        lines = flat_rows(filled)
-        return to_csv(lines) if style == "csv" else to_json(lines)
-    page = style_of(style)
-    return page.join([text for table in suite_tables(filled) for text in _texts(table, page)])
+        return write([Table("", "", (), (), flat=lambda: flat_rows(filled))], style)
+    return write([one for table in suite_tables(filled) for one in _tables(table)], style)
 
 
-def _texts(table: SuiteTable, page: Page) -> list[str]:
-    texts = [_Writer(table, page).text()]
+def _tables(table: SuiteTable) -> list[Table]:
+    found = [_Writer(table).table()]
     if any(row.controls for row in table.rows if row.records):
-        texts.append(_controls(table, page))
-    return texts
+        found.append(_controls(table))
+    return found
 
 
 class _Writer:
     """Writes one table: header, lines, notes."""
 
-    def __init__(self, table: SuiteTable, page: Page) -> None:
+    def __init__(self, table: SuiteTable) -> None:
         self._table = table
-        self._page = page
         self._references = References()
         printed = [row.published(table.protocol, clean) for row in table.rows for clean in (True, False)]
         known = {metric for found in printed for metric in found} if table.real else set()
         self._printed = [metric for metric in METRICS if metric in known]
 
-    def text(self) -> str:
-        table, page = self._table, self._page
-        head = ["victim" if table.suite.across else "attack"]
-        head += ["verdict"] if table.level == "feature" else []
-        sides = ["left"] * len(head)
+    def table(self) -> Table:
+        table = self._table
+        columns = [Column("victim" if table.suite.across else "attack")]
+        columns += [Column("verdict")] if table.level == "feature" else []
         for metric in METRICS:
-            head += [HEADINGS[metric], *(["published"] if metric in self._printed else [])]
-        head += ["ASR", "gradient evaluations", "s"]
-        sides += ["right"] * (len(head) - len(sides))
+            columns.append(Column(HEADINGS[metric], True))
+            columns += [Column("published", True)] if metric in self._printed else []
+        columns += [Column(head, True) for head in ("ASR", "gradient evaluations", "s")]
         lines = [] if table.suite.across else [self._clean()]
         lines += [self._line(row) for row in table.rows]
-        cells = [[page.escape(cell) for cell in line] for line in lines]
-        header = [page.escape(name) for name in (*head, "run")]
-        slug = [table.suite.name, table.level, table.victim, table.protocol]
-        return page.table(header, cells, [*sides, "left"], _title(table), slug, self._notes())
+        anchor = " ".join([table.suite.name, table.level, table.victim, table.protocol])
+        return simple(_title(table), [*columns, "run"], lines, anchor, notes=self._notes())
 
     def _clean(self) -> list[str]:
         row = self._table.clean
@@ -345,19 +339,21 @@ def _extent(table: SuiteTable) -> str:
     return f"{table.place.trials} trial{'s' if table.place.trials != 1 else ''}"
 
 
-def _controls(table: SuiteTable, page: Page) -> str:
+def _controls(table: SuiteTable) -> Table:
     rows = [row for row in table.rows if row.records and row.controls]
     names = list(dict.fromkeys(control.attack for row in rows for control in row.controls))
     lines = []
     for row in rows:
         found = {control.attack: control for control in row.controls}
-        figures = [f"{found[name].after['r1']:.1f}" if name in found else "" for name in names]
+        values = [f"{found[name].after['r1']:.1f}" if name in found else "" for name in names]
         own = [row.name, f"{row.figures.before['r1']:.1f}", f"{row.figures.after['r1']:.1f}"]
-        lines.append([page.escape(cell) for cell in (*own, *figures)])
-    header = ["victim" if table.suite.across else "attack", "clean", "attacked", *names]
+        lines.append([*own, *values])
+    columns = [Column(name, True) for name in ("clean", "attacked", *names)]
     title = f"{'' if table.real else 'SYNTHETIC '}controls of paper {table.suite.name} at feature level"
     title += f"; {table.victim}" if table.victim else ""
-    sides = ["left", *["right"] * (len(header) - 1)]
-    slug = ["controls", table.suite.name, table.victim, table.protocol]
-    escaped = [page.escape(name) for name in header]
-    return page.table(escaped, lines, sides, f"{title}; {table.protocol}; Rank-1, %", slug, [])
+    return simple(
+        f"{title}; {table.protocol}; Rank-1, %",
+        ["victim" if table.suite.across else "attack", *columns],
+        lines,
+        " ".join(["controls", table.suite.name, table.victim, table.protocol]),
+    )
