@@ -73,7 +73,7 @@ def spread_text(metric: Metric, spread: Spread) -> str:
 
 def _table(rows: Sequence[Row]) -> Table:
     numbers = [Column(name, True) for name in ("baseline", "now", "change", "allowed")]
-    columns = ["victim, attack", "figure", *numbers, "verdict"]
+    columns: list[str | Column] = ["victim, attack", "figure", *numbers, "verdict"]
     return simple("", columns, [_cells(row) for row in rows], widths=_WIDTHS)
 
 
