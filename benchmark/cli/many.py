@@ -267,7 +267,7 @@ def paper(
         seed or (0,),
         LEVELS if level == "both" else (level,),
     )
-    session = Session(runs, force, quiet)
+    session = Session(runs, force, quiet, weights_option="--weights {victim}=FILE")
     session.recorder.check_writable()
     opener = Benches(request, session)
     plan = make_plan(request, opener)

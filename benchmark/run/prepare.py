@@ -224,7 +224,7 @@ def _tried(bench: Bench, options: Sequence[Precision], path: Path, quiet: bool) 
 class Opener:
     """Opens what a setup names: its data set, its victim, its surrogates.
 
-    ``fresh`` trusts no image cache. ``option``: what an error says would give the victim's weights.
+    ``fresh`` trusts no image cache. ``option``: what an error says would give a victim's weights.
     """
 
     setup: Setup
@@ -336,7 +336,8 @@ class Opener:
         if victim is not None and (model.weights is not None or isinstance(model.victim, Given)):
             _check_split(victim, dataset, model.weights or asked, self.setup.ignore_gates)
         elif not dataset.synthetic:
-            option = "--surrogate-weights" if model in self.setup.surrogates else self.option
+            named = self.option.format(victim=model.victim)
+            option = "--surrogate-weights" if model in self.setup.surrogates else named
             raise BadInput(f"{asked} on {dataset.name} needs {option}, its released checkpoint")
 
     def _in_precision(self, bench: Bench, cache: Path, quiet: bool) -> Bench:

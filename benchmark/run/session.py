@@ -229,12 +229,18 @@ class Session:
 
     ``force`` runs a configuration again even if its record is there, on images decoded anew. ``keep`` names
     what runs store next to their records, "embeddings" and "images"; a run that did not is done again.
+    ``weights_option``: what an error says would give the weights of ``{victim}``.
     """
 
     def __init__(
-        self, runs: Path | None = None, force: bool = False, quiet: bool = False, keep: Collection[str] = ()
+        self,
+        runs: Path | None = None,
+        force: bool = False,
+        quiet: bool = False,
+        keep: Collection[str] = (),
+        weights_option: str = "--weights",
     ) -> None:
-        self._force, self._quiet = force, quiet
+        self._force, self._quiet, self._weights_option = force, quiet, weights_option
         #: Keeps the records, and what was learnt on the way.
         self.recorder = Recorder(RunStore(runs) if runs else None, force, quiet, keep)
         #: The runs that were lost, and why.
@@ -380,7 +386,7 @@ class Session:
         return None if path is None else self._replays[path]
 
     def _opener(self, setup: Setup) -> Opener:
-        return Opener(setup, self._force)
+        return Opener(setup, self._force, self._weights_option)
 
     def _source(self, setup: Setup, bench: Bench) -> Bench | None:
         """The surrogates' bench, kept for victims of the same size."""
