@@ -314,8 +314,8 @@ GFLOP = {
 def built(name: str, thin: bool = False, classes: int = 395):
     import torch
 
-    from vbench.core.registry import victims
     from vbench.victims.load import build_victim
+    from vbench.victims.registry import victims
 
     cls = victims.load(name)
     options = {**cls.THIN, "input_size": (64, 32)} if thin else {}
@@ -697,8 +697,8 @@ def train() -> dict:
     dataset, size = drawn_set(), size_of()
     victim = built("agw", thin=TINY, classes=len(dataset.train_labels))
     if TINY:
-        from vbench.core.registry import victims
         from vbench.victims.load import build_victim
+        from vbench.victims.registry import victims
 
         cls = victims.load("agw")
         victim = build_victim(

@@ -293,6 +293,7 @@ def test_the_table_shows_members_under_their_battery(bench):
     assert table[shares].sum(axis=1).tolist() == pytest.approx([1, 1])
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_the_fixed_list_it_is_described_as(bench):
     attack = build_attack("ensemble")
     assert attack.settings() == {}

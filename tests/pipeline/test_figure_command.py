@@ -32,6 +32,7 @@ def test_a_run_that_kept_nothing_is_done_again_once_and_learns_nothing_anew(
     assert kept == {"embeddings.safetensors", "images.safetensors"}
 
 
+@pytest.mark.slow
 def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench, tmp_path, monkeypatch):
     runs = tmp_path / "runs"
     base = ["run", *small.arguments(runs), "--attack", "noise", "--keep", "embeddings,images"]

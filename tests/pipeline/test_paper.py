@@ -98,6 +98,7 @@ def test_a_suite_prints_its_rows_in_order_with_the_records_figures(paper, tmp_pa
     assert order == sorted(order)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_not_run_again_in_any_suite(paper, tmp_path):
     runs = tmp_path / "runs"
     first = paper("attention", runs)

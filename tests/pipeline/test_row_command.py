@@ -186,6 +186,7 @@ GATES = {"gated": [], "ungated": ["--ignore-gates"]}
 @pytest.mark.parametrize("computing", COMPUTING.values(), ids=COMPUTING)
 @pytest.mark.parametrize("threat", THREATS.values(), ids=THREATS)
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+@pytest.mark.slow
 def test_every_option_comes_back(files, ran, monkeypatch, data, threat, computing, gates):
     class Small(SyntheticSet):
         def __init__(self, layout="sysu", size=SIZE, **_):

@@ -20,6 +20,7 @@ def dataset(tmp_path_factory):
     return opener().open(tmp_path_factory.mktemp("default"), quiet=True)
 
 
+@pytest.mark.slow
 def test_the_default_victim_needs_no_training(dataset, tmp_path, monkeypatch):
     """Fails when recipe, network or drawn people changed: make thin."""
 

@@ -35,6 +35,7 @@ def results(runs):
     }
 
 
+@pytest.mark.slow
 def test_workers_do_what_vbench_run_does_and_do_it_once(world, vbench, tmp_path):
     runs, alone = tmp_path / "runs", tmp_path / "alone"
     attacks = ["noise", "metric_ifgsm[steps=2]", UAP]

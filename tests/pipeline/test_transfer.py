@@ -42,6 +42,7 @@ def over(small, *members):
     return Bench(small.bench.dataset, stands_in, small.cache / "images", True)
 
 
+@pytest.mark.slow
 def test_a_victim_as_its_own_surrogate_is_white_box(small):
     attack = build_attack("metric_ifgsm")
     white, _ = Run(small.bench, attack, EIGHT).execute(quiet=True)
@@ -80,6 +81,7 @@ def test_an_untrained_surrogate_is_weaker_than_white_box(small):
     assert drop(weak) < 0.5 * drop(white)
 
 
+@pytest.mark.slow
 def test_a_universal_perturbation_is_learnt_on_the_surrogate_once(small):
     attack = build_attack("uap[evaluations=640]")
     source = over(small, untrained(DDAG))
