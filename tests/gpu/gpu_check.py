@@ -641,7 +641,7 @@ def gate() -> dict:
         [sys.executable, "-m", "vbench", "check", str(file), "--device", DEVICE, "--quiet"],
         capture_output=True,
         text=True,
-        timeout=max(20, min(75, left() - 30)),
+        timeout=max(20, min(600 if TINY else 75, left() - 30)),
     )
     say(f"gate: exit code {done.returncode}")
     return {"code": done.returncode, "out": done.stdout[-4000:], "err": done.stderr[-2000:]}
