@@ -34,7 +34,10 @@ def audit(
     runs: Annotated[Path, typer.Option(help="Folder of run records; audits go to audits/.")] = Path("runs"),
     ignore_gates: Annotated[
         bool,
-        typer.Option("--ignore-gates", help="Audit even at chance level or with another split's weights."),
+        typer.Option(
+            "--ignore-gates",
+            help="Audit even with Rank-1 at chance level or weights of another split.",
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     style: Annotated[str, typer.Option("--format", help="plain, markdown, json, csv or latex.")] = "plain",
@@ -90,7 +93,8 @@ def baseline(
         int, typer.Option(help="Seeds, 0, 1, ...; more give narrower bounds.", min=2, max=1000)
     ] = 5,
     false_alarm: Annotated[
-        float, typer.Option(help="Largest probability of a red gate by other seeds.", min=1e-6, max=0.4)
+        float,
+        typer.Option(help="Highest probability of a red gate from new seeds alone.", min=1e-6, max=0.4),
     ] = 0.005,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --out.")] = False,
     runs: Annotated[

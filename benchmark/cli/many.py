@@ -213,10 +213,13 @@ def paper(
     ] = False,
     ignore_gates: Annotated[
         bool,
-        typer.Option("--ignore-gates", help="Run even at chance level or with another split's weights."),
+        typer.Option(
+            "--ignore-gates",
+            help="Run even with Rank-1 at chance level or weights of another split.",
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="As of vbench run.")] = "auto",
+    precision: Annotated[str, typer.Option(help="As in vbench run.")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",

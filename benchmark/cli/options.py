@@ -57,7 +57,10 @@ def request_of(
     ] = None,
     ignore_gates: Annotated[
         bool,
-        typer.Option("--ignore-gates", help="Run even at chance level or with another split's weights."),
+        typer.Option(
+            "--ignore-gates",
+            help="Run even with Rank-1 at chance level or weights of another split.",
+        ),
     ] = False,
     precision: Annotated[
         str,
@@ -66,7 +69,9 @@ def request_of(
     channels_last: Annotated[
         bool | None,
         typer.Option(
-            "--channels-last/--no-channels-last", help="Layout of images.", show_default="as precision auto"
+            "--channels-last/--no-channels-last",
+            help="Memory layout of images.",
+            show_default="as precision auto",
         ),
     ] = None,
 ) -> Request:

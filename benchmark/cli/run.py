@@ -59,7 +59,7 @@ def train(
         typer.Option(help="Protocol id; it sets the split.", show_default="the layout's default"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Stretch the recipe to so many.", show_default="the recipe's")
+        int | None, typer.Option(help="Number of epochs; stretches the recipe.", show_default="the recipe's")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights on the CPU.")] = 0,
     thin: Annotated[
