@@ -174,7 +174,7 @@ def stored_perturbations(
         try:
             learnt = Perturbation.load(path)
             if not _learnt_for(learnt, record):
-                raise BadInput(f"{path} was not learnt by the run of its record")
+                raise BadInput(f"{path} was learnt by another run than its record's")
         except BadInput as error:
             warn(f"passed over: {error}")
         else:

@@ -204,7 +204,7 @@ class DatasetEntry(Strict):
         if synthetic and self.root is not None:
             raise complaint("root is for real data; name its layout: sysu, regdb or llcm", "root")
         if self.size is not None and max(self.size) > LARGEST_SIDE:
-            raise complaint(f"images of {max(self.size)} pixels; the most is {LARGEST_SIDE}", "size")
+            raise complaint(f"images of {max(self.size)} pixels; at most {LARGEST_SIDE} are allowed", "size")
         if not synthetic and "layout" in self.model_fields_set and self.layout != self.name:
             raise complaint(f"layout is for synthetic data; this one is '{self.name}'", "layout")
         layout = self.layout if synthetic else self.name
