@@ -1,4 +1,4 @@
-"""List, describe, doctor, data, victims."""
+"""The commands list, describe, doctor, data and victims."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Kind(str, Enum):
-    """What can be listed."""
+    """The kinds of ``vbench list``."""
 
     ATTACKS = "attacks"
     VICTIMS = "victims"
@@ -55,7 +55,7 @@ def list_entries(
         Kind | None, typer.Argument(help="attacks, victims, datasets or figures; all if left out.")
     ] = None,
 ) -> None:
-    """List the attacks, victims and data sets that are known, built-in or installed, and the figures."""
+    """List attacks, victims and data sets, built-in or installed, and figures."""
     tables = {
         Kind.ATTACKS: _attacks,
         Kind.VICTIMS: _victims,
@@ -189,7 +189,7 @@ def _describe_victim(cls: type[Victim]) -> None:
 def doctor(
     root: Annotated[list[Path] | None, typer.Option(help="Data folder to look at; repeatable.")] = None,
 ) -> None:
-    """Show versions, devices, caches and data folders, and whether anything is in the way."""
+    """Show versions, devices, caches and data folders; exit with 1 if packages are missing."""
     import torch
 
     from vbench.core.environment import versions
@@ -251,7 +251,7 @@ def verify(
 @data_app.command()
 def synth(
     layout: Annotated[str, typer.Option(help="sysu, regdb or llcm.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; it must be new, empty, or this very set.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must be new, empty, or hold the same set.")],
     ids: Annotated[int, typer.Option(help="Training identities.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     size: Annotated[str, typer.Option(help="Height x width in pixels, as in 64x32.")] = "64x32",
@@ -273,7 +273,7 @@ def protocols(
         str | None, typer.Argument(help="sysu, regdb or llcm; all of them if left out.")
     ] = None,
 ) -> None:
-    """List protocol ids; * marks a layout's default, ! one that only this project defines."""
+    """List protocol ids; * marks a layout's default, ! a protocol that only this project defines."""
     from vbench.data.protocols import LAYOUTS, all_protocols, default_protocol, parse_protocol
 
     defaults = {default_protocol(name) for name in LAYOUTS}
@@ -315,18 +315,17 @@ def _group() -> None:
 @victims_app.command("convert")
 def convert(
     file: Annotated[Path, typer.Argument(help="Checkpoint as its authors released it.")],
-    victim: Annotated[str, typer.Option(help="Whose it is; options as in deen[variant=regdb].")],
+    victim: Annotated[str, typer.Option(help="Victim of the checkpoint; options as in deen[variant=regdb].")],
     out: Annotated[Path, typer.Option(help="File to write; ends in .safetensors.")],
     split: Annotated[
         str | None,
-        typer.Option(help="Training split, as in regdb/trial-3.", show_default="read off the file"),
+        typer.Option(help="Training split, as in regdb/trial-3.", show_default="as in the file"),
     ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite --out.")] = False,
 ) -> None:
-    """Turn a released checkpoint into a .safetensors file that nothing can hide in.
+    """Convert a released checkpoint to a .safetensors file, which cannot contain code.
 
-    The new file says whose weights it holds, with which options, on which split they were trained, and the
-    SHA-256 of the file they come from.
+    The new file also has the victim's name and options, the training split, and the SHA-256 of the original.
     """
     from vbench.core.errors import BadInput
     from vbench.victims.build import read_victim

@@ -1,7 +1,7 @@
-"""What one run is, as data: data set, victim, attack, threat model, seed. The only list of what names a run.
+"""The description of one run: data set, victim, attack, threat model, seed.
 
-The command line, :func:`vbench.evaluate`, suites and baselines are turned into these, and
-:class:`vbench.run.session.Session` does them.
+The command line, :func:`vbench.evaluate`, suites and baselines make these, and
+:class:`vbench.run.session.Session` executes them.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-#: What a suite calls a run that is crafted on the victim itself.
+#: The surrogate of a white-box run in a suite.
 NONE = "none"
 
-#: Do not change what is computed: a run with another of these has the same :attr:`RunSpec.key`.
+#: Fields that are not part of :attr:`RunSpec.key`, because they do not change what is computed.
 _NOT_IN_KEY = ("label", "device", "ignore_gates", "perturbation")
 
 
 class Given:
-    """An object of the caller (victim, attack, data set) in the place of a name; equal to itself alone."""
+    """An object of the caller (victim, attack, data set) in place of a name; equal only to itself."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -36,7 +36,7 @@ def _text(value: Any) -> str:
     return value
 
 
-#: A text, or :class:`Given`; what is read from a file is a text.
+#: A text, or :class:`Given`; specs read from a file only have texts.
 Name = Annotated[Any, BeforeValidator(_text)]
 
 
@@ -50,9 +50,9 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A data set under one protocol, with its folder ``root``; or "synthetic", of ``layout`` and ``size``.
+    """A data set under one protocol, with its folder ``root``; or "synthetic", with ``layout`` and ``size``.
 
-    ``label`` is what a suite calls it. The protocol is "" for the data set's default. ``size``: H x W.
+    ``label``: its name in a suite. ``protocol``: "" for the data set's default. ``size``: H x W in pixels.
     """
 
     label: str
@@ -65,11 +65,11 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Setup:
-    """What runs share: data, victim, surrogates (none: white box), and how the victim computes.
+    """What several runs share: data, victim, surrogates (none: white box), precision and device.
 
-    ``precision`` and ``channels_last`` as of :func:`vbench.run.prepare.choose_precision`. ``ignore_gates``
-    lets weights run on a split whose training identities they may have been trained on, and victims with a
-    Rank-1 at chance level.
+    ``precision`` and ``channels_last``: see :func:`vbench.run.prepare.choose_precision`. ``ignore_gates``
+    allows weights that may have been trained on the tested identities, and victims with a Rank-1 at chance
+    level.
     """
 
     data: DataSpec
@@ -87,15 +87,15 @@ class Setup:
 
     @property
     def surrogate(self) -> str:
-        """Names of the surrogates, or "none"."""
+        """Names of the surrogates joined by "+", or "none"."""
         return "+".join(str(model.victim) for model in self.surrogates) or NONE
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. ``eps`` and ``side`` are None where they are left to the attack's preset: else 8/255, query.
+    """One run. If ``eps`` or ``side`` is None, the attack's preset decides, else 8/255 and query.
 
-    ``settings`` come on top of those in ``attack``. ``perturbation``: a file to replay instead of learning.
+    ``settings`` are added to those in ``attack``. ``perturbation``: a file to replay instead of learning.
     """
 
     group: Setup
@@ -110,7 +110,7 @@ class RunSpec:
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits that name the run; the same suite gives the same ones anywhere."""
+        """Twelve hexadecimal digits that identify the run, the same on every machine."""
         return digest(_without(asdict(self), _NOT_IN_KEY))
 
     @property
@@ -121,7 +121,7 @@ class RunSpec:
 
     @property
     def columns(self) -> dict[str, str]:
-        """What a table says of it."""
+        """The columns of a table that describe the run."""
         return {
             "victim": str(self.group.victim.victim),
             "attack": self.attack_text,
@@ -135,7 +135,7 @@ class RunSpec:
 
     @property
     def title(self) -> str:
-        """One line that names it."""
+        """One line that describes the run."""
         victim, surrogate = str(self.group.victim.victim), self.group.surrogate
         parts = [
             victim if surrogate == NONE else f"{surrogate} -> {victim}",
@@ -149,12 +149,12 @@ class RunSpec:
 
     @property
     def kind(self) -> tuple[str, str, str]:
-        """Runs of one kind take about as long: they differ in budget, side and seed alone."""
+        """Attack, models and protocol. Runs of one kind take about equally long."""
         return self.attack_text, "+".join(str(m.victim) for m in self.group.models), self.group.data.protocol
 
 
 def digest(value: Any) -> str:
-    """Twelve hexadecimal digits over something JSON-able."""
+    """The first twelve hexadecimal digits of the SHA-256 of ``value`` as JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""Many runs as data: victims x attacks x protocols x seeds, from options, a baseline or a script."""
+"""Descriptions of many runs: victims x attacks x protocols x seeds, from options, a baseline or a script."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 class Request(BaseModel):
     """Victims x attacks on a data set under a threat model; the options of ``vbench run`` by name.
 
-    ``eps`` and ``side`` are None where they were not given: 8/255 and query, unless an attack's preset has
-    its own. Where to run, with which seeds, and where records go is not part of it.
+    ``eps`` and ``side`` are None if they were not given: then the attack's preset decides, else 8/255 and
+    query. Device, seeds and the folder of records are not part of a request.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,13 +44,13 @@ class Request(BaseModel):
     channels_last: bool | None = None
 
     def check_threat(self) -> None:
-        """Raise :class:`BadInput` for a budget, norm or side that no attack could have."""
+        """Raise :class:`BadInput` for an invalid budget, norm or side."""
         from vbench.core.threat import ThreatModel
 
         ThreatModel(self.eps or "8/255", self.norm, self.side or "query", self.quantize)
 
     def expanded(self) -> Request:
-        """The same with ``all`` written out, so that it names as many runs tomorrow."""
+        """The same with ``all`` replaced by names, so that plugins installed later add no runs."""
         from vbench.attacks.build import expand
         from vbench.victims.build import victim_names
 
@@ -60,7 +60,7 @@ class Request(BaseModel):
     def specs(
         self, seeds: Sequence[int] = (0,), device: str = "auto", perturbation: Path | None = None
     ) -> list[RunSpec]:
-        """Every run; see :func:`run_specs`."""
+        """The specs of all runs; see :func:`run_specs`."""
         self.check_threat()
         data = DataSpec(self.dataset, self.dataset, "", _text(self.root), self.layout, self.size)
         one = RunSpec(
@@ -93,21 +93,22 @@ def run_specs(
     protocols: Sequence[str] = (),
     surrogates: Sequence[tuple[ModelSpec, ...]] = ((),),
 ) -> list[RunSpec]:
-    """``one`` for every protocol, victim, group of surrogates, attack and seed, in this order; no repeats.
+    """Copies of ``one`` for every protocol, victim, group of surrogates, attack and seed, in this order.
 
-    ``victims`` and ``attacks`` are texts ("all" stands for every known one) or objects. Raises
-    :class:`BadInput` for unknown names (nearest name), and a perturbation to replay with several attacks.
+    Repeats are dropped. ``victims`` and ``attacks`` are texts ("all": every known one) or objects. Raises
+    :class:`BadInput` for an unknown name (with the nearest name), and for a perturbation to replay with
+    several attacks.
     """
     from vbench.attacks.build import expand
     from vbench.victims.build import expand_victims, victim_names
 
     names = victim_names(victims)
     expand_victims([*names, *(model.victim for group in surrogates for model in group)])
-    asked = expand(list(attacks))
-    if one.perturbation is not None and len(asked) != 1:
+    attacks = expand(list(attacks))
+    if one.perturbation is not None and len(attacks) != 1:
         raise BadInput("--perturbation replays one attack; name just that one")
     numbers = list(dict.fromkeys(check_seed(seed) for seed in seeds))
-    given_victims, given_attacks = [_given(name) for name in names], [_given(attack) for attack in asked]
+    given_victims, given_attacks = [_given(name) for name in names], [_given(attack) for attack in attacks]
     found = []
     for protocol, victim, group in product(dict.fromkeys(protocols or ("",)), given_victims, surrogates):
         data = replace(one.group.data, protocol=protocol)
@@ -119,7 +120,7 @@ def run_specs(
 
 
 def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[ModelSpec, ...]:
-    """Surrogates with their files; :class:`BadInput` unless there is none, or one for each."""
+    """Surrogates with their checkpoints; raises :class:`BadInput` unless there is none, or one for each."""
     files = [_text(file) for file in weights] or [None] * len(names)
     if len(files) != len(names):
         raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")

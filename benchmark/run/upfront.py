@@ -16,9 +16,9 @@ from vbench.victims.base import Victim
 
 
 class Upfront:
-    """Checks victims, attacks and data of setups before anything is rendered, trained, decoded or attacked.
+    """Checks victims, attacks and data of setups before images are rendered or decoded, or a victim trained.
 
-    Victims are built to be looked at: with the weights they have, untrained where they will be trained.
+    Victims are built for these checks: with their weights, or untrained if a thin one is trained later.
     """
 
     def __init__(self, openers: Sequence[Opener]) -> None:
@@ -29,10 +29,10 @@ class Upfront:
         for opener in openers:
             opener.check()
 
-    def check_attacks(self, asked: Iterable[tuple[Opener, Attack, ThreatModel, Perturbation | None]]) -> None:
-        """Raise :class:`BadInput` unless every attack can be used on its victim, and its replay fits it."""
+    def check_attacks(self, runs: Iterable[tuple[Opener, Attack, ThreatModel, Perturbation | None]]) -> None:
+        """Raise :class:`BadInput` unless every attack and its replay, if any, can be used on its victim."""
         seen = set()
-        for opener, attack, threat, replay in asked:
+        for opener, attack, threat, replay in runs:
             setup = opener.setup
             key = (setup.victim, setup.surrogates, setup.data.size, id(attack), threat)
             if key in seen:
@@ -46,7 +46,7 @@ class Upfront:
                 attack.edits(replay.resized(victim.input_size, threat), victim)
 
     def open(self, cache: Path, quiet: bool) -> dict[DataSpec, Dataset]:
-        """Open the data of every setup, refusing victims that may not be used on them."""
+        """Open the data of every setup; raises :class:`BadInput` for victims that may not be used on them."""
         built = [
             (opener, model, self._structure(opener, model))
             for opener in self._openers

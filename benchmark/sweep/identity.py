@@ -1,4 +1,4 @@
-"""What decides how a task's record is called, found without opening a victim: so that a rerun is quick."""
+"""The identity of a task, from its files and without opening a victim, so that reruns are quick."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Identities:
         self._codes: dict[tuple[str, str], dict[str, object]] = {}
 
     def of(self, task: RunSpec) -> str | None:
-        """A hash over the task, its data, its checkpoints and its code; None where one is not (yet) here.
+        """A hash over the task, its data, checkpoints and code; None if one of them is missing.
 
-        The id of a record follows from these, so equal hashes have equal records.
+        These determine the record id, so tasks with equal hashes have equal records.
         """
         try:
             dataset = self.dataset(task.group.data)
@@ -56,14 +56,14 @@ class Identities:
                 *(self._code(victims, m.victim) for m in task.group.models),
             ]
         except (VbenchError, OSError):
-            # Whatever is wrong is told by the worker that opens it.
+            # The worker that opens it reports the error.
             return None
-        # Whom the victim was trained on decides whether it may run, even where no attack looks at them.
+        # The training identities decide whether a victim may run, even if no attack uses them.
         trained = [[one.path, one.pid] for one in (*dataset.train_visible, *dataset.train_infrared)]
         return digest([IDENTITY, __version__, task.key, card, trained, weights, code])
 
     def _card(self, task: RunSpec, dataset: Dataset) -> dict[str, object]:
-        """The card of a task's data; opens the images that nobody has read since they changed."""
+        """The card of a task's data; reads images that are new or were changed."""
         training = looks_at_training(build_attack(task.attack, dict(task.settings)))
         key = task.group.data, training
         if key not in self._cards:
@@ -72,7 +72,7 @@ class Identities:
         return self._cards[key]
 
     def dataset(self, data: DataSpec) -> Dataset | None:
-        """The dataset; None for a synthetic one that is not written yet."""
+        """The dataset; None for a synthetic set that is not written yet."""
         if data not in self._datasets:
             if not is_written(data):
                 return None
@@ -80,7 +80,7 @@ class Identities:
         return self._datasets[data]
 
     def untrained(self, groups: Iterable[Setup]) -> dict[Train, list[Setup]]:
-        """The thin victims that are still to be trained, each once, with the groups that wait for it."""
+        """The thin victims that must be trained, each once, with the groups that need it."""
         found: dict[Path, tuple[Train, list[Setup]]] = {}
         for group in groups:
             for model in group.models:
@@ -120,13 +120,13 @@ class Identities:
 
 
 def is_written(data: DataSpec) -> bool:
-    """Whether a dataset is there without drawing it first."""
-    drawn = drawn_set(data)
-    return drawn is None or (drawn.folder(cache_folder()) / SYNTHETIC_MARK).is_file()
+    """Whether the data exist: a synthetic set is written on first use."""
+    synthetic = synthetic_set(data)
+    return synthetic is None or (synthetic.folder(cache_folder()) / SYNTHETIC_MARK).is_file()
 
 
-def drawn_set(data: DataSpec) -> SyntheticSet | None:
-    """The synthetic set that the data are; None for what lies in a folder of its own."""
+def synthetic_set(data: DataSpec) -> SyntheticSet | None:
+    """The built-in synthetic set of ``data``; None for other data sets."""
     if data.dataset != SYNTHETIC:
         return None
     return SyntheticSet(layout=data.layout, size=data.size or SyntheticSet().size)

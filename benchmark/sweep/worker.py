@@ -1,4 +1,4 @@
-"""What a worker does with a task."""
+"""The worker of a sweep: its process, and how it does a job."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ _LONGEST_REASON = 500
 
 
 def perform(job: Job, session: Session) -> Outcome:
-    """Do a job; whatever goes wrong comes back as one line."""
+    """Do a job; an error is returned as :class:`Failed`, with one line."""
     try:
         return _perform(job, session)
     except VbenchError as error:
         return Failed(one_short_line(error))
     except (Exception, SystemExit) as error:
-        # What is no refusal of ours is a defect or a broken device: the log gets all of it.
+        # A defect or a broken device: the traceback goes to the log.
         traceback.print_exc()
         return Failed(one_short_line(reason(error)), sound=False)
 
 
 def one_short_line(error: object) -> str:
-    """The text of an error without line breaks, at most as long as a table can bear."""
+    """The text of an error without line breaks, shortened to fit a table."""
     text = " ".join(str(error).split())
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
@@ -110,7 +110,7 @@ def _do(job: Do, session: Session) -> Did:
     run, recorder = session.ready(job.task), session.recorder
     for fit, source in job.learnt.items():
         if recorder.learnt(fit) is None:
-            # A file that is gone or altered costs a fit that could have been saved, no more.
+            # If the file is missing or altered, the run learns the perturbation itself.
             with suppress(VbenchError):
                 recorder.take(fit, _read(source))
     known = recorder.known(run)
@@ -122,9 +122,9 @@ def _do(job: Do, session: Session) -> Did:
 
 
 def _learnt(run: Run, record: Record, recorder: Recorder, new: bool) -> dict[str, str]:
-    """Where what the run learnt is stored; of a record that was found, if it is all that was learnt for it.
+    """Fit id -> file of each perturbation that the run learnt; for a found record only if it has one fit.
 
-    Two fits of one attack, as a battery may have, share a file, which holds the later one.
+    Two fits of one attack, as in a battery, share a file, which holds the later one.
     """
     fits, store = run.fits(), recorder.store
     if store is None:
@@ -147,12 +147,12 @@ def _read(source: str | bytes) -> Perturbation:
         return Perturbation.load(path)
 
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Start:
-    """``log``: the file that takes whatever the worker prints; ``threads``: of torch."""
+    """``log``: the file for everything that the worker prints; ``threads``: number of torch threads."""
 
     runs: Path
     log: Path
@@ -160,10 +160,10 @@ class Start:
 
 
 def serve(connection: Connection, start: Start) -> None:
-    """Say when all is loaded, then answer every job with its outcome, until the end of the connection."""
-    # Ctrl-C reaches the whole terminal; the one in charge decides what becomes of its workers.
+    """Send "up" when everything is loaded, then an outcome for every job, until the connection is closed."""
+    # The terminal sends Ctrl-C to all its processes; the driver ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _print_to(start.log)
 
     import torch
@@ -180,17 +180,17 @@ def serve(connection: Connection, start: Start) -> None:
         connection.send(perform(job, session))
 
 
-def _follow_parent() -> None:
-    """A worker whose parent was killed would go on for hours, beside the one that a rerun starts."""
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, so that it does not run next to a restarted sweep."""
     parent = parent_process()
     while parent is not None and parent.is_alive():
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     os._exit(1)
 
 
 def _print_to(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    # Through a link it would add to whatever file that names.
+    # Never writes through a link to another file.
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -199,14 +199,14 @@ def _print_to(log: Path) -> None:
     os.close(file)
 
 
-#: What a backward pass holds beside the maps of the forward pass.
+#: Memory of a forward and backward pass, relative to the feature maps of the forward pass.
 _BACKWARD = 1.5
 
 
 def estimate(run: Run) -> int:
-    """Bytes of resident memory: the process as it is, training images, and a batch forward and back.
+    """Estimated bytes of resident memory: this process, training images, a forward and backward pass.
 
-    The maps are measured on one image. On a GPU they are not in this memory and do not count.
+    Feature maps are measured on one image; on a GPU they are not counted.
     """
     origin = run.source or run.bench
     total = float(psutil.Process().memory_info().rss)
@@ -221,9 +221,9 @@ def estimate(run: Run) -> int:
 
 
 def map_bytes(bench: Bench) -> int:
-    """Bytes of all that the victim's layers return for one image.
+    """Bytes of the outputs of all the victim's layers for one image.
 
-    Raises :class:`VbenchError` naming the victim when its forward pass fails.
+    Raises :class:`VbenchError` with the victim's name if its forward pass fails.
     """
     victim, total = twin(bench.victim), 0
 

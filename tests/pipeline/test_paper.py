@@ -70,7 +70,7 @@ def test_listing_imports_no_torch():
         (["ablation", "--eps", "8"], "did you mean 8/255"),
         (["ablation", "--format", "markdwon"], "did you mean 'markdown'"),
         (["ablation", "--victim", "agv"], "did you mean 'agw'"),
-        (["systems", "--weights", "x.t"], "say whose"),
+        (["systems", "--weights", "x.t"], "name its victim"),
         (["ablation", "--dataset", "sysu"], "needs --root"),
     ],
 )

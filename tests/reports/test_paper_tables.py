@@ -227,4 +227,4 @@ def test_reports_of_variants_get_their_own_row_or_none(settings, shown):
 
 def test_blocks_name_what_the_paper_prints_nothing_about():
     text = " ".join(paper_report(filled(BLOCKS, place())).split())
-    assert "No published figure is known for block0, block1, block2, block3, block4." in text
+    assert "No published value is known for block0, block1, block2, block3, block4." in text

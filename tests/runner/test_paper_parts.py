@@ -88,7 +88,7 @@ def test_weights_are_named_or_alone(tmp_path):
     assert both.of("mrcn", sysu) is None
     with pytest.raises(BadInput, match="has no trial"):
         both.of("deen[embedding=weighted]", sysu)
-    with pytest.raises(BadInput, match=r"say whose, as in --weights agw=x\.t"):
+    with pytest.raises(BadInput, match=r"name its victim, as in --weights agw=x\.t"):
         Checkpoints(["x.t"]).check(["agw", "ddag"])
     with pytest.raises(BadInput, match="'ddag' is not among the victims"):
         Checkpoints(["ddag=x.t"]).check(["agw"])

@@ -1,4 +1,4 @@
-"""Whose checkpoint is which: ``--weights agw=FILE``, one for each victim, or for each of RegDB's splits."""
+"""Checkpoints of ``vbench paper``: ``--weights agw=FILE``, for each victim or for each of RegDB's splits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vbench.sweep.paper.suite import Suite
 from vbench.victims.build import victim_names
 from vbench.victims.registry import victims
 
-#: Replaced by the number of a RegDB split, whose training identities the file belongs to.
+#: Replaced by the number of the RegDB split that the checkpoint was trained on.
 TRIAL = "{trial}"
 
 _NAMED = re.compile(r"(?P<victim>[^\[\]=]+(?:\[[^\]]*\])?)=(?P<file>.+)")
 
 
 class Checkpoints:
-    """Files by victim text, from "agw=FILE" texts, or from one FILE where there is one victim."""
+    """Files by victim, from "agw=FILE" texts, or from one FILE if there is one victim."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._named: dict[str, str] = {}
@@ -35,11 +35,11 @@ class Checkpoints:
 
     @property
     def victims(self) -> list[str]:
-        """The victims that are named, in order."""
+        """The victims named with a file, in order."""
         return list(self._named)
 
     def check(self, wanted: Sequence[str]) -> None:
-        """Raise :class:`BadInput` for a file that belongs to none, or to nobody knows whom."""
+        """Raise :class:`BadInput` for a file of another victim, or one whose victim is not clear."""
         for name in self._named:
             if name not in wanted:
                 raise BadInput(
@@ -47,11 +47,11 @@ class Checkpoints:
                 )
         if self._plain and (len(wanted) > 1 or len(self._plain) > 1 or self._named):
             raise BadInput(
-                f"--weights {self._plain[0]}: say whose, as in --weights {wanted[0]}={self._plain[0]}"
+                f"--weights {self._plain[0]}: name its victim, as in --weights {wanted[0]}={self._plain[0]}"
             )
 
     def of(self, victim: str, protocol: str) -> Path | None:
-        """The file of a victim under a protocol, None where none was given.
+        """The file of a victim under a protocol; None if none was given.
 
         Raises :class:`BadInput` for ``{trial}`` under a protocol that is no split of RegDB.
         """
@@ -61,7 +61,7 @@ class Checkpoints:
         if TRIAL in text:
             trial = parse_protocol(protocol).trial
             if trial is None:
-                raise BadInput(f"--weights {text}: {protocol} has no trial to stand for {TRIAL}")
+                raise BadInput(f"--weights {text}: {protocol} has no trial number for {TRIAL}")
             text = text.replace(TRIAL, str(trial))
         return Path(text)
 
@@ -77,10 +77,10 @@ def victims_of(
     dataset: str,
     quiet: bool = False,
 ) -> dict[str, list[str]]:
-    """Suite -> victims. ``asked`` holds for every suite.
+    """Suite -> victims. If ``asked`` is given, every suite has those.
 
-    Without it, a suite has the paper's victims; where checkpoints are named, those of them that have one,
-    or, if none has, all that have one. What is left out is said.
+    Otherwise a suite has the paper's victims; if checkpoints are named, those of them with one, or, if there
+    are none, all victims with one. On real data a note names the victims that are left out.
     """
     if asked:
         return {suite.name: victim_names(asked) for suite in suites}

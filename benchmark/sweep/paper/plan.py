@@ -1,4 +1,4 @@
-"""Which runs the suites of the paper need, each listed once."""
+"""The runs that the suites of the paper need, each listed once, and how long they take."""
 
 from __future__ import annotations
 
@@ -31,25 +31,24 @@ from vbench.victims.build import expand_victims
 
 
 def at_feature_level(attack: Any) -> Attack | None:
-    """The attack that keeps its modules, for one at pixel level that has some; None for any other."""
+    """For an attack at pixel level with modules: the same at feature level; None for any other."""
     if attack.name != "fsam_uap" or attack.tampers or not has_modules(attack):
         return None
     return dataclasses.replace(attack, level="feature")
 
 
 def without_modules(learnt: Perturbation, attack: Attack) -> Perturbation:
-    """What ``attack``, at pixel level, would have learnt where its twin learnt ``learnt``."""
-    alone = dataclasses.replace(learnt, modules={})
-    return alone.with_provenance(settings=attack.settings(), digest=alone.digest)
+    """The perturbation of ``attack``, at pixel level, from the one that its twin at feature level learnt."""
+    stripped = dataclasses.replace(learnt, modules={})
+    return stripped.with_provenance(settings=attack.settings(), digest=stripped.digest)
 
 
 @dataclass(frozen=True)
 class Request:
     """Suites with their victims, on one data set.
 
-    ``like`` is any run of them: its data, threat model and how it computes are those of all; "" among the
-    ``protocols`` is the data set's default. ``levels`` as of :data:`vbench.sweep.paper.suite.LEVELS`.
-    Everything is checked when a plan is made.
+    ``like``: a spec with the data, threat model, precision and device of all runs. ``protocols``: "" is the
+    data set's default. ``levels``: of :data:`vbench.sweep.paper.suite.LEVELS`. :func:`make_plan` checks all.
     """
 
     suites: Mapping[str, Suite]
@@ -62,7 +61,7 @@ class Request:
     levels: Sequence[str] = ("pixel", "feature")
 
     @property
-    def everybody(self) -> list[str]:
+    def all_victims(self) -> list[str]:
         """All victims, each once."""
         return list(dict.fromkeys(name for names in self.victims.values() for name in names))
 
@@ -72,7 +71,7 @@ class Request:
         return threat_of(self.like)
 
     def setup(self, victim: str, protocol: str, dataset: Dataset) -> Setup:
-        """A victim with its checkpoint for a protocol, whose data are open."""
+        """A victim with its checkpoint for a protocol; ``dataset``: the opened data of the protocol."""
         setup = self.like.group
         file = self.checkpoints.of(victim, dataset.protocol)
         model = ModelSpec(victim, None if file is None else str(file))
@@ -81,7 +80,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be done; ``kind`` says which others take about as long."""
+    """One run to be done; runs of one ``kind`` take about equally long."""
 
     id: str
     protocol: str
@@ -94,7 +93,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """``jobs`` are the runs that the slots want, by id, those of one victim and protocol together."""
+    """``jobs``: the runs of the slots by record id; those of one victim and protocol follow each other."""
 
     slots: list[Slot]
     jobs: dict[str, Job]
@@ -102,7 +101,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
     def twin(self, job: Job) -> Job | None:
-        """The job at feature level that learns what a job at pixel level needs, None where there is none."""
+        """The job at feature level with the same fit as a job at pixel level; None if there is none."""
         wanted = at_feature_level(job.attack)
         return next(
             (
@@ -115,31 +114,31 @@ class Plan:
         )
 
     def in_order(self) -> list[Job]:
-        """All jobs, a twin before the job that uses what it learnt."""
+        """All jobs, each twin before the job that reuses its fit."""
         pairs = [(self.twin(job), job) for job in self.jobs.values()]
         return list(dict.fromkeys(one for pair in pairs for one in pair if one is not None))
 
 
 class Benches:
-    """Benches by victim and protocol, of a :class:`Session`."""
+    """The benches of a :class:`Session` by victim and protocol."""
 
     def __init__(self, request: Request, session: Session) -> None:
         self._request = request
         self._session = session
 
     def check(self) -> None:
-        """Raise :class:`BadInput`, before any victim is trained, for one that could not be opened."""
+        """Raise :class:`BadInput`, before any victim is trained, if one cannot be opened."""
         request = self._request
-        expand_victims(request.everybody)
+        expand_victims(request.all_victims)
         for protocol in request.protocols:
             Opener(self._setup(protocol)).check()
         for protocol in request.protocols:
             dataset = self._dataset(protocol)
-            setups = [request.setup(name, protocol, dataset) for name in request.everybody]
+            setups = [request.setup(name, protocol, dataset) for name in request.all_victims]
             self._session.open(setups)
 
     def open(self, victim: str, protocol: str) -> Bench:
-        """The bench; raises :class:`BadInput` for whatever makes it impossible."""
+        """The bench of a victim; raises :class:`BadInput` if it cannot be opened."""
         return self._session.bench(self._request.setup(victim, protocol, self._dataset(protocol)))
 
     def _dataset(self, protocol: str) -> Dataset:
@@ -151,24 +150,24 @@ class Benches:
 
 
 def make_plan(request: Request, opener: Benches) -> Plan:
-    """Open every victim once and list what is wanted of it.
+    """Open every victim once and list its runs.
 
     Raises :class:`BadInput`, before any run, for unknown names and settings, and for victims, data or
-    checkpoints that do not fit. A row that a victim cannot have is a slot that says why.
+    checkpoints that do not fit. A row that does not apply to a victim becomes a slot with the reason.
     """
     request.settings.check(list(request.suites.values()))
-    request.checkpoints.check(request.everybody)
+    request.checkpoints.check(request.all_victims)
     for seed in request.seeds:
         check_seed(seed)
     opener.check()
     plan = Plan([], {}, "")
     for protocol in request.protocols:
-        for victim in request.everybody:
+        for victim in request.all_victims:
             bench = opener.open(victim, protocol)
             plan = dataclasses.replace(plan, device=_device(bench))
             for suite in request.suites.values():
                 if victim in request.victims[suite.name]:
-                    for slot, job in _wanted(request, suite, victim, protocol, bench):
+                    for slot, job in _slots(request, suite, victim, protocol, bench):
                         plan.slots.append(slot)
                         if job is not None:
                             plan.jobs.setdefault(job.id, job)
@@ -176,7 +175,7 @@ def make_plan(request: Request, opener: Benches) -> Plan:
     return plan
 
 
-def _wanted(
+def _slots(
     request: Request, suite: Suite, victim: str, protocol: str, bench: Bench
 ) -> Iterator[tuple[Slot, Job | None]]:
     place = Place(
@@ -198,14 +197,14 @@ def _wanted(
                     continue
                 name = label(attack)
                 slot = dataclasses.replace(slot, id=config_id(run.config()), label=name)
-                spent = getattr(attack, "evaluations", 0)
-                kind = kind_of(bench.victim.name, bench.victim.describe(), attack.name, name, spent)
+                evaluations = getattr(attack, "evaluations", 0)
+                kind = kind_of(bench.victim.name, bench.victim.describe(), attack.name, name, evaluations)
                 title = f"{bench.victim_label()} {name}, seed {seed}, {bench.dataset.protocol}"
                 yield slot, Job(slot.id, protocol, victim, attack, seed, title, kind)
 
 
 def _lines(request: Request, suite: Suite, level: str) -> list[Line]:
-    """The rows of a suite at a level: at feature level none, unless one of them has modules to keep."""
+    """The rows of a suite at a level; none at feature level if no attack has modules."""
     if level == "pixel":
         return list(suite.lines)
     lines = [line for line in suite.lines if line.levelled]
@@ -231,9 +230,9 @@ def _device(bench: Bench) -> str:
 
 
 class Kind(NamedTuple):
-    """What the length of a run depends on: ``victim`` with its options, attack, and its whole setting.
+    """What the duration of a run depends on: victim with options, attack, and its label with all settings.
 
-    ``evaluations``: gradient evaluations of a fit, 0 for an attack that learns nothing.
+    ``evaluations``: gradient evaluations of a fit, 0 for an attack without a fit.
     """
 
     victim: str
@@ -252,13 +251,13 @@ def kind_of(
 class Durations:
     """Seconds by kind of run.
 
-    Records tell what learning and crafting took on the same kind of device. Runs that are done while
-    somebody watches, :meth:`add`, tell the whole time and are believed over records of the same kind.
+    Records have the time of learning and crafting; those of the same kind of device are used. Durations from
+    :meth:`add` are of whole runs and are preferred to records.
     """
 
     def __init__(self, records: Iterable[Record] = (), device: str = "") -> None:
         self._recorded: dict[Kind, list[float]] = {}
-        self._watched: dict[Kind, list[float]] = {}
+        self._measured: dict[Kind, list[float]] = {}
         for record in records:
             fitted = record.cost.get("fit_seconds", 0.0)
             seconds = fitted + record.cost.get("attack_seconds", 0.0)
@@ -271,14 +270,15 @@ class Durations:
                 self._recorded.setdefault(kind, []).append(seconds)
 
     def add(self, kind: Kind, seconds: float) -> None:
-        """A run of this kind took so long."""
-        self._watched.setdefault(kind, []).append(seconds)
+        """Add the duration of a run."""
+        self._measured.setdefault(kind, []).append(seconds)
 
     def of(self, kind: Kind) -> float | None:
-        """Seconds that a run of this kind may take; None where nothing like it is known.
+        """Expected seconds of a run of this kind; None if no similar one is known.
 
-        Alike are, in this order: the same victim with the same attack and settings; with the attack in other
-        settings; for a fit, with any fit, by their gradient evaluations; the attack on any victim.
+        Similar runs are, in this order: the same victim, attack and settings; the same victim and attack with
+        other settings; for a fit, any fit on the same victim; the same attack on any victim. Fits with other
+        settings are scaled by their gradient evaluations.
         """
         rules: tuple[Callable[[Kind], bool], ...] = (
             lambda one: (one.victim, one.label) == (kind.victim, kind.label),
@@ -286,12 +286,12 @@ class Durations:
             lambda one: one.victim == kind.victim and bool(kind.evaluations and one.evaluations),
             lambda one: one.attack == kind.attack,
         )
-        for alike in rules:
-            for known in (self._watched, self._recorded):
+        for similar in rules:
+            for known in (self._measured, self._recorded):
                 found = [
                     seconds * _scale(kind, one)
                     for one, times in known.items()
-                    if alike(one)
+                    if similar(one)
                     for seconds in times
                 ]
                 if found:
@@ -299,12 +299,12 @@ class Durations:
         return None
 
     def left(self, kinds: Sequence[Kind]) -> str:
-        """What runs of these kinds will take together, in words."""
+        """The expected time of runs of these kinds together, as text."""
         return show_left([self.of(kind) for kind in kinds], unknown="time unknown until a run is done")
 
 
 def _scale(kind: Kind, other: Kind) -> float:
-    # The same settings count as they are: a fit may spend a little less than it was given.
+    # Not scaled for equal settings: a fit may use slightly fewer evaluations than its budget.
     if kind.label == other.label or not (kind.evaluations and other.evaluations):
         return 1.0
     return kind.evaluations / other.evaluations

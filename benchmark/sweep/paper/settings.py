@@ -1,4 +1,4 @@
-"""From a row of a suite to an attack: preset, common settings, level and block."""
+"""The attack of a row: preset, common settings, level and block."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput, unknown_name
 from vbench.sweep.paper.suite import Line, Suite
 
-#: Stands for the attack's own defaults among the presets.
+#: In place of a preset: the attack's defaults.
 DEFAULT = "default"
 
-#: Stands for the stages of a victim that is not there yet, where which they are does not matter.
+#: Stages for checks before a victim is opened, when their names do not matter.
 ANY_STAGES = ("stem",) * 9
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all rows share: a preset of ``fsam_uap``, and settings of every attack that has them."""
+    """Settings of all rows: a preset of ``fsam_uap``; ``common`` ones of every attack that has them."""
 
     preset: str = "paper"
     common: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, suites: Sequence[Suite]) -> None:
-        """Raise :class:`BadInput` for what no attack of these suites knows, or what their rows differ in."""
+        """Raise :class:`BadInput` for settings that no attack of these suites has, or that their rows set."""
         known = (*presets(attacks.load("fsam_uap")), DEFAULT)
         if self.preset not in known:
             raise unknown_name("preset of fsam_uap", self.preset, known)
@@ -49,8 +49,8 @@ class Settings:
     def attack(self, line: Line, level: str, stages: Sequence[str]) -> Any:
         """The attack of a row for a victim with ``stages``, in forward order.
 
-        At feature level a row whose attack has no modules is the same as at pixel level. Raises
-        :class:`BadInput` when the victim has no such block, and for values that do not fit.
+        An attack without modules is the same at feature level as at pixel level. Raises :class:`BadInput` if
+        the victim does not have the row's block, and for invalid values.
         """
         settings = {name: value for name, value in self.common.items() if name in _fields(line)}
         if line.attack == "fsam_uap" and self.preset != DEFAULT:
@@ -67,7 +67,7 @@ class Settings:
 
 
 def has_modules(attack: Any) -> bool:
-    """Whether an ``fsam_uap`` has modules that can stay inside a victim."""
+    """Whether an ``fsam_uap`` attack has modules that can stay inside a victim."""
     return attack.fsam or attack.sfm
 
 

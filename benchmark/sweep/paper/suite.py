@@ -1,4 +1,4 @@
-"""What a suite of the paper holds: tables, rows, and one run of a row."""
+"""Suites of the paper: tables, rows, and the single runs of a row."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from vbench.data.protocols import all_protocols
 from vbench.records.record import Record
 
-#: Where the perturbation acts. "pixel": x + d is shown to the unmodified victim. "feature": the attack's
-#: modules also stay inside the victim. Rows of both never share a table.
+#: Where the attack acts. "pixel": the unmodified victim gets x + d. "feature": the attack's modules also stay
+#: inside the victim. Rows of both are never in one table.
 LEVELS = ("pixel", "feature")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row: its name, its attack and the settings that make it this row.
+    """One row: its name, its attack and the row's settings.
 
-    ``block``: the modules sit at the victim's stage of this number, 0 being the stem. ``published`` is the
-    attack of ``published.csv`` that this row is, empty where the paper prints none.
+    ``block``: the number of the victim's stage with the modules, 0 is the stem. ``published``: the attack of
+    this row in ``published.csv``, empty if the paper has no values for it.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Line:
 
     @property
     def levelled(self) -> bool:
-        """Whether the attack exists at feature level too."""
+        """Whether the attack also exists at feature level."""
         return self.attack == "fsam_uap"
 
     @property
     def fixed(self) -> set[str]:
-        """The settings that this row is about."""
+        """The settings that this row sets."""
         return {*self.settings, *(() if self.block is None else ("stages",))}
 
 
@@ -42,9 +42,9 @@ class Line:
 class Suite:
     """One table of the paper.
 
-    ``source`` begins the source of its figures in ``published.csv``, empty where none is known. ``across``:
-    a row a victim, before and after, instead of a row an attack below the clean one. ``victims`` are the
-    paper's. ``notes`` stand under the table.
+    ``source``: the beginning of the source of its values in ``published.csv``, empty if there are none.
+    ``across``: one row per victim, with values before and after, instead of one per attack below a clean row.
+    ``victims``: those in the paper. ``notes`` are printed below the table.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Place:
-    """What all rows of a table share: protocol, whether the data are drawn, and the threat model's card."""
+    """What all rows of a table share: protocol, whether the data are synthetic, trials, threat model."""
 
     protocol: str
     synthetic: bool
@@ -70,8 +70,8 @@ class Place:
 class Slot:
     """One row of one suite at one level, on one victim under one protocol, with one seed.
 
-    ``id`` names the run's configuration, and ``label`` its attack; both are empty, with ``unfit`` saying why,
-    where the row does not apply to the victim. Several slots may want the same run.
+    ``id``: record id of its run; ``label``: the attack with its settings. If the row does not apply to the
+    victim, both are empty and ``unfit`` is the reason. Several slots may need the same run.
     """
 
     suite: Suite
@@ -87,7 +87,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Filled:
-    """A slot with its record; or with ``failed``, the reason why there is none; or with neither: not run."""
+    """A slot with its record; without one ``failed`` is the reason, or empty if it was not run."""
 
     slot: Slot
     record: Record | None = None
@@ -98,7 +98,7 @@ SPLITS = 10
 
 
 def expand(protocols: Sequence[str]) -> list[str]:
-    """Replace "regdb/vis2ir" by its ten splits; keeps order, drops repeats.
+    """Replace "regdb/vis2ir" and "regdb/ir2vis" by their ten splits; keeps order, drops repeats.
 
     >>> expand(["regdb/vis2ir"])[:2]
     ['regdb/vis2ir/trial-1', 'regdb/vis2ir/trial-2']
@@ -111,7 +111,7 @@ def expand(protocols: Sequence[str]) -> list[str]:
 
 
 def question(protocol: str) -> str:
-    """The protocol without the number of a split.
+    """The protocol without the number of a RegDB split.
 
     >>> question("regdb/vis2ir/trial-3"), question("sysu/all/single/ir2vis/seed10")
     ('regdb/vis2ir', 'sysu/all/single/ir2vis/seed10')
