@@ -252,8 +252,7 @@ def paper(
     from vbench.run.session import Session
     from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
     from vbench.sweep.paper.plan import Benches, Request, make_plan
-    from vbench.sweep.paper.settings import Settings
-    from vbench.sweep.paper.suite import expand
+    from vbench.sweep.paper.suite import Settings, expand
     from vbench.sweep.paper.table import paper_report
     from vbench.sweep.paper.work import Work
 

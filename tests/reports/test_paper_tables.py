@@ -193,7 +193,7 @@ def test_an_unknown_style_is_refused():
 
 
 def test_every_published_row_of_a_suite_is_in_the_file_and_named_like_its_record():
-    from vbench.sweep.paper.settings import Settings
+    from vbench.sweep.paper.suite import Settings
 
     for suite in SUITES.values():
         for line in suite.lines:

@@ -13,8 +13,7 @@ from vbench.records.record import Record
 from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
 from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
 from vbench.sweep.paper.plan import Durations, kind_of
-from vbench.sweep.paper.settings import Settings
-from vbench.sweep.paper.suite import Line, expand, question
+from vbench.sweep.paper.suite import Line, Settings, expand, question
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 

@@ -24,8 +24,7 @@ from vbench.run.execute import Run
 from vbench.run.prepare import Opener
 from vbench.run.session import Session, threat_of
 from vbench.sweep.paper.checkpoints import Checkpoints
-from vbench.sweep.paper.settings import ANY_STAGES, Settings, has_modules
-from vbench.sweep.paper.suite import Line, Place, Slot, Suite
+from vbench.sweep.paper.suite import ANY_STAGES, Line, Place, Settings, Slot, Suite, has_modules
 from vbench.victims.base import example_tensor
 from vbench.victims.build import expand_victims
 
