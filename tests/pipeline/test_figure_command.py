@@ -12,6 +12,7 @@ from vbench.reports.figures import FIGURES
 UAP = "uap[evaluations=960,batch=48]"
 
 
+@pytest.mark.slow
 def test_a_run_that_kept_nothing_is_done_again_once_and_learns_nothing_anew(
     small, vbench, tmp_path, monkeypatch
 ):

@@ -114,6 +114,7 @@ def test_what_is_recorded_is_not_run_again_in_any_suite(paper, tmp_path):
     assert "6 runs, 3 recorded already; about" in more.stderr, "records tell how long the others take"
 
 
+@pytest.mark.slow
 def test_a_failing_row_is_named_and_the_others_go_on(paper, tmp_path):
     runs = tmp_path / "runs"
     done = paper("ablation", runs, "--level", "pixel", "--set", "margin=-100", expect=1)
