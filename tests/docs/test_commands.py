@@ -71,7 +71,7 @@ def _checked(words: tuple[str, ...]) -> object:
     return pytest.param(words, marks=marks, id=str(VBENCH[words]))
 
 
-@pytest.mark.parametrize("words", map(_checked, VBENCH))
+@pytest.mark.parametrize("words", [_checked(words) for words in VBENCH])
 def test_a_command_comes_to_the_start_of_its_work(words, typed):
     typed([os.path.expandvars(word) for word in words])
 
