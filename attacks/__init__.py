@@ -1,4 +1,4 @@
-"""Attacks on a ranking. One file an attack; everything here is loaded on first use."""
+"""Attacks on a ranking, one file per attack; everything here is loaded on first use."""
 
 from __future__ import annotations
 

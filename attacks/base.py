@@ -23,10 +23,10 @@ from vbench.victims.base import Edits, Victim, frozen
 
 @dataclass(frozen=True)
 class Gallery:
-    """What an attack that declares ``gallery`` knowledge may see: the other side of the ranking.
+    """The other side of the ranking, for attacks that declare ``gallery`` knowledge.
 
-    ``embeddings``: G x D, clean, and ``ids``: G, of what the attacked images are ranked against (of the
-    queries, where gallery images are attacked); ``query_ids``: identities of the attacked images.
+    ``embeddings``: G x D, clean, and ``ids``: G identities, of the images that the attacked ones are ranked
+    against (the queries if gallery images are attacked). ``query_ids``: identities of the attacked images.
     """
 
     embeddings: Tensor
@@ -36,13 +36,13 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Context:
-    """What the threat model lets a per-image attack know about its N images, and nothing else.
+    """All that the threat model lets a per-image attack know about its N images.
 
-    ``seeds``: N integers, one an image, so that chance depends on neither batch size nor order.
-    ``clean``: N x D clean embeddings; ``predictions``: N classes that the victim's classifier gives the clean
-    images, None where it has none or was not asked. ``prototypes``: per modality, C x D training-set
-    centroids; present when the attack declares ``training`` knowledge. ``gallery``: present when it declares
-    ``gallery``.
+    ``seeds``: N integers, one per image, so that randomness depends on neither batch size nor order.
+    ``clean``: N x D clean embeddings; ``predictions``: N classes that the victim's classifier predicts for
+    the clean images, None if it has no classifier or none were computed. ``prototypes``: per modality, C x D
+    training-set centroids; present when the attack declares ``training`` knowledge. ``gallery``: present when
+    it declares ``gallery``.
     """
 
     threat: ThreatModel
@@ -63,26 +63,26 @@ class Context:
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    """Hyper-parameters of one attack. Frozen: its ``repr`` is its whole setting."""
+    """Hyper-parameters of one attack. Frozen; its ``repr`` shows all of them."""
 
     #: Registry name.
     name: ClassVar[str]
-    #: Of vbench's own attacks, each class for itself: raised when the attack does something else than before.
-    #: Records of another number do not answer for it. Everybody else's code is told apart by its source.
+    #: For vbench's own attacks, in each class: raised when the attack's results change, so that records of an
+    #: older version are not reused. Code of plugins is identified by its source instead.
     version: ClassVar[int]
     #: One line for ``vbench list``.
     summary: ClassVar[str]
-    #: Where the attack was published, empty for none.
+    #: Where the attack was published, empty if nowhere.
     paper: ClassVar[str] = ""
-    #: One perturbation for every image, learnt on training identities.
+    #: True if one perturbation, learnt on training identities, is used for every image.
     universal: ClassVar[bool]
-    #: What the victim must offer: "gradients", "logits", "stages", "embeddings" (all that a black box sees).
+    #: What the victim must offer: "gradients", "logits", "stages", "embeddings" (for black-box attacks).
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
-    #: Of a per-image attack with its default settings: images that it sends forward and backward through the
-    #: victim, and forward only, for each image that it attacks.
+    #: Cost of a per-image attack with default settings, per attacked image: forward and backward passes
+    #: through the victim, and forward passes only.
     gradients_per_image: ClassVar[int] = 0
     forwards_per_image: ClassVar[int] = 0
-    #: Norms the attack can work in.
+    #: Norms that the attack supports.
     norms: ClassVar[frozenset[str]] = frozenset({"linf"})
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class Attack(ABC):
         return as_dict(self)
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
-        """Refuse, before any work, a victim or a budget that this attack cannot be used with."""
+        """Raise :class:`BadInput`, before any work, for an unsupported victim or budget."""
         if "logits" in self.needs and not victim.num_classes:
             raise BadInput(f"attack '{self.name}' needs an identity classifier; {victim.name} has none")
         if "stages" in self.needs and not victim.stages:
@@ -109,7 +109,7 @@ class Attack(ABC):
 
 
 class PerImageAttack(Attack):
-    """An attack that crafts each image on its own; subclasses write :meth:`craft`."""
+    """An attack that crafts each image independently; subclasses implement :meth:`craft`."""
 
     universal = False
 
@@ -132,10 +132,10 @@ class PerImageAttack(Attack):
 
 @dataclass(frozen=True)
 class Control:
-    """A variant of a universal attack that must be shown beside it, so that its effect can be read.
+    """A variant of a universal attack that is shown below it, to separate the effects of its parts.
 
-    ``side`` "attacked" changes the side under attack as the attack itself would; "other" changes the side
-    that is not attacked, and leaves the attacked one clean.
+    ``side`` "attacked" changes the attacked side, as the attack does; "other" changes the other side and
+    leaves the attacked one clean.
     """
 
     name: str
@@ -145,7 +145,7 @@ class Control:
 
 
 class UniversalAttack(Attack):
-    """An attack that is learnt once on training identities, then applied; subclasses write :meth:`learn`."""
+    """An attack learnt once on training identities, then applied; subclasses implement :meth:`learn`."""
 
     universal = True
 
@@ -168,22 +168,22 @@ class UniversalAttack(Attack):
     ) -> Perturbation:
         """Learn one perturbation on training identities; the same generator state gives the same bits.
 
-        The victim is restored exactly, also after an exception. Raises :class:`VbenchError` when what was
-        learnt is no finite perturbation, cannot be stored, or is not the same on all processes of the run,
-        when the attack finds that its own terms do nothing, or the device runs out of memory.
+        The victim is restored exactly, also after an exception. Raises :class:`VbenchError` if the result is
+        not a finite perturbation, cannot be stored, or differs between the processes of the run, if the
+        attack finds that its own loss terms have no effect, or if the device runs out of memory.
         """
         self.check(victim, threat)
         try:
             with frozen(victim), torch.enable_grad():
                 perturbation = self.learn(victim, train, threat, generator, quiet)
         except torch.cuda.OutOfMemoryError as error:
-            raise VbenchError(self._too_large(victim)) from error
+            raise VbenchError(self._out_of_memory(victim)) from error
         perturbation = own_perturbation(f"attack '{self.name}'", perturbation, victim.input_size)
         check_equal(f"what '{self.name}' learnt", perturbation.digest)
         return perturbation.with_provenance(attack=self.name, settings=self.settings(), threat=threat.card())
 
-    def _too_large(self, victim: Victim) -> str:
-        # Losses over a whole batch cannot be added up from halves, and another batch is another attack.
+    def _out_of_memory(self, victim: Victim) -> str:
+        # A loss over a batch is not the sum over its halves: halving the batch would change the attack.
         batch = getattr(self, "batch", None)
         advice = f"; give less than batch={batch}, as in '{self.name}[batch={batch // 2}]'" if batch else ""
         return f"attack '{self.name}': out of memory while learning on {victim.name}{advice}"
@@ -200,17 +200,17 @@ class UniversalAttack(Attack):
         """The attack itself, on a frozen victim."""
 
     def edits(self, perturbation: Perturbation, victim: Victim) -> Edits:
-        """The feature edits that a perturbation carries; none for pixel-level attacks."""
+        """The feature edits that belong to a perturbation; none for pixel-level attacks."""
         return {}
 
     def controls(
         self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
     ) -> list[Control]:
-        """Variants that must be printed beside the attack."""
+        """Variants that must be printed below the attack."""
         return []
 
 
-#: The knowledge that chooses among members: true identities and galleries. No attacker has it.
+#: The knowledge used to choose among members (true identities and galleries). No attacker has it.
 EVALUATION = "evaluation"
 
 
@@ -218,19 +218,19 @@ EVALUATION = "evaluation"
 class Battery(Attack):
     """A fixed list of attacks; the result is the worst case over them, query by query.
 
-    Every member is run as it would be alone, with the same seed and under the same threat model. Of each
-    query the image of one member is kept, and the kept images are ranked once, so that all metrics speak of
-    one set of images, one for each query. Kept is the image with the lowest average precision, averaged over
-    the trials in which the query has a match and weighted as the mAP weights them; equal values keep the
-    member that stands earlier in the list. So the reported mAP is the lowest that any choice of one image a
-    query could reach, and never above a member's own; the other metrics follow from the same images.
+    Every member is run as it would be alone, with the same seed and under the same threat model. For each
+    query the image of one member is kept, and the kept images are ranked once, so that all metrics are
+    computed on one set of images. The kept image has the lowest average precision, averaged over the trials
+    in which the query has a match and weighted as in the mAP; ties keep the earlier member. So the reported
+    mAP is the lowest that any choice of one image per query could reach, and never above a member's own; the
+    other metrics follow from the same images.
 
-    AutoAttack calls an input robust when no member breaks it, and every member's answer is final there. The
-    answer to a query depends on the gallery as well, and a protocol draws several: choosing in each trial
-    anew would need a different image for each gallery, where an attacker submits one. Which one is chosen by
-    true identities, so this is an evaluator's worst case and no attacker's knowledge.
+    In AutoAttack an input is robust if no member breaks it. Here the result of a query also depends on the
+    gallery, and a protocol has several: choosing per trial would need a different image for each gallery,
+    while an attacker submits one. The choice uses true identities, so this is the evaluator's worst case, not
+    an attack anybody could run.
 
-    For images of the gallery there is no such choice: each stands in the rankings of all queries.
+    Gallery images have no such choice: each is in the rankings of all queries.
     """
 
     universal: ClassVar[bool] = False
@@ -238,7 +238,7 @@ class Battery(Attack):
 
     @abstractmethod
     def members(self) -> tuple[Attack, ...]:
-        """The attacks, in the order in which ties are given; each changes pixels alone."""
+        """The attacks, in the order that breaks ties; each changes only pixels."""
 
     @property
     def knowledge(self) -> frozenset[str]:
@@ -247,7 +247,7 @@ class Battery(Attack):
     def applicable(
         self, victim: Victim, threat: ThreatModel
     ) -> tuple[list[Attack], list[tuple[Attack, str]]]:
-        """The members that can attack this victim, and the others, each with the reason."""
+        """The members that can attack this victim, and the others with a reason each."""
         fit, left_out = [], []
         for member in self.members():
             try:
@@ -258,12 +258,12 @@ class Battery(Attack):
         return fit, left_out
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
-        """Refuse a side without a worst case per query, a budget, or a victim that no member can attack."""
+        """Raise :class:`BadInput` for a side but the query's, or a budget or victim without a member."""
         super().check(victim, threat)
         if threat.side is not Side.QUERY:
             raise BadInput(
                 f"attack '{self.name}' keeps the worst image of each query, and there is no such choice for "
-                "gallery images: each stands in every ranking; use --side query"
+                "gallery images: each is in every ranking; use --side query"
             )
         for member in self.members():
             if isinstance(member, Battery) or (isinstance(member, UniversalAttack) and member.tampers):

@@ -1,4 +1,4 @@
-"""What a black box sees; Square and SimBA."""
+"""Black-box attacks: the feedback of a query, Square and SimBA."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ Feedback = Literal["embedding", "ranking"]
 
 
 class BlackBoxAttack(PerImageAttack):
-    """An attack that only queries: ``queries`` forward passes an image, never a gradient.
+    """An attack that uses only queries: ``queries`` forward passes per image, no gradients.
 
-    ``feedback`` "embedding": the attacker sees the embedding of what it submits and raises its distance to
-    the clean one. "ranking": it sees the first ``shown`` gallery images in their order, neither distances
-    nor identities, and lowers how much of the clean list is still there, after the relevance of QAIR (Li et
-    al., CVPR 2021; the discount is ours). That is gallery knowledge; where gallery images are
-    attacked, the list is one of queries. What the clean image itself yields is known beforehand and not
-    counted.
+    ``feedback`` "embedding": the attacker sees the embedding of the submitted image and raises its distance
+    to the clean one. "ranking": it sees the first ``shown`` gallery images in their order, without distances
+    or identities, and lowers the share of the clean list that is still there, after the relevance of QAIR (Li
+    et al., CVPR 2021; the discount is ours). That is gallery knowledge; if gallery images are attacked, the
+    list is one of queries. The result of the clean image is known beforehand and not counted.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
@@ -45,9 +44,9 @@ class BlackBoxAttack(PerImageAttack):
     def oracle(
         self, victim: Victim, modality: Modality, context: Context
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """A query (N x 3 x H x W -> N values to raise), and what the clean images yield (N).
+        """A query function (N x 3 x H x W -> N values to raise), and its values for the clean images (N).
 
-        Raises :class:`BadInput` when a ranking is asked for and the context holds nothing to rank.
+        Raises :class:`BadInput` for ``feedback`` "ranking" if the context has no gallery.
         """
         value = (self._distance if self.feedback == "embedding" else self._lost)(victim, context)
 
@@ -90,12 +89,12 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 @dataclass(frozen=True)
 class Square(BlackBoxAttack):
-    """Vertical stripes of +-eps, then squares of +-eps a channel, each kept unless it does harm.
+    """Vertical stripes of +-eps, then squares of +-eps per channel, each kept unless it lowers the objective.
 
-    Andriushchenko et al., ECCV 2020, algorithms 1 and 2, except that a change that tells nothing is kept
-    too: a ranked list often does not move. ``queries`` is the attacker's allowance rather than a setting of
-    the method; the paper allows 10 000, which is hours on a CPU. The area starts at the paper's ``p`` of 0.05
-    (ImageNet, L_inf) and is halved on its schedule, scaled to the allowance.
+    Andriushchenko et al., ECCV 2020, algorithms 1 and 2, except that a change that leaves the objective equal
+    is kept too, because a ranked list often does not change. ``queries`` is part of the threat model rather
+    than of the method; the paper allows 10 000, which takes hours on a CPU. The area starts at the paper's
+    ``p`` of 0.05 (ImageNet, L_inf) and is halved on its schedule, scaled to ``queries``.
     """
 
     name: ClassVar[str] = "square"
@@ -103,7 +102,7 @@ class Square(BlackBoxAttack):
     summary: ClassVar[str] = "black-box: random squares, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Andriushchenko et al., Square Attack, ECCV 2020"
 
-    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes an image")
+    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
     p: Annotated[float, Field(gt=0, le=1)] = param(0.05, "share of the image that the first squares cover")
     feedback: Feedback = param(
         "embedding", "what a query shows: the embedding, or the ranking of the gallery"
@@ -154,7 +153,7 @@ def _sign(draws: Tensor) -> Tensor:
 def _window(place: Tensor, side: int, height: int, width: int) -> Tensor:
     """N x H x W, true inside squares whose corners are N x 2 numbers in [0, 1) of the places there are."""
     room = torch.tensor([height - side + 1, width - side + 1]).to(place)
-    # A draw so close to one that its product rounds up would be a place too far.
+    # A random number so close to one that the product rounds up would give a position out of range.
     corner = torch.minimum((place * room).floor(), room - 1)
     rows, columns = torch.arange(height).to(place), torch.arange(width).to(place)
     down = (rows >= corner[:, :1]) & (rows < corner[:, :1] + side)
@@ -168,10 +167,10 @@ class SimBA(BlackBoxAttack):
 
     Guo et al., ICML 2019, algorithm 1.
 
-    ``basis`` "dct" takes the lowest ``low`` of the frequencies along each side and each channel (the
-    paper's 1/8), "pixel" single values. When every direction was tried, a new order begins. Pixels are kept
-    as floats and submitted as the threat model lets them be seen, so that the result is worth what the last
-    kept query showed. The paper's step is 0.2 and its allowance 10 000 queries.
+    ``basis`` "dct" takes the lowest ``low`` of the frequencies along each side and each channel (the paper's
+    1/8), "pixel" single values. When every direction was tried, a new order begins. Pixels are kept as floats
+    and submitted as the threat model enforces them (projected, 8-bit), so that the result has the value of
+    the last kept query. The paper uses a step of 0.2 and 10 000 queries.
     """
 
     name: ClassVar[str] = "simba"
@@ -180,7 +179,7 @@ class SimBA(BlackBoxAttack):
     paper: ClassVar[str] = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
 
-    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes an image")
+    queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
     step: Annotated[float, Field(gt=0)] = param(0.2, "Euclidean length of one change")
     basis: Literal["dct", "pixel"] = param("dct", "directions: low frequencies, or single pixel values")
     low: Annotated[float, Field(gt=0, le=1)] = param(1 / 8, "share of the frequencies along each side")

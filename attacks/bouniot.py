@@ -1,4 +1,4 @@
-"""SMA and FNA."""
+"""The attacks SMA and FNA of Bouniot et al."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SMA(BouniotAttack):
 
     It needs no other image. It is ``metric_ifgsm`` with its own guide and the same code, on another schedule:
     it starts from noise of the whole budget instead of half of it, and takes fifteen steps of eps/5 instead
-    of ten of eps/8. ODFA climbs the same hill where embeddings have unit length.
+    of ten of eps/8. ODFA has an equivalent objective for unit-length embeddings.
     """
 
     name: ClassVar[str] = "sma"
@@ -62,9 +62,9 @@ class FNA(BouniotAttack):
 
     Bouniot et al. 2020, algorithm 2, with D the squared distance the victim ranks by. Negatives are training
     centroids of the other modality, the one a query is ranked against, furthest from the clean embedding
-    first; the authors take the furthest cluster among the probes, whose identities an attacker here does not
-    know. They push away from every probe of the own identity, short lists filled up with the image's own
-    clean embedding, and in their adversarial training from four: here one guide with their weight, "own" by
+    first; the authors take the furthest cluster among the queries, whose identities an attacker here does not
+    know. They push away from every query of the own identity, filling short lists with the image's own clean
+    embedding, and from four in their adversarial training: here from one guide with that weight, "own" by
     default. Starts at the clean image, where the pull has a gradient. ``push=0`` is their pull-only variant.
     """
 
@@ -94,7 +94,7 @@ class FNA(BouniotAttack):
         return advantage
 
     def start(self, images: Tensor, context: Context, attempt: int = 0) -> Tensor:
-        """The image itself; noise of the whole budget around it when it starts again."""
+        """The image itself; for restarts, with noise of the whole budget."""
         return images if attempt == 0 else super().start(images, context, attempt)
 
     def _negatives(self, victim: Victim, modality: Modality, context: Context) -> Tensor:

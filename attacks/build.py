@@ -1,4 +1,4 @@
-"""Attacks as text: ``pgd``, ``pgd[steps=20]``, ``metric_ifgsm[preset=original]``, ``./mine.py:Mine[a=3]``."""
+"""Builds attacks from text, such as ``pgd[steps=20]``, ``sma`` or ``./mine.py:Mine[a=3]``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from vbench.core.errors import BadInput, unknown_name
 from vbench.core.settings import build, parse
 from vbench.core.source import code_card
 
-#: What ``all`` adds to every registered attack: attacks whose threat model is an option.
+#: Added by ``all`` to the registered attacks: variants with another threat model.
 _ALSO = ("fsam_uap[level=feature]",)
 
 
 def expand(specs: Sequence[Any]) -> list[Any]:
     """Replace ``all`` by every known attack, at every level it has; keeps order, drops repeats.
 
-    A battery is not in it: it repeats attacks that are, and is for one side only. What is no text stays.
+    Batteries are left out: they repeat other attacks and support one side only. Values that are not text are
+    kept.
     """
     known = {entry.name: entry for entry in attacks.entries() if not entry.problem}
     single = [name for name, entry in known.items() if entry.traits != "battery"]
@@ -30,11 +31,11 @@ def expand(specs: Sequence[Any]) -> list[Any]:
 
 
 def build_attack(spec: Any, extra: Mapping[str, Any] | None = None) -> Any:
-    """Build the attack a text names, with ``extra`` settings on top; an attack is taken as it is.
+    """Build the attack that a text names, with ``extra`` settings on top; attack objects pass through.
 
-    The setting ``preset`` is reserved: it stands for the settings of that name in the class's ``PRESETS``,
-    and settings given beside it override them. Raises :class:`BadInput` for unknown names, parameters and
-    presets (nearest name) and for values that do not fit.
+    The setting ``preset`` is reserved: it means the settings of that name in the class's ``PRESETS``, which
+    explicit settings override. Raises :class:`BadInput` for unknown names, parameters and presets (nearest
+    name) and for values that do not fit.
     """
     if not isinstance(spec, str):
         return _taken(spec, extra)
@@ -68,7 +69,7 @@ def _kind(thing: Any) -> str:
 
 
 def presets(cls: type) -> Mapping[str, Mapping[str, Any]]:
-    """The named settings that an attack class declares; none for most."""
+    """The presets that an attack class declares; most have none."""
     return getattr(cls, "PRESETS", {})
 
 
@@ -82,7 +83,7 @@ def _preset(cls: type, owner: str, chosen: str) -> Mapping[str, Any]:
 
 
 def preset_threat(spec: Any, extra: Mapping[str, Any] | None = None) -> Mapping[str, str]:
-    """The side and budget that belong to the preset a text names, as fields of the threat model."""
+    """The side and budget of the preset that a text names, as fields of the threat model."""
     if not isinstance(spec, str):
         return {}
     name, settings = parse(spec, "attack")
@@ -91,7 +92,7 @@ def preset_threat(spec: Any, extra: Mapping[str, Any] | None = None) -> Mapping[
 
 
 def label(attack: Any) -> str:
-    """The shortest text that names an attack and its settings: its preset, and what is not the default."""
+    """The shortest text that names an attack and its settings: preset and non-default settings."""
     cls = type(attack)
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     named = {name: vars(build(cls, attack.name, dict(given))) for name, given in presets(cls).items()}
@@ -104,7 +105,7 @@ def label_of(
     defaults: Mapping[str, Any],
     presets: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """What :func:`label` says, from values alone; ``presets`` and ``settings`` give one to every default."""
+    """:func:`label` from plain values; ``presets`` and ``settings`` hold every preset and every default."""
     best = _changes(settings, defaults)
     for preset, values in presets.items():
         best = min(
@@ -114,7 +115,7 @@ def label_of(
 
 
 def _changes(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
-    """Settings that differ from others, as text, in the order of the others."""
+    """The settings that differ from ``reference``, as text, in its order."""
     changed = []
     for name, usual in reference.items():
         value = settings[name]

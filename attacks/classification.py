@@ -26,7 +26,7 @@ StepSize = Annotated[float, Field(gt=0)] | None
 
 
 class Classifier(nn.Module):
-    """A victim seen as a plain classifier of one modality: N x 3 x H x W in [0, 1] -> N x C logits."""
+    """A victim as a plain classifier of one modality: N x 3 x H x W in [0, 1] -> N x C logits."""
 
     def __init__(self, victim: Victim, modality: Modality) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
 
 
 def predictions(classifier: Classifier, images: Tensor, context: Context) -> Tensor:
-    """N classes predicted on the clean images; the victim is only asked where the context does not say."""
+    """N classes predicted for the clean images, from the context or, if it has none, from the victim."""
     if context.predictions is not None:
         return context.predictions.to(images.device)
     with torch.no_grad():
@@ -55,7 +55,7 @@ class ClassificationAttack(PerImageAttack):
 
     @abstractmethod
     def engine(self, classifier: Classifier, eps: float) -> torchattacks.attack.Attack:
-        """The torchattacks object that does the work."""
+        """The torchattacks object that crafts the images."""
 
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         classifier = Classifier(victim, modality).eval()
@@ -81,8 +81,8 @@ class FGSM(ClassificationAttack):
 class PGD(ClassificationAttack):
     """Projected gradient descent from the clean image (Madry et al. 2018, section 2.1).
 
-    No random start: torchattacks draws it from global state, which would tie an image's result to its
-    batch. ``step_size`` None means eps/4, the library's 2/255 at 8/255.
+    No random start: torchattacks takes it from global random state, so an image would depend on its batch.
+    ``step_size`` None means eps/4, the library's 2/255 at 8/255.
     """
 
     name: ClassVar[str] = "pgd"

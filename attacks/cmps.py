@@ -28,20 +28,20 @@ _CHUNK = 64
 class CMPS(UniversalAttack):
     """Learn one perturbation in turns: a visible batch, then an infrared one (Gong et al., algorithm 1).
 
-    Every step lowers the triplet loss [|C_n - f| - |C_p - f| + margin]_+ of perturbed embeddings f, with
-    C_p the clean centroid of the image's own identity and C_n the centroid farthest from the clean image,
-    both of the training set. Visible images leave their infrared centroid for a grey one (equation 4),
-    infrared images their grey centroid for a visible one (equation 7), and a visible image that chance
-    turned grey leaves its visible centroid for an infrared one (equation 1, second line). Each modality
-    passes through its own stem and grey images through the visible one; infrared images are grey already.
-    The momentum is handed from step to step across the modalities (equations 5 and 8), and every step is
-    clipped to the budget (equations 6 and 9).
+    Every step lowers the triplet loss [|C_n - f| - |C_p - f| + margin]_+ of perturbed embeddings f, with C_p
+    the clean centroid of the image's own identity and C_n the centroid farthest from the clean image, both of
+    the training set. Visible images leave their infrared centroid for a grey one (equation 4), infrared
+    images their grey centroid for a visible one (equation 7), and a visible image that was randomly turned
+    grey leaves its visible centroid for an infrared one (equation 1, second line). Each modality passes
+    through its own stem and grey images through the visible one; infrared images are grey already. The
+    momentum is shared across the modalities (equations 5 and 8), and every step is clipped to the budget
+    (equations 6 and 9).
 
-    Readings of what the paper leaves open: algorithm 1 writes "+ sign" where its stated aim needs a descent
-    on the loss, so this descends; the start is small random noise, as for every universal attack here; |.|
-    is the Euclidean distance of embeddings as the victim compares them, and the ranking distance itself for
-    a victim that ranks by dot products. The grey centroids cost one clean pass over the visible images,
-    which is no gradient evaluation.
+    What the paper leaves open: algorithm 1 writes "+ sign" although its stated aim needs a descent on the
+    loss, so this descends; the start is small random noise, as for every universal attack here; |.| is the
+    Euclidean distance of embeddings as the victim compares them, and the ranking distance itself for a victim
+    that ranks by dot products. The grey centroids cost one clean pass over the visible images, which is no
+    gradient evaluation.
     """
 
     name: ClassVar[str] = "cmps"
@@ -54,7 +54,7 @@ class CMPS(UniversalAttack):
     )
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=1)] = param(64, "images a step, all of one modality")
+    batch: Annotated[int, Field(ge=1)] = param(64, "images per step, all of one modality")
     step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/12")
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
     margin: Annotated[float, Field(ge=0)] = param(0.5, "margin of the triplet loss")
@@ -107,7 +107,7 @@ class CMPS(UniversalAttack):
 
 
 class Triplets:
-    """The triplet losses of the paper on perturbed images, one value an image."""
+    """The triplet losses of the paper on perturbed images, one value per image."""
 
     def __init__(self, victim: Victim, train: TrainingView, margin: float) -> None:
         self.victim, self.train, self.margin = victim, train, margin
@@ -159,7 +159,7 @@ class Triplets:
 
 def _distance(a: Tensor, b: Tensor, similarity: str) -> Tensor:
     distance = squared_distance(a, b, similarity)
-    # A distance made of dot products may be negative and has no root.
+    # A distance made of dot products may be negative, so no square root is taken.
     return distance if similarity.startswith("dot") else distance.clamp_min(1e-12).sqrt()
 
 

@@ -1,7 +1,7 @@
-"""Writes ``catalogue.json``: what the built-in attacks declare, for readers that load no torch.
+"""Writes ``catalogue.json``: facts about the built-in attacks, so that listing them does not import torch.
 
-``make catalogue`` runs it after an attack was added, or a setting, a preset or a text was changed; a test
-compares the file with the classes.
+Run ``make catalogue`` after adding an attack or changing a setting, preset or text; a test compares the file
+with the classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILE = Path(__file__).with_name("catalogue.json")
 
 
 def declarations() -> dict[str, Any]:
-    """What every built-in attack says of itself, by name; JSON-able."""
+    """Facts about every built-in attack, by name; JSON-able."""
     found = (cls for cls in classes_of(vbench.attacks, Attack) if not issubclass(cls, LibraryAttack))
     return json.loads(json.dumps({cls.name: _declared(cls) for cls in found}))
 
@@ -52,7 +52,7 @@ def _declared(cls: type[Attack]) -> dict[str, Any]:
             name: build(cls, cls.name, dict(given)).settings() for name, given in presets(cls).items()
         },
         "knowledge": sorted(known),
-        # Where one choice alone brings more knowledge, or lets the attack change features.
+        # Choices that alone add knowledge, or let the attack change features.
         "knows_more": _by_choice(cls, schemas, lambda attack: sorted(set(attack.knowledge) - known)),
         "tampers": _by_choice(cls, schemas, lambda attack: getattr(attack, "tampers", False)),
         "members": [{"name": member.name, "settings": member.settings()} for member in members],
@@ -84,7 +84,7 @@ def _costs(attack: Attack) -> dict[str, Any]:
 
 
 def _by_choice(cls: type[Attack], schemas: dict[str, Any], ask: Any) -> dict[str, dict[str, Any]]:
-    """Setting -> choice -> answer, for the choices with an answer that is not empty."""
+    """Setting -> choice -> result of ``ask``, for choices with a non-empty result."""
     found: dict[str, dict[str, Any]] = {}
     for name, schema in schemas.items():
         for choice in schema.get("enum", ()):

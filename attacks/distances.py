@@ -1,4 +1,4 @@
-"""Distances between embeddings, as a victim itself compares them."""
+"""Distances between embeddings, according to the similarity of the victim."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.nn.functional import normalize
 
 
 def comparable(embeddings: Tensor, similarity: str) -> Tensor:
-    """Embeddings (N x D) of the length that counts for the victim: unit length for "cosine"."""
+    """Embeddings (N x D) scaled as the victim compares them: to unit length for "cosine"."""
     return normalize(embeddings, dim=1) if similarity == "cosine" else embeddings
 
 
 def squared_distance(a: Tensor, b: Tensor, similarity: str) -> Tensor:
-    """Row by row distance whose order is the victim's, N values.
+    """Row-wise distance that orders as the victim's ranking does, N values.
 
-    The squared Euclidean distance of comparable embeddings; for a ranking by dot products, -2 times the one
-    that counts, which is the same up to the lengths that such a ranking ignores.
+    The squared Euclidean distance of comparable embeddings; for a ranking by dot products, -2 times the dot
+    product, which is the same except for the squared lengths that such a ranking ignores.
     """
     if not similarity.startswith("dot"):
         return (comparable(a, similarity) - comparable(b, similarity)).square().sum(1)
@@ -31,7 +31,7 @@ def pairwise_squared(a: Tensor, b: Tensor, similarity: str) -> Tensor:
         return -2 * _dot(a, b, similarity, lambda x, y: x @ y.T)
     a, b = comparable(a, similarity), comparable(b, similarity)
     if similarity != "cosine":
-        # A common offset changes no distance, and would drown them all in rounding.
+        # A common offset changes no distance, but would lose them all to rounding.
         middle = b.detach().mean(0)
         a, b = a - middle, b - middle
     return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)

@@ -1,4 +1,4 @@
-"""The battery that this benchmark reports: what AutoAttack is to classifiers."""
+"""A fixed battery of attacks for rankings, as AutoAttack for classifiers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from vbench.attacks.uap import UAP
 
 @dataclass(frozen=True)
 class Ensemble(Battery):
-    """The worst of five attacks for each query, with nothing to set.
+    """The worst of five attacks for each query, without parameters.
 
-    One of each kind, so that a victim whose gradients mislead one of them still meets another: black-box
-    (``square``), universal (``uap``), classification (``pgd``), and metric in both directions, away from
-    where the image was (``sma``) and toward another identity (``fna``), as AutoAttack has an untargeted and a
-    targeted member. They are the same for every victim, with their default settings, whose steps follow eps;
-    the black box may ask 200 times an image, an allowance that keeps it affordable. A member that a victim
-    cannot be attacked with, as ``pgd`` without a classifier, is left out; table and record say so.
+    One of each kind, so that a victim with misleading gradients for one is still attacked by another:
+    black-box (``square``), universal (``uap``), classification (``pgd``), and metric in both directions, away
+    from the clean embedding (``sma``) and toward another identity (``fna``), like AutoAttack's untargeted and
+    targeted members. They are the same for every victim, with default settings, whose steps scale with eps;
+    the black-box attack is limited to 200 queries per image to keep it affordable. A member that cannot
+    attack the victim, such as ``pgd`` without a classifier, is left out; table and record say so.
 
-    The choice is the evaluator's, by true identities: of each query the one image with the lowest average
-    precision, averaged over the trials; a tie goes to the member earlier in this order. A member that wins
-    nothing changes nothing. Query side and L_inf only.
+    The evaluator chooses with true identities: for each query the image with the lowest average precision,
+    averaged over the trials; a tie goes to the earlier member in this order. Query side and L_inf only.
     """
 
     name: ClassVar[str] = "ensemble"

@@ -146,7 +146,7 @@ class ArtAttack(LibraryAttack):
         given = self.arguments(threat) | {name: value for name, value in settled.items() if name in taken}
         pixels = images.cpu().numpy().copy()
         wanted = np.eye(classes, dtype=np.float32)[labels.cpu().numpy()]
-        # Attacks inside attacks draw progress bars that no setting turns off.
+        # Attacks inside attacks show progress bars that no setting turns off.
         with redirect_stderr(io.StringIO()):
             return torch.from_numpy(np.asarray(self.engine(estimator, **given).generate(pixels, wanted)))
 

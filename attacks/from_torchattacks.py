@@ -53,7 +53,7 @@ RULES: dict[str, Rule | str] = {
     "Pixle": _L0,
     "FAB": Rule(_BOTH),
     "AutoAttack": Rule(_BOTH, square=("l2",)),
-    # The library's 0.8 asks for squares wider than an upright image; this is the paper's for ImageNet.
+    # The library's 0.8 gives squares wider than an upright image; this is the paper's value for ImageNet.
     "Square": Rule(_BOTH, gradients=False, defaults={"p_init": 0.05}),
     "MultiAttack": "it takes attacks, not settings; use the attack 'ensemble'",
     "LGV": "it trains copies of the victim and needs training data",

@@ -1,8 +1,8 @@
-"""Attacks of other libraries as attacks of this one: fields from their constructors, chance from our seeds.
+"""Adapters for attacks of other libraries: fields from their constructors, randomness from our seeds.
 
-The libraries attack classifiers, so the label is the victim's own prediction on the clean image. They draw
-from global random state; here every image gets its own seed and the global state is put back, unless the
-attack draws nothing and treats the images of a batch apart: then a batch stays whole.
+The libraries attack classifiers, so the label is the victim's own prediction on the clean image. They use
+global random state; here every image is attacked alone with its own seed and the global state is restored,
+unless the attack is deterministic and treats images independently: then the batch stays whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NUMBER = Annotated[int | float, _ANY_ORDER]
 _ANYTHING = Annotated[int | float | str | None, _ANY_ORDER]
 _TYPES: dict[type, Any] = {bool: bool, int: _NUMBER, float: float, str: str}
 
-#: What an error of a library is about when its settings or the shape of the images do not suit it.
+#: Exceptions of a library that mean unsuitable settings or image shapes.
 _UNSUITABLE = (ValueError, TypeError, AssertionError, IndexError, NotImplementedError)
 
 
@@ -43,11 +43,11 @@ _UNSUITABLE = (ValueError, TypeError, AssertionError, IndexError, NotImplemented
 class Rule:
     """What must be known about a library's attack to run it.
 
-    ``norms`` it works in; those that search the smallest change and know no eps are brought into the budget
-    afterwards. ``whole``: settings under which no image depends on chance or on its batch, None when there
-    are none. ``gradients``: whether it uses them. ``square``: norms in which it
-    supposes square images. ``defaults``: where the library's own cannot work on upright images.
-    ``package``: one that it imports and that its library does not install.
+    ``norms``: those it supports; attacks that search the smallest change and have no eps are projected to the
+    budget afterwards. ``whole``: settings under which no image depends on randomness or on its batch, None if
+    there are none. ``gradients``: whether it uses them. ``square``: norms in which it needs square images.
+    ``defaults``: replacements for defaults of the library that fail on upright images. ``package``: one that
+    it imports and that its library does not install.
     """
 
     norms: tuple[str, ...] = ("linf",)
@@ -59,7 +59,7 @@ class Rule:
 
 
 class SingleClassifier(Classifier):
-    """A victim of any precision as the libraries suppose a model to be: float32 in, float32 out."""
+    """A victim of any precision as a model with float32 input and output, which the libraries expect."""
 
     def forward(self, images: Tensor) -> Tensor:
         parameter = example_tensor(self.victim)
@@ -69,13 +69,13 @@ class SingleClassifier(Classifier):
 class LibraryAttack(PerImageAttack):
     """One attack of a library; :func:`adapt` makes a subclass with the fields of its constructor."""
 
-    #: The distribution that the attack comes from.
+    #: Name of the Python distribution that contains the attack.
     library: ClassVar[str]
     engine: ClassVar[type]
     rule: ClassVar[Rule]
-    #: Step settings that follow eps when left at none: name -> share of eps.
+    #: Step settings that default to a share of eps: name -> share.
     shares: ClassVar[Mapping[str, float]]
-    #: What the library calls eps in this attack, empty where the attack knows none.
+    #: The library's name for eps in this attack, empty if it has none.
     budget: ClassVar[str]
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
@@ -144,9 +144,9 @@ def adapt(
 ) -> type[LibraryAttack]:
     """The attack ``library:name`` as a dataclass whose fields are the constructor's arguments.
 
-    ``rules`` holds a :class:`Rule` for an attack that applies here and the reason for one that does not;
-    ``fixed`` are arguments that the threat model, the victim or the runner decide. Raises
-    :class:`BadInput` with that reason.
+    ``rules`` holds a :class:`Rule` for each attack that can run here and a reason for each that cannot;
+    ``fixed`` are arguments set by the threat model, the victim or the runner. Raises :class:`BadInput` with
+    that reason.
     """
     rule = rules[name]
     if isinstance(rule, str):
@@ -187,16 +187,16 @@ def adapt(
 
 
 def known(library: str, name: str, rules: Mapping[str, Rule | str], offered: Mapping[str, type]) -> type:
-    """The library's class of that name; :class:`BadInput` for one it lacks, or that was never tried here."""
+    """The library's class of that name; :class:`BadInput` if it does not exist or has no rule here."""
     if name not in offered:
         raise unknown_name(f"attack of {library}", name, [n for n in rules if n in offered])
     if name not in rules:
-        raise BadInput(f"{library}:{name} is newer than this adapter; nobody has checked that it applies")
+        raise BadInput(f"{library}:{name} is newer than this adapter, which has no rule for it")
     return offered[name]
 
 
 def _meaning(text: str, name: str) -> str:
-    """The library's own line about an argument: ``:param name: ...`` or ``name (type): ...``."""
+    """The library's documentation of an argument: ``:param name: ...`` or ``name (type): ...``."""
     found = re.search(rf":param {name}:\s*(.+?)(?=\n\s*:|\Z)", text, re.S)
     found = found or re.search(rf"^\s*{name} \([^)]*\)\s*:\s*(.+)$", text, re.M)
     line = " ".join(found[1].split()) if found else ""

@@ -1,4 +1,4 @@
-"""Local transformation attack: away from how the image looks with a patch of its colour gone."""
+"""Local transformation attack: away from the embedding of the image with a grey patch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vbench.core.types import Modality
 from vbench.data.pixels import grey_images
 from vbench.victims.base import Victim
 
-#: An image whose channels differ by less than this is grey already.
+#: An image whose channels differ by less than this counts as grey.
 _GREY = 1.5 / 255
 _TRIES = 100
 
@@ -31,13 +31,13 @@ class LTA(PerImageAttack):
 
     Gong et al., CVPRW 2022, in the setting of their released code: fifteen steps of eps/5 (there 1/255 at
     5/255) with momentum 1, from the clean image, a new patch at every step. The patch covers ``smallest`` to
-    ``largest`` of the image, with a ratio of its sides between ``ratio`` and its inverse; one that does not
-    fit is drawn again.
+    ``largest`` of the image, with an aspect ratio between ``ratio`` and its inverse; a patch that does not
+    fit is sampled again.
 
-    An infrared image is grey already, so its copy is the image itself and the gradient at the start exactly
-    zero: published for visible images, the method says nothing about it. Here such an image starts from
-    noise in the whole budget, which makes the attack the self-metric one with momentum. The distance is the
-    one the victim ranks by; the authors take the mean squared difference of embeddings at unit length.
+    An infrared image is grey already, so its copy is the image itself and the gradient at the start is
+    exactly zero; the method was published for visible images and does not cover this case. Here such an image
+    starts from noise in the whole budget, which makes the attack SMA with momentum. The distance is the one
+    the victim ranks by; the authors take the mean squared difference of unit-length embeddings.
     """
 
     name: ClassVar[str] = "lta"
@@ -77,7 +77,7 @@ class LTA(PerImageAttack):
         return ascend(images, images + noise, objective, context.threat, self.steps, step_size, self.momentum)
 
     def patch(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """H x W, true inside one random patch; false everywhere when none of a hundred draws fits."""
+        """H x W, true inside one random patch; false everywhere if none of a hundred samples fits."""
         height, width = size
         inside = torch.zeros(height, width, dtype=torch.bool)
         for _ in range(_TRIES):

@@ -19,7 +19,7 @@ from vbench.core.settings import param
 from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
-#: The authors' schedule, steps of one level and as many as eps says, on the gallery and on queries.
+#: The authors' schedule (steps of one level, their number from eps), on the gallery and on queries.
 _PRESETS: Mapping[str, Mapping[str, object]] = {
     "original": {"guides": "gallery", "steps": "none", "step_size": "1/255"},
     "query": {"steps": "none", "step_size": "1/255"},
@@ -32,7 +32,7 @@ _PAPER = "Bai et al., Adversarial Metric Attack and Defense for Person Re-identi
 
 
 def known_prototypes(context: Context, modality: Modality, owner: str) -> Tensor:
-    """Training centroids of a modality, C x D like the clean embeddings; BadInput when there are none."""
+    """Training centroids of a modality, C x D like the clean embeddings; BadInput if the context has none."""
     if modality not in context.prototypes:
         raise BadInput(f"attack '{owner}' needs training prototypes, and the context holds none")
     return context.prototypes[modality].to(context.clean)
@@ -51,7 +51,7 @@ class MetricAttack(PerImageAttack):
 
     paper: ClassVar[str] = _PAPER
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
-    #: Random starts are noise of this share of the budget.
+    #: Size of the noise of a random start, as a share of the budget.
     start_scale: ClassVar[float] = 0.5
     guides: GuideKind
 
@@ -60,7 +60,7 @@ class MetricAttack(PerImageAttack):
         return frozenset() if self.guides == "own" else frozenset({self.guides})
 
     def objective(self, victim: Victim, modality: Modality, context: Context) -> Objective:
-        """What the attack raises: the squared distance of each image's embedding to its guide."""
+        """The objective: the squared distance of each image's embedding to its guide."""
         guides = self._guides(victim, modality, context)
 
         def distance(candidate: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class MetricAttack(PerImageAttack):
         return distance
 
     def start(self, images: Tensor, context: Context, attempt: int = 0) -> Tensor:
-        """The image itself; with noise of ``start_scale`` budgets if it guides itself or starts again."""
+        """The image itself; with noise of ``start_scale`` budgets for ``guides`` "own" and for restarts."""
         if self.guides != "own" and attempt == 0:
             return images
         return (images + context.uniform(images, scale=self.start_scale)).clamp(0, 1)
@@ -120,10 +120,10 @@ class SteppedMetricAttack(MetricAttack, IterativeAttack):
 class MetricIFGSM(SteppedMetricAttack):
     """Several signed steps; by default ten of eps/8, the paper's 1/255 and ten iterations at 8/255.
 
-    The preset "original" is the authors' released setting: steps of 1/255, as many as eps says, from the
+    The preset "original" is the authors' released setting: steps of 1/255, their number from eps, from the
     clean image, away from clean images of the same identity on the other side, on the gallery at 5/255. The
-    preset "query" is its schedule on queries at 8/255, away from the own embedding. Side and budget of a
-    preset give way to those that are asked for.
+    preset "query" is its schedule on queries at 8/255, away from the own embedding. Side and budget that the
+    user gives override those of a preset.
     """
 
     name: ClassVar[str] = "metric_ifgsm"

@@ -1,4 +1,4 @@
-"""Deep mis-ranking: a generator that learns to turn the order of a ranking list around."""
+"""Deep mis-ranking: a generator that learns to reverse the order of a ranking list."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from vbench.victims.base import Victim
 class MisRanking(UniversalAttack):
     """Train one generator on training identities, then let it change each image (Wang et al. 2020).
 
-    What is shared is the generator, not the change: its output is eps * tanh and depends on the image. It
-    lowers the mis-ranking loss [max D(f, n) - min D(f, p) + margin]_+ (their triplet of the ranking turned
-    around), with p and n the clean embeddings of the batch's identities in the other modality, of the own
-    and of other identities, since that is what a cross-modality query is ranked against. Both modalities
-    share the generator and each passes through its own stem.
+    All images share the generator, not the change: its output is eps * tanh and depends on the image. It
+    lowers the mis-ranking loss [max D(f, n) - min D(f, p) + margin]_+ (the authors' triplet loss for the
+    reversed ranking), with p and n the clean embeddings of the own and of other identities of the batch in
+    the other modality, because a cross-modality query is ranked against that modality. Both modalities share
+    the generator and each passes through its own stem.
 
-    Of the published method this leaves out what makes the change inconspicuous at a large budget or
-    supervises it otherwise: the discriminator with its mask, the structural-similarity term and the
-    mis-classification loss. Instance normalisation stands for their batch normalisation with spectral
-    normalisation, which it makes void. Width, blocks, optimiser and margin are the published ones; they
-    train for 50 epochs, which ``evaluations`` can be raised to.
+    Parts of the published method that hide the change at a large budget or supervise it otherwise are left
+    out: the discriminator with its mask, the structural-similarity term and the mis-classification loss.
+    Instance normalisation replaces their batch normalisation and makes their spectral normalisation void.
+    Width, blocks, optimiser and margin are the published ones; the authors train for 50 epochs, for which
+    ``evaluations`` can be raised.
     """
 
     name: ClassVar[str] = "mis_ranking"
@@ -49,7 +49,7 @@ class MisRanking(UniversalAttack):
     )
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(32, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=4)] = param(32, "images per update, half of each modality")
     margin: Annotated[float, Field(ge=0)] = param(0.3, "margin of the mis-ranking loss")
     rate: Annotated[float, Field(gt=0)] = param(2e-4, "learning rate of the generator (Adam)")
     width: Annotated[int, Field(ge=1)] = param(32, "channels of the generator's first layer")
@@ -119,8 +119,8 @@ def mis_ranking_loss(
 ) -> Tensor:
     """[farthest non-match - nearest match + margin]_+ for N queries against M entries; N values.
 
-    ``matches``: N x M, true where the entry shows the query's identity; every row holds both kinds. The
-    distance is the one the victim ranks by, squared.
+    ``matches``: N x M, true where the entry has the query's identity; every row must have matches and
+    non-matches. The distance is the one the victim ranks by, squared.
     """
     distances = pairwise_squared(queries, listed, similarity)
     farthest = distances.masked_fill(matches, -torch.inf).amax(1)

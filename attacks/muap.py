@@ -21,10 +21,10 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
-#: ImageNet's standard deviations: the total variation is taken in their units, as its weight is.
+#: ImageNet's standard deviations, the units of the total variation and its weight.
 _DEVIATIONS = (0.229, 0.224, 0.225)
 
-#: A fit that leaves more than this share of the first updates' soft mAP has hardly touched the ranking.
+#: A fit that keeps more than this share of the first updates' soft mAP has hardly changed the ranking.
 _HARDLY = 0.9
 
 
@@ -32,17 +32,16 @@ _HARDLY = 0.9
 class MUAP(UniversalAttack):
     """Lower a differentiable average precision and the total variation (in the style of Ding et al. 2021).
 
-    A perturbed training image of one modality is a query; its list are the clean embeddings of all training
-    images of the batch's identities in the other modality, since that is what a cross-modality query is
-    ranked against. Its average precision is computed from soft histograms of distances
-    (:func:`soft_average_precision`), and is lowered together with ``smooth`` times the total variation of
-    the perturbed images, which is meant to help transfer. Both modalities share one perturbation and each
-    passes through its own stem; every update holds as many images of one as of the other.
+    A perturbed training image of one modality is a query; its ranked list are the clean embeddings of all
+    training images of the batch's identities in the other modality. Its average precision is computed from
+    soft histograms of distances (:func:`soft_average_precision`), and is lowered together with ``smooth``
+    times the total variation of the perturbed images, which is meant to help transfer. Both modalities share
+    one perturbation and each passes through its own stem; every update has equally many images of both.
 
-    Of the published method this leaves out the rescaling that pushes most pixels to the bound after an
-    epoch: signed steps get them there. The default bins, weight, momentum and step are those in use there,
-    the step as a share of eps. On small or noisy images that weight lets the total variation decide the
-    signs and the ranking hardly suffers, which the run then says; ``smooth=0`` is the list-wise loss alone.
+    The published rescaling that moves most pixels to the bound after an epoch is left out, because signed
+    steps do that already. The default bins, weight, momentum and step are the authors', the step as a share
+    of eps. On small or noisy images this weight lets the total variation determine the signs and the ranking
+    hardly changes, which gives a warning; ``smooth=0`` is the list-wise loss alone.
     """
 
     name: ClassVar[str] = "muap"
@@ -51,7 +50,7 @@ class MUAP(UniversalAttack):
     paper: ClassVar[str] = "Ding et al., Beyond Universal Person Re-Identification Attack, TIFS 2021"
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=4)] = param(64, "images per update, half of each modality")
     bins: Annotated[int, Field(ge=2)] = param(5, "bins of the distance histogram")
     smooth: Annotated[float, Field(ge=0)] = param(10.0, "weight of the total variation")
     step_size: Annotated[float, Field(gt=0)] | None = param(None, "pixel units; none means eps/10")
@@ -114,9 +113,9 @@ class MUAP(UniversalAttack):
 
 
 def list_distances(queries: Tensor, listed: Tensor, similarity: str) -> Tensor:
-    """N x M distances in the victim's order: Euclidean, or the ranking distance of dot products."""
+    """N x M distances that rank as the victim does: Euclidean, or the ranking distance of dot products."""
     squared = pairwise_squared(queries, listed, similarity)
-    # A distance made of dot products may be negative and has no root.
+    # A distance made of dot products may be negative, so no square root is taken.
     return squared if similarity.startswith("dot") else squared.clamp_min(1e-12).sqrt()
 
 

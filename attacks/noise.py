@@ -1,4 +1,4 @@
-"""Random noise of the whole budget: what an attack must beat to be one."""
+"""Random noise of the whole budget, the baseline that every attack must beat."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Noise(PerImageAttack):
     needs: ClassVar[frozenset[str]] = frozenset()
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
 
-    kind: Literal["uniform", "sign"] = param("uniform", "uniform in [-eps, eps], or +-eps with equal chance")
+    kind: Literal["uniform", "sign"] = param("uniform", "uniform in [-eps, eps], or +-eps, equally likely")
 
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         noise = context.uniform(images)

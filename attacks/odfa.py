@@ -1,4 +1,4 @@
-"""Opposite-direction feature attack: turn the embedding around."""
+"""Opposite-direction feature attack: toward the negated clean embedding."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vbench.victims.base import Victim
 class ODFA(MomentumAttack):
     """Lower the squared distance between the embedding and the opposite of its clean self (Zheng et al.).
 
-    For unit-length embeddings that is the metric attack on the own embedding with another start: the one
-    lowers 2 + 2 cos, the other raises 2 - 2 cos. Ten steps of eps/8 by default: at 8/255 the authors' step
+    For unit-length embeddings that is the metric attack on the own embedding with another start: ODFA lowers
+    2 + 2 cos, the metric attack raises 2 - 2 cos. Ten steps of eps/8 by default: at 8/255 the authors' step
     of 1/255 and their round(min(eps + 4, 1.25 eps)) steps.
     """
 
@@ -37,8 +37,8 @@ class ODFA(MomentumAttack):
             return -squared_distance(victim(candidate, modality).embedding, -context.clean, victim.similarity)
 
         def start(own: Context, attempt: int) -> Tensor:
-            # At the clean image the gradient on the unit sphere is zero up to rounding, so that the authors'
-            # first signed step is chance; here it is chance with a seed.
+            # At the clean image the gradient on the unit sphere is zero up to rounding, so the authors' first
+            # signed step is random; here it is random with a seed.
             _, step_size = self.schedule(own.threat)
             return (images + own.uniform(images).sign() * step_size).clamp(0, 1)
 

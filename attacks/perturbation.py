@@ -1,4 +1,4 @@
-"""A learnt perturbation as a value and a file."""
+"""A learnt perturbation, in memory and as a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vbench.data.pixels import RESIZE_POLICY, resize
 
 
 class Generator(nn.Module):
-    """Residual encoder-decoder: N x 3 x H x W images in [0, 1] to changes like them in [-bound, bound].
+    """Residual encoder-decoder: N x 3 x H x W images in [0, 1] to changes in [-bound, bound], same shape.
 
     Two stride-2 convolutions, ``blocks`` residual blocks at a quarter of the size, two transposed
     convolutions, tanh. Instance normalisation, so that an image's change never depends on its batch; H and
@@ -55,7 +55,7 @@ class Generator(nn.Module):
 
 def new_generator(width: int, blocks: int, bound: float, generator: torch.Generator) -> Generator:
     """A generator with random weights from ``generator`` alone."""
-    # Built without values: the library's own initialisation would draw from global random state.
+    # Built on the meta device: torch's own initialisation would use global random state.
     with torch.device("meta"):
         network = Generator(width, blocks)
     network = network.to_empty(device="cpu")
@@ -69,7 +69,7 @@ def new_generator(width: int, blocks: int, bound: float, generator: torch.Genera
 
 
 def generator_from(weights: Mapping[str, Tensor]) -> Generator:
-    """The frozen generator whose state dict is ``weights``; raises :class:`BadInput` when they fit none."""
+    """The frozen generator with the state dict ``weights``; :class:`BadInput` if they fit none."""
     first = weights.get("start.1.weight")
     blocks = {name.split(".")[1] for name in weights if name.startswith("residual.")}
     if first is None or first.ndim != 4:
@@ -103,23 +103,23 @@ def _residual(channels: int) -> nn.Sequential:
 
 _FORMAT = "vbench-perturbation/2"
 
-#: Without a digest of what the file says of itself.
+#: Files of this version have no digest of their header.
 _FORMER = "vbench-perturbation/1"
 
 _DEEPEST = 50
 
-#: How the names of a generator's tensors begin among the modules.
+#: Prefix of the names of a generator's tensors in ``modules``.
 GENERATOR = "generator."
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One change shared by every image.
+    """One perturbation for all images.
 
     ``delta``: 3 x H x W in [-eps, eps], added to images in [0, 1]. ``modules``: tensors of the attacker's
     feature modules by name, empty for a pixel-level attack; the attack that made them can turn them into
-    edits. Those named ``generator.*`` are the weights of a network whose output for an image is added to it
-    beside ``delta``: then the network is what is shared.
+    edits. Those named ``generator.*`` are the weights of a network; its output for an image is added to the
+    image together with ``delta``, so the network is shared instead of one change.
     ``provenance``: JSON-able (attack and its parameters, victim, data, protocol, eps, seed).
     ``fit_log``: JSON-able numbers about the fit (gradient evaluations, share of active triples, ...).
     """
@@ -146,10 +146,10 @@ class Perturbation:
         return (images + change).clamp(0.0, 1.0)
 
     def resized(self, size: tuple[int, int], threat: ThreatModel) -> Perturbation:
-        """The perturbation for images of another size (H, W): bilinear, then back into the budget.
+        """The perturbation for images of size (H, W): resized bilinearly, then projected to the budget.
 
-        The same object where the size fits already. A generator stays as it is and runs at the new size.
-        Raises BadInput for feature modules: they belong to the victim they were learnt on.
+        Returns the same object if the size is equal. A generator is not changed and runs at the new size.
+        Raises BadInput for feature modules, which fit only the victim they were learnt on.
         """
         own = tuple(self.delta.shape[1:])
         if own == tuple(size):
@@ -197,7 +197,7 @@ class Perturbation:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except Exception as error:  # a type of numbers that torch lacks can make the reader fail in any way
+        except Exception as error:  # a dtype that torch lacks can make the reader fail in any way
             raise BadInput(f"{path} is not a safetensors file: {shortened(str(error))}") from error
         if header.get("format") not in (_FORMAT, _FORMER) or "delta" not in tensors:
             raise BadInput(f"{path} is a safetensors file, but not a vbench perturbation")
@@ -229,7 +229,7 @@ def _facts(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
         raise BadInput(f"{path}: the {name} in its header is not JSON") from error
     if not isinstance(found, dict):
         raise BadInput(f"{path}: the {name} in its header is no JSON object")
-    if _deeper(found, _DEEPEST):
+    if _is_nested_deeper(found, _DEEPEST):
         raise BadInput(f"{path}: the {name} in its header nests more than {_DEEPEST} objects")
     try:
         json.dumps(found, ensure_ascii=False).encode()
@@ -238,7 +238,7 @@ def _facts(path: Path, header: Mapping[str, str], name: str) -> dict[str, Any]:
     return found
 
 
-def _deeper(value: Any, levels: int) -> bool:
-    """Whether dictionaries and lists are nested deeper than so many levels."""
+def _is_nested_deeper(value: Any, levels: int) -> bool:
+    """Whether dictionaries and lists are nested deeper than ``levels``."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels == 0 or any(_deeper(one, levels - 1) for one in inside)
+    return levels == 0 or any(_is_nested_deeper(one, levels - 1) for one in inside)

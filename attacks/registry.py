@@ -1,6 +1,6 @@
 """The attacks by name: built in, installed, of libraries, and given by path. Loads none of them.
 
-``catalogue.json`` holds what the built-in ones say of themselves, see :mod:`vbench.attacks.declare`.
+``catalogue.json`` holds facts about the built-in ones, see :mod:`vbench.attacks.declare`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 class Price:
     """What an attack needs to know and what it costs, with its default settings.
 
-    ``knowledge``: whether it sees inside the victim, and what it knows beyond victim and image.
-    ``gradients``: images sent forward and backward through the victim, for each attacked image or for one
-    ``fit``; ``queries``: images sent forward only, for each attacked image; ``fits``: gradients of fits that
-    stand beside what an image costs. A universal attack costs nothing an image; forward passes that prepare
-    or steer its fit are not counted.
+    ``knowledge``: white box or black box, and what it knows beyond victim and image. ``gradients``: images
+    sent forward and backward through the victim, per attacked image or per fit (``fit``); ``queries``: images
+    sent forward only, per attacked image; ``fits``: gradients of fits in addition to the cost per image. A
+    universal attack costs nothing per image; forward passes that prepare or steer its fit are not counted.
     """
 
     knowledge: str
@@ -36,7 +35,7 @@ class Price:
 
     @property
     def cost(self) -> str:
-        """As a listing shows it."""
+        """The cost as shown in a listing."""
         parts = [
             f"{count} {what if count > 1 else one}"
             for count, what, one in (
@@ -49,8 +48,8 @@ class Price:
         return f"{cost}, {self.fits} gradients a fit" if self.fits else cost
 
 
-#: Libraries whose attacks are reached as ``prefix:NAME``: prefix -> (target, summary). The target is called
-#: with the name and returns the class.
+#: Libraries whose attacks are named ``prefix:NAME``: prefix -> (target, summary). The target is called with
+#: the name and returns the class.
 LIBRARIES: dict[str, tuple[str, str]] = {
     "torchattacks": (
         "vbench.attacks.from_torchattacks:attack",

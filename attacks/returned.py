@@ -1,4 +1,4 @@
-"""What attacks return, checked once and copied, so that nobody else holds what is measured and stored."""
+"""Checks and copies of what attacks return, so that no attack can change what is measured and stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.errors import VbenchError, shortened
 
-#: As deep as lists and tables of a log may lie inside each other.
+#: Most levels of nesting in a log.
 _DEEPEST = 50
 
 
@@ -64,7 +64,7 @@ def own_perturbation(who: str, found: object, size: tuple[int, int]) -> Perturba
 def plain(value: Any, depth: int = 0) -> Any:
     """A value as JSON holds it: numbers of NumPy and torch as Python's, arrays as lists, NaN as text.
 
-    Raises ValueError for what JSON cannot hold, and for more than 50 levels of lists and tables.
+    Raises ValueError for values that JSON cannot hold, and for more than 50 levels of lists and tables.
     """
     if depth > _DEEPEST:
         raise ValueError(f"is nested more than {_DEEPEST} levels deep")
@@ -73,7 +73,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        # Half of a surrogate pair is no text that a file could hold.
+        # A lone surrogate cannot be encoded in a file.
         return str(value).encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Tensor):
         return plain(value.detach().cpu().numpy(), depth)
@@ -106,7 +106,7 @@ def _floats(who: str, found: object, what: str) -> Tensor:
 
 def _tensor(who: str, found: object, what: str) -> Tensor:
     """A detached copy of a tensor."""
-    # A subclass may answer any question about itself as it likes.
+    # A subclass of Tensor may report anything about itself.
     if not isinstance(found, Tensor) or type(found) not in (Tensor, nn.Parameter):
         raise VbenchError(f"{who}: {what} must be a torch.Tensor, not {_kind(found)}")
     if found.layout is not torch.strided or found.is_meta:

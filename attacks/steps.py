@@ -22,15 +22,15 @@ from vbench.victims.base import Victim
 #: Images (N x 3 x H x W) -> one value per image (N) that the attacker wants to raise.
 Objective = Callable[[Tensor], Tensor]
 
-#: Images or gradients -> the same shape: what a step sees of the image, or makes of the gradient.
+#: Images or gradients -> the same shape: transforms the input or the gradient of a step.
 Transform = Callable[[Tensor], Tensor]
 
 
 def input_gradient(objective: Objective, images: Tensor) -> Tensor:
     """Gradient of the summed objective with respect to the images, same shape.
 
-    Values are summed, never averaged, so that an image's gradient does not depend on its batch. Raises
-    :class:`VbenchError` on a non-finite value or gradient.
+    Values are summed, not averaged, so that an image's gradient does not depend on its batch. Raises
+    :class:`VbenchError` for a non-finite value or gradient.
     """
     variable = images.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -42,7 +42,7 @@ def input_gradient(objective: Objective, images: Tensor) -> Tensor:
 
 
 def all_finite(*tensors: Tensor) -> bool:
-    """Whether every value is finite; one pass over each tensor and one wait for the device.
+    """Whether every value is finite, in one pass over each tensor and one device synchronisation.
 
     A sum is not finite as soon as one term is not; values whose sum overflows count as infinite.
     """
@@ -50,13 +50,13 @@ def all_finite(*tensors: Tensor) -> bool:
 
 
 def unit_magnitude(gradient: Tensor) -> Tensor:
-    """Each row of N x ... gradients brought to a mean magnitude of one; a row of zeros stays zero."""
+    """N x ... gradients, each row scaled to a mean magnitude of one; a row of zeros stays zero."""
     size = gradient.abs().flatten(1).mean(1).view(-1, *[1] * (gradient.ndim - 1))
     return gradient / size.clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
 def accumulate(velocity: Tensor, gradient: Tensor, momentum: float) -> Tensor:
-    """Momentum over gradients brought to unit mean magnitude per image (Dong et al. 2018, equation 6)."""
+    """Momentum over gradients scaled to unit mean magnitude per image (Dong et al. 2018, equation 6)."""
     return momentum * velocity + unit_magnitude(gradient)
 
 
@@ -69,10 +69,10 @@ def direction(velocity: Tensor, norm: str) -> Tensor:
 
 
 def look_ahead(velocity: Tensor, reach: float, norm: str) -> Tensor:
-    """Where momentum leads from here, as a change of the image (Lin et al. 2020, equation 6).
+    """The change of the image by momentum alone (Lin et al. 2020, equation 6).
 
     ``reach`` is step size times momentum. For L2, where a step is a length, a velocity of unit mean magnitude
-    is brought to about unit length first.
+    is scaled to about unit length first.
     """
     if norm == "linf":
         return reach * velocity
@@ -94,8 +94,8 @@ def ascend(
 ) -> Tensor:
     """Climb ``objective`` from ``start`` inside the budget around ``images``.
 
-    ``step_size`` is in [0, 1] pixel units (for L2: length of a step). ``nesterov`` takes each gradient where
-    the momentum alone would lead; ``view`` is what the objective sees of an image, called once a step;
+    ``step_size`` is in [0, 1] pixel units (for L2: length of a step). ``nesterov`` takes each gradient at the
+    point that momentum alone would reach; ``view`` transforms the images for the objective, once per step;
     ``smooth`` is applied to the gradient. Returns float images, projected after each step but not rounded.
     """
     seen = objective if view is None else lambda candidate: objective(view(candidate))
@@ -105,7 +105,7 @@ def ascend(
         point = current + look_ahead(velocity, step_size * momentum, threat.norm) if nesterov else current
         gradient = input_gradient(seen, point)
         gradient = gradient if smooth is None else smooth(gradient)
-        # Without momentum the size that accumulate() gives a gradient would change no direction.
+        # Without momentum the scaling of accumulate() would not change the direction.
         velocity = accumulate(velocity, gradient, momentum) if momentum else gradient
         current = threat.project(images, current + step_size * direction(velocity, threat.norm))
     return current.detach()
@@ -117,8 +117,8 @@ def best_of(
     """The best of ``craft(0)`` ... ``craft(attempts - 1)``, image by image; N x 3 x H x W, in budget.
 
     They are compared as the victim will see them, inside the budget and on the 8-bit grid, so that one more
-    attempt never lowers the objective of what is shown. Equal values keep the earlier one. Costs a forward
-    pass an attempt, and nothing when there is only one.
+    attempt never lowers the final objective. Ties keep the earlier one. Costs one forward pass per attempt,
+    and nothing if there is only one.
     """
     best = craft(0)
     if attempts == 1:
@@ -141,12 +141,12 @@ def _seen(objective: Objective, images: Tensor, adversarial: Tensor, threat: Thr
 class InputDiversity:
     """A view of N x 3 x H x W images, each shrunk at random and padded back to H x W with zeros.
 
-    With probability ``chance`` an image's height becomes a whole number drawn from [``rate`` H, H), its
-    width follows in proportion, and the place in the frame is drawn; else it stays as it is. The paper
-    enlarges 299 pixels to at most 330; shrinking by the same share keeps the victim's input size. Every
-    image draws from its own seed, two sizes and a place a call, so that neither its batch nor the other
-    images' luck matters. That is why the transform of torchattacks is not used here: it draws once for the
-    whole batch, from the global state, and makes a tall image square.
+    With probability ``chance`` an image's height becomes a random whole number in [``rate`` H, H), its width
+    is scaled in proportion, and its position in the frame is random; otherwise it is unchanged. The paper
+    enlarges 299 pixels to at most 330; shrinking by the same share keeps the victim's input size. Every image
+    uses its own seed, three numbers per call, so that it does not depend on its batch. The transform of
+    torchattacks is not used because it samples once for the whole batch, from global random state, and makes
+    a tall image square.
     """
 
     def __init__(self, seeds: Sequence[int], chance: float, rate: float) -> None:
@@ -177,16 +177,16 @@ class InputDiversity:
 
 
 def check_length(length: int, owner: str) -> None:
-    """Refuse an even kernel, which would move the gradient by half a pixel."""
+    """Refuse an even kernel length, which would shift the gradient by half a pixel."""
     if length and length % 2 == 0:
         raise BadInput(f"{owner}: smoothing={length} must be odd (15 in the paper), or 0 for none")
 
 
 def gaussian_line(length: int) -> Tensor:
-    """One-dimensional Gaussian of ``length`` (odd) values that sum to one, three deviations to each end.
+    """Gaussian of ``length`` (odd) values that sum to one, three standard deviations to each end.
 
-    float64; the square kernel of the paper is its outer product with itself. Three values are nearly none:
-    the middle one keeps 0.98.
+    float64; the square kernel of the paper is its outer product with itself. A length of 3 smooths hardly at
+    all: the middle value is 0.98.
     """
     if length == 1:
         return torch.ones(1, dtype=torch.float64)
@@ -195,18 +195,18 @@ def gaussian_line(length: int) -> Tensor:
 
 
 def smoothed(gradient: Tensor, length: int) -> Tensor:
-    """An N x C x H x W gradient under the square Gaussian of ``length``, zeros beyond the border."""
+    """An N x C x H x W gradient convolved with the square Gaussian of ``length``, with zero padding."""
     line = gaussian_line(length).to(gradient)
     channels = gradient.shape[1]
     rows = line.view(1, 1, 1, -1).expand(channels, 1, 1, length)
     columns = line.view(1, 1, -1, 1).expand(channels, 1, length, 1)
-    # A Gaussian is separable: two lines cost 2 n products a pixel, the square n squared.
+    # A Gaussian is separable: two lines cost 2 n products per pixel, the square n squared.
     return conv2d(
         conv2d(gradient, rows, padding="same", groups=channels), columns, padding="same", groups=channels
     )
 
 
-#: Where an attempt begins: its context, with chance of its own, and its number -> N x 3 x H x W.
+#: Start of an attempt: its context, with its own seeds, and its number -> N x 3 x H x W.
 Start = Callable[[Context, int], Tensor]
 
 
@@ -215,8 +215,8 @@ class IterativeAttack(PerImageAttack):
     """Signed (L2: unit) steps up an objective, each projected into the budget.
 
     Options, all off by default: random restarts; input diversity (Xie et al., CVPR 2019); smoothed gradients
-    (Dong et al., CVPR 2019). The objective itself is never changed by them, only the gradients of a step, so
-    attempts are compared on the plain image.
+    (Dong et al., CVPR 2019). They change only the gradients of a step, never the objective, so attempts are
+    compared on the plain image.
     """
 
     steps: Annotated[int, Field(ge=1)] | None = param(
@@ -225,20 +225,22 @@ class IterativeAttack(PerImageAttack):
     step_size: Annotated[float, Field(gt=0)] | None = param(
         None, "pixel units; none means that all steps reach 1.25 eps"
     )
-    restarts: Annotated[int, Field(ge=1)] = param(1, "attempts an image; the best by its objective is kept")
+    restarts: Annotated[int, Field(ge=1)] = param(1, "attempts per image; the best by its objective is kept")
     diversity: Annotated[float, Field(ge=0, le=1)] = param(
-        0.0, "chance that a step sees the image shrunk and padded (0.5 in the paper)"
+        0.0, "probability that a step uses a shrunk and padded image (0.5 in the paper)"
     )
-    diversity_rate: Annotated[float, Field(gt=0, lt=1)] = param(0.9, "smallest share of its size it has then")
+    diversity_rate: Annotated[float, Field(gt=0, lt=1)] = param(
+        0.9, "smallest relative size of such an image"
+    )
     smoothing: Annotated[int, Field(ge=0)] = param(
         0, "odd length of the Gaussian over gradients (15 in the paper); 0 is none"
     )
 
-    #: Share of the past direction that is kept, and whether a step looks ahead along it.
-    # Without annotations: a subclass that inherits this one twice keeps the fields it makes of them.
+    #: Momentum factor, and whether a step looks ahead along it (Nesterov).
+    # No annotations: they would override fields of a subclass that inherits this class twice.
     momentum = 0.0
     nesterov = False
-    #: How far all steps together reach when no step size is given, in budgets.
+    #: Total length of all steps if no step size is given, in budgets.
     reach: ClassVar[float] = 1.25
 
     def __post_init__(self) -> None:
@@ -253,7 +255,7 @@ class IterativeAttack(PerImageAttack):
             raise BadInput(f"{self.name}: steps=none counts 8-bit levels; give steps for {threat.norm}")
 
     def climb(self, images: Tensor, objective: Objective, start: Start, context: Context) -> Tensor:
-        """Climb from ``start`` as often as there are restarts; N x 3 x H x W, in budget, not rounded."""
+        """Climb from ``start`` once per restart and keep the best; N x 3 x H x W, in budget, not rounded."""
         steps, step_size = self.schedule(context.threat)
 
         def attempt(number: int) -> Tensor:
@@ -294,12 +296,12 @@ class MomentumAttack(IterativeAttack):
 
 
 def stream_seeds(seeds: Sequence[int], purpose: str) -> tuple[int, ...]:
-    """A seed for every seed, 63 bits, unrelated for different purposes."""
+    """A 63-bit seed derived from each seed, independent for different purposes."""
     return tuple(hashed(f"{purpose}/{seed}") for seed in seeds)
 
 
 def attempt_context(context: Context, attempt: int) -> Context:
-    """The context of a repeated attempt, with chance of its own; attempt 0 is the context itself."""
+    """The context of a repeated attempt, with its own seeds; attempt 0 has the context itself."""
     if attempt == 0:
         return context
     return replace(context, seeds=stream_seeds(context.seeds, f"attempt {attempt}"))

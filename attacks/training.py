@@ -1,4 +1,4 @@
-"""What a universal attack may learn from: training images with labels and their clean embeddings."""
+"""Training data of universal attacks: images with labels, clean embeddings and predictions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ModalityView:
     def identity_loss(self, logits: Tensor | None, index: Tensor) -> Tensor:
         """Mean cross-entropy of logits of the images at ``index`` with the victim's clean predictions.
 
-        Raises :class:`VbenchError` for a victim that gives none, whatever it declares.
+        Raises :class:`VbenchError` if the victim returned no logits.
         """
         if logits is None or self.predictions is None:
             raise VbenchError("the victim declares an identity classifier and gives no logits")

@@ -24,8 +24,8 @@ from vbench.victims.base import Victim
 class UAP(UpdatedAttack):
     """One perturbation for both modalities that breaks neighbourhoods in embedding space (Li et al. 2019).
 
-    Prototypes are the other modality's clean training centroids, because that is what a cross-modality
-    query is ranked against. ``loss``: "pair" raises D(x, nearest) - D(x, farthest), whose gradient is
+    Prototypes are the other modality's clean training centroids, because a cross-modality query is ranked
+    against the other modality. ``loss``: "pair" raises D(x, nearest) - D(x, farthest), whose gradient is
     equation 6 as the authors corrected it; "list" the same over all pairs m < n of the prototype ranking
     (equation 7, corrected; summed in closed form); "cross_entropy" the classifier's loss on its own clean
     prediction. D is the squared distance the victim ranks by.
@@ -38,7 +38,7 @@ class UAP(UpdatedAttack):
 
     loss: Literal["pair", "list", "cross_entropy"] = param("pair", "pair, list or cross_entropy")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=2)] = param(64, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=2)] = param(64, "images per update, half of each modality")
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
         super().check(victim, threat)

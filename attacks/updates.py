@@ -28,9 +28,9 @@ UniversalObjective = Callable[[Tensor], Tensor]
 
 
 def updates_for(evaluations: int, per_update: int, owner: str, before: int = 0) -> int:
-    """How many updates a budget of gradient evaluations pays for, one evaluation being one image forward
-    and backward through the victim; ``before`` are spent before the first one. Raises :class:`BadInput` when
-    it pays for none."""
+    """Number of updates within a budget of gradient evaluations (one: one image forward and backward through
+    the victim), of which ``before`` are spent before the first update. Raises :class:`BadInput` if it is
+    zero."""
     updates = (evaluations - before) // per_update
     if updates < 1:
         first = f" after the {before} that come first; give at least {before + per_update}" if before else ""
@@ -63,7 +63,7 @@ def gradient_of(objective: UniversalObjective, delta: Tensor, label: str) -> tup
 
 
 def refuse_unmoved(moved: bool, label: str) -> None:
-    """Raise :class:`VbenchError` if no update of a fit had a gradient."""
+    """Raise :class:`VbenchError` if every update of a fit had a zero gradient."""
     if not moved:
         raise VbenchError(f"{label}: the objective has no gradient with respect to the perturbation")
 
@@ -98,7 +98,7 @@ def learn_delta(
     return delta[0]
 
 
-#: Batches that starts are compared on, forward only.
+#: Number of batches on which starts are compared, forward only.
 _TRIALS = 16
 
 
@@ -106,13 +106,13 @@ _TRIALS = 16
 class Pooling:
     """Lazy projection (Nesterov 2009; Xiao, JMLR 2010): d = clip(``rate`` * eps * pool) into the budget.
 
-    The pool sums all gradients so far, each brought to unit mean magnitude, so that a pixel at its bound
-    keeps counting where a clipped step forgets. With ``copies`` > 1 the objective takes one copy of the
-    perturbation for each image of a batch, and the images' gradients are brought to unit size before they are
-    added: one image, one vote.
+    The pool sums all gradients so far, each scaled to unit mean magnitude, so gradients at a pixel beyond its
+    bound still count, which clipped steps would lose. With ``copies`` > 1 the objective takes one copy of the
+    perturbation for each image of a batch, and the images' gradients are scaled to unit size before they are
+    added, so that all images have equal weight.
 
-    ``starts`` > 1 begins that many pools on ``start_share`` of the updates and goes on with the one whose
-    objective is highest on the same few batches: where a fit ends depends on where it began.
+    ``starts`` > 1 begins that many pools on ``start_share`` of the updates and continues the one whose
+    objective is highest on the same few batches, because the result of a fit depends on its start.
     """
 
     rate: float
@@ -134,8 +134,8 @@ class Pooling:
         """Raise ``objective`` with ``updates`` gradients in all; 3 x H x W, |d| <= eps.
 
         ``objective`` draws its own batch at each call. ``like`` gives dtype and device. Raises
-        :class:`BadInput` for too few updates to choose a start by, :class:`VbenchError` when the objective
-        stops being finite or never has a gradient.
+        :class:`BadInput` if there are too few updates to choose a start, :class:`VbenchError` if the
+        objective stops being finite or never has a gradient.
         """
         each = int(updates * self.start_share / self.starts) if self.starts > 1 else 0
         if self.starts > 1 and each < 1:
@@ -184,8 +184,7 @@ class _Climb:
 
     @torch.no_grad()
     def height(self, pool: Tensor, generator: torch.Generator) -> float:
-        """Mean objective of a pool over the batches that ``generator``, which the objective draws from,
-        yields next."""
+        """Mean objective of a pool over the next batches that the objective draws from ``generator``."""
         return sum(self.objective(self.copied(pool)).item() for _ in range(_TRIALS)) / _TRIALS
 
     def copied(self, pool: Tensor) -> Tensor:
@@ -194,16 +193,16 @@ class _Climb:
 
 @dataclass(frozen=True)
 class UpdatedAttack(UniversalAttack):
-    """A universal attack whose updates are a setting: signed steps with momentum, or dual averaging."""
+    """A universal attack with a choice of updates: signed steps with momentum, or dual averaging."""
 
     update: Literal["sign", "pooled"] = param("sign", "signed steps with momentum, or dual averaging")
     step_size: Annotated[float, Field(gt=0)] | None = param(None, "sign: pixel units; none means eps/10")
     momentum: Annotated[float, Field(ge=0)] = param(0.9, "sign: share of the past direction that is kept")
-    rate: Annotated[float, Field(gt=0)] = param(0.05, "pooled: share of the budget an update is worth")
+    rate: Annotated[float, Field(gt=0)] = param(0.05, "pooled: share of the budget per update")
     votes: Literal["image", "batch"] = param("image", "pooled: whose gradients get unit size")
-    starts: Annotated[int, Field(ge=1)] = param(8, "pooled: beginnings, of which the best goes on")
+    starts: Annotated[int, Field(ge=1)] = param(8, "pooled: number of starts, of which the best continues")
     start_share: Annotated[float, Field(gt=0, lt=1)] = param(
-        0.6, "pooled: share of the updates spent on beginnings"
+        0.6, "pooled: share of the updates spent on the starts"
     )
 
     def climb(
@@ -217,7 +216,7 @@ class UpdatedAttack(UniversalAttack):
         images: int,
         quiet: bool,
     ) -> Tensor:
-        """Raise ``objective``, on ``images`` images an update, with ``updates`` gradients; 3 x H x W."""
+        """Raise ``objective``, with ``images`` images per update and ``updates`` gradients; 3 x H x W."""
         shape, like = (3, *victim.input_size), train[Modality.VISIBLE].embeddings
         label = f"learning {self.name}"
         if self.update == "pooled":
@@ -231,6 +230,9 @@ class UpdatedAttack(UniversalAttack):
 
 
 def by_modality(delta: Tensor) -> dict[Modality, Tensor]:
-    """What each modality of a batch adds: the perturbation, or its half of one copy an image."""
+    """The perturbation for each modality.
+
+    If ``delta`` holds one copy per image, the first half is visible, the second infrared.
+    """
     halves = delta.chunk(2) if len(delta) > 1 else (delta, delta)
     return dict(zip(Modality, halves, strict=True))

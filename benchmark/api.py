@@ -1,4 +1,4 @@
-"""Evaluate() and Result: what a script or notebook calls."""
+"""``evaluate`` and ``Result``, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.data.protocols import SYNTHETIC
 from vbench.records.record import Failure, Record
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
-from vbench.run.prepare import Choice
+from vbench.run.request import models, run_specs
 from vbench.run.session import Session, keep, stored_perturbations
 from vbench.victims.base import Victim
 
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Result:
-    """Records of runs, in the order they were asked for.
+    """Records of runs, in the order of the request.
 
-    ``perturbations`` holds by record id what was learnt for it: a universal attack has one, an attack that
-    crafts image by image none, a battery one for each universal member. ``failures`` are runs that were lost,
-    with the reason. Printing a result gives the table of ``vbench run``; a notebook shows it as HTML.
+    ``perturbations``: record id -> learnt perturbations: one for a universal attack, none for an attack that
+    crafts each image separately, one per universal member of a battery. ``failures``: failed runs with their
+    reasons. Printing a result gives the table of ``vbench run``; a notebook shows it as HTML.
     """
 
     records: tuple[Record, ...]
@@ -46,50 +47,50 @@ class Result:
 
     @classmethod
     def read(cls, runs: str | Path) -> Result:
-        """All records of a folder of runs, with their perturbations, or of an archive.
+        """All records of a folder of runs, with their perturbations, or of an archive, without them.
 
-        What cannot be read is a warning. Raises :class:`BadInput` when there is no record at all.
+        Unreadable files give a warning. Raises :class:`BadInput` if there is no readable record.
         """
         store = RunStore(Path(runs))
         contents = store.read_all() if store.root.exists() else None
         if contents is None or not contents.records:
             raise BadInput(f"no readable run record in {runs}")
-        tell = partial(warnings.warn, stacklevel=2)
+        warn = partial(warnings.warn, stacklevel=2)
         for note in contents.notes:
-            tell(note)
+            warn(note)
         records = tuple(contents.records)
         if not store.root.is_dir():
             return cls(records)
-        return cls(records, {record.id: stored_perturbations(store, record, tell) for record in records})
+        return cls(records, {record.id: stored_perturbations(store, record, warn) for record in records})
 
     @property
     def record(self) -> Record:
-        """The only record; raises :class:`BadInput` when there are several, or none."""
+        """The only record; raises :class:`BadInput` if there are several or none."""
         if len(self.records) != 1:
             raise BadInput(f"this result holds {len(self.records)} records; take one of .records")
         return self.records[0]
 
     @property
     def perturbation(self) -> Perturbation:
-        """The only perturbation that was learnt; raises :class:`BadInput` when there are several, or none."""
+        """The only learnt perturbation; raises :class:`BadInput` if there are several or none."""
         found = [one for record in self.records for one in self.perturbations.get(record.id, ())]
         if len(found) != 1:
             raise BadInput(f"this result holds {len(found)} perturbations; see .perturbations")
         return found[0]
 
     def where(self, text: str) -> Result:
-        """The part that meets every condition, as ``vbench report --where``: "victim=agw eps=8/255"."""
+        """The records that meet every condition, as in ``vbench report --where``: "victim=agw eps=8/255"."""
         from vbench.reports.select import select
 
-        kept = tuple(select(self.records, text))
-        ids = {record.id for record in kept}
-        return Result(kept, {name: found for name, found in self.perturbations.items() if name in ids})
+        selected = tuple(select(self.records, text))
+        ids = {record.id for record in selected}
+        return Result(selected, {name: found for name, found in self.perturbations.items() if name in ids})
 
     def to_frame(self, per: str = "run") -> pd.DataFrame:
-        """A pandas table, unrounded, shares in [0, 1]: a row a "run", a "trial", or a "query" and trial.
+        """A pandas table, unrounded, shares in [0, 1]: one row per "run", "trial", or "query" (and trial).
 
-        docs/library.md explains the columns. Raises :class:`BadInput` for another ``per``, and for queries of
-        records from an archive, which keeps none.
+        docs/library.md explains the columns. Raises :class:`BadInput` for another ``per``, and for "query"
+        with records from an archive, which has no per-query values.
         """
         from vbench.reports.frame import frame
 
@@ -119,16 +120,16 @@ class Result:
         return iter(self.records)
 
     def __str__(self) -> str:
-        from vbench.reports.table import report
+        from vbench.reports.tables import report
 
         return report(self.records, "plain", self.failures) if self.records else "no record"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from vbench.reports.table import html
+        from vbench.reports.tables import report
 
-        return html(self.records, self.failures)
+        return report(self.records, "html", self.failures)
 
 
 _DEFAULT_BUDGET = "8/255"
@@ -157,24 +158,23 @@ def evaluate(
     precision: str = "auto",
     quiet: bool = True,
 ) -> Result:
-    """Attack victims on a data set; the same runs, records and figures as ``vbench run``.
+    """Attack victims on a data set; the same runs, records and results as ``vbench run``.
 
-    ``victim`` and ``attack`` are names or texts as on the command line ("agw", "pgd[steps=20]", "all"), or
-    a :class:`Victim` or an :class:`Attack` of your own, or lists of these. ``dataset`` is "synthetic" (of
-    ``layout`` and ``size``, H x W), or with its folder ``root`` "sysu", "regdb", "llcm", the name of an
-    installed reader or ``./file.py:Class``, or an open :class:`Dataset`. ``threat`` is a
-    :class:`ThreatModel` or a budget in [0, 1] pixel units, 8/255 unless given; a preset that comes with a
-    side or a budget decides what is not given. The runner enforces it, whatever the attack does. ``settings``
-    are settings of every attack; several surrogates are an ensemble.
+    ``victim`` and ``attack`` are names or texts as on the command line ("agw", "pgd[steps=20]", "all"),
+    :class:`Victim` or :class:`Attack` objects, or lists of these. ``dataset`` is "synthetic" (with ``layout``
+    and ``size``, H x W); or, with its folder ``root``, "sysu", "regdb", "llcm", the name of an installed
+    reader or ``./file.py:Class``; or an open :class:`Dataset`. ``threat`` is a :class:`ThreatModel` or a
+    budget in [0, 1] pixel units. A budget or side that is not given comes from the attack's preset, if it has
+    one, otherwise it is 8/255 or query. The runner enforces the budget on what the attack returns.
+    ``settings`` apply to every attack; several surrogates form an ensemble.
 
-    With ``runs``, a folder, records and perturbations are stored there as each run ends, and what is there
-    already is not run again unless ``force``. A victim of your own is copied and left as it is.
-    ``quiet=False`` shows progress on standard error: the first call on synthetic data draws people and trains
-    the victim.
+    With ``runs``, a folder, records and perturbations are stored there after each run, and recorded runs are
+    not repeated unless ``force`` is set. A victim object is copied, not changed. ``quiet=False`` shows
+    progress on standard error: the first call on synthetic data writes the images and trains the victim.
 
-    An attack or a victim that fails loses its own runs: they are ``failures`` of the result, and a warning.
-    Raises :class:`BadInput`, before any work, for what cannot be done, and :class:`VbenchError` with the
-    first reason when every run is lost.
+    Runs whose attack or victim fails are listed in ``failures`` of the result, with a warning. Raises
+    :class:`BadInput`, before any work, for an invalid request, and :class:`VbenchError` with the first reason
+    if every run fails.
     """
     victims: list[str | Victim] = _several(victim)
     attacks: list[str | Attack] = _several(attack)
@@ -183,47 +183,64 @@ def evaluate(
         raise BadInput("evaluate takes at least one victim, one attack and one seed")
     if not isinstance(settings, Mapping | None):
         raise BadInput(f"settings are a mapping, as in settings={{'steps': 20}}, not {_kind(settings)}")
-    stated = ("eps", "side") if isinstance(threat, ThreatModel) else ("eps",) if threat is not None else ()
+    # The attack's preset may give what the caller did not.
+    eps: Any = threat.eps if isinstance(threat, ThreatModel) else threat
+    side = threat.side if isinstance(threat, ThreatModel) else None
     if not isinstance(threat, ThreatModel):
-        threat = ThreatModel(_DEFAULT_BUDGET if threat is None else threat)
-    choice = Choice(
-        dataset,
+        threat = ThreatModel(_DEFAULT_BUDGET if eps is None else eps)
+    data = DataSpec(
+        str(getattr(dataset, "name", dataset)),
+        dataset if isinstance(dataset, str) else Given(dataset),
+        "",
         _path("root", root),
-        None,
         _text("layout", layout),
         _size(size),
-        _path("weights", weights),
+    )
+    setup = Setup(
+        data,
+        ModelSpec("", _path("weights", weights)),
+        (),
+        _text("precision", precision),
+        None,
         _text("device", str(device) if isinstance(device, torch.device) else device),
         ignore_gates,
-        tuple(_named(one) for one in _several(surrogate)),
-        tuple(_path("surrogate_weights", one) for one in _several(surrogate_weights)),
-        _text("precision", precision),
     )
-    series = Session(choice, threat, _path("runs", runs), force, quiet, stated)
-    protocols = [_text("protocol", one) for one in _several(protocol)]
+    replay = _path("perturbation", perturbation)
+    one = RunSpec(
+        setup, "", tuple(dict(settings or {}).items()), eps, threat.norm, side, threat.quantize, 0, replay
+    )
+    members = models(
+        [_named(name) for name in _several(surrogate)],
+        [_path("surrogate_weights", file) for file in _several(surrogate_weights)],
+    )
+    protocols = [_text("protocol", name) for name in _several(protocol)]
+    session = Session(_folder("runs", runs), force, quiet)
     with one_version():
-        records = series.execute(
-            victims, attacks, seeds, dict(settings or {}), protocols, _path("perturbation", perturbation)
-        )
-    learnt = {record.id: series.recorder.perturbations(record) for record in records}
-    lost = series.failures.lost
-    if lost:
-        of = len(lost) + len(records)
-        warnings.warn(f"{len(lost)} of {of} runs are lost, see .failures; {lost[0]}", stacklevel=2)
-    return Result(tuple(records), learnt, tuple(lost))
+        records = session.run_all(run_specs(one, victims, attacks, seeds, protocols, [members]))
+    learnt = {record.id: session.recorder.perturbations(record) for record in records}
+    failed = session.failures.lost
+    if failed:
+        count = len(failed) + len(records)
+        warnings.warn(f"{len(failed)} of {count} runs are lost, see .failures; {failed[0]}", stacklevel=2)
+    return Result(tuple(records), learnt, tuple(failed))
 
 
 def _several(given: object) -> list[Any]:
-    """A list as it is, one thing as a list of it, None as an empty one; a caller may have given anything."""
+    """A list of what the caller gave: of one value, or of several; empty for None."""
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple | range | np.ndarray) else [given]
 
 
-def _path(name: str, given: Any) -> Path | None:
+def _path(name: str, given: Any) -> str | None:
     if not isinstance(given, str | PathLike | None):
         raise BadInput(f"{name} is a path, not {_kind(given)}")
-    return None if given is None else Path(given)
+    return None if given is None else str(given)
+
+
+def _folder(name: str, given: Any) -> Path | None:
+    path = _path(name, given)
+    return None if path is None else Path(path)
 
 
 def _text(name: str, given: Any) -> str:

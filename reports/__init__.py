@@ -1,1 +1,1 @@
-"""Tables and pages, made from stored run records alone: no model, no data."""
+"""Tables, figures and pages from stored run records alone, without model or data."""

@@ -1,4 +1,4 @@
-"""Records as flat rows and pandas."""
+"""Records as flat rows (CSV, JSON) and pandas tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-#: A spreadsheet takes what begins so for a formula.
+#: A spreadsheet treats text that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -30,17 +30,18 @@ def flat(
     metrics: Sequence[str] | None = None,
     more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> list[dict[str, object]]:
-    """One dictionary a record: configuration, metrics before and after, drops, intervals, shares, cost.
+    """One dictionary per record: configuration, metrics before and after, drops, intervals, shares, cost.
 
-    ``{metric}_drop_relative`` is the drop over the clean figure (None where that is 0), ``_sd`` the standard
-    deviation over trials (None for one trial). ``metrics``: all unless given. ``more``: columns by record id.
+    ``{metric}_drop_relative`` is the drop divided by the clean value (None if that is 0), ``_sd`` the
+    standard deviation over trials (None for one trial). ``metrics``: all unless given. ``more``: further
+    columns by record id.
     """
     wanted = (*HEADINGS, "asr") if metrics is None else metrics
     return [{**_line(record, wanted), **(more or {}).get(record.id, {})} for record in records]
 
 
 def to_csv(lines: Sequence[Mapping[str, object]]) -> str:
-    """CSV with a column for every key that any row has; absent is empty. No cell is a formula."""
+    """CSV with a column for every key of any row; missing values are empty. No cell is a formula."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -50,7 +51,7 @@ def to_csv(lines: Sequence[Mapping[str, object]]) -> str:
 
 
 def safe(value: object) -> object:
-    """A cell that a spreadsheet shows and does not run: text in one line, an apostrophe before a formula."""
+    """A cell that a spreadsheet does not execute: text in one line, an apostrophe before a formula."""
     if not isinstance(value, str):
         return value
     text = one_line(value)
@@ -58,14 +59,14 @@ def safe(value: object) -> object:
 
 
 def to_json(lines: Sequence[Mapping[str, object]]) -> str:
-    """JSON, a list of objects with the same keys; absent and not finite is null."""
+    """JSON, a list of objects with the same keys; missing and non-finite values are null."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     rows = [{name: _finite(line.get(name)) for name in names} for line in lines]
     return json_text(json.dumps(rows, indent=1))
 
 
 def identity(record: Record) -> dict[str, object]:
-    """What tells one run from another: configuration, and what kind of attack it is."""
+    """The facts that identify a run: configuration and kind of attack."""
     threat, data = record.config["threat"], record.config["dataset"]
     return {
         "id": record.id,
@@ -125,13 +126,14 @@ _ARRAYS = {"clean_rank", "adversarial_rank", "clean_ap", "adversarial_ap"}
 
 
 def frame(records: Sequence[Record], per: str = "run") -> pd.DataFrame:
-    """The table of :data:`PER`; the first columns say whose run a row is.
+    """One of the tables of :data:`PER`; the first columns identify the run of a row.
 
-    Raises :class:`BadInput` for another ``per``, and for queries of records that keep none (archives).
+    Raises :class:`BadInput` for another ``per``, and for "query" with records without per-query values
+    (archives).
     """
     if per not in PER:
         raise unknown_name("kind of row", per, PER)
-    # Slow to load, and tables as text do without it.
+    # Imported here because it is slow, and text tables do not need it.
     import pandas as pd
 
     return PER[per](pd, records)
@@ -165,7 +167,7 @@ def _queries(pd, records: Sequence[Record]) -> pd.DataFrame:
 
 def _query_table(pd, record: Record) -> pd.DataFrame:
     if not record.per_query:
-        raise BadInput(f"record {record.id} keeps nothing of single queries, as archives do")
+        raise BadInput(f"record {record.id} has no per-query values, like all records of archives")
     arrays = {name: packed.unpack() for name, packed in record.per_query.items()}
     if not arrays.keys() >= _ARRAYS or any(len(one) != len(record.clean) for one in arrays.values()):
         raise BadInput(f"record {record.id}: values of single queries do not fit its trials")
@@ -176,7 +178,7 @@ def _query_table(pd, record: Record) -> pd.DataFrame:
     }
     for name, of in (("rank_before", "clean_rank"), ("rank_after", "adversarial_rank")):
         ranks = arrays[of].reshape(-1).astype("int64")
-        # Rank 0 stands for a query without a match in the gallery.
+        # Rank 0 means a query without a match in the gallery.
         columns[name] = pd.arrays.IntegerArray(ranks, ranks == 0)
     columns |= {"ap_before": arrays["clean_ap"].reshape(-1), "ap_after": arrays["adversarial_ap"].reshape(-1)}
     if "member" in arrays:
@@ -187,5 +189,5 @@ def _query_table(pd, record: Record) -> pd.DataFrame:
     return pd.DataFrame({**identity(record), **columns})
 
 
-#: What a row may be.
+#: Kinds of rows.
 PER: dict[str, Callable] = {"run": _runs, "trial": _trials, "query": _queries}

@@ -1,4 +1,4 @@
-"""What papers print."""
+"""Published results."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _IN_PLACE = {"se": "SE", "eca": "ECA"}
 
 
 def printed_name(record: Record) -> str:
-    """The ``attack`` of :class:`vbench.reports.published.Published` that a record is about, empty for none.
+    """The :attr:`Published.attack` that corresponds to a record, empty if there is none.
 
-    Mostly the attack's name, whatever its settings: those behind a printed figure are unknown. Of
-    ``fsam_uap`` the rows of the paper's ablation and of its comparison of attention are told apart by the
-    settings they name; a variant that no row of the paper is about has nothing.
+    Usually the attack's name, whatever its settings: those behind a published value are unknown. For
+    ``fsam_uap`` the rows of the paper's ablation and of its attention comparison are distinguished by the
+    settings they name; other variants have none.
     """
     attack = record.config["attack"]
     settings = attack.get("settings", {})
@@ -42,7 +42,7 @@ def _of_fsam(settings: dict[str, object]) -> str:
     return "fsam_uap" if len(on) == len(_SWITCHES) else f"fsam_uap: {' + '.join(['noise', *on])}"
 
 
-#: What stands for a protocol without being one of ours, and why.
+#: Values of ``protocol`` that are not protocol ids of vbench, with the reason.
 NOT_IDS = {
     "regdb/vis2ir": "mean over the ten splits",
     "regdb/ir2vis": "mean over the ten splits",
@@ -53,11 +53,11 @@ NOT_IDS = {
 
 @dataclass(frozen=True)
 class Published:
-    """One printed figure, in percent.
+    """One published value, in percent.
 
-    ``attack`` is empty for clean results and has the name of ours where the source runs that attack; a longer
-    text is a variant. ``budget`` is empty where the source states none. ``protocol`` is a protocol id or one
-    of :data:`NOT_IDS`. ``note`` says what is doubtful about the figure.
+    ``attack`` is empty for clean results and vbench's name if the source runs that attack; a longer text is a
+    variant. ``budget`` is empty if the source states none. ``protocol`` is a protocol id or one of
+    :data:`NOT_IDS`. ``note`` says what is doubtful about the value.
     """
 
     victim: str
@@ -72,13 +72,13 @@ class Published:
 
 @cache
 def published() -> tuple[Published, ...]:
-    """Every figure, in the order of the file ``published.csv`` beside this module."""
+    """Every value, in the order of the file ``published.csv`` next to this module."""
     text = files("vbench.reports").joinpath("published.csv").read_text(encoding="utf-8")
     return tuple(Published(value=float(row.pop("value")), **row) for row in csv.DictReader(text.splitlines()))
 
 
 def printed_by(source: str, victim: str, attack: str, protocol: str) -> dict[str, Published]:
-    """Metric -> what one source prints about an attack ("" for clean); ``source`` is how its name begins."""
+    """Metric -> value of one source for an attack ("" for clean); ``source`` is the beginning of its name."""
     return {
         one.metric: one
         for one in published()
@@ -100,13 +100,13 @@ def clean_results(victim: str) -> list[list[str]]:
 
 
 class References:
-    """Numbers for sources: the same source with the same note keeps its number through a page or table."""
+    """Numbers of sources: the same source with the same note has one number within a page or table."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], int] = {}
 
     def figures(self, found: Sequence[Published]) -> str:
-        """Figures of one cell beside each other: "42.64 [1], 36.02 [2, 3]"."""
+        """The values of one cell with their source numbers: "42.64 [1], 36.02 [2, 3]"."""
         numbers: dict[float, list[int]] = {}
         for one in found:
             number = self._found.setdefault((one.source, one.note), len(self._found) + 1)
@@ -116,20 +116,20 @@ class References:
         )
 
     def notes(self) -> list[str]:
-        """A line for each number: the source, and what is doubtful."""
+        """A line for each number: the source and its note."""
         return [
             f"[{number}] {source}{f': {note}' if note else ''}"
             for (source, note), number in self._found.items()
         ]
 
 
-class Beside:
-    """What is printed about the same question as a measured row; nothing for synthetic data.
+class PublishedCells:
+    """The published values for a measured row; none for synthetic data.
 
-    The same question: protocol and victim are equal, the attack has the same name (of ``fsam_uap`` the same
-    row of the paper, see :mod:`vbench.reports.published`), and a budget, where the
-    source states one, is the same. Printed attacks are white-box and change queries; other rows get the
-    clean figures alone. RegDB is printed as the mean of ten splits, so nothing stands beside a single split.
+    They match if protocol and victim are equal, the attack has the same name (for ``fsam_uap`` the same row
+    of the paper, see :func:`printed_name`), and the budget is equal, if the source states one. Published
+    attacks are white-box and change queries; other rows get only the clean values. RegDB is published as the
+    mean of ten splits, so a single split has no published value.
     """
 
     def __init__(self, metrics: Sequence[str]) -> None:
@@ -156,7 +156,7 @@ class Beside:
         return "; ".join(parts)
 
     def notes(self) -> list[str]:
-        """The sources, if any cell had one."""
+        """The sources, if any cell has one."""
         notes = self._references.notes()
         return ["Published, as printed (settings are the source's own): " + "; ".join(notes)] if notes else []
 

@@ -1,4 +1,4 @@
-"""Records -> rows: before, after, drop, interval, best, p."""
+"""Rows of tables from records: before, after, drop, interval, best rows, p-values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADINGS = {"r1": "Rank-1", "r5": "Rank-5", "r10": "Rank-10", "r20": "Rank-20", 
 
 @dataclass(frozen=True)
 class Setting:
-    """What rows of one table share: results that differ in any of these are never put in one column."""
+    """The facts that rows of a table share; results that differ in any of them never share a column."""
 
     data: str
     synthetic: bool
@@ -43,9 +43,8 @@ class Row:
     """One line of a table, in percent. ``seeds`` runs were averaged; ``spread`` is their standard deviation.
 
     ``control`` rows belong to the attack above them: its controls, or the members of a battery, each with the
-    share of queries and of lost Rank-1 that it wins. ``knowledge`` says what the attacker knew;
-    ``evaluations`` are gradient evaluations, per image or for one fit of a universal attack, and what a black
-    box asked.
+    share of queries and of lost Rank-1 that it wins. ``knowledge`` is what the attacker knew; ``evaluations``
+    are gradient evaluations, per image or per fit of a universal attack, and queries of a black-box attack.
     """
 
     victim: str
@@ -59,7 +58,7 @@ class Row:
     seconds: float = 0.0
     seeds: int = 1
     control: bool = False
-    #: Trials of each seed, clean and attacked; the records behind the row (none for a control).
+    #: Trials of each seed, clean and attacked; the records of the row (none for a control).
     clean: Sequence[list[TrialMetrics]] = ()
     attacked: Sequence[list[TrialMetrics]] = ()
     records: Sequence[Record] = ()
@@ -73,7 +72,7 @@ def setting(record: Record) -> Setting:
 
 
 def budget(threat: Mapping[str, Any]) -> str:
-    """The card of a threat model in a few words."""
+    """A short text for the card of a threat model."""
     norm = {"linf": "L_inf", "l2": "L2"}.get(threat["norm"], threat["norm"])
     side = "both sides" if threat["side"] == "both" else f"{threat['side']} side"
     depth = "8-bit" if threat["quantize"] else "float"
@@ -88,7 +87,7 @@ def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
 
 
 def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
-    """Records of each setting, those together that differ in their seed alone."""
+    """Records of each setting, in groups that differ only in their seed."""
     found: dict[Setting, dict[tuple[str, ...], list[Record]]] = {}
     for record in records:
         key = (
@@ -102,14 +101,14 @@ def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
 
 
 def victim_key(record: Record) -> tuple[str, ...]:
-    """What makes two records' victims the same: name, options, weights and precision."""
+    """The key of a record's victim: name, options, weights and precision."""
     victim = record.config["victim"]
     options = str(sorted(victim.get("options", {}).items()))
     return victim["name"], options, victim["weights"], str(victim.get("precision"))
 
 
 def rows_of(records: list[Record]) -> list[Row]:
-    """The row of records that differ in their seed alone, and those of its controls and members."""
+    """The row of records that differ only in their seed, followed by the rows of its controls and members."""
     first = records[0]
     before = _mean_of([record.clean for record in records])
     rows = [
@@ -196,7 +195,7 @@ def _mean_asr(records: Sequence[Record | MemberRecord]) -> float | None:
 
 
 def _attack_name(records: list[Record]) -> str:
-    """The attack's label; at feature level with whether clean accuracy survives the tampering."""
+    """The attack's label; at feature level with whether the tampered system keeps its clean accuracy."""
     verdicts = [record.stealthy for record in records if record.stealthy is not None]
     if records[0].level != "feature" or not verdicts:
         return records[0].label
@@ -236,9 +235,9 @@ def _seconds(cost: dict[str, float]) -> float:
 
 
 def interval(row: Row, metric: str) -> tuple[float, float] | None:
-    """95 % interval of the drop in percent points; None where a record of the row has none.
+    """95 % interval of the drop in percent points; None if a record of the row has none.
 
-    Of several seeds: the mean of their bounds. The mean drop varies no more than single ones do on average
+    With several seeds the bounds are averaged. The mean drop varies no more than single drops do on average
     (a standard deviation is subadditive), so this interval is not too narrow.
     """
     found = [record.drop_interval.get(metric) for record in row.records]
@@ -251,10 +250,10 @@ def interval(row: Row, metric: str) -> tuple[float, float] | None:
 def best(entries: Sequence[tuple[Setting, Row]], metric: str) -> set[int]:
     """Positions of the rows to print in bold.
 
-    Rows are compared on the same setting and victim, with the same knowledge and level, where there are two
-    at least. Best is the lowest figure after the attack, of ASR the highest. Ties: rows whose drop interval
-    holds the best one's drop; without an interval, the same figure at one decimal. Controls never compete.
-    Both attacks met the same queries, so two overlapping intervals would call too much a tie.
+    Rows are compared within a setting and victim, with equal knowledge and level, if there are at least two.
+    Best is the lowest value after the attack, for ASR the highest. Ties: rows whose drop interval contains
+    the best row's drop; without an interval, equal values at one decimal. Controls are not compared. Overlap
+    of two intervals would give too many ties, because both attacks have the same queries.
     """
     rivals: dict[tuple[object, ...], list[int]] = {}
     for index, (where, row) in enumerate(entries):
@@ -298,8 +297,8 @@ def _shown(row: Row, metric: str) -> str:
 class Change:
     """One metric in percent: "80.0", "± 1.4", "20.0", "± 1.4 / 2.0", "60.0", "[55.0, 64.0]", "(75 %)".
 
-    The spreads are empty for one trial and one seed, ``interval`` where records have none, ``relative`` where
-    the clean figure is 0.
+    The spreads are empty for one trial and one seed, ``interval`` if records have none, ``relative`` if the
+    clean value is 0.
     """
 
     clean: str
@@ -318,7 +317,7 @@ def change(row: Row, metric: str) -> Change:
     if row.spread:
         spread = f"{spread} / {row.spread[metric]:.1f}".strip()
     bounds = interval(row, metric)
-    # Adding 0 makes of a drop that rounds to -0.0 a plain 0.0.
+    # Adding 0 turns -0.0 into 0.0.
     drop = round(before - after, 1) + 0.0
     return Change(
         f"{before:.1f}",
@@ -341,7 +340,7 @@ _DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
 
 
 def tested_metric(metrics: Sequence[str]) -> str:
-    """The first metric that records keep of every query: Rank-k or mAP. Raises BadInput if there is none."""
+    """The first metric with per-query values in records: Rank-k or mAP. Raises BadInput if there is none."""
     for metric in metrics:
         if metric in _DEPTHS or metric == "map":
             return metric
@@ -349,7 +348,7 @@ def tested_metric(metrics: Sequence[str]) -> str:
 
 
 def reference(records: Sequence[Record], attack: str) -> str:
-    """The label that ``--versus`` means: a whole label, or a name that only one label has.
+    """The label for ``--versus``: a whole label, or the name of an attack with only one label.
 
     Raises BadInput for an attack without a record, and for a name that several settings share.
     """
@@ -367,22 +366,21 @@ def reference(records: Sequence[Record], attack: str) -> str:
 def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) -> list[float | None]:
     """p of each row against the row of attack ``label``: same setting, victim and surrogate.
 
-    Two-sided sign-flip test (:func:`vbench.metrics.statistics.flip_pvalue`) of what each query adds to
-    ``metric``,
-    mean over trials and over the seeds that both have; Holm's correction over the rows (Holm, A Simple
-    Sequentially Rejective Multiple Test Procedure, 1979). A query is one observation: records do not say
-    whose image it is. None for the attack itself and where a record keeps no queries.
+    Two-sided sign-flip test (:func:`vbench.metrics.statistics.flip_pvalue`) of each query's contribution to
+    ``metric``, mean over trials and over the seeds that both have; Holm's correction over the rows (Holm, A
+    Simple Sequentially Rejective Multiple Test Procedure, 1979). A query is one observation: records do not
+    store its identity. None for the attack itself and for records without per-query values.
     """
-    others = {(where, *_who(row)): row for where, row in entries if row.records and _label(row) == label}
+    others = {(where, *_rival(row)): row for where, row in entries if row.records and _label(row) == label}
     found: list[float | None] = []
     for where, row in entries:
-        other = others.get((where, *_who(row))) if row.records and _label(row) != label else None
+        other = others.get((where, *_rival(row))) if row.records and _label(row) != label else None
         found.append(_p(row.records, other.records, metric) if other else None)
     return _holm(found)
 
 
 def per_query(record: Record, metric: str) -> np.ndarray | None:
-    """What each query adds to a metric after the attack: length queries, summing to the record's mean."""
+    """Each query's contribution to a metric after the attack; their sum is the record's mean."""
     packed = record.per_query.get("adversarial_ap" if metric == "map" else "adversarial_rank")
     if packed is None:
         return None
@@ -419,7 +417,7 @@ def _holm(found: list[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _who(row: Row) -> tuple[object, ...]:
+def _rival(row: Row) -> tuple[object, ...]:
     record = row.records[0] if row.records else None
     return (victim_key(record), record.surrogate) if record else ()
 

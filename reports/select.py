@@ -1,4 +1,4 @@
-"""Which records and which metrics a report is about: ``--where`` and ``--metrics``."""
+"""Selects records and metrics of a report: ``--where`` and ``--metrics``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vbench.reports.rows import HEADINGS
 _Item = TypeVar("_Item")
 _Keys = Mapping[str, Callable[[Any], tuple[str, ...]]]
 
-#: Metrics of a full table unless asked otherwise.
+#: Default metrics of a full table.
 DEFAULT_METRICS = ("r1", "r10", "map", "minp", "asr")
 KNOWN_METRICS = (*HEADINGS, "asr")
 
-#: Keys of ``--where``: every way a record may be called there, the name shown in messages first.
+#: Keys of ``--where`` -> all values that match a record; the first one is shown in messages.
 _KEYS: dict[str, Callable[[Record], tuple[str, ...]]] = {
     "victim": lambda record: (record.victim_label or _of(record, "victim"), _of(record, "victim")),
     "attack": lambda record: (record.label or _of(record, "attack"), _of(record, "attack")),
@@ -60,14 +60,14 @@ def select(records: Sequence[Record], text: str) -> list[Record]:
 
     eps is compared as a number: 8/255, 0.031373 and 0.03137254901960784 are one budget. Raises BadInput for
     an unknown key, with the nearest, for a word that is not key=value, for an eps that is not a number, and,
-    with the values there are, if nothing meets the conditions.
+    with the existing values, if nothing meets the conditions.
     """
     return _select(records, text, _KEYS, "record")
 
 
 def select_published(figures: Sequence[Published], text: str) -> list[Published]:
-    """The printed figures that meet every condition, as :func:`select` does for records."""
-    return _select(figures, text, _PRINTED, "published figure")
+    """The published values that meet every condition, as :func:`select` does for records."""
+    return _select(figures, text, _PRINTED, "published value")
 
 
 def _select(items: Sequence[_Item], text: str, keys: _Keys, what: str) -> list[_Item]:
@@ -111,7 +111,7 @@ def _meets(names: Sequence[str], key: str, value: str) -> bool:
     recorded, asked = _number(names[0]), _number(value)
     if recorded is None or asked is None:
         return False
-    # A decimal is cut somewhere; a millionth is far below the 1/255 between two 8-bit levels.
+    # Decimals are rounded; a millionth is far below the 1/255 between two 8-bit levels.
     return abs(recorded - asked) <= Fraction(1, 10**6)
 
 

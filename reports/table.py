@@ -1,105 +1,211 @@
-"""Table: columns, cells, notes; written as plain, markdown, LaTeX, HTML, CSV, JSON."""
+"""Table: columns, cells, notes; written as plain text, markdown, LaTeX, HTML, CSV or JSON."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as escape_html
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from tabulate import tabulate
 
 from vbench.core.errors import unknown_name
 from vbench.core.text import one_line
-from vbench.records.record import Record
-from vbench.reports.frame import flat, to_csv, to_json
-from vbench.reports.rows import HEADINGS, METRICS, Row, Setting, tables
 
-if TYPE_CHECKING:
-    from vbench.records.record import Failure
+FORMATS = ("markdown", "csv", "json", "latex", "plain")
 
 
-# Of "<" only what could open a tag: "<0.001" stays readable as it is.
-# A bracket after a bracket makes a link, to anywhere.
+@dataclass(frozen=True)
+class Column:
+    """A heading. A ``numeric`` column sorts by value and is right-aligned; ``hint`` explains it.
+
+    A ``prose`` column is not narrowed to one word per line.
+    """
+
+    title: str
+    numeric: bool = False
+    hint: str = ""
+    prose: bool = False
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A highlighted word in a cell; ``hint`` explains it, ``warn`` marks a warning."""
+
+    text: str
+    hint: str = ""
+    warn: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Content of a cell: ``lead``, ``text`` (``strong`` if it is the best), and ``small`` below them.
+
+    A numeric column sorts by ``value``; None sorts last in both directions. ``href`` makes the text a link,
+    never to an untrusted address; ``badges`` follow the text.
+    """
+
+    text: str
+    value: float | None = None
+    small: str = ""
+    strong: bool = False
+    lead: str = ""
+    href: str = ""
+    badges: Sequence[Badge] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row with its sub-rows: sorting and filtering keep ``below`` under ``cells``.
+
+    ``name`` is its accessible name. ``facets``: its value for each of the page's filters. ``more``: content
+    shown when the row is opened, None if it cannot be opened.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    below: Sequence[Sequence[Cell]] = ()
+    facets: Mapping[str, str] = field(default_factory=dict)
+    more: Any = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, whatever it is written as.
+
+    ``anchor``: id within a page, or what a LaTeX label is made of. ``badges`` precede the caption, ``notes``
+    follow the table. The filters of a page apply to tables that are ``filtered``. ``flat`` makes what CSV and
+    JSON have instead, a row per run. ``widths``: most characters per line in each column, in plain text.
+    ``starred``: whether plain text marks strong cells with an asterisk.
+    """
+
+    anchor: str
+    caption: str
+    columns: Sequence[Column]
+    groups: Sequence[Group]
+    badges: Sequence[str] = ()
+    legend: str = ""
+    notes: Sequence[str] = ()
+    filtered: bool = True
+    flat: Callable[[], Sequence[Mapping[str, object]]] = tuple
+    widths: Sequence[int | None] | None = None
+    starred: bool = True
+
+    @property
+    def lines(self) -> list[Sequence[Cell]]:
+        """The cells of every line."""
+        return [line for group in self.groups for line in (group.cells, *group.below)]
+
+
+def _cell(shown: object) -> Cell:
+    return shown if isinstance(shown, Cell) else Cell("" if shown is None else str(shown))
+
+
+def simple(
+    caption: str,
+    columns: Sequence[str | Column],
+    lines: Iterable[Sequence[object]],
+    anchor: str = "",
+    **more: Any,
+) -> Table:
+    """A table of plain lines; ``more`` are fields of :class:`Table`."""
+    heads = [one if isinstance(one, Column) else Column(one) for one in columns]
+    groups = [Group("", [_cell(one) for one in line]) for line in lines]
+    return Table(anchor, caption, heads, groups, **more)
+
+
+@dataclass(frozen=True)
+class Facet:
+    """A filter: shows rows whose facet ``name`` has the selected one of ``values``."""
+
+    name: str
+    label: str
+    values: Sequence[str]
+
+
+def facets(tables: Iterable[Table], labels: Mapping[str, str]) -> list[Facet]:
+    """The useful filters: those of ``labels`` (name -> label) in which rows of the tables differ."""
+    rows = [group.facets for table in tables for group in table.groups]
+    found = [
+        Facet(name, label, list(dict.fromkeys(row[name] for row in rows if name in row)))
+        for name, label in labels.items()
+    ]
+    return [facet for facet in found if len(facet.values) > 1]
+
+
+def check_format(style: str, known: Sequence[str] = FORMATS) -> None:
+    """Raise :class:`BadInput` for an unknown format."""
+    if style not in known:
+        raise unknown_name("format", style, known)
+
+
+def write(tables: Sequence[Table], style: str) -> str:
+    """The tables as "plain", "markdown", "latex", "html", "csv" or "json" text; BadInput for another."""
+    check_format(style, (*FORMATS, "html"))
+    if style in ("csv", "json"):
+        from vbench.reports.frame import to_csv, to_json  # which loads NumPy and pydantic
+
+        rows = [dict(row) for table in tables for row in table.flat()]
+        return to_csv(rows) if style == "csv" else to_json(rows)
+    if style == "html":
+        return "".join(map(_html, tables))
+    if style == "latex":
+        return "\n\n".join(_latex(tables))
+    writer = _markdown if style == "markdown" else _plain
+    return "\n\n".join(writer(table) for table in tables)
+
+
+def _cells(table: Table, escape: Callable[[str], str], strong: str) -> list[list[str]]:
+    """The cells as escaped text; ``strong`` holds the text of a strong cell."""
+    return [
+        [
+            escape(cell.lead) + (strong.format(escape(cell.text)) if cell.strong else escape(cell.text))
+            for cell in line
+        ]
+        for line in table.lines
+    ]
+
+
+def _body(table: Table, escape: Callable[[str], str], strong: str, form: str, **more: Any) -> str:
+    # The side of each column is given, so that tabulate leaves numbers as they were written.
+    sides = ["right" if column.numeric else "left" for column in table.columns]
+    heads = [escape(column.title) for column in table.columns]
+    lines = _cells(table, escape, strong)
+    if not any(heads):
+        return tabulate(lines, tablefmt="plain", disable_numparse=True)
+    return tabulate(lines, heads, tablefmt=form, colalign=sides, disable_numparse=True, **more)
+
+
+def _caption(table: Table) -> str:
+    return " ".join(filter(None, [*table.badges, "; ".join(filter(None, [table.caption, table.legend]))]))
+
+
+def _plain(table: Table) -> str:
+    widths = {"maxcolwidths": list(table.widths)} if table.widths else {}
+    body = _body(table, one_line, "{} *" if table.starred else "{}", "simple", **widths)
+    below = [fill(one_line(note.replace("Bold:", "*:")), 110) for note in table.notes]
+    return "\n\n".join(filter(None, [one_line(_caption(table)), body, *below]))
+
+
+# "<" is escaped only where it could open a tag: "<0.001" stays readable. A bracket after a bracket would make
+# a link.
 _SPECIAL = re.compile(r"([\\`*|]|<(?=[A-Za-z/!?])|(?<=\])[(\[])")
 
 
-class Page:
-    """Plain text; bold figures carry an asterisk. ``escape`` is for anything that comes from outside."""
-
-    def escape(self, text: str) -> str:
-        """Text as this page shows it literally, in one line."""
-        return one_line(text)
-
-    def strong(self, text: str, bold: bool) -> str:
-        """Escaped text, in bold if so."""
-        return f"{text} *" if bold else text
-
-    def table(
-        self,
-        header: Sequence[str],
-        lines: Sequence[Sequence[str]],
-        sides: Sequence[str],
-        title: str,
-        slug: Sequence[str],
-        notes: Sequence[str],
-    ) -> str:
-        """A table under its title, notes below. Cells are escaped already, title and notes are not."""
-        body = tabulate(lines, header, tablefmt="simple", colalign=sides, disable_numparse=True)
-        below = [fill(self.escape(note.replace("Bold:", "*:")), 110) for note in notes]
-        return "\n\n".join([self.escape(title), body, *below])
-
-    def join(self, tables: Sequence[str]) -> str:
-        """Tables of one page."""
-        return "\n\n".join(tables)
+def escape_markdown(text: str) -> str:
+    """Text as markdown shows it literally, in one line."""
+    return _SPECIAL.sub(r"\\\1", one_line(text))
 
 
-class Markdown(Page):
-    """Pipe tables as code hosts render them."""
-
-    def escape(self, text: str) -> str:
-        return _SPECIAL.sub(r"\\\1", one_line(text))
-
-    def strong(self, text: str, bold: bool) -> str:
-        return f"**{text}**" if bold else text
-
-    def table(self, header, lines, sides, title, slug, notes) -> str:
-        body = tabulate(lines, header, tablefmt="pipe", colalign=sides, disable_numparse=True)
-        # Two spaces at the end of a line break it.
-        below = "  \n".join(self.escape(note) for note in notes)
-        return "\n\n".join([f"**{self.escape(title)}**", body, *([below] if below else [])])
-
-
-class Latex(Page):
-    """``table`` environments with caption and label; labels of one page differ."""
-
-    def __init__(self) -> None:
-        self._labels: list[str] = []
-
-    def escape(self, text: str) -> str:
-        return latex_escape(text.lstrip()) if text.strip() else ""
-
-    def strong(self, text: str, bold: bool) -> str:
-        return rf"\textbf{{{text}}}" if bold else text
-
-    def table(self, header, lines, sides, title, slug, notes) -> str:
-        label = latex_label(*slug)
-        self._labels.append(label)
-        count = self._labels.count(label)
-        label += f"-{count}" if count > 1 else ""
-        return latex_environment(header, lines, sides, title, label, notes)
-
-
-_PAGES = {"markdown": Markdown, "latex": Latex, "plain": Page}
-
-
-def style_of(name: str) -> Page:
-    """A fresh page; raises BadInput for an unknown style."""
-    if name not in _PAGES:
-        raise unknown_name("format", name, (*_PAGES, "html", "csv", "json", "jsonl"))
-    return _PAGES[name]()
+def _markdown(table: Table) -> str:
+    caption = escape_markdown(_caption(table))
+    body = _body(table, escape_markdown, "**{}**", "pipe")
+    # Two spaces at the end of a line break it.
+    below = "  \n".join(escape_markdown(note) for note in table.notes)
+    return "\n\n".join(filter(None, [f"**{caption}**" if caption else "", body, below]))
 
 
 _LATEX_SPECIAL = {
@@ -116,7 +222,7 @@ _LATEX_SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # A cell that starts with a bracket would be read as the length that \\ may take.
+    # A cell that starts with a bracket would be read as the optional length of \\.
     "[": "{[}",
     "]": "{]}",
     "±": r"$\pm$",
@@ -128,43 +234,50 @@ _ANY = re.compile("->|" + "|".join(re.escape(plain) for plain in _LATEX_SPECIAL)
 
 
 def latex_escape(text: str) -> str:
-    """Text as LaTeX prints it, in one line, special characters included; "->" and "→" become an arrow."""
+    """Text escaped for LaTeX, in one line; "->" and "→" become an arrow."""
     return _ANY.sub(lambda found: _LATEX_SPECIAL.get(found[0], r"$\to$"), one_line(text))
 
 
-def latex_environment(
-    header: Sequence[str],
-    lines: Sequence[Sequence[str]],
-    sides: Sequence[str],
-    caption: str,
-    label: str,
-    notes: Sequence[str] = (),
-) -> str:
-    """A whole ``table``: cells escaped already, caption and notes not yet; sides are "left" or "right".
+def _latex(tables: Sequence[Table]) -> list[str]:
+    """``table`` environments whose labels differ; they need booktabs, and graphicx for the width."""
+    seen: Counter[str] = Counter()
+    found = []
+    for table in tables:
+        label = latex_label(table.anchor)
+        seen[label] += 1
+        label += f"-{seen[label]}" if seen[label] > 1 else ""
+        found.append(_latex_one(table, label))
+    return found
 
-    Needs booktabs, and graphicx for a width that fits any column.
-    """
-    columns = "".join(side[0] for side in sides)
-    rows = [" & ".join(line) + r" \\" for line in lines]
+
+def _latex_one(table: Table, label: str) -> str:
+    sides = "".join("r" if column.numeric else "l" for column in table.columns)
+    rows = [" & ".join(line) + r" \\" for line in _cells(table, _latex_cell, r"\textbf{{{}}}")]
+    notes = [rf"\par\smallskip{{\footnotesize {latex_escape(note)}\par}}" for note in table.notes]
     return "\n".join(
         [
             r"% \usepackage{booktabs,graphicx}",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{latex_escape(caption)}}}",
+            rf"\caption{{{latex_escape(_caption(table))}}}",
             rf"\label{{{label}}}",
             r"\resizebox{\linewidth}{!}{%",
-            rf"\begin{{tabular}}{{{columns}}}",
+            rf"\begin{{tabular}}{{{sides}}}",
             r"\toprule",
-            " & ".join(header) + r" \\",
+            " & ".join(_latex_cell(column.title) for column in table.columns) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
             r"\end{tabular}}",
-            *(rf"\par\smallskip{{\footnotesize {latex_escape(note)}\par}}" for note in notes),
+            *notes,
             r"\end{table}",
         ]
     )
+
+
+def _latex_cell(text: str) -> str:
+    # The space before a row's name has no meaning in LaTeX; the one before an arrow has.
+    return latex_escape(text.lstrip() if text.startswith("  ") else text) if text.strip() else ""
 
 
 def latex_label(*parts: str) -> str:
@@ -172,204 +285,32 @@ def latex_label(*parts: str) -> str:
     return "tab:vbench-" + re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
-Format = Literal["markdown", "csv", "json", "latex", "plain"]
-
-FORMATS = ("markdown", "csv", "json", "latex", "plain")
-
-_ARROW = " -> "
-
-_TEXTS = ("victim", "attack", "knowledge")
-
-
-def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Failure] = ()) -> str:
-    """Before/after tables of records; one table a setting, so that different protocols never share a column.
-
-    Figures are percent, mean over trials and seeds, with the standard deviation over seeds where there are
-    several. "csv" and "json" have one row a record, unrounded. ``lost`` runs stand below a plain table.
-    Raises BadInput for an unknown format.
-    """
-    check_format(style)
-    if style in ("csv", "json"):
-        return to_csv(flat(records)) if style == "csv" else to_json(flat(records))
-    found = [_table(where, rows, style) for where, rows in tables(records).items()]
-    if lost and style == "plain":
-        found.append("\n".join(["lost:", *(f"  {one}" for one in lost)]))
-    return "\n\n".join(found)
-
-
-def check_format(style: str) -> None:
-    """Refuse an unknown format with :class:`BadInput`."""
-    if style not in FORMATS:
-        raise unknown_name("format", style, FORMATS)
-
-
-def title(where: Setting, rows: Sequence[Row]) -> str:
-    """The line above a table of these rows."""
-    seeds = max(row.seeds for row in rows)
-    spread = f", mean ± sd of up to {seeds} seeds" if seeds > 1 else ""
-    return f"{where.title}; before -> after, %{spread}"
-
-
-def header() -> list[str]:
-    """Headings of the columns."""
-    return [*_TEXTS, *(HEADINGS[metric] for metric in METRICS), "ASR", "gradient evaluations", "s"]
-
-
-def cells(row: Row) -> list[str]:
-    """One line of a table, as text."""
-    return [*_labels(row), *_figures(row), *_cost(row)]
-
-
-def alignment() -> list[str]:
-    """The side each column stands on; given, so that tabulate leaves figures as they were written."""
-    return ["left"] * len(_TEXTS) + ["right"] * (len(header()) - len(_TEXTS))
-
-
-def _table(where: Setting, rows: Sequence[Row], style: str) -> str:
-    page = style_of(style)
-    lines = [[page.escape(cell) for cell in cells(row)] for row in rows]
-    return page.table(header(), lines, alignment(), title(where, rows), (where.protocol, where.threat), ())
-
-
-def _labels(row: Row) -> list[str]:
-    return [row.victim, f"  · {row.attack}" if row.control else row.attack, row.knowledge]
-
-
-def _figures(row: Row) -> list[str]:
-    cells = []
-    for metric in METRICS:
-        spread = f" ± {row.spread[metric]:.1f}" if row.spread else ""
-        cells.append(f"{row.before[metric]:.1f}{_ARROW}{row.after[metric]:.1f}{spread}")
-    return cells
-
-
-def _cost(row: Row) -> list[str]:
-    if not row.evaluations:
-        return ["", "", ""]
-    asr = "" if row.asr is None else f"{row.asr:.1f}"
-    return [asr, row.evaluations, f"{row.seconds:.1f}"]
-
-
 _BADGE = (
     '<span style="background:#b45309;color:#fff;border-radius:3px;padding:0 5px;font-weight:bold" '
-    'title="drawn people, not photographs: no figure of a real data set">SYNTHETIC</span> '
+    'title="synthetic images, not photographs: no result on a real data set">{}</span> '
 )
 
 
-def html(records: Sequence[Record], lost: Sequence[Failure] = ()) -> str:
-    """One table a setting, as :func:`vbench.reports.table.report` has them; all text is escaped."""
-    found = [_notebook_table(where, rows) for where, rows in tables(records).items()] or [
-        "<div>no record</div>"
-    ]
-    return "".join([*found, *(f"<div>lost: {escape(str(one))}</div>" for one in lost)])
+def _html(table: Table) -> str:
+    """For a notebook: styles in the elements, all text escaped."""
+    badges = "".join(_BADGE.format(escape_html(one)) for one in table.badges)
+    caption = "; ".join(filter(None, [table.caption, table.legend]))
+    sides = ["right" if column.numeric else "left" for column in table.columns]
+    heads = [_element("th", column.title, side) for column, side in zip(table.columns, sides, strict=True)]
+    body = ""
+    for group in table.groups:
+        for line in (group.cells, *group.below):
+            # What belongs to the row above it is faded.
+            style = "" if line is group.cells else ";opacity:0.75"
+            cells = zip(line, sides, strict=True)
+            shown = (_element("td", cell.lead + cell.text, side + style) for cell, side in cells)
+            body += f"<tr>{''.join(shown)}</tr>"
+    return (
+        f'<div style="margin:0.6em 0 0.3em">{badges}{escape_html(caption)}</div>'
+        f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 
-def _notebook_table(where: Setting, rows: Sequence[Row]) -> str:
-    # The badge says it in place of the word.
-    above = title(where, rows).removeprefix("SYNTHETIC ")
-    badge = _BADGE if where.synthetic else ""
-    head = "".join(_cell("th", name, side) for name, side in zip(header(), alignment(), strict=True))
-    body = "".join(f"<tr>{_line(row)}</tr>" for row in rows)
-    caption = f'<div style="margin:0.6em 0 0.3em">{badge}{escape(above)}</div>'
-    return f"{caption}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _line(row: Row) -> str:
-    # A control belongs to the row above it.
-    faded = ";opacity:0.75" if row.control else ""
-    arrow = [cell.replace("->", "→") for cell in cells(row)]
-    return "".join(_cell("td", text, side + faded) for text, side in zip(arrow, alignment(), strict=True))
-
-
-def _cell(tag: str, text: str, style: str) -> str:
-    return f'<{tag} style="text-align:{style};white-space:nowrap">{escape(text)}</{tag}>'
-
-
-@dataclass(frozen=True)
-class Column:
-    """A heading. A ``numeric`` column sorts by value and stands right; ``hint`` says what it means.
-
-    A ``prose`` column is not squeezed to a word a line.
-    """
-
-    title: str
-    numeric: bool = False
-    hint: str = ""
-    prose: bool = False
-
-
-@dataclass(frozen=True)
-class Badge:
-    """A word that stands out in a cell; ``hint`` says what it means, ``warn`` that it matters."""
-
-    text: str
-    hint: str = ""
-    warn: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows: ``lead``, ``text`` (``strong`` where it is the best), and ``small`` below them.
-
-    ``value`` is what a numeric column sorts by; None sorts last both ways. ``href`` makes the text a link,
-    to a name that the page's maker chose; ``badges`` stand behind it.
-    """
-
-    text: str
-    value: float | None = None
-    small: str = ""
-    strong: bool = False
-    lead: str = ""
-    href: str = ""
-    badges: Sequence[Badge] = ()
-
-
-@dataclass(frozen=True)
-class Group:
-    """A row and what belongs to it: sorting and filtering keep ``below`` under ``cells``.
-
-    ``name`` is what the row is called where its cells are not read. ``facets``: what it is in each of the
-    page's filters. ``more``: whatever the page shows when the row is opened, None for one that does not open.
-    """
-
-    name: str
-    cells: Sequence[Cell]
-    below: Sequence[Sequence[Cell]] = ()
-    facets: Mapping[str, str] = field(default_factory=dict)
-    more: Any = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """``anchor``: its id within the page. ``badges`` stand before the caption, ``notes`` below the table.
-
-    The filters of the page hold for tables that are ``filtered``.
-    """
-
-    anchor: str
-    caption: str
-    columns: Sequence[Column]
-    groups: Sequence[Group]
-    badges: Sequence[str] = ()
-    legend: str = ""
-    notes: Sequence[str] = ()
-    filtered: bool = True
-
-
-@dataclass(frozen=True)
-class Facet:
-    """A filter: rows are kept whose facet ``name`` is the chosen one of ``values``."""
-
-    name: str
-    label: str
-    values: Sequence[str]
-
-
-def facets(tables: Iterable[Table], labels: Mapping[str, str]) -> list[Facet]:
-    """The filters worth offering: those of ``labels`` (name -> label) by which rows of the tables differ."""
-    rows = [group.facets for table in tables for group in table.groups]
-    found = [
-        Facet(name, label, list(dict.fromkeys(row[name] for row in rows if name in row)))
-        for name, label in labels.items()
-    ]
-    return [facet for facet in found if len(facet.values) > 1]
+def _element(tag: str, text: str, style: str) -> str:
+    shown = escape_html(text.replace("->", "→"))
+    return f'<{tag} style="text-align:{style};white-space:nowrap">{shown}</{tag}>'

@@ -1,20 +1,21 @@
-"""Rows -> Table: short, full, comparison, transfer, published."""
+"""Full, comparison, transfer and published tables, from records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from statistics import mean, stdev
-
-from tabulate import tabulate
+from typing import TYPE_CHECKING
 
 from vbench.core.errors import unknown_name
 from vbench.records.record import Record
 from vbench.records.store import older_note
-from vbench.reports.frame import flat, to_csv, to_json
-from vbench.reports.published import NOT_IDS, Beside, Published, References
+from vbench.reports.frame import flat
+from vbench.reports.published import NOT_IDS, Published, PublishedCells, References
 from vbench.reports.rows import (
     HEADINGS,
+    METRICS,
     Row,
     Setting,
     best,
@@ -29,8 +30,12 @@ from vbench.reports.rows import (
     tested_metric,
     victim_key,
 )
+from vbench.reports.rows import tables as short_rows
 from vbench.reports.select import DEFAULT_METRICS, KNOWN_METRICS
-from vbench.reports.table import Page, style_of
+from vbench.reports.table import Cell, Column, Group, Table, simple, write
+
+if TYPE_CHECKING:
+    from vbench.records.record import Failure
 
 GROUPS = ("victim", "attack", "dataset")
 
@@ -38,13 +43,13 @@ Entry = tuple[Setting, Row]
 
 _BOLD = (
     "Bold: strongest on the victim among rows of the same knowledge, and what ties with it: rows whose drop "
-    "interval holds the strongest's drop, or, without an interval, equal figures."
+    "interval contains the strongest's drop, or, without an interval, equal values."
 )
 
 
 @dataclass(frozen=True)
 class Versus:
-    """The attack that a column of p compares with, and the metric it compares."""
+    """The reference attack and the metric of a column of p-values."""
 
     label: str
     metric: str
@@ -57,11 +62,11 @@ class Versus:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table. ``name`` is what ``--group`` says it is about, empty without it.
+    """One table. ``name`` is the value of ``--group``, empty without it.
 
-    ``shared`` are the facts of the setting that all rows share, for the title; ``differing`` the names of
-    those that they do not, each a column (:func:`facts`). ``bold``: metric -> positions of the best rows.
-    ``p`` and ``published`` have an entry a row; ``published`` is empty where nothing is printed.
+    ``shared`` are the facts of the setting that all rows share, for the title; ``differing`` the names of the
+    others, each a column (:func:`facts`). ``bold``: metric -> positions of the best rows. ``p`` and
+    ``published`` have one entry per row; ``published`` is empty if no source has a value.
     """
 
     name: str
@@ -76,19 +81,19 @@ class Sheet:
 
     @property
     def synthetic(self) -> bool:
-        """Whether its data are drawn; synthetic and real data never share a table."""
+        """Whether its data are synthetic; synthetic and real data never share a table."""
         return self.entries[0][0].synthetic
 
     @property
     def about(self) -> list[str]:
-        """What the title says before the legend."""
+        """The parts of the title before the legend."""
         return [*([self.name] if self.name else []), *self.shared.values()]
 
 
 def sheets(
     records: Sequence[Record], metrics: Sequence[str], group: str | None = None, versus: Versus | None = None
 ) -> list[Sheet]:
-    """One table a setting (data, protocol, budget, side, trials), or one a victim, attack or data set.
+    """One table per setting (data, protocol, budget, side, trials), or per victim, attack or data set.
 
     Raises BadInput for an unknown group.
     """
@@ -98,7 +103,7 @@ def sheets(
 
 
 def versus_of(records: Sequence[Record], attack: str | None, metrics: Sequence[str]) -> Versus | None:
-    """What ``--versus`` means; raises BadInput for an attack that is not there or not one."""
+    """Resolve ``--versus``; raises BadInput for an attack without records or an ambiguous name."""
     return Versus(reference(records, attack), tested_metric(metrics)) if attack else None
 
 
@@ -116,7 +121,7 @@ def split(records: Sequence[Record], group: str | None = None) -> list[tuple[str
 
 
 def facts(where: Setting) -> dict[str, str]:
-    """What is said of a setting, in the title or in columns."""
+    """The facts of a setting for the title or columns."""
     return {
         "protocol": where.protocol,
         "trials": f"{where.trials} trial{'s' if where.trials != 1 else ''}",
@@ -126,7 +131,7 @@ def facts(where: Setting) -> dict[str, str]:
 
 
 def _key(where: Setting, row: Row, group: str | None) -> tuple[object, ...]:
-    """What a table is about: its name first, then what must not differ within it."""
+    """The key of a table: its name, then the facts that must not differ within it."""
     if group is None:
         return (where,)
     names = {"victim": row.victim, "attack": row.records[0].label, "dataset": where.data}
@@ -139,12 +144,12 @@ def _sheet(
     shared, differing = _facts([where for where, _ in entries], twins)
     bold = {metric: best(entries, metric) for metric in metrics}
     p = p_values(entries, versus.label, versus.metric) if versus else [None] * len(entries)
-    beside = Beside(metrics)
-    printed = [beside.cell(row.records[0]) if row.records else "" for _, row in entries]
+    published = PublishedCells(metrics)
+    printed = [published.cell(row.records[0]) if row.records else "" for _, row in entries]
     notes = [_BOLD] if any(bold.values()) else []
     if versus:
         notes.append(_versus_note(entries, p, versus))
-    notes += beside.notes()
+    notes += published.notes()
     records = [record for _, row in entries for record in row.records]
     notes += [*_changed_note(records), *older_note(records)]
     legend = _legend(entries, metrics)
@@ -152,7 +157,7 @@ def _sheet(
 
 
 def _facts(settings: Sequence[Setting], twins: set[str]) -> tuple[dict[str, str], list[str]]:
-    """What all rows share, and the names of what they do not; data is said where its protocol is a twin's."""
+    """The facts that all rows share, and the names of the others; data only if a protocol is in ``twins``."""
     found = [facts(where) for where in settings]
     said = [name for name in found[0] if name != "data" or any(w.protocol in twins for w in settings)]
     differing = [name for name in said if len({fact[name] for fact in found}) > 1]
@@ -160,7 +165,7 @@ def _facts(settings: Sequence[Setting], twins: set[str]) -> tuple[dict[str, str]
 
 
 def _twins(settings: Sequence[Setting]) -> set[str]:
-    """Protocols that stand here for more than one set of images."""
+    """Protocols that occur here with more than one set of images."""
     pairs = {(where.protocol, where.data, where.fingerprint) for where in settings}
     protocols = [protocol for protocol, *_ in pairs]
     return {protocol for protocol in protocols if protocols.count(protocol) > 1}
@@ -176,7 +181,7 @@ def _legend(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
 
 
 def _changed_note(records: Sequence[Record]) -> list[str]:
-    """Which records are not what a run wrote: their figures are shown as they stand, and not in silence."""
+    """A warning that lists records whose content was changed; their numbers are shown unchanged."""
     found = [f"{record.id} ({reason})" for record in records if (reason := record.fault()) is not None]
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return [f"WARNING, not what a run wrote: {', '.join(found[:5])}{more}"] if found else []
@@ -206,96 +211,108 @@ def report_of(
 ) -> str:
     """Full tables of records, as text in "markdown", "latex" or "plain"; or flat rows, "csv" and "json".
 
-    One table a setting (data, protocol, budget, side, trials), or one a victim, attack or data set with
-    ``group``. What all rows of a table share stands in its title; protocol, budget, trials and data that
-    differ within it are columns. Synthetic and real data never share a table. Figures are percent.
-    ``versus`` adds p against that attack (:mod:`vbench.reports.rows`). Flat rows are one a record,
-    in [0, 1], with all metrics unless some are named; ``group`` orders them.
+    One table per setting (data, protocol, budget, side, trials), or with ``group`` per victim, attack or data
+    set. Facts that all rows of a table share are in its title; protocol, budget, trials and data that differ
+    within it are columns. Synthetic and real data never share a table. Values are percent. ``versus`` adds p
+    against that attack (:mod:`vbench.reports.rows`). There is one flat row per record, in [0, 1], with all
+    metrics unless some are named; ``group`` orders them.
 
     Raises BadInput for an unknown style, group or attack to compare with.
     """
+    return write(full(records, metrics, group, versus), style)
+
+
+def full(
+    records: Sequence[Record],
+    metrics: Sequence[str] | None = None,
+    group: str | None = None,
+    versus: str | None = None,
+) -> list[Table]:
+    """The tables of :func:`report_of`."""
     shown = DEFAULT_METRICS if metrics is None else metrics
-    if style in ("csv", "json"):
-        tables = [entries for _, entries in split(records, group)]
-        return _flat(tables, style, metrics, versus_of(records, versus, shown))
-    page = style_of(style)
     against = versus_of(records, versus, shown)
-    return page.join(
-        [_table(sheet, page, shown, against) for sheet in sheets(records, shown, group, against)]
+    return [_full(sheet, shown, metrics, against) for sheet in sheets(records, shown, group, against)]
+
+
+def _full(sheet: Sheet, metrics: Sequence[str], asked: Sequence[str] | None, versus: Versus | None) -> Table:
+    columns = [Column(name) for name in ("victim", "attack", "knowledge", *sheet.differing)]
+    for metric in metrics:
+        heads = ["ASR"] if metric == "asr" else [HEADINGS[metric], f"{HEADINGS[metric]} drop"]
+        columns += [Column(head, True) for head in heads]
+    columns += [Column("gradient evaluations", True), Column("s", True)]
+    columns += [Column(versus.heading, True)] if versus else []
+    columns += [Column("published")] if sheet.published else []
+    lines = []
+    for index, (where, row) in enumerate(sheet.entries):
+        line: list[object] = [*_labels(row), *(facts(where)[fact] for fact in sheet.differing)]
+        for metric in metrics:
+            line += _metric_cells(row, metric, index in sheet.bold[metric])
+        line += [row.evaluations, f"{row.seconds:.1f}"] if row.evaluations else ["", ""]
+        line += [shown_p(sheet.p[index])] if versus else []
+        line += [sheet.published[index]] if sheet.published else []
+        lines.append((row, line))
+
+    def rows() -> list[dict[str, object]]:
+        found = []
+        for (_, row), p in zip(sheet.entries, sheet.p, strict=True):
+            more = {record.id: {versus.heading: p} for record in row.records} if versus else None
+            found += flat(row.records, asked, more)
+        return found
+
+    about = "; ".join(sheet.about)
+    return Table(
+        " ".join(sheet.about),
+        about,
+        columns,
+        _groups(lines),
+        ("SYNTHETIC",) if sheet.synthetic else (),
+        sheet.legend,
+        sheet.notes,
+        flat=rows,
     )
 
 
-def _flat(
-    tables: Sequence[Sequence[Entry]], style: str, metrics: Sequence[str] | None, versus: Versus | None
-) -> str:
-    records: list[Record] = []
-    more: dict[str, dict[str, object]] = {}
-    for entries in tables:
-        found = p_values(entries, versus.label, versus.metric) if versus else [None] * len(entries)
-        for (_, row), p in zip(entries, found, strict=True):
-            records += row.records
-            if versus:
-                more |= {record.id: {versus.heading: p} for record in row.records}
-    lines = flat(records, metrics, more)
-    return to_csv(lines) if style == "csv" else to_json(lines)
+def _labels(row: Row) -> list[str]:
+    return [row.victim, f"  · {row.attack}" if row.control else row.attack, row.knowledge]
 
 
-def _table(sheet: Sheet, page: Page, metrics: Sequence[str], versus: Versus | None) -> str:
-    header = ["victim", "attack", "knowledge", *sheet.differing]
-    sides = ["left"] * len(header)
-    lines = []
-    for index, (where, row) in enumerate(sheet.entries):
-        labels = [row.victim, f"  · {row.attack}" if row.control else row.attack, row.knowledge]
-        line = [page.escape(cell) for cell in (*labels, *(facts(where)[fact] for fact in sheet.differing))]
-        for metric in metrics:
-            line += _cells(row, metric, page, index in sheet.bold[metric])
-        lines.append([*line, *(page.escape(cell) for cell in _cost(row))])
-    for metric in metrics:
-        header += ["ASR"] if metric == "asr" else [HEADINGS[metric], f"{HEADINGS[metric]} drop"]
-    header += ["gradient evaluations", "s"]
-    if versus:
-        header.append(versus.heading)
-        for line, p in zip(lines, sheet.p, strict=True):
-            line.append(page.escape(shown_p(p)))
-    if sheet.published:
-        header.append("published")
-        for line, cell in zip(lines, sheet.published, strict=True):
-            line.append(page.escape(cell))
-    sides += ["right"] * (len(header) - len(sides))
-    sides = ["left" if head == "published" else side for head, side in zip(header, sides, strict=True)]
-    badge = "SYNTHETIC " if sheet.synthetic else ""
-    title = badge + "; ".join([*sheet.about, sheet.legend])
-    heads = [page.escape(head) for head in header]
-    return page.table(heads, lines, sides, title, sheet.about, sheet.notes)
+def _groups(lines: Sequence[tuple[Row, Sequence[object]]]) -> list[Group]:
+    """A group per row, with its controls below it."""
+    found: list[tuple[str, list[Cell], list[list[Cell]]]] = []
+    for row, line in lines:
+        cells = [one if isinstance(one, Cell) else Cell(str(one)) for one in line]
+        if row.control and found:
+            found[-1][2].append(cells)
+        else:
+            found.append((row.attack, cells, []))
+    return [Group(*one) for one in found]
 
 
-def _cells(row: Row, metric: str, page: Page, bold: bool) -> list[str]:
+def _metric_cells(row: Row, metric: str, bold: bool) -> list[Cell]:
     if metric == "asr":
-        return ["" if row.asr is None else page.strong(f"{row.asr:.1f}", bold)]
+        return [Cell("") if row.asr is None else Cell(f"{row.asr:.1f}", strong=bold)]
     found = change(row, metric)
-    drop = _joined(found.drop, found.interval, found.relative)
-    clean = page.escape(f"{_joined(found.clean, found.clean_spread)} → ")
-    attacked = page.escape(_joined(found.attacked, found.attacked_spread))
-    return [clean + page.strong(attacked, bold), page.escape(drop)]
+    attacked = _joined(found.attacked, found.attacked_spread)
+    lead = f"{_joined(found.clean, found.clean_spread)} → "
+    return [
+        Cell(attacked, strong=bold, lead=lead),
+        Cell(_joined(found.drop, found.interval, found.relative)),
+    ]
 
 
 def _joined(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _cost(row: Row) -> list[str]:
-    return [row.evaluations, f"{row.seconds:.1f}"] if row.evaluations else ["", ""]
-
-
 def shown_p(value: float | None) -> str:
-    """A p as tables show it."""
+    """A p-value as text for tables."""
     if value is None:
         return ""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Attacked:
     """A metric after the attack, percent: mean over seeds and its standard deviation (None for one seed)."""
 
     value: float
@@ -303,23 +320,23 @@ class Cell:
     seeds: int
 
 
-def cells(records: Sequence[Record], metric: str) -> dict[tuple[str, str], Cell]:
-    """(attack, victim) -> cell, for records of one setting, in the order they come."""
+def cells(records: Sequence[Record], metric: str) -> dict[tuple[str, str], Attacked]:
+    """(attack, victim) -> value, for records of one setting, in the order they come."""
     found: dict[tuple[str, str], list[float]] = {}
     for record in records:
         key = (record.label, _victim(record))
         found.setdefault(key, []).append(100 * record.mean("adversarial", metric))
     return {
-        key: Cell(mean(values), stdev(values) if len(values) > 1 else None, len(values))
+        key: Attacked(mean(values), stdev(values) if len(values) > 1 else None, len(values))
         for key, values in found.items()
     }
 
 
 def comparison(records: Sequence[Record], metric: str = "r1", style: str = "markdown") -> str:
-    """One table a setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
+    """One table per setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
 
-    The first row is the victims' clean figure. Records of different protocols, budgets, sides or data never
-    share a table; attacks crafted on a surrogate have one of their own. "csv" and "json" have a row a cell,
+    The first row is the victims' clean value. Records of different protocols, budgets, sides or data never
+    share a table; attacks crafted on a surrogate have a separate one. "csv" and "json" have one row per cell,
     unrounded, in [0, 1]. Raises BadInput for an unknown metric or format.
     """
     if metric not in HEADINGS:
@@ -327,18 +344,7 @@ def comparison(records: Sequence[Record], metric: str = "r1", style: str = "mark
     grouped: dict[tuple[Setting, str], list[Record]] = {}
     for record in records:
         grouped.setdefault((setting(record), record.surrogate), []).append(record)
-    if style in ("csv", "json"):
-        lines = [
-            line for (where, _), same in grouped.items() for line in _flat_comparison(where, same, metric)
-        ]
-        return to_csv(lines) if style == "csv" else to_json(lines)
-    page = style_of(style)
-    return page.join(
-        [
-            _comparison_table(where, same, metric, page, style != "plain")
-            for (where, _), same in grouped.items()
-        ]
-    )
+    return write([_comparison(where, same, metric) for (where, _), same in grouped.items()], style)
 
 
 def _flat_comparison(where: Setting, records: Sequence[Record], metric: str) -> list[dict[str, object]]:
@@ -366,38 +372,39 @@ def _flat_comparison(where: Setting, records: Sequence[Record], metric: str) -> 
     ]
 
 
-def _comparison_table(where: Setting, records: Sequence[Record], metric: str, page: Page, bold: bool) -> str:
+def _comparison(where: Setting, records: Sequence[Record], metric: str) -> Table:
     found, clean = cells(records, metric), _clean(records, metric)
     attacks = list(dict.fromkeys(attack for attack, _ in found))
     lowest = {victim: min(cell.value for (_, of), cell in found.items() if of == victim) for victim in clean}
-    lines = [["(clean)", *(f"{value:.1f}" for value in clean.values())]]
+    lines: list[list[object]] = [["(clean)", *(f"{value:.1f}" for value in clean.values())]]
     for attack in attacks:
-        best = [lowest[victim] if bold else None for victim in clean]
-        row = [found.get((attack, victim)) for victim in clean]
-        shown = [_shown(cell, least, page) for cell, least in zip(row, best, strict=True)]
-        lines.append([page.escape(attack), *shown])
-    sides = ["left", *["right"] * len(clean)]
-    header = [page.escape(name) for name in ("attack", *clean)]
+        row = [_shown(found.get((attack, victim)), lowest[victim]) for victim in clean]
+        lines.append([attack, *row])
     surrogate = records[0].surrogate
     crafted = f" crafted on {surrogate}" if surrogate else ""
-    title = f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %"
-    slug = ("compare", where.protocol, where.threat, surrogate, metric)
-    return page.table(header, lines, sides, title, slug, ())
+    return simple(
+        f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %",
+        ["attack", *(Column(name, True) for name in clean)],
+        lines,
+        " ".join(["compare", where.protocol, where.threat, surrogate, metric]),
+        flat=lambda: _flat_comparison(where, records, metric),
+        starred=False,
+    )
 
 
 def _clean(records: Sequence[Record], metric: str) -> dict[str, float]:
-    """Victim -> its clean figure, percent, mean over the records."""
+    """Victim -> its clean value, percent, mean over the records."""
     values: dict[str, list[float]] = {}
     for record in records:
         values.setdefault(_victim(record), []).append(100 * record.mean("clean", metric))
     return {victim: mean(found) for victim, found in values.items()}
 
 
-def _shown(cell: Cell | None, lowest: float | None, page: Page) -> str:
-    if cell is None:
-        return ""
-    text = f"{cell.value:.1f}" if cell.spread is None else f"{cell.value:.1f} ± {cell.spread:.1f}"
-    return page.strong(page.escape(text), cell.value == lowest)
+def _shown(mean_of: Attacked | None, lowest: float) -> Cell:
+    if mean_of is None:
+        return Cell("")
+    spread = "" if mean_of.spread is None else f" ± {mean_of.spread:.1f}"
+    return Cell(f"{mean_of.value:.1f}{spread}", strong=mean_of.value == lowest)
 
 
 def _victim(record: Record) -> str:
@@ -407,23 +414,20 @@ def _victim(record: Record) -> str:
 _CLEAN = "(clean)"
 
 
-def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "simple") -> str:
-    """One matrix an attack and setting: ``metric`` in percent after the attack, mean over trials and seeds.
+def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "plain") -> str:
+    """One matrix per attack and setting: ``metric`` in percent after the attack, mean over trials and seeds.
 
-    Rows are the surrogates an attack was crafted on, columns the victims that were shown the result; the
-    first row is the victims' clean figure, the last column the mean over victims other than the surrogate.
+    Rows are the surrogates an attack was crafted on, columns the victims it was applied to; the first row is
+    the victims' clean value, the last column the mean over victims other than the surrogate.
     """
     grouped: dict[tuple[Setting, str], list[Record]] = {}
     for record in records:
         if record.surrogate:
             grouped.setdefault((setting(record), record.label), []).append(record)
-    return "\n\n".join(
-        f"{where.title}   {attack}, {HEADINGS[metric]} after the attack, %\n\n{_matrix(same, metric, style)}"
-        for (where, attack), same in grouped.items()
-    )
+    return write([_matrix(where, same, metric) for (where, _), same in grouped.items()], style)
 
 
-def _matrix(records: Sequence[Record], metric: str, style: str) -> str:
+def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
     victims = list(dict.fromkeys(_victim(record) for record in records))
     surrogates = list(dict.fromkeys(record.surrogate for record in records))
     lines = [[_CLEAN, *(_figure(_of(records, v), "clean", metric) for v in victims), ""]]
@@ -432,8 +436,13 @@ def _matrix(records: Sequence[Record], metric: str, style: str) -> str:
         others = [record for record in mine if _victim(record) != surrogate]
         cells = [_figure(_of(mine, victim), "adversarial", metric) for victim in victims]
         lines.append([surrogate, *cells, _figure(others, "adversarial", metric)])
-    header = ["from \\ on", *victims, "others"]
-    return tabulate(lines, header, tablefmt=style, disable_numparse=True, stralign="right")
+    return simple(
+        f"{where.title}   {records[0].label}, {HEADINGS[metric]} after the attack, %",
+        [Column(name, True) for name in ("from \\ on", *victims, "others")],
+        lines,
+        f"transfer {where.protocol} {where.threat} {records[0].label} {metric}",
+        flat=lambda: flat(records),
+    )
 
 
 def _of(records: Iterable[Record], victim: str) -> list[Record]:
@@ -447,39 +456,77 @@ def _figure(records: Sequence[Record], when: str, metric: str) -> str:
 def printed_report(
     figures: Sequence[Published], style: str = "markdown", metrics: Sequence[str] | None = None
 ) -> str:
-    """Figures as their sources print them, percent; "csv" and "json" have one row a figure.
+    """Values as published, percent; "csv" and "json" have one row per value.
 
-    A row is a victim, an attack and a budget; a cell holds every source's figure with its number, in the
-    order of the file. Raises BadInput for an unknown style.
+    A row is a victim, an attack and a budget; a cell holds the value and number of every source, in the order
+    of the file. Raises BadInput for an unknown style.
     """
     wanted = [one for one in figures if metrics is None or one.metric in metrics]
-    if style in ("csv", "json"):
-        every = [asdict(one) for one in wanted]
-        return to_csv(every) if style == "csv" else to_json(every)
-    page = style_of(style)
     protocols = list(dict.fromkeys(one.protocol for one in wanted))
-    tables = []
-    for protocol in protocols:
-        same = [one for one in wanted if one.protocol == protocol]
-        columns = [metric for metric in KNOWN_METRICS if any(one.metric == metric for one in same)]
-        rows: dict[tuple[str, str, str], list[Published]] = {}
-        for one in same:
-            rows.setdefault((one.victim, one.attack, one.budget), []).append(one)
-        references = References()
-        lines = [
-            [
-                *(page.escape(name) for name in (key[0], key[1] or "(clean)", key[2])),
-                *(
-                    page.escape(references.figures([one for one in found if one.metric == metric]))
-                    for metric in columns
-                ),
-            ]
-            for key, found in sorted(rows.items(), key=lambda item: item[0])
-        ]
-        header = ["victim", "attack", "budget", *(HEADINGS.get(metric, "ASR") for metric in columns)]
-        sides = ["left"] * 3 + ["right"] * len(columns)
-        about = f" ({NOT_IDS[protocol]})" if protocol in NOT_IDS else ""
-        title = f"published, not measured here: {protocol}{about}; percent, budget empty where not stated"
-        notes = references.notes()
-        tables.append(page.table(header, lines, sides, title, ["published", protocol], notes))
-    return page.join(tables)
+    return write(
+        [_printed(name, [one for one in wanted if one.protocol == name]) for name in protocols], style
+    )
+
+
+def _printed(protocol: str, figures: Sequence[Published]) -> Table:
+    metrics = [metric for metric in KNOWN_METRICS if any(one.metric == metric for one in figures)]
+    rows: dict[tuple[str, str, str], list[Published]] = {}
+    for one in figures:
+        rows.setdefault((one.victim, one.attack, one.budget), []).append(one)
+    references = References()
+    lines = []
+    for (victim, attack, limit), found in sorted(rows.items()):
+        shown = [references.figures([one for one in found if one.metric == metric]) for metric in metrics]
+        lines.append([victim, attack or "(clean)", limit, *shown])
+    about = f" ({NOT_IDS[protocol]})" if protocol in NOT_IDS else ""
+    heads = [Column(HEADINGS.get(metric, "ASR"), True) for metric in metrics]
+    return simple(
+        f"published, not measured here: {protocol}{about}; percent, budget empty where not stated",
+        ["victim", "attack", "budget", *heads],
+        lines,
+        f"published {protocol}",
+        notes=references.notes(),
+        flat=lambda: [asdict(one) for one in figures],
+    )
+
+
+def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Failure] = ()) -> str:
+    """Before/after tables of records, one per setting, so that different protocols never share a column.
+
+    Values are percent, mean over trials and seeds, with the standard deviation over several seeds. "csv" and
+    "json" have one row per record, unrounded. ``lost`` runs are listed below a plain or an HTML table. Raises
+    BadInput for an unknown format.
+    """
+    if style in ("csv", "json"):
+        return write([Table("", "", (), (), flat=lambda: flat(records))], style)
+    text = write([_short(where, rows) for where, rows in short_rows(records).items()], style)
+    if style == "html":
+        return (text or "<div>no record</div>") + "".join(
+            f"<div>lost: {escape(str(one))}</div>" for one in lost
+        )
+    if lost and style == "plain":
+        text = "\n\n".join(filter(None, [text, "\n".join(["lost:", *(f"  {one}" for one in lost)])]))
+    return text
+
+
+def _short(where: Setting, rows: Sequence[Row]) -> Table:
+    seeds = max(row.seeds for row in rows)
+    spread = f", mean ± sd of up to {seeds} seeds" if seeds > 1 else ""
+    heads = [*(HEADINGS[metric] for metric in METRICS), "ASR", "gradient evaluations", "s"]
+    columns = [Column(name) for name in ("victim", "attack", "knowledge")]
+    lines = []
+    for row in rows:
+        line = _labels(row)
+        for metric in METRICS:
+            sd = f" ± {row.spread[metric]:.1f}" if row.spread else ""
+            line.append(f"{row.before[metric]:.1f} -> {row.after[metric]:.1f}{sd}")
+        asr = "" if row.asr is None else f"{row.asr:.1f}"
+        line += [asr, row.evaluations, f"{row.seconds:.1f}"] if row.evaluations else ["", "", ""]
+        lines.append((row, line))
+    return Table(
+        f"{where.protocol} {where.threat}",
+        f"{where.title.removeprefix('SYNTHETIC ')}; before -> after, %{spread}",
+        [*columns, *(Column(head, True) for head in heads)],
+        _groups(lines),
+        ("SYNTHETIC",) if where.synthetic else (),
+    )

@@ -37,8 +37,8 @@ def kept_run(
     """Do a run that keeps all there is, and store record and files as ``vbench run --keep`` does."""
     built = build_attack(attack) if isinstance(attack, str) else attack
     keeper = Keeper(frozenset(KEEPABLE))
-    run = Run(bench, built, ThreatModel(eps, side=side), **more)
-    record, learnt = run.execute(ignore_gates=True, quiet=True, keeper=keeper)
+    run = Run(bench, built, ThreatModel(eps, side=side), ignore_gates=True, **more)
+    record, learnt = run.execute(quiet=True, keeper=keeper)
     store = RunStore(runs)
     if learnt is not None:
         learnt.save(store.perturbation_path(record, built.name))

@@ -1,4 +1,4 @@
-"""VIReID models under test. One file a model; everything here is loaded on first use."""
+"""VIReID models under test, one file per model; everything here is loaded on first use."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from vbench.victims.training.recipe import (
     TrainBatch,
 )
 
-#: Non-local blocks follow the last so many residual blocks of a stage (fewer where it has fewer).
+#: Number of last residual blocks of a stage that are followed by a non-local block (fewer if it has fewer).
 _NON_LOCAL_BLOCKS = {"layer2": 2, "layer3": 3}
 _EMBEDDINGS = ("neck", "pooled")
 
@@ -40,7 +40,7 @@ class AGW(TwoStreamVictim):
 
     ``width=1.0`` with default ``blocks`` is the authors' network. ``embedding`` picks which of its two
     outputs is ranked, each L2-normalised: "neck" (after batch normalisation, the authors' choice) or
-    "pooled". ``flip`` averages with the mirrored image. ``generator`` draws the starting weights; without
+    "pooled". ``flip`` averages with the mirrored image. ``generator`` samples the initial weights; without
     one they come from a fixed seed.
     """
 
@@ -50,7 +50,7 @@ class AGW(TwoStreamVictim):
     paper: ClassVar[str] = (
         "Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2022"
     )
-    #: Options of the small network that trains in two minutes on two CPU cores.
+    #: Options of the thin network, which trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
@@ -91,7 +91,7 @@ class AGW(TwoStreamVictim):
         build_then_initialise(self._build, self, generator)
         for module in self.modules():
             if isinstance(module, NonLocal):
-                # An added block starts as the identity, so a pretrained trunk is not disturbed.
+                # An added block starts as the identity, so it does not change a pretrained trunk.
                 nn.init.zeros_(module.norm.weight)
 
     def _build(self) -> None:
@@ -114,7 +114,7 @@ class AGW(TwoStreamVictim):
         return self.trunk.stage(stage, current, dict(zip(places, added, strict=True)))
 
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
-        """The pooled vector and the one after the neck, both of unit length."""
+        """The pooled vector and the one after the neck, both at unit length."""
         pooled = gem_pool(current)
         neck = self.neck(pooled)
         return {"neck": l2_normalise(neck), "pooled": l2_normalise(pooled)}, self.classifier(neck)
@@ -134,5 +134,5 @@ class AGW(TwoStreamVictim):
         }
 
     def recipe(self) -> Recipe:
-        """The published settings at full width, settings found for two CPU cores otherwise."""
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
         return PUBLISHED_TWO_STREAM if self.width >= 1 else THIN_RESIDUAL

@@ -1,4 +1,4 @@
-"""Victim, VictimOutput, Edits, frozen; its options, how its released file is laid out."""
+"""The base class of victims, its output and its constructor options; ``frozen``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vbench.core.settings import constructor
 from vbench.core.types import Modality
 from vbench.victims.released import ReleasedLayout
 
-#: The generator of starting weights is not part of what a victim is.
+#: The generator of the initial weights is not an option of a victim.
 _NOT_OPTIONS = ("self", "generator")
 
 
@@ -40,7 +40,7 @@ def default_options(victim_class: type) -> dict[str, object]:
 
 
 def accepts_generator(victim_class: type) -> bool:
-    """Whether the constructor takes the generator of its starting weights."""
+    """Whether the constructor takes a generator for its initial weights."""
     return "generator" in inspect.signature(constructor(victim_class)).parameters
 
 
@@ -51,7 +51,7 @@ def missing_options(victim_class: type, given: dict[str, Any]) -> list[str]:
 
 
 def read_option(victim_class: type, name: str, value: Any, where: str) -> Any:
-    """A value of an option as the type that its annotation says, or its default is of; else as it is.
+    """The value of an option as its annotated type or the type of its default; unchanged without either.
 
     Raises BadInput that begins with ``where`` for a value of another type.
     """
@@ -79,13 +79,13 @@ def _adapter(victim_class: type, name: str) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(typing.get_type_hints(constructor(victim_class)).get(name, plain))
     except (NameError, TypeError, AttributeError, PydanticUserError):
-        # Annotations of others' code may name what is imported for a type checker alone.
+        # Annotations of a plugin may use names that are imported under TYPE_CHECKING only.
         return TypeAdapter(plain)
 
 
-#: Stage name -> what to do with the feature map there. The map is N x C x h x w and must keep its shape,
-#: except that an edit may fork the pass of a victim that allows it (:attr:`Victim.forks`). It treats every
-#: image on its own: where several processes share a batch, it is shown a part of the images.
+#: Stage name -> function that replaces the feature map there. The map is N x C x h x w and must keep its
+#: shape, unless the victim allows several maps per image (:attr:`Victim.forks`). An edit must treat images
+#: independently: if several processes share a batch, it gets only a part of the images.
 Edits = Mapping[str, Callable[[Tensor], Tensor]]
 
 
@@ -93,12 +93,12 @@ Edits = Mapping[str, Callable[[Tensor], Tensor]]
 class VictimOutput:
     """One forward pass.
 
-    ``embedding``: N x D, exactly what the model's own test protocol ranks by.
-    ``logits``: N x C of the identity classifier, or None where the model has none.
+    ``embedding``: N x D, exactly what the model's own test script ranks by. ``logits``: N x C of the identity
+    classifier, or None if the model has none.
     ``features``: stage name -> N x C x h x w feature map, after any edit of that stage. A model that sends
     several versions of an image through a stage stacks their maps along the channels.
-    ``parts``: every vector that the model's own test script ranks by, by name, each N x D'.
-    Where several processes share a batch, a map or a part is gathered when it is read, by all of them.
+    ``parts``: every vector that the model's own test script ranks by, by name, each N x D'. If several
+    processes share a batch, reading a map or a part gathers it, so all of them must read it.
     """
 
     embedding: Tensor
@@ -116,7 +116,7 @@ class Victim(nn.Module):
 
     #: Registry name.
     name: ClassVar[str]
-    #: Of vbench's own victims, each class for itself: raised when the same weights give other outputs.
+    #: For vbench's own victims, in each class: raised when the same weights give other outputs.
     version: ClassVar[int]
     #: One line for ``vbench list``.
     summary: ClassVar[str]
@@ -126,16 +126,16 @@ class Victim(nn.Module):
     resize_filter: ClassVar[str] = "lanczos"
     #: How embeddings are compared, one of :data:`vbench.core.types.SIMILARITIES`.
     similarity: str = "cosine"
-    #: Stages that can be read and edited, in forward order; the paper's block0 ... block4.
+    #: Stages that can be read and edited, in forward order; block0 ... block4 of the paper.
     stages: tuple[str, ...] = ("stem", "layer1", "layer2", "layer3", "layer4")
-    #: Whether an edit may return k maps of every image instead of one, below each other in the batch: map j
-    #: of image i in row j * N + i. The rest of the pass and every output then have k * N rows.
+    #: True if an edit may return k feature maps per image. They are stacked along the batch: map j of image i
+    #: is row j * N + i. The rest of the pass and every output then have k * N rows.
     forks: bool = False
-    #: Constructor options that choose what is ranked and leave the weights alone.
+    #: Constructor options that choose what is ranked and do not affect the weights.
     SETTINGS: ClassVar[tuple[str, ...]] = ("embedding", "flip")
-    #: The torchvision architecture whose ImageNet weights can start the backbone, None without one.
+    #: The torchvision architecture whose ImageNet weights fit the backbone, or None.
     imagenet: ClassVar[str | None] = None
-    #: How the authors' released checkpoint is laid out, None without one.
+    #: The layout of the authors' released checkpoint, or None.
     released: ClassVar[ReleasedLayout | None] = None
 
     #: (H, W) in pixels.
@@ -147,11 +147,11 @@ class Victim(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        #: What the weights file says about itself; {} without one.
+        #: Metadata of the weights file; {} without one.
         self.weights_metadata: dict[str, Any] = {}
 
     def __call__(self, images: Tensor, modality: Modality | str, *more: Any, **named: Any) -> VictimOutput:
-        """Embed a batch: :meth:`forward`, with hooks. A modality may be its text, "visible" or "infrared"."""
+        """Embed a batch: :meth:`forward`, with hooks. A modality may be text: "visible" or "infrared"."""
         if type(modality) is not Modality:
             modality = _modality(modality, self.name)
         return super().__call__(images, modality, *more, **named)
@@ -167,12 +167,12 @@ class Victim(nn.Module):
 
     @abstractmethod
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
-        """Embed a batch of one modality, applying ``edits`` to the named stages on the way."""
+        """Embed a batch of one modality, applying ``edits`` to the named stages."""
 
     def describe(self) -> dict[str, object]:
         """Options this instance was built with: JSON-able, enough to build it again.
 
-        Every constructor option is expected as an attribute of the same name; :class:`BadInput` otherwise.
+        Every constructor option must be an attribute of the same name; raises :class:`BadInput` otherwise.
         """
         found: dict[str, object] = {}
         for name in option_names(type(self)):
@@ -183,13 +183,13 @@ class Victim(nn.Module):
         return found
 
     def check_images(self, images: Tensor) -> None:
-        """Refuse a batch whose shape does not fit, with :class:`BadInput`."""
+        """Raise :class:`BadInput` for a batch whose shape does not fit."""
         if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != tuple(self.input_size):
             wanted = f"N x 3 x {self.input_size[0]} x {self.input_size[1]}"
             raise BadInput(f"{self.name}: images must be {wanted}, got {tuple(images.shape)}")
 
     def check_edits(self, edits: Edits | None) -> Edits:
-        """Return the edits, refusing a stage that this victim does not have."""
+        """Return the edits; raise :class:`BadInput` for a stage that this victim does not have."""
         for stage in edits or {}:
             if stage not in self.stages:
                 raise unknown_name(f"stage of {self.name}", stage, self.stages)
@@ -197,14 +197,14 @@ class Victim(nn.Module):
 
 
 def example_tensor(victim: nn.Module) -> Tensor:
-    """A tensor on a victim's device and of its type: a parameter or buffer; without one, empty on the CPU."""
+    """A tensor with a victim's device and dtype: a parameter or buffer, else an empty CPU tensor."""
     tensors = chain(victim.parameters(), victim.buffers())
     nothing = torch.empty(0, dtype=torch.float32, device="cpu")
     return next((tensor for tensor in tensors if tensor.is_floating_point()), nothing)
 
 
 def _modality(given: object, owner: str) -> Modality:
-    # "visible" equals Modality.VISIBLE but is not it: a victim that asks with "is" would get it wrong.
+    # "visible" == Modality.VISIBLE, but a victim that compares with "is" needs the enum member.
     try:
         return Modality(given)
     except ValueError as error:
@@ -216,8 +216,8 @@ def _modality(given: object, owner: str) -> Modality:
 def frozen(victim: nn.Module) -> Iterator[None]:
     """Put a victim into evaluation mode with frozen parameters, and restore it exactly afterwards.
 
-    Every module's training flag, every parameter's ``requires_grad`` and every buffer come back as they
-    were, also after an exception; no gradient is left on a parameter that had none.
+    Every module's training flag, every parameter's ``requires_grad`` and every buffer are restored, also
+    after an exception; no gradient is left on a parameter that had none.
     """
     modules = [(module, module.training) for module in victim.modules()]
     parameters = [(parameter, parameter.requires_grad) for parameter in victim.parameters()]

@@ -1,4 +1,4 @@
-"""Victims as text: ``agw``, ``agw[embedding=pooled]``, ``./mine.py:Mine[depth=3]``."""
+"""Builds victims from text: ``agw``, ``agw[embedding=pooled]``, ``./mine.py:Mine[depth=3]``."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ AnyVictim = TypeVar("AnyVictim", str, "str | Victim")
 
 @dataclass(frozen=True)
 class VictimSpec:
-    """A victim by registry name (or path) with constructor options, already of the right types."""
+    """A victim by registry name (or path) with constructor options of the right types."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The options that only choose what is ranked; the same weights serve all of them."""
+        """The options that only choose what is ranked and do not affect the weights."""
         known = victims.load(self.name).SETTINGS
         return {name: value for name, value in self.options.items() if name in known}
 
 
 def expand_victims(specs: Sequence[str | Victim]) -> list[VictimSpec | Victim]:
-    """Read texts, replacing ``all`` by every known victim; keeps order, drops repeats, takes victims as is.
+    """Parse texts, replacing ``all`` by every known victim; keeps order, drops repeats, keeps victim objects.
 
     Raises :class:`BadInput` for unknown names and options (nearest name) and for values that do not fit.
     """
@@ -60,7 +60,7 @@ def _taken(victim: object) -> Victim:
 
 
 def read_victim(text: str) -> VictimSpec:
-    """Read one text; see :func:`expand_victims`."""
+    """Parse one text; see :func:`expand_victims`."""
     name, given = parse(text, "victim")
     cls = victims.load(name)
     known = option_names(cls)
@@ -74,7 +74,7 @@ def read_victim(text: str) -> VictimSpec:
 
 
 def victim_label(victim: Victim) -> str:
-    """The name of a victim, with the settings of its ranking that are not its defaults."""
+    """The name of a victim, with its non-default ranking settings."""
     defaults, found = default_options(type(victim)), victim.describe()
     changed = [
         f"{name}={str(found[name]).lower() if isinstance(found[name], bool) else found[name]}"
@@ -92,32 +92,32 @@ def _read(value: str) -> Any:
     return from_text(value)
 
 
-#: What the benchmark reads of a victim beside what it returns.
+#: Attributes that the benchmark reads from a victim.
 _DECLARED = ("similarity", "resize_filter", "input_size", "stages", "forks")
 
 
 def victim_code(victim: Any) -> dict[str, Any]:
-    """What names a victim's code in a configuration.
+    """Identifies a victim's code in a configuration.
 
-    "structure" is a hash over its layers and settings, left out for one of vbench's own that is as its
-    options make it: a version says what that is. Victims inside it (members of a surrogate, a victim that is
-    wrapped) are named with their own.
+    "structure" is a hash over its layers and settings, left out for an unmodified victim of vbench's own,
+    which its version identifies. Victims inside it (members of a surrogate, a wrapped victim) have their own
+    entries.
     """
     from vbench.victims.base import Victim
 
     inner = [one for one in victim.modules() if one is not victim and isinstance(one, Victim)]
     card = code_card(victim)
-    if not is_own_class(type(victim)) or not (inner or _as_built(victim)):
+    if not is_own_class(type(victim)) or not (inner or _is_unmodified(victim)):
         card["structure"] = digest_of(_structure(victim))
     members = [{"name": one.name, **victim_code(one)} for one in inner]
     return {**card, "members": members} if members else card
 
 
-def _as_built(victim: Any) -> bool:
-    """Whether a victim of vbench's own has the layers and settings that its constructor makes."""
+def _is_unmodified(victim: Any) -> bool:
+    """Whether one of vbench's own victims still has the layers and settings that its constructor makes."""
     try:
         made = _structure_made(type(victim), repr(victim.describe()), **victim.describe())
-    except Exception:  # options that somebody changed may suit no constructor
+    except Exception:  # options changed by the caller may fit no constructor
         return False
     return made == _structure(victim)
 
@@ -133,7 +133,7 @@ def _structure_made(cls: type, described: str, **options: Any) -> list[Any]:
 
 
 def _structure(victim: Any) -> list[Any]:
-    """The layers of a victim with what they say of themselves, and the plain settings of its own modules."""
+    """The layers of a victim with their ``extra_repr``, and the plain settings of its own modules."""
     found: list[Any] = [[name, repr(getattr(victim, name, None))] for name in _DECLARED]
     for place, module in victim.named_modules():
         said = re.sub(r" at 0x[0-9a-f]+", "", module.extra_repr())

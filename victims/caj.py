@@ -74,13 +74,13 @@ class CAJ(AGW):
         }
 
     def recipe(self) -> Recipe:
-        """The published settings at full width, settings found for two CPU cores otherwise."""
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
         if self.width >= 1:
             return replace(super().recipe(), epochs=100, erasing=0.5, visible_views=2)
         return replace(super().recipe(), epochs=14, visible_views=2)
 
     def _exchanged(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
-        # After normalisation, where the channels of an infrared image differ and so can be exchanged too.
+        # After normalisation, because then the channels of an infrared image differ and can be exchanged too.
         visible, infrared = self.prepare(batch.visible), self.prepare(batch.infrared)
         count = len(batch.labels)
         second = exchange_channels(visible[count:], _VISIBLE_SHARES, batch.generator)

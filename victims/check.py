@@ -1,4 +1,4 @@
-"""What every victim must be for any of its figures to mean something, checked once and before any work."""
+"""Requirements on every victim, checked once before any work."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FILTERS = ("lanczos", "bilinear")
 
 
 def check_victim(victim: Victim) -> None:
-    """Raise BadInput, in one line, for a victim that could not be run, told from others, or saved.
+    """Raise BadInput, in one line, for a victim that could not be run, identified or saved.
 
-    Attributes are there and of their types, options are JSON-able, weights are all on one device and have
-    values, and the state dict holds tensors alone.
+    Required: attributes of the right types, JSON-able options, weights with values on a single device, and a
+    state dict of tensors only.
     """
     name = getattr(victim, "name", None)
     if not isinstance(name, str) or not name:
@@ -31,7 +31,7 @@ def check_victim(victim: Victim) -> None:
     _check_weights(victim, owner)
     try:
         state = victim.state_dict()
-    except Exception as error:  # code of a victim's own may fail in any way
+    except Exception as error:  # a victim's own code may fail in any way
         raise BadInput(
             f"{owner}: it has no state dict ({type(error).__name__}: {shortened(str(error))})"
         ) from error

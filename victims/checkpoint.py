@@ -1,4 +1,4 @@
-"""Weights on disk, read as data."""
+"""Weights files, read as data."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from vbench.core.files import split_entry, write_atomically
 from vbench.core.text import one_line
 from vbench.victims.formats import SAFETENSORS, SAVE_THE_STATE, TORCH_LEGACY, check_pickle, kind_of
 
-#: Entries that hold the model itself, whatever lies beside them: averaged weights, an optimiser, a loss.
+#: Entries that hold the model itself, next to others such as averaged weights, an optimiser, a loss.
 _USUAL = ("net", "state_dict", "model", "model_state_dict", "model_state", "network", "weights", "params")
 
-#: How deep state dicts are looked for, and how deep what lies beside them may be nested.
+#: Levels searched for state dicts, and the most levels of nesting in other content.
 _LEVELS, _DEEPEST = 3, 50
 
-#: How many entries of what lies beside the tensors are kept, and how many characters of a text.
+#: Most entries kept of other content, and most characters kept of a text.
 _ENTRIES, _CHARACTERS = 10_000, 1000
 
-#: As many characters count as an entry.
+#: This many characters count as one entry.
 _A_LINE = 100
 
 _LARGEST_INTEGER = 1 << 64
 
-#: What a dict holds: tensors, tensors and numpy arrays, or some tensors among other things.
+#: Content of a dict: only tensors; tensors and numpy arrays; or some tensors among other values.
 _TENSORS, _ARRAYS, _SOME = range(3)
 
-#: An entry of a file: the keys that lead to it.
+#: An entry of a file, as the sequence of its keys.
 Entry = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of a weights file and what is stored beside them (JSON-able).
+    """Tensors of a weights file and the other content of the file (JSON-able).
 
-    ``notes``: what a reader must know of how the file was read, such as which of two state dicts was taken.
+    ``notes``: choices made while reading the file, such as which of two state dicts was taken.
     """
 
     state: dict[str, Tensor]
@@ -60,10 +60,9 @@ class Checkpoint:
 def find_state(content: Any, entry: str | None, where: str) -> Checkpoint:
     """The state dict in the content of a file: the content itself, or an entry of it up to three levels down.
 
-    ``entry`` names one ("model_ema", "checkpoint.model"), or what the names of the wanted tensors begin with.
-    Without it the only state dict is taken, or the only one under a usual name; a note says so. Raises
-    BadInput that begins with ``where`` when there is none, no single one, or tensors that do not hold what
-    they say.
+    ``entry`` names one ("model_ema", "checkpoint.model"), or a prefix of tensor names. Without it the only
+    state dict is taken, or the only one under a usual name, with a note. Raises BadInput that begins with
+    ``where`` if there is none, if there are several, or if tensors are invalid.
     """
     found = _candidates(content, where)
     taken: Entry | None
@@ -85,17 +84,17 @@ def find_state(content: Any, entry: str | None, where: str) -> Checkpoint:
         raise BadInput(f"{where}: the state of a quantised model; save that of the model before quantisation")
     if others and taken:
         others = {".".join((*taken, str(name))): value for name, value in others.items()}
-    beside = {} if not taken else {key: value for key, value in content.items() if key != taken[0]}
-    facts = _Facts(where).of({**beside, **others})
+    unused = {} if not taken else {key: value for key, value in content.items() if key != taken[0]}
+    facts = _Facts(where).of({**unused, **others})
     if len(taken) > 1 or len(found) > 1:
         facts["entry"] = _label(taken)
     return Checkpoint(to_tensors(state, where), facts, tuple(notes))
 
 
 def to_tensors(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """Plain tensors on the CPU; BadInput for values that are no numbers or more than the file holds.
+    """Plain tensors on the CPU; BadInput for values that are not numbers or larger than the stored data.
 
-    A tensor that repeats a few stored numbers could be of any size.
+    A tensor with stride 0 could have any size with a few stored numbers.
     """
     return {name: _to_tensor(name, value, where) for name, value in state.items()}
 
@@ -126,7 +125,7 @@ def _from_numpy(array: np.ndarray, said: str) -> Tensor:
 
 
 def _candidates(content: Any, where: str) -> dict[Entry, dict[Any, Any]]:
-    """Entries that hold tensors, of the purest kind there is: tensors alone, with arrays, with others."""
+    """Entries that hold tensors, of the first kind there is: tensors only, with arrays, with others."""
     if not isinstance(content, dict):
         raise BadInput(
             f"{where}: holds a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
@@ -162,7 +161,7 @@ def _dicts(
     content: dict[Any, Any], label: Entry = (), seen: set[int] | None = None
 ) -> Iterator[tuple[Entry, dict[Any, Any]]]:
     seen = set() if seen is None else seen
-    # The state of an optimiser is a dict of tensors too.
+    # The state of an optimiser is also a dict of tensors.
     if "param_groups" in content:
         return
     yield label, content
@@ -184,14 +183,14 @@ def _the_one(found: Mapping[Entry, Any], where: str) -> Entry:
 
 
 def choose(entries: Any, where: str) -> str:
-    """How to choose one of several parts of a file, for the end of a line."""
+    """Advice on choosing one of several entries of a file, for the end of a message."""
     names = list(entries)
     known = shortened(", ".join(f"'{name}'" for name in names))
     return f"choose one of {known}, as in '{where}::{shortened(names[0], 60)}'"
 
 
 def _beginning_with(entry: str, found: Mapping[Entry, Mapping[Any, Any]], where: str) -> Checkpoint:
-    """The tensors of a single state dict whose names begin with ``entry``, without that beginning."""
+    """The tensors of a single state dict whose names begin with ``entry``, without this prefix."""
     start = f"{entry}."
     states = list(found.values())
     inside = {
@@ -213,10 +212,10 @@ def _label(entry: Entry) -> str:
 
 
 class _Facts:
-    """Copies of what lies beside the tensors, as JSON-able values: no more of it than one could want.
+    """Copies of a file's other content as JSON-able values, limited in size.
 
-    What is too much, or no plain value, is named by its type. A few lists that share each other would be
-    10^12 entries written out.
+    Values beyond the limit, and values that are not plain, are replaced by the name of their type. A few
+    lists that contain each other could expand to 10^12 entries.
     """
 
     def __init__(self, where: str) -> None:
@@ -225,7 +224,7 @@ class _Facts:
 
     def of(self, content: Mapping[Any, Any]) -> dict[str, Any]:
         kept = {}
-        # Lists last: one that takes all there is leaves no number out.
+        # Lists last, so that a long one does not displace single values.
         for key, value in sorted(content.items(), key=lambda item: isinstance(item[1], list | tuple)):
             if self._left > 0 and isinstance(key, str | int):
                 kept[self._text(str(key))] = self._plain(value)
@@ -234,7 +233,7 @@ class _Facts:
     def _plain(self, value: Any, depth: int = 0) -> Any:
         self._left -= 1
         if depth > _DEEPEST:
-            raise BadInput(f"{self._where}: what lies beside its tensors is nested without end")
+            raise BadInput(f"{self._where}: its content besides tensors is nested too deeply")
         if self._left > 0:
             if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
                 if value.size <= self._left:
@@ -251,32 +250,32 @@ class _Facts:
 
     def _text(self, value: str) -> str:
         self._left -= len(value[:_CHARACTERS]) // _A_LINE
-        # A lone half of a surrogate pair can be written nowhere.
+        # A lone surrogate cannot be encoded.
         return value[:_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
 #: The one header entry of our files; its value is the metadata as JSON.
 _HEADER_KEY = "vbench"
 
-#: Bytes of a header, and characters of the metadata in it; those of a network with ten thousand tensors are a
-#: tenth of it, and text read as JSON takes many times its size.
+#: Most bytes of a header, and most characters of the metadata in it. A network with ten thousand tensors
+#: needs a tenth of that; text parsed as JSON takes many times its size in memory.
 _LARGEST_HEADER, _LARGEST_METADATA = 16_000_000, 4_000_000
 
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
 _DTYPES = ("bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128")
 
-#: A file that torch.save wrote before version 1.6: four pickles before the one of the storages' names.
+#: Pickles in a file that torch.save wrote before version 1.6; the last one holds the storages' names.
 _LEGACY_PICKLES = 5
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a safetensors file or one written by ``torch.save``, whatever its name; tensors land on the CPU.
+    """Read a safetensors file or one written by ``torch.save``, whatever its name; tensors are on the CPU.
 
-    Of a ``torch.save`` file only tensors, plain values and numpy arrays and scalars are accepted; the state
-    dict is the file itself or an entry of it (:func:`vbench.victims.checkpoint.find_state`), which a path may
-    name: ``file.pth::model_ema``. Anything else raises BadInput naming the file and the reason; nothing in a
-    file is ever run.
+    In a ``torch.save`` file only tensors, plain values and numpy arrays and scalars are accepted; the state
+    dict is the file itself or an entry of it (:func:`find_state`), which a path may name:
+    ``file.pth::model_ema``. Anything else raises BadInput naming the file and the reason; nothing in a file
+    is ever executed.
     """
     path, entry = split_entry(path)
     kind = kind_of(path)
@@ -285,11 +284,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
             return _read_safetensors(path, entry)
         return find_state(_load_restricted(path, kind), entry, str(path))
     except RecursionError as error:
-        raise BadInput(f"{path}: what lies beside its tensors is nested without end") from error
+        raise BadInput(f"{path}: its content besides tensors is nested too deeply") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata of our own ``.safetensors`` file from its header alone; {} for foreign files."""
+    """Read the metadata of our own ``.safetensors`` file, from its header only; {} for other files."""
     path = Path(path)
     if kind_of(path) != SAFETENSORS:
         return {}
@@ -302,10 +301,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write ``path`` (``.safetensors``, metadata in its header) and a readable ``.json`` beside it.
+    """Write ``path`` (``.safetensors``, metadata in its header) and a readable ``.json`` next to it.
 
-    Each file appears whole or not at all. Tensors that share memory are each written whole. Raises BadInput
-    for another extension, and as :func:`check_storable` does.
+    Each file is written completely or not at all. Tensors that share memory are each written in full. Raises
+    BadInput for another extension, and as :func:`check_storable` does.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -323,7 +322,7 @@ def write_checkpoint(path: Path, state: Mapping[str, Tensor], metadata: Mapping[
 
 
 def check_state(state: Mapping[str, Tensor], owner: str) -> None:
-    """Raise BadInput, in a line that begins with ``owner``, for a state dict of more than plain tensors."""
+    """Raise BadInput, in a line that begins with ``owner``, unless a state dict holds plain tensors only."""
     for name, value in state.items():
         said = f"{owner}: '{shortened(str(name))}' of its state dict"
         if not isinstance(value, Tensor):
@@ -339,13 +338,13 @@ def check_storable(state: Mapping[str, Tensor], owner: str) -> None:
     check_state(state, owner)
     try:
         to_safetensors({name: torch.empty(0, dtype=value.dtype) for name, value in state.items()})
-    except Exception as error:  # a type of numbers that the format lacks can make it fail in any way
+    except Exception as error:  # a dtype that the format lacks can make it fail in any way
         types = ", ".join(sorted({str(value.dtype) for value in state.values()}))
         raise BadInput(f"{owner}: a weights file cannot hold all of {types}; convert its tensors") from error
 
 
 def sha256_of(state: Mapping[str, Tensor]) -> str:
-    """Hash names, shapes, types and bits of all tensors, independent of order, device and file format."""
+    """Hash names, shapes, dtypes and bits of all tensors, independent of order, device and file format."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().resolve_conj().resolve_neg().contiguous()
@@ -362,7 +361,7 @@ def _read_safetensors(path: Path, entry: str | None) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = file.metadata()
-    except Exception as error:  # a type of numbers that torch lacks can make the reader fail in any way
+    except Exception as error:  # a dtype that torch lacks can make the reader fail in any way
         raise _damaged(path, error) from error
     if entry is not None:
         return find_state(state, entry, str(path))
@@ -402,18 +401,18 @@ def _load_restricted(path: Path, kind: str) -> Any:
     _check_pickles(path, kind)
     try:
         with torch.serialization.safe_globals(_allowed_globals()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on the pickle protocol of files it then refuses
-            # By its name torch would take a file for one of safetensors.
+            warnings.simplefilter("ignore")  # torch warns about the pickle protocol of files it then refuses
+            # torch would treat a file as safetensors because of its name.
             with path.open("rb") as file:
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or cut file can make the reader fail in any way
-        told = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         array = re.search(r"numpy\.dtypes\.(\w+?)DType", str(error))
         if array:
             raise BadInput(
                 f"{path}: refused, it holds a numpy array of type {array[1]}; save a tensor of numbers"
             ) from error
-        reason = shortened(told[0]) if told else type(error).__name__
+        reason = shortened(lines[0]) if lines else type(error).__name__
         if "weights_only" in str(error) or "GLOBAL" in str(error):
             named = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
             reason = f"it holds more than tensors, numbers and numpy arrays ({(named or [reason])[0]})"
@@ -444,7 +443,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
 
 def _allowed_globals() -> list[Any]:
     multiarray = (getattr(np, "_core", None) or np.core).multiarray
-    # numpy 2 moved these two; files name the module of the numpy that wrote them.
+    # numpy 2 moved these two; files contain the module name of the numpy that wrote them.
     both_homes = [
         _renamed(function, name, home)
         for function, name in ((_empty_array, "_reconstruct"), (multiarray.scalar, "scalar"))
@@ -454,7 +453,7 @@ def _allowed_globals() -> list[Any]:
 
 
 def _empty_array(*arguments: Any) -> np.ndarray:
-    """What numpy's pickles fill; they may ask for one of any size."""
+    """The empty array that numpy's pickles fill; they may request any size."""
     return np.ndarray((0,), np.int8)
 
 

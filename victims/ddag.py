@@ -31,7 +31,7 @@ _EMBEDDINGS = ("attention", "neck")
 _MARGIN = 0.3
 
 _FULL_RECIPE = replace(PUBLISHED_TWO_STREAM, head=("neck", "classifier", "part_attention", "graph"))
-#: Settings found for two CPU cores; at the rate of the rest the graph would stay at chance.
+#: Settings chosen for two CPU cores; at the learning rate of the rest the graph would stay at chance level.
 _THIN_RECIPE = replace(THIN_RESIDUAL, learning_rate=3e-3, head=("graph",), trunk_rate=10 / 3)
 
 
@@ -39,11 +39,11 @@ class DDAG(TwoStreamVictim):
     """Dynamic dual-attentive aggregation of Ye et al., ECCV 2020.
 
     ``width=1.0`` with default ``blocks`` is the authors' network. ``embedding`` picks which of its two
-    outputs is ranked, each L2-normalised: "attention" (after part attention, by which the authors keep their
-    checkpoint) or "neck". ``flip`` averages with the mirrored image. ``part_count`` is the number of stripes
-    that attend to each other. ``graph_heads`` layers of ``graph_width`` outputs with ``graph_dropout`` (a
-    probability) make up the graph attention, which serves training alone. ``generator`` draws the starting
-    weights; without one they come from a fixed seed.
+    outputs is ranked, each L2-normalised: "attention" (after part attention, by which the authors select
+    their checkpoint) or "neck". ``flip`` averages with the mirrored image. ``part_count`` is the number of
+    stripes that attend to each other. ``graph_heads`` layers of ``graph_width`` outputs with
+    ``graph_dropout`` (a probability) make up the graph attention, which is used in training only.
+    ``generator`` samples the initial weights; without one they come from a fixed seed.
     """
 
     name: ClassVar[str] = "ddag"
@@ -53,7 +53,7 @@ class DDAG(TwoStreamVictim):
         "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person Re-"
         "Identification, ECCV 2020"
     )
-    #: Options of the small network that trains in two minutes on two CPU cores.
+    #: Options of the thin network, which trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {**THIN_RESIDUAL_OPTIONS, "graph_width": 32}
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
@@ -121,7 +121,7 @@ class DDAG(TwoStreamVictim):
 
     @classmethod
     def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Sizes of part and graph attention, as far as the file shows them."""
+        """Sizes of part and graph attention, as far as the file's tensors determine them."""
         heads = [name for name in state if re.fullmatch(r"attention_\d+\.W", name)]
         options: dict[str, Any] = {}
         if "wpa.gate" in state:
@@ -132,7 +132,7 @@ class DDAG(TwoStreamVictim):
         return options
 
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
-        """The vector after the neck and the one refined by part attention, both of unit length."""
+        """The vector after the neck and the one refined by part attention, both at unit length."""
         neck = self.neck(current.mean(dim=(2, 3)))
         refined = self.part_attention(current, neck)
         parts = {"attention": l2_normalise(refined), "neck": l2_normalise(neck)}
@@ -163,7 +163,7 @@ class DDAG(TwoStreamVictim):
         }
 
     def recipe(self) -> Recipe:
-        """The published settings at full width, settings found for two CPU cores otherwise."""
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
         return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
 
 

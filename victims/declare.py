@@ -1,7 +1,7 @@
-"""Writes ``catalogue.json``: what the built-in victims declare, for readers that load no torch.
+"""Writes ``catalogue.json``: facts about the built-in victims, so that listing them does not import torch.
 
-``make catalogue`` runs it after a victim was added, or an option or a text was changed; a test compares the
-file with the classes.
+Run ``make catalogue`` after adding a victim or changing an option or text; a test compares the file with the
+classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OF_THE_DATA = ("num_classes", "input_size")
 
 
 def declarations() -> dict[str, Any]:
-    """What every built-in victim says of itself, by name; JSON-able."""
+    """Facts about every built-in victim, by name; JSON-able."""
     found = {cls.name: _declared(cls) for cls in classes_of(vbench.victims, Victim)}
     return json.loads(json.dumps(found))
 

@@ -62,7 +62,7 @@ _FULL_RECIPE = replace(
     erasing=0.5,
     erasing_area=(0.2, 0.8),
 )
-#: Settings found for two CPU cores.
+#: Settings chosen for two CPU cores.
 _THIN_RECIPE = replace(THIN_RESIDUAL, epochs=14, warmup_epochs=3)
 
 
@@ -70,17 +70,17 @@ class DEEN(TwoStreamVictim):
     """The diverse embedding expansion network of Zhang et al., CVPR 2023.
 
     ``width=1.0`` with default ``blocks`` is the authors' network, ``variant`` "sysu" (also for LLCM: four
-    stages, three with aggregation) or "regdb" (three stages, two with aggregation). The last stage sees every
+    stages, three with aggregation) or "regdb" (three stages, two with aggregation). The last stage gets every
     image's map in three versions, the original and two generated ones; each gives a vector before and one
     after the neck. ``embedding``: "sum" ranks by the plain sum of the six dot products (the default: the
-    authors keep their checkpoint by it), "weighted" by 0.1 times those before the neck plus 0.9 times those
+    authors select their checkpoint by it), "weighted" by 0.1 times those before the neck plus 0.9 times those
     after it, and "pooled_original", "pooled_first", "pooled_second", "neck_original", "neck_first",
     "neck_second" by one alone. With ``flip`` (the default) each vector is the sum of those of the image and
-    its mirror, not brought to unit length again. ``generator`` draws the starting weights; without one they
+    its mirror, not normalised to unit length. ``generator`` samples the initial weights; without one they
     come from a fixed seed.
 
-    Edits and features of the last stage hold the versions' maps one after the other, along the channels.
-    Logits are the mean over the versions, which the identity loss trains alike.
+    Edits and features of the last stage have the versions' maps concatenated along the channels. Logits are
+    the mean over the versions, which the identity loss trains equally.
     """
 
     name: ClassVar[str] = "deen"
@@ -93,7 +93,7 @@ class DEEN(TwoStreamVictim):
         "Visible-Infrared Person Re-identification, CVPR 2023"
     )
     similarity = "dot"
-    #: Options of the small network that trains in three minutes on two CPU cores.
+    #: Options of the thin network, which trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
@@ -191,7 +191,7 @@ class DEEN(TwoStreamVictim):
         return self.aggregation[stage](self.trunk.stage(stage, current), current)
 
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
-        """Six vectors of unit length, before and after the neck of every version, and mean logits."""
+        """Six vectors at unit length, before and after the neck of every version, and mean logits."""
         pooled = current.mean(dim=(2, 3))
         neck = self.neck(pooled)
         vectors = (*l2_normalise(pooled).split(count), *l2_normalise(neck).split(count))
@@ -223,7 +223,7 @@ class DEEN(TwoStreamVictim):
         }
 
     def recipe(self) -> Recipe:
-        """The published settings at full width, settings found for two CPU cores otherwise."""
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
         if self.width < 1:
             return _THIN_RECIPE
         return _FULL_RECIPE if self.variant == "sysu" else replace(_FULL_RECIPE, erasing_area=(0.02, 0.4))

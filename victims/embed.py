@@ -1,4 +1,4 @@
-"""Embedding images: batches, evaluation mode, and a refusal of what is no embedding."""
+"""Embeds images: batches, evaluation mode, and checks of the victim's output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.precision import entrance
 
-#: Images a process takes at a time.
+#: Images per process and batch.
 BATCH = 64
 
 
@@ -33,7 +33,7 @@ class Embedded:
 def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
     """uint8 N x H x W x 3 pixels as N x 3 x H x W float32 in [0, 1], on the victim's device.
 
-    Always float32: in a narrower type most of the 256 levels do not exist.
+    Always float32: a narrower dtype cannot hold all 256 levels.
     """
     device = example_tensor(victim).device
     chunk = torch.from_numpy(np.array(pixels)) if isinstance(pixels, np.ndarray) else pixels
@@ -41,7 +41,7 @@ def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> np.ndarray:
-    """N x 3 x H x W images in [0, 1] as uint8 N x H x W x 3 pixels, rounded: undoes :func:`to_images`."""
+    """N x 3 x H x W images in [0, 1] as rounded uint8 N x H x W x 3 pixels: inverse of :func:`to_images`."""
     return (images.detach() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -55,9 +55,9 @@ def embed(
     batch: int = BATCH,
     quiet: bool = False,
 ) -> Embedded:
-    """Embed N images (uint8 N x H x W x 3) of one modality, ``batch`` at a time for each process of the run.
+    """Embed N images (uint8 N x H x W x 3) of one modality, ``batch`` at a time per process of the run.
 
-    Fewer where memory is short.
+    The batch is halved on out-of-memory.
 
     Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
     """
@@ -80,11 +80,11 @@ def embed_batch(
     where: str,
     edits: Edits | None = None,
 ) -> Embedded:
-    """Show N images (N x 3 x H x W in [0, 1]) to a frozen victim; they stay as they are.
+    """Embed N images (N x 3 x H x W in [0, 1]) with a frozen victim, without changing them.
 
-    A victim that draws from global random state does so from ``seeds``, one an image, so that chance belongs
-    to an image and not to its batch. Raises :class:`VbenchError` naming victim and ``where`` when the victim
-    fails, writes to its input, or returns anything but a finite embedding of each image.
+    A victim that uses global random state gets it from ``seeds``, one per image, so that its randomness
+    depends on an image and not on its batch. Raises :class:`VbenchError` naming victim and ``where`` when the
+    victim fails, writes to its input, or returns anything but a finite embedding of each image.
     """
     who, given = f"victim '{victim.name}'", images.clone()
     with contained(who, seeds[0]) as ran:
@@ -96,10 +96,10 @@ def embed_batch(
         return concatenate(
             [embed_batch(victim, images[row], modality, seeds[row], where, edits) for row in rows]
         )
-    _refuse_others(who, victim, output, len(images))
-    _refuse_non_finite(output.embedding, victim, where)
+    _check_output(who, victim, output, len(images))
+    _check_finite(output.embedding, victim, where)
     predictions = None if output.logits is None else output.logits.argmax(1)
-    # A victim may use the memory of its output again.
+    # A victim may reuse the memory of its output.
     return Embedded(output.embedding.to(torch.float32, copy=True), predictions)
 
 
@@ -110,15 +110,15 @@ def concatenate(parts: Sequence[Embedded]) -> Embedded:
     return Embedded(embeddings, torch.cat(predictions) if predictions else None)
 
 
-def _refuse_others(who: str, victim: Victim, output: object, images: int) -> None:
+def _check_output(who: str, victim: Victim, output: object, images: int) -> None:
     if not isinstance(output, VictimOutput):
         raise VbenchError(f"{who}: forward must return a VictimOutput, not a {type(output).__name__}")
-    _refuse_other_matrix(f"{who}: the embedding", output.embedding, images, None)
+    _check_matrix(f"{who}: the embedding", output.embedding, images, None)
     if output.logits is not None:
-        _refuse_other_matrix(f"{who}: the logits", output.logits, images, victim.num_classes or None)
+        _check_matrix(f"{who}: the logits", output.logits, images, victim.num_classes or None)
 
 
-def _refuse_other_matrix(what: str, found: object, rows: int, columns: int | None) -> None:
+def _check_matrix(what: str, found: object, rows: int, columns: int | None) -> None:
     if not isinstance(found, Tensor):
         raise VbenchError(f"{what} must be a torch.Tensor, not a {type(found).__name__}")
     if not found.is_floating_point():
@@ -128,7 +128,7 @@ def _refuse_other_matrix(what: str, found: object, rows: int, columns: int | Non
         raise VbenchError(f"{what} of {rows} images must be {wanted}, not {tuple(found.shape)}")
 
 
-def _refuse_non_finite(embedding: Tensor, victim: Victim, where: str) -> None:
+def _check_finite(embedding: Tensor, victim: Victim, where: str) -> None:
     bad = (~torch.isfinite(embedding)).any(1).sum().item()
     if bad:
         raise VbenchError(f"{victim.name}: {bad} of {len(embedding)} embeddings are not finite ({where})")

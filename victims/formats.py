@@ -1,4 +1,4 @@
-"""Recognise weights files by their first bytes; refuse archives and pickles that hold more than weights."""
+"""Recognises weights files by their first bytes; refuses archives and pickles that hold more than weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 
 from vbench.core.errors import BadInput, refused, shortened
 
-#: What :func:`kind_of` answers.
+#: Results of :func:`kind_of`.
 SAFETENSORS, TORCH_ZIP, TORCH_LEGACY = "safetensors", "torch zip", "torch legacy"
 
-#: How to get tensors alone out of whatever holds them.
+#: Advice: how to save only the tensors.
 SAVE_THE_STATE = "where you trust it, save its tensors alone: torch.save(model.state_dict(), 'weights.pth')"
 
 _AS_TENSORS = "save its arrays as a dict of names and tensors with torch.save"
@@ -28,7 +28,7 @@ _UNPACK = "unpack it and name the weights file inside"
 
 _AGAIN = "get it again"
 
-#: Where a mark stands, the mark, what a file with it is, and what to do.
+#: Offset and bytes of a mark, the format that it identifies, and what to do.
 _MARKS = (
     (0, b"\x93NUMPY", "a single numpy array (.npy)", _AS_TENSORS),
     (0, b"\x89HDF\r\n", "an HDF5 file, as Keras and MATLAB write", _EXPORT),
@@ -45,7 +45,7 @@ _MARKS = (
     (0, b"version https://git-lfs", "a Git LFS pointer", "run 'git lfs pull' where it came from"),
 )
 
-#: The same for files that bytes do not tell: a pattern of their names.
+#: The same for formats without such a mark, by a pattern of file names.
 _NAMES = (
     (r"\.onnx$", "an ONNX model", _EXPORT),
     (r"\.(pb|index|meta)$|\.data-\d{5}-of-\d{5}$", "a TensorFlow model or checkpoint", _EXPORT),
@@ -54,7 +54,7 @@ _NAMES = (
 
 _WEB_PAGES = (b"<!doctype", b"<html", b"<?xml")
 
-#: How a file that torch.save wrote before version 1.6 begins: a pickle of this one number.
+#: The beginning of a file that torch.save wrote before version 1.6: a pickle of this number.
 _LEGACY = re.compile(rb"\x80.\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", re.DOTALL)
 
 _TEXT_PICKLES = (b"(dp", b"(lp", b"ccollections", b"cnumpy", b"cbuiltins", b"c__builtin__", b"ctorch")
@@ -67,7 +67,7 @@ _SHOWN = 4
 def kind_of(path: Path) -> str:
     """Whether ``path`` is a safetensors file, or one of the two kinds that torch.save writes.
 
-    Anything else raises BadInput that says what the file is, where its bytes tell it, and what to do.
+    Raises BadInput for anything else, with the format of the file, if recognised, and what to do.
     """
     head = first_bytes(path)
     text = head.lstrip().lower()
@@ -102,7 +102,7 @@ def kind_of(path: Path) -> str:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The beginning of a file; BadInput for what is no file or cannot be read."""
+    """The beginning of a file; BadInput if it is not a file or cannot be read."""
     try:
         if path.is_dir():
             raise _not_weights(path, "a folder", _in_folder(path))
@@ -135,18 +135,18 @@ def _not_weights(path: Path, what: str, remedy: str) -> BadInput:
 
 
 def check_archive(path: Path) -> None:
-    """Refuse a zip archive that torch.save did not write, and one that is not what it seems.
+    """Raise BadInput for a zip archive that torch.save did not write, and for a manipulated one.
 
-    That is one that unpacks to more than it is, has a member twice, or members that would leave a folder.
-    torch.save stores as it is, under plain names; nothing is ever unpacked to disk here. What no zip reader
-    opens is left to the reader of torch, which says that it is damaged.
+    Manipulated is one with compressed members, two members of one name, or member names that would leave a
+    folder. torch.save stores uncompressed, under plain names; nothing is ever unpacked to disk here. A file
+    that no zip reader opens is left to torch, which reports that it is damaged.
     """
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except Exception as error:  # as the reader of torch, this one fails in any way
+    except Exception as error:  # like torch's reader, this one can fail in any way
         raise BadInput(f"{path}: damaged or incomplete ({type(error).__name__}); {_AGAIN}") from error
     names = [member.orig_filename for member in members]
     for name in names:
@@ -186,7 +186,7 @@ def _some(names: Sequence[str]) -> str:
     return shortened(", ".join(names[:_SHOWN]) + more)
 
 
-#: What may be called: it makes no more than the file holds.
+#: Allowed callables: they create no more than the file holds.
 _CALLED = frozenset(
     {
         "collections.OrderedDict",
@@ -224,14 +224,14 @@ _CALLED = frozenset(
     }
 )
 
-#: What may only be named, as the type of something.
+#: Allowed only as the type of a value, not as a callable.
 _NAMED = frozenset(
     {"numpy.ndarray", "torch.Tensor", "torch.storage.TypedStorage", "torch.storage.UntypedStorage"}
 )
 
 _ENCODINGS = ("latin1", "latin-1")
 
-#: Values that may be looked at for each instruction of the file, and for a file as such.
+#: Limit on the work for a pickle: visited values per instruction, and in addition for any file.
 _EACH, _ANYWAY = 50, 1_000_000
 
 _ONE = frozenset(
@@ -258,7 +258,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 @dataclass
 class _Value:
-    """What the pickle makes: how many values it holds, shared ones each time, and a few facts about it."""
+    """A value of the pickle: how many values it contains, counting shared ones each time, and some facts."""
 
     size: int = 1
     text: str = ""
@@ -267,10 +267,10 @@ class _Value:
 
 
 def check_pickle(file: IO[bytes], where: str) -> None:
-    """Raise BadInput, in one line that begins with ``where``, for a pickle that asks for too much.
+    """Raise BadInput, in one line that begins with ``where``, for a pickle with forbidden content.
 
-    That is for anything but tensors, plain values and numpy arrays, or for more work than a file of its size
-    can be worth. Reads ``file`` to the end of one pickle.
+    Forbidden is anything but tensors, plain values and numpy arrays, and more work than a file of its size
+    can need. Reads ``file`` to the end of one pickle.
     """
     reading = _Reading(where)
     try:
@@ -281,7 +281,7 @@ def check_pickle(file: IO[bytes], where: str) -> None:
 
 
 class _Reading:
-    """The stack of a pickle reader, with sizes in the place of values."""
+    """The stack of a pickle reader, with sizes in place of values."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -343,7 +343,7 @@ class _Reading:
         self._stack.append(made)
 
     def _put_in(self, parts: list[_Value], named: bool = False) -> None:
-        # A name is hashed: all it holds is looked at, each time.
+        # A dict key is hashed, which visits everything in it, each time.
         self._spend(parts[::2] if named else ())
         self._stack[-1].size += sum(part.size for part in parts)
 
@@ -372,7 +372,7 @@ class _Reading:
         self._spent += sum(value.size for value in values)
         if self._spent > _ANYWAY + _EACH * self._steps:
             raise BadInput(
-                f"{self._where}: refused, its values share values without end; nobody needs such a file"
+                f"{self._where}: refused, its values contain each other too often for a weights file"
             )
 
     def _refusal(self, name: str) -> BadInput:

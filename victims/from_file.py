@@ -23,7 +23,7 @@ from vbench.victims.naming import as_wanted, bare, is_counter, under_names
 from vbench.victims.registry import VICTIMS
 from vbench.victims.released import OWN_LAYOUT, Misfit, ReleasedLayout
 
-#: What people load by mistake besides another victim.
+#: Files that are loaded by mistake, besides those of another victim.
 _OTHERS = {
     "a plain ImageNet ResNet": ReleasedLayout(marks=("conv1.weight", "layer4.0.conv1.weight", "fc.weight")),
     "a plain ImageNet ViT": ReleasedLayout(marks=("cls_token", "blocks.0.attn.qkv.weight", "head.weight")),
@@ -33,7 +33,7 @@ _SPOKEN_WITH_A_VOWEL = "aefhilmnorsx"
 
 
 def refuse_other_models(victim_class: type[Victim], state: Mapping[str, Tensor], where: str) -> None:
-    """Raise BadInput if a released state dict bears the marks of other models and not this one's."""
+    """Raise BadInput if a released state dict has the marks of other models and not of this one."""
     if victim_class.released is not None and victim_class.released.recognises(state):
         return
     found = models_of(state)
@@ -49,21 +49,21 @@ def models_of(state: Mapping[str, Tensor]) -> list[str]:
     for name, facts in VICTIMS.items():
         module, _, attribute = facts.target.partition(":")
         layout = getattr(import_module(module), attribute).released
-        if layout is not None and _bears(layout, state):
+        if layout is not None and _has_marks(layout, state):
             article = "an" if name[0] in _SPOKEN_WITH_A_VOWEL else "a"
             found.append(f"{article} {name.upper()} checkpoint (victim {name})")
-    return found or [name for name, layout in _OTHERS.items() if _bears(layout, state)]
+    return found or [name for name, layout in _OTHERS.items() if _has_marks(layout, state)]
 
 
-def _bears(layout: ReleasedLayout, state: Mapping[str, Tensor]) -> bool:
-    """Whether the marks of a layout are in a state, under any wrapper or prefix."""
+def _has_marks(layout: ReleasedLayout, state: Mapping[str, Tensor]) -> bool:
+    """Whether a state has the marks of a layout, under any wrapper or prefix."""
     try:
         return under_names(layout.marks, state, "") is not None
     except BadInput:
         return True
 
 
-#: Numbers of training identities that tell the data set.
+#: Number of training identities -> data set.
 _CLASSES = {395: "sysu", 713: "llcm"}
 
 _REGDB_CLASSES = 206
@@ -72,9 +72,9 @@ _TRIAL = re.compile(r"trial_?-?(\d+)")
 
 
 def released_split(path: Path, num_classes: int) -> str | None:
-    """The split of a released file: "sysu", "llcm", "regdb/trial-3", or None where nothing tells it.
+    """The split of a released file: "sysu", "llcm", "regdb/trial-3", or None if unknown.
 
-    RegDB has ten splits with different training identities; all authors put the number into the file name.
+    RegDB has ten splits with different training identities; all authors put its number into the file name.
     """
     if num_classes != _REGDB_CLASSES:
         return _CLASSES.get(num_classes)
@@ -87,23 +87,23 @@ def is_regdb(num_classes: int) -> bool:
     return num_classes == _REGDB_CLASSES
 
 
-#: Numbers that a victim may have beside those of its file: what a file leaves out is told by name later. A
-#: wrong one may be small, and the victim of its full size.
+#: How many more numbers than its file a victim may have; missing tensors are reported by name later. A file
+#: of the wrong model may be small while the victim has full size.
 _OWN_SLACK, _SLACK = 1_000_000, 300_000_000
 
-#: Options that count layers, each of which takes time to make; networks have a hundred.
+#: Options that count layers, each of which takes time to build; real networks have about a hundred.
 _LAYERS, _MOST_LAYERS = ("blocks", "depth"), 1000
 
-#: A number of identities to build a victim with that has no usual one, to see which of its tensors follow it.
+#: An unusual number of identities, to find the tensors whose shape depends on it.
 _ANY_CLASSES = 7
 
-#: What the making of a network raises where its options do not suit it.
+#: Exceptions of a network's constructor for unsuitable options.
 _ANY = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A weights file as one of this victim's: tensors, whose names ``layout`` maps, and what they tell."""
+    """A weights file read for a victim class: tensors, the ``layout`` of their names, derived facts."""
 
     checkpoint: Checkpoint
     where: str
@@ -119,28 +119,28 @@ class _Source:
 
 
 def victim_from_file(victim_class: type[Victim], options: dict[str, Any], weights: str | Path) -> Victim:
-    """Build a victim with the options given and those its weights file tells, and fill it.
+    """Build a victim with the given options and those from its weights file, and load the weights.
 
-    What was chosen in the file is said on standard error. Raises BadInput as
+    Choices made while reading the file are printed on standard error. Raises BadInput as
     :func:`vbench.victims.load.build_victim` does.
     """
     source = _source(victim_class, read_checkpoint(Path(weights)), str(weights))
     wanted = options.get("num_classes")
     _refuse_other_number(source, wanted)
-    told = source.classes is not None or wanted is not None
+    is_known = source.classes is not None or wanted is not None
     if "num_classes" in option_names(victim_class) and source.classes is not None:
         options = {**options, "num_classes": source.classes}
     options = {**(source.options or {}), **options}
     if "num_classes" in missing_options(victim_class, options):
         options["num_classes"] = _ANY_CLASSES
-    victim = _fitting(victim_class, options, source)
+    victim = _build_bounded(victim_class, options, source)
     try:
         state, notes = _translated(victim, source)
     except Misfit as error:
         classes = _classes_that_fit(victim, options, source)
-        if classes is None or told or "num_classes" not in option_names(victim_class):
+        if classes is None or is_known or "num_classes" not in option_names(victim_class):
             raise _explained(victim_class, error, source, classes, wanted) from error
-        victim = _fitting(victim_class, {**options, "num_classes": classes}, source)
+        victim = _build_bounded(victim_class, {**options, "num_classes": classes}, source)
         state, notes = _translated(victim, source)
     victim.load_state_dict(state)
     victim.weights_metadata = _metadata(source, notes, split_entry(weights)[0], victim.num_classes)
@@ -175,7 +175,7 @@ def _source(victim_class: type[Victim], checkpoint: Checkpoint, where: str) -> _
 
 
 def _translated(victim: Victim, source: _Source) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The file's tensors under the victim's names, and what to say of how they were found."""
+    """The file's tensors under the victim's names, and notes on how they were found."""
     own = victim.state_dict()
     if source.is_own:
         return source.layout.translate(source.state, own, source.where), source.notes
@@ -185,9 +185,9 @@ def _translated(victim: Victim, source: _Source) -> tuple[dict[str, Tensor], tup
 
 
 def _classes_that_fit(victim: Victim, options: dict[str, Any], source: _Source) -> int | None:
-    """The number of identities with which all tensors would have the shapes of the file's, if there is one.
+    """The number of identities with which all tensors would have the shapes in the file, if there is one.
 
-    Every size that differs must be the number that this victim was built for, and the same in the file.
+    Every differing size must be the number this victim was built for, and the same number in the file.
     """
     own, built_for = victim.state_dict(), options.get("num_classes", victim.num_classes)
     wanted = {source.layout.released_name(name): tensor for name, tensor in own.items()}
@@ -216,7 +216,7 @@ def _refuse_other_number(source: _Source, wanted: int | None) -> None:
 def _explained(
     victim_class: type[Victim], error: Misfit, source: _Source, classes: int | None, wanted: int | None
 ) -> BadInput:
-    """What to say of tensors that do not fit: more than their names, where more is known."""
+    """The error for tensors that do not fit, with the likely cause if it is known."""
     if not source.is_own:
         refuse_other_models(victim_class, source.checkpoint.state, source.where)
     if classes is not None and wanted is not None and source.classes is None:
@@ -234,19 +234,19 @@ def _explained(
     return error
 
 
-def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Source) -> Victim:
-    """Build a victim for a file, whose options may say anything: no more of it than the file could fill."""
+def _build_bounded(victim_class: type[Victim], options: dict[str, Any], source: _Source) -> Victim:
+    """Build a victim with options from an untrusted file, but none larger than the file could fill."""
     state = source.checkpoint.state
     if source.options is None:
         return make_victim(victim_class, options)
-    # Tensors may share what is stored.
+    # Tensors may share storage.
     stored = {tensor.untyped_storage().data_ptr(): tensor for tensor in state.values()}
     held = sum(tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in stored.values())
     most = 2 * held + (_OWN_SLACK if source.is_own else _SLACK)
     try:
         with at_most(most):
             if source.is_own and not is_own_class(victim_class):
-                _refuse_more(victim_class, options, most)
+                _refuse_larger(victim_class, options, most)
             return victim_class(**options)
     except BadInput as error:
         raise BadInput(f"{source.where}: {error}") from error
@@ -259,7 +259,7 @@ def _fitting(victim_class: type[Victim], options: dict[str, Any], source: _Sourc
         ) from error
 
 
-def _refuse_more(victim_class: type[Victim], options: dict[str, Any], most: int) -> None:
+def _refuse_larger(victim_class: type[Victim], options: dict[str, Any], most: int) -> None:
     """Raise ValueError where a plugin's victim would have more numbers than ``most``.
 
     Built-in victims are checked while they are built, see :func:`vbench.victims.make.at_most`.
@@ -267,7 +267,7 @@ def _refuse_more(victim_class: type[Victim], options: dict[str, Any], most: int)
     try:
         with torch.device("meta"):
             wanted = sum(tensor.numel() for tensor in victim_class(**options).parameters())
-    except Exception:  # not every constructor can do without memory; then it is built as it is
+    except Exception:  # not every constructor works on the meta device; then it is built normally
         return
     if wanted > most:
         raise ValueError(f"a network of {wanted:,} numbers")
@@ -320,7 +320,7 @@ def _check_types(victim_class: type[Victim], options: dict[str, Any], where: str
 
 
 def _stored_classes(checkpoint: Checkpoint, where: str) -> int | None:
-    """Number of identities that one of our files says it was trained on."""
+    """Number of training identities in the metadata of one of our files."""
     stored = _own_options(checkpoint, where).get("num_classes")
     if stored is not None and (not isinstance(stored, int) or stored < 0):
         raise BadInput(f"{where}: its header says {shortened(repr(stored), 60)} identities")

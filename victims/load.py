@@ -1,4 +1,4 @@
-"""Name or file -> victim; vbench victims convert."""
+"""Builds a victim from a name or a weights file; ``vbench victims convert``."""
 
 from __future__ import annotations
 
@@ -41,14 +41,13 @@ def build_victim(
 ) -> Victim:
     """Build a victim in evaluation mode on ``device`` ("auto": a GPU if there is one).
 
-    ``weights`` is the authors' released file unchanged, a plain state dict of this victim, or a
+    ``weights`` is the authors' unchanged released file, a plain state dict of this victim, or a
     ``.safetensors`` of ``vbench train``, whose stored options are used unless given here. Names may be those
-    inside a wrapper (``module.``, ``model.``, ...). The number of classes is read from the file: off the
-    classifier of a released layout, else as the number that makes all tensors fit. Without weights the
-    starting weights come from ``generator`` or a fixed seed. ``victim.weights_metadata`` afterwards holds
-    what the file says about itself ({} without weights), for a released one with the training split where
-    classifier and file name tell it, and under "notes" what was chosen in it, which is also said on standard
-    error.
+    inside a wrapper (``module.``, ``model.``, ...). The number of classes is read from the classifier of a
+    released layout, else it is the number that makes all tensors fit. Without weights the initial weights
+    come from ``generator`` or a fixed seed. Afterwards ``victim.weights_metadata`` holds the file's metadata
+    ({} without weights), for a released one with the training split if classifier and file name determine it,
+    and under "notes" choices made while reading it, which are also printed on standard error.
 
     Raises BadInput for an unknown option, a file of another victim, a tensor that is missing, unexpected, of
     another shape or not finite, a ``num_classes`` that contradicts the file, and a victim that
@@ -73,7 +72,7 @@ def build_victim(
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there; BadInput otherwise."""
+    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into an available device; BadInput otherwise."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -93,14 +92,14 @@ def convert_checkpoint(
     """Read a released ``file``, check it tensor by tensor, and write ``out`` (``.safetensors``).
 
     Only tensors that the network uses are written. Returns the metadata of the new file: victim, options,
-    split (``split``, or read off the file), SHA-256 of the old file and of the tensors, what lay beside them.
-    Raises BadInput as :func:`load_victim` does, for a RegDB file whose split is not known, and for a
+    split (``split``, or from the file), SHA-256 of the old file and of the tensors, other content of the old
+    file. Raises BadInput as :func:`load_victim` does, for a RegDB file whose split is not known, and for a
     ``split`` that contradicts the file's name.
     """
     loaded = load_victim(victim, file, device="cpu", **(options or {}))
-    beside = dict(loaded.weights_metadata)
-    known = beside.pop("split", None)
-    if "victim" in beside:
+    rest = dict(loaded.weights_metadata)
+    known = rest.pop("split", None)
+    if "victim" in rest:
         raise BadInput(f"{file}: this is a file of vbench already; nothing to convert")
     if split and known and split != known:
         raise BadInput(f"--split {split}: the name of {file} says {known}")
@@ -115,7 +114,7 @@ def convert_checkpoint(
         "victim": loaded.name,
         "options": loaded.describe(),
         "split": split or known,
-        "released": {"file": file.name, "sha256": _sha256(split_entry(file)[0]), "beside": beside},
+        "released": {"file": file.name, "sha256": _sha256(split_entry(file)[0]), "beside": rest},
         "sha256": sha256_of(state),
         "vbench": __version__,
     }

@@ -1,4 +1,4 @@
-"""Build a victim from its options with weights drawn from a seed."""
+"""Builds a victim from its options, with weights sampled from a seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vbench.victims.base import Victim, missing_options, option_names
 
 
 def make_victim(victim_class: type[Victim], options: dict[str, Any]) -> Victim:
-    """Call the constructor; BadInput for a missing option, and for whatever the constructor raises."""
+    """Call the constructor; raises BadInput for a missing option and for any error of the constructor."""
     name = getattr(victim_class, "name", victim_class.__name__)
     lacking = missing_options(victim_class, options)
     if lacking:
@@ -39,7 +39,7 @@ def check_options(victim_class: type[Victim], options: dict[str, Any]) -> None:
             raise unknown_name(f"option of victim {victim_class.name}", name, known)
 
 
-#: Used where no generator is given, so that an untrained victim is the same everywhere.
+#: Used if no generator is given, so that an untrained victim is the same everywhere.
 DEFAULT_SEED = 0
 
 _MOST: ContextVar[int | None] = ContextVar("most", default=None)
@@ -47,9 +47,9 @@ _MOST: ContextVar[int | None] = ContextVar("most", default=None)
 
 @contextmanager
 def at_most(numbers: int) -> Iterator[None]:
-    """Inside the block a victim of more numbers than this is refused with ValueError before it takes memory.
+    """Inside the block, building a larger victim raises ValueError before it takes memory.
 
-    For options that came with a file, which may say anything.
+    For options that come from an untrusted file.
     """
     before = _MOST.set(numbers)
     try:
@@ -61,10 +61,10 @@ def at_most(numbers: int) -> Iterator[None]:
 def build_then_initialise(
     build: Callable[[], None], victim: nn.Module, generator: torch.Generator | None
 ) -> None:
-    """Run ``build`` (which registers submodules on ``victim``) without drawing weights, then draw them.
+    """Run ``build`` (which registers submodules on ``victim``) without weights, then sample them.
 
-    Modules are made on the meta device, because their constructors would draw from the global generator.
-    A module with parameters of its own draws them in ``draw_weights(generator)``.
+    Modules are built on the meta device, because their constructors would use the global generator. A module
+    with its own parameters samples them in ``draw_weights(generator)``.
     """
     with torch.device("meta"):
         build()
@@ -109,9 +109,9 @@ def _initialise_convolution(convolution: nn.Conv2d, generator: torch.Generator) 
     nn.init.uniform_(convolution.bias, -bound, bound, generator=generator)
 
 
-# On a processor with AVX2 and without AVX-512, oneDNN computes the weights' gradient of a 1x1 convolution
-# with a stride and fewer than eight input channels, in channels-last layout, with a kernel that corrupts
-# memory (seen with torch 2.11 and 2.14). Without a stride another kernel is taken, and the stride of a 1x1
+# On a CPU with AVX2 but without AVX-512, oneDNN computes the weight gradient of a 1x1 convolution with a
+# stride and fewer than eight input channels, in channels-last layout, with a kernel that corrupts memory
+# (seen with torch 2.11 and 2.14). Without a stride another kernel is used, and the stride of a 1x1
 # convolution only selects pixels.
 _FEWEST_CHANNELS = 8
 
@@ -127,7 +127,7 @@ class NarrowConv2d(nn.Conv2d):
 
 
 def is_narrow(layer: nn.Module) -> bool:
-    """Whether a layer is a strided 1x1 convolution with fewer than eight input channels a group."""
+    """Whether a layer is a strided 1x1 convolution with fewer than eight input channels per group."""
     return (
         isinstance(layer, nn.Conv2d)
         and set(layer.kernel_size) == {1}
@@ -138,9 +138,9 @@ def is_narrow(layer: nn.Module) -> bool:
 
 
 def avoid_narrow_kernel(network: nn.Module) -> None:
-    """Let every such layer of ``network`` compute without a stride; weights and names stay as they are.
+    """Let every such layer of ``network`` compute without a stride; weights and names do not change.
 
-    A subclass of :class:`torch.nn.Conv2d` with a forward pass of its own is left alone.
+    A subclass of :class:`torch.nn.Conv2d` with its own forward pass is not changed.
     """
     for layer in network.modules():
         if type(layer) is nn.Conv2d and is_narrow(layer):

@@ -1,4 +1,4 @@
-"""MMN: two-stream ResNet-50 that sees every image also in a generated middle modality, in four stripes."""
+"""MMN: two-stream ResNet-50 on images and their generated middle modality, in four stripes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vbench.victims.training.recipe import (
     TrainBatch,
 )
 
-#: Similarity that belongs to what each setting ranks by.
+#: Similarity by which each setting is compared.
 _EMBEDDINGS: Mapping[str, str] = {
     "image": "cosine",
     "middle": "cosine",
@@ -50,24 +50,24 @@ _CONSISTENCY_WEIGHT = 0.2
 _FULL_RECIPE = replace(
     PUBLISHED_TWO_STREAM, identities=4, head=("necks", "classifiers"), erasing=0.5, erasing_area=(0.02, 0.4)
 )
-#: Settings found for two CPU cores.
+#: Settings chosen for two CPU cores.
 _THIN_RECIPE = replace(THIN_RESIDUAL, epochs=8, warmup_epochs=3)
 
 
 class MMN(TwoStreamVictim):
     """The middle modality network of Zhang et al., ACM MM 2021.
 
-    ``width=1.0`` with default ``blocks`` is the authors' network. Every image is embedded twice, as it is and
-    as the generator turns it into the middle modality; each embedding is four stripes after their necks.
-    ``embedding`` picks one of the seven rankings that the authors' script prints: "image" against image (the
-    default: their training keeps its checkpoint by it; they name no other as their result), "middle" against
-    middle; "visible_middle" and "infrared_middle", where the named modality is represented by its middle
-    version and the other by the image itself; "sum", "min" and "max" of these four similarities. "pooled" and
-    "middle_pooled" are the vectors before the necks, which the script extracts and does not rank by.
-    ``flip`` averages with the mirrored image. ``generator`` draws the starting weights; without one they
-    come from a fixed seed.
+    ``width=1.0`` with default ``blocks`` is the authors' network. Every image is embedded twice: itself, and
+    its version in the middle modality made by the generator; each embedding is four stripes after their
+    necks. ``embedding`` picks one of the seven rankings that the authors' script prints: "image" against
+    image (the default: their training selects its checkpoint by it, and they name no other as their result),
+    "middle" against middle; "visible_middle" and "infrared_middle", where the named modality is represented
+    by its middle version and the other by the image itself; "sum", "min" and "max" of these four
+    similarities. "pooled" and "middle_pooled" are the vectors before the necks, which the script extracts and
+    does not rank by. ``flip`` averages with the mirrored image. ``generator`` samples the initial weights;
+    without one they come from a fixed seed.
 
-    Edits and features of a stage hold the image's map first and its middle version's after it, along the
+    Edits and features of a stage have the maps of the image and of its middle version concatenated along the
     channels. Logits are the mean over the image's stripes.
     """
 
@@ -78,7 +78,7 @@ class MMN(TwoStreamVictim):
         "Zhang et al., Towards a Unified Middle Modality Learning for Visible-Infrared Person Re-"
         "Identification, ACM MM 2021"
     )
-    #: Options of the small network that trains in three minutes on two CPU cores.
+    #: Options of the thin network, which trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
@@ -156,13 +156,13 @@ class MMN(TwoStreamVictim):
         return output
 
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
-        """As every two-stream network; the stem takes the images and, below them, their middle versions."""
+        """As in every two-stream network; the stem takes a batch of the images and their middle versions."""
         if stage == "stem":
             current = torch.cat((current, self.middle(current, modality)))
         return super().run_stage(stage, current, modality)
 
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
-        """Four vectors of unit length, of image and middle version, and the image's logits."""
+        """Four vectors at unit length, of image and middle version, and the image's logits."""
         pooled, necks, logits = self._stripes(current)
         parts: Parts = {}
         for name, vectors in (("", necks), ("_pooled", pooled)):
@@ -196,7 +196,7 @@ class MMN(TwoStreamVictim):
         }
 
     def recipe(self) -> Recipe:
-        """The published settings at full width, settings found for two CPU cores otherwise."""
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
         return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
 
     def _stripes(self, current: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

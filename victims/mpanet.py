@@ -32,7 +32,7 @@ _ALLEVIATED = ("layer3", "layer4")
 
 _MARGIN = 0.7
 _OVERLAP_WEIGHT = 0.5
-#: The released code adds its weight of 0.5 twice; the published results were trained so.
+#: The released code adds this loss twice, each time with weight 0.5; so do the published results.
 _MODALITY_WEIGHT = 1.0
 _MUTUAL_WEIGHT = 2.5
 _FOLLOW_RATE = 0.2
@@ -54,7 +54,7 @@ _FULL_RECIPE = Recipe(
     erasing_area=(0.02, 0.33),
 )
 _REGDB_RECIPE = replace(_FULL_RECIPE, identities=12, instances=5, milestones=(110,))
-#: Settings found for two CPU cores.
+#: Settings chosen for two CPU cores.
 _THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
 
@@ -62,12 +62,12 @@ class MPANet(StagedVictim):
     """The joint modality and pattern alignment network of Wu et al., CVPR 2021.
 
     One network embeds both modalities; ``width=1.0`` with default ``blocks`` is the authors'. ``variant``
-    "sysu" or "regdb" decides the size of images unless ``input_size`` is given, how embeddings are compared
-    (cosine, or Euclidean distance of vectors as they are) and the published recipe. ``parts`` is the number
-    of pattern masks. What is ranked is ``parts`` masked vectors and the average of the map, in this order,
-    after batch normalisation ("neck", the authors' choice) or before ("pooled"); neither is L2-normalised.
-    ``flip`` averages with the mirrored image. ``generator`` draws the starting weights; without one they
-    come from a fixed seed.
+    "sysu" or "regdb" determines the size of images unless ``input_size`` is given, how embeddings are
+    compared (cosine, or Euclidean distance of unnormalised vectors) and the published recipe. ``parts`` is
+    the number of pattern masks. What is ranked is ``parts`` masked vectors and the average of the map, in
+    this order, after batch normalisation ("neck", the authors' choice) or before ("pooled"); neither is
+    L2-normalised. ``flip`` averages with the mirrored image. ``generator`` samples the initial weights;
+    without one they come from a fixed seed.
     """
 
     name: ClassVar[str] = "mpanet"
@@ -78,7 +78,7 @@ class MPANet(StagedVictim):
     )
     resize_filter: ClassVar[str] = "bilinear"
     imagenet: ClassVar[str | None] = "resnet50"
-    #: Options of the small network that trains in three minutes on two CPU cores.
+    #: Options of the thin network, which trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
     released: ClassVar[ReleasedLayout] = ReleasedLayout(
         renames=(
@@ -164,7 +164,7 @@ class MPANet(StagedVictim):
         return self.alleviation[stage](current) if stage in self.alleviation else current
 
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor]:
-        """Masked and average vectors in a row, after and before the neck."""
+        """Masked and average vectors, concatenated, after and before the neck."""
         pooled = masked_vectors(current, self.patterns(current))
         neck = self.neck(pooled)
         return {"neck": neck, "pooled": pooled}, self.classifier(neck)
@@ -174,13 +174,13 @@ class MPANet(StagedVictim):
         return parts[self.embedding]
 
     def merge_mirrored(self, part: Tensor, mirrored: Tensor) -> Tensor:
-        """The mean, as vectors have no unit length here."""
+        """The mean, because vectors do not have unit length here."""
         return (part + mirrored) / 2
 
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Identity, center cluster, mask overlap, identity by modality, and agreement of modalities.
 
-        Moves the running means of the modality classifiers on the way.
+        Also updates the running means of the modality classifiers.
         """
         current = self.prepare(torch.cat((batch.visible, batch.infrared)))
         for stage in self.stages:
@@ -202,7 +202,7 @@ class MPANet(StagedVictim):
         }
 
     def recipe(self) -> Recipe:
-        """The published settings at full width, settings found for two CPU cores otherwise."""
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
         if self.width < 1:
             return _THIN_RECIPE
         return _REGDB_RECIPE if self.variant == "regdb" else _FULL_RECIPE

@@ -29,7 +29,7 @@ _EMBEDDINGS = ("neck", "pooled")
 _PLACES = ("stem", "layer1", "layer2", "layer3")
 _MARGIN = 0.3
 
-#: The same authors' public settings for MMN, as MRCN's code is not public.
+#: The public settings of the same authors for MMN, because MRCN's code is not public.
 _FULL_RECIPE = replace(
     PUBLISHED_TWO_STREAM,
     identities=4,
@@ -37,7 +37,7 @@ _FULL_RECIPE = replace(
     erasing=0.5,
     erasing_area=(0.02, 0.4),
 )
-#: Settings found for two CPU cores.
+#: Settings chosen for two CPU cores.
 _THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
 
@@ -47,18 +47,18 @@ class MRCN(TwoStreamVictim):
     Its code is not public. From the paper: a two-stream ResNet-50; two instance normalisations, whose removed
     information a restitution module (modality-irrelevant features, given back to the own modality) and a
     compensation module (modality-relevant features, given to the other modality) distil; a center-quadruplet
-    causal loss that sets the two kinds of features apart; ranking of one embedding an image.
+    causal loss that separates the two kinds of features; ranking of one embedding per image.
 
-    Our reading where the paper's text was not at hand: one normalisation for each modality, after the stage
-    ``place``; channel gates shared by both modalities, as in Jin et al., CVPR 2020, whose restitution the
-    paper builds on; compensation in training only, since it takes a paired image of the other modality, with
-    compensated images sent through the remaining stages as further training images; the two parts of the
-    causal loss (see :mod:`vbench.victims.losses.centers`) and their weights of 1; average pooling, neck,
-    384 x 192 pixels, identity and triplet losses and the recipe as in MMN of the same authors.
+    Our interpretation where the paper's text was not available: one normalisation for each modality, after
+    the stage ``place``; channel gates shared by both modalities, as in Jin et al., CVPR 2020, whose
+    restitution the paper builds on; compensation in training only, since it needs a paired image of the other
+    modality, with compensated maps sent through the remaining stages as further training images; the two
+    parts of the causal loss (see :mod:`vbench.victims.losses.centers`) and their weights of 1; average
+    pooling, neck, 384 x 192 pixels, identity and triplet losses and the recipe as in MMN of the same authors.
 
     ``embedding`` picks what is ranked, L2-normalised: "neck" (after batch normalisation) or "pooled".
-    ``flip`` averages with the mirrored image. ``generator`` draws the starting weights; without one they come
-    from a fixed seed.
+    ``flip`` averages with the mirrored image. ``generator`` samples the initial weights; without one they
+    come from a fixed seed.
     """
 
     name: ClassVar[str] = "mrcn"
@@ -68,7 +68,7 @@ class MRCN(TwoStreamVictim):
         "Zhang et al., MRCN: A Novel Modality Restitution and Compensation Network for Visible-Infrared "
         "Person Re-identification, AAAI 2023"
     )
-    #: Options of the small network that trains in three minutes on two CPU cores.
+    #: Options of the thin network, which trains in three minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
 
     def __init__(
@@ -146,7 +146,7 @@ class MRCN(TwoStreamVictim):
         }
 
     def recipe(self) -> Recipe:
-        """The settings of MMN at full width, settings found for two CPU cores otherwise."""
+        """The settings of MMN at full width, otherwise settings chosen for two CPU cores."""
         return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
 
     def _disentangled(self, visible: Tensor, infrared: Tensor) -> Disentangled:
@@ -159,6 +159,6 @@ class MRCN(TwoStreamVictim):
 
 
 def _averages(pair: Pair) -> Pair:
-    # Rectified, since the average of an instance-normalised map is the same for every image.
+    # Rectified, because the mean of an instance-normalised map is the same for every image.
     visible, infrared = (F.relu(features).mean(dim=(2, 3)) for features in pair)
     return visible, infrared

@@ -1,4 +1,4 @@
-"""Names of tensors under wrappers: what ``module.``, ``model.`` and the like put before or into them."""
+"""Names of tensors in wrapped models: removes ``module.``, ``model.`` and similar parts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from vbench.victims.checkpoint import choose
 
 T = TypeVar("T")
 
-#: Attributes in which torch's wrappers keep the module they wrap (parallel, compiled, sharded, checkpointed).
+#: Attributes of torch's wrappers that hold the wrapped module (parallel, compiled, sharded, checkpointed).
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-#: Buffers that count batches in training and play no part afterwards; files of old torch have none.
+#: Buffers that count training batches and are not used afterwards; files of old torch have none.
 COUNTER = "num_batches_tracked"
-#: Parts of a name that a prefix may have.
+#: Most parts of a name in a prefix.
 _DEEPEST = 12
 
 
 def is_counter(name: str) -> bool:
-    """Whether a tensor counts the batches that a batch normalisation has seen."""
+    """Whether a tensor is the batch counter of a batch normalisation."""
     return name.rpartition(".")[2] == COUNTER
 
 
 def bare(state: Mapping[str, T]) -> dict[str, T]:
-    """The state without the wrappers' part of its names, and without what all of them begin with."""
+    """The state without the wrappers' parts of its names and without their common prefix."""
     state = _unwrapped(state)
     for _ in range(_DEEPEST):
         if len(state) < 2 or not all("." in name for name in state):
@@ -40,11 +40,11 @@ def bare(state: Mapping[str, T]) -> dict[str, T]:
 def under_names(
     wanted: Iterable[str], state: Mapping[str, T], where: str
 ) -> tuple[dict[str, T], str, list[str]] | None:
-    """The state under the names that begin it where all the ``wanted`` ones are there.
+    """The state under the ``wanted`` names, if all of them are in it.
 
-    Those are its own names, or what is left of them after the wrappers' parts and one prefix ("model.",
-    "module.net."). Also returns the prefix, and the names of tensors without it, which are left out. None
-    where no prefix fits; BadInput where several do.
+    Its names are taken unchanged, or without the wrappers' parts and one prefix ("model.", "module.net.").
+    Also returns the prefix, and the names of tensors without it, which are left out. None if no prefix fits;
+    raises BadInput if several do.
     """
     inner, needed = _unwrapped(state), [name for name in wanted if not is_counter(name)]
     fits = [
@@ -67,9 +67,9 @@ def under_names(
 def as_wanted(wanted: Iterable[str], state: Mapping[str, T], where: str) -> tuple[dict[str, T], str]:
     """The state under the ``wanted`` names, as far as they are in it, and a note on what was left out, or "".
 
-    As :func:`under_names`, but wrappers in the wanted names do not matter either, nor does a prefix that all
-    of them have and all of the file's lack. Where nothing fits, the nearest prefix is dropped, so that what
-    is missing can be told.
+    Like :func:`under_names`, but also ignores wrappers in the wanted names, and a prefix that all of them
+    have and none in the file. If nothing fits, the nearest prefix is removed, so that missing tensors can be
+    named.
     """
     ours = _unwrapped({name: name for name in wanted})
     found = under_names(ours, state, where) or _without_own_prefix(ours, state) or _nearest(ours, state)
@@ -84,13 +84,13 @@ def as_wanted(wanted: Iterable[str], state: Mapping[str, T], where: str) -> tupl
 def _without_own_prefix(
     ours: Mapping[str, str], state: Mapping[str, T]
 ) -> tuple[dict[str, T], str, list[str]] | None:
-    """A file of the network inside a victim that keeps it in one attribute; all of the file, no more."""
+    """The state for a victim that keeps its network in one attribute, if the file holds just that network."""
     inner, shorter = bare(state), bare(dict.fromkeys(ours))
     start = next(iter(ours), "").removesuffix(next(iter(shorter), ""))
     counted = {name for name in inner if not is_counter(name)}
     if not start or counted != {name for name in shorter if not is_counter(name)}:
         return None
-    # A single layer's names would fit any other layer.
+    # The names of a single layer would fit any other layer.
     if not any("." in name for name in shorter):
         return None
     return {start + name: value for name, value in inner.items()}, "", []
@@ -104,7 +104,7 @@ def _nearest(ours: Mapping[str, str], state: Mapping[str, T]) -> tuple[dict[str,
 
 
 def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> Counter[str]:
-    """How many of the names are a prefix and a wanted name."""
+    """Prefix -> number of names that are this prefix followed by a wanted name."""
     known, counts = set(wanted), Counter[str]()
     for name in names:
         rest = name
@@ -118,7 +118,7 @@ def _prefixes(wanted: Iterable[str], names: Iterable[str]) -> Counter[str]:
 
 
 def _unwrapped(state: Mapping[str, T]) -> dict[str, T]:
-    """The state without the wrappers' part of its names; as it is where two names would become one."""
+    """The state without the wrappers' parts of its names; unchanged if two names would become equal."""
     inner = {_without_wrappers(name): value for name, value in state.items()}
     return inner if len(inner) == len(state) else dict(state)
 

@@ -46,7 +46,7 @@ _FULL_RECIPE = Recipe(
     erasing=0.5,
     erasing_area=(0.02, 0.4),
 )
-#: Settings found for two CPU cores.
+#: Settings chosen for two CPU cores.
 _THIN_RECIPE = Recipe(
     epochs=12,
     identities=8,
@@ -68,20 +68,19 @@ _THIN_RECIPE = Recipe(
 class PMT(StagedVictim):
     """The progressive modality-shared transformer of Lu et al., AAAI 2023, with its ViT backbone.
 
-    One network embeds both modalities. Defaults are the authors' ViT-B/16 with overlapping patches:
-    ``patch`` and ``stride`` in pixels, ``width`` channels in ``depth`` blocks of ``heads`` heads, hidden
-    layers ``mlp_ratio`` times as wide; ``dropout`` and ``drop_path`` act in training only. The class token
-    after the neck, L2-normalised, is what is ranked ("neck", the one setting of ``embedding``). ``flip``
-    averages with the mirrored image. ``generator`` draws the starting weights; without one they come from a
-    fixed seed.
+    One network embeds both modalities. Defaults are the authors' ViT-B/16 with overlapping patches: ``patch``
+    and ``stride`` in pixels, ``width`` channels in ``depth`` blocks of ``heads`` heads, hidden layers
+    ``mlp_ratio`` times as wide; ``dropout`` and ``drop_path`` act in training only. The class token after the
+    neck, L2-normalised, is what is ranked ("neck", the one setting of ``embedding``). ``flip`` averages with
+    the mirrored image. ``generator`` samples the initial weights; without one they come from a fixed seed.
 
-    ``stem_channels`` is not the authors': it puts a convolution and a pooling in front, without which a small
-    transformer learns little from few images and no pretraining (Xiao et al., NeurIPS 2021). ``patch`` and
+    ``stem_channels`` is not the authors': it adds a convolution and a pooling in front, without which a small
+    transformer learns little from few images without pretraining (Xiao et al., NeurIPS 2021). ``patch`` and
     ``stride`` then count pixels of that stem's map, which is half the size of the image.
 
     Stages: "stem" is the patch tokens with positions, "layer1" to "layer4" the tokens after each quarter of
-    the blocks but the last two, all as N x width x h x w maps; the class token is out of reach of edits.
-    Two blocks follow "layer4" because patch tokens are not read after the last block.
+    the blocks before the last two, all as N x width x h x w maps; edits cannot change the class token. Two
+    blocks follow "layer4" because patch tokens are not used after the last block.
     """
 
     name: ClassVar[str] = "pmt"
@@ -92,7 +91,7 @@ class PMT(StagedVictim):
         "Person Re-identification, AAAI 2023"
     )
     imagenet: ClassVar[str | None] = "vit_b_16"
-    #: Options of the small network that trains in two minutes on two CPU cores.
+    #: Options of the thin network, which trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {
         "patch": 6,
         "stride": 4,
@@ -196,7 +195,7 @@ class PMT(StagedVictim):
         return current[:, 1:].transpose(1, 2).unflatten(2, self.trunk.grid)
 
     def from_map(self, edited: Tensor, current: Tensor) -> Tensor:
-        """The map as patch tokens again, behind the class token of ``current``; each fork has its own."""
+        """The map as patch tokens, after the class token of ``current`` (repeated for several maps)."""
         token = current[:, :1].repeat(len(edited) // len(current), 1, 1)
         return torch.cat((token, edited.flatten(2).transpose(1, 2)), dim=1)
 
@@ -206,15 +205,15 @@ class PMT(StagedVictim):
         return {"neck": l2_normalise(neck)}, self.classifier(neck)
 
     def compose(self, parts: Parts) -> Tensor:
-        """The one vector there is."""
+        """The only vector."""
         return parts[self.embedding]
 
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """The progressive objective of Lu et al., AAAI 2023, for a paired batch.
 
         In the first quarter of the epochs visible images are grey and the triplet loss compares images of one
-        modality; later it compares both, and the modality-shared enhancement and the discriminative center
-        loss are added (zero before).
+        modality; later of both, and the modality-shared enhancement and the discriminative center loss are
+        added (zero before).
         """
         grey = batch.epoch < _PROGRESSIVE_SHARE * batch.epochs
         visible = grey_images(batch.visible) if grey else batch.visible
@@ -227,7 +226,7 @@ class PMT(StagedVictim):
         return {"identity": identity, **_metric_losses(vectors.float(), batch.labels, grey)}
 
     def recipe(self) -> Recipe:
-        """The published settings at full width, settings found for two CPU cores otherwise."""
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
         return _FULL_RECIPE if self.width >= _FULL_WIDTH else _THIN_RECIPE
 
 
@@ -238,7 +237,7 @@ def _metric_losses(vectors: Tensor, labels: Tensor, within: bool) -> dict[str, T
         return {"triplet": seen + unseen, "enhancement": none, "center": none}
     both = torch.cat((labels, labels))
     triplet = batch_hard_triplet(vectors, both, _MARGIN)
-    # Split after the triplet: in what order gradients are added up shows in their last bits.
+    # Split after the triplet: the order in which gradients are added changes their last bits.
     visible, infrared = vectors.chunk(2)
     return {
         "triplet": triplet,

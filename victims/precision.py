@@ -1,6 +1,6 @@
-"""What a victim computes in: mixed precision and memory layout, put around its forward pass in one place.
+"""Mixed precision and memory layout of a victim, applied by a wrapper around its forward pass.
 
-Everything outside that pass (distances, losses, metrics, the update of an image) stays in the images' type.
+Everything outside that pass (distances, losses, metrics, the update of an image) keeps the images' dtype.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
 
 DTYPES = ("float32", "bfloat16", "float16")
-#: In float16 gradients inside the victim are this much larger, so that small ones do not become zero.
+#: In float16 gradients inside the victim are scaled by this factor, so that small ones do not become zero.
 _SCALE = 256.0
 
 
 @dataclass(frozen=True)
 class Precision:
-    """``dtype``: one of :data:`DTYPES`, by autocast where it is not float32. ``channels_last``: layout."""
+    """``dtype``: one of :data:`DTYPES`, by autocast unless float32. ``channels_last``: memory layout."""
 
     dtype: str = "float32"
     channels_last: bool = False
@@ -40,39 +40,39 @@ PLAIN = Precision()
 
 
 def precision_of(victim: Victim) -> Precision:
-    """The precision that a victim was told to compute in."""
+    """The precision set by :func:`compute_in`."""
     layer = _layer(victim)
     return layer.keywords["precision"] if layer else PLAIN
 
 
 def precision_card(victim: Victim) -> dict[str, object]:
-    """All that decides how a victim computes, JSON-able.
+    """All settings of a victim's arithmetic, JSON-able.
 
-    "dtype": of the pass, by "autocast" or because its weights are of that type; "parameters": the type of
-    the weights, "bfloat16+float32" where they differ; "channels_last"; "float32":
+    "dtype": of the pass, by "autocast" or because its weights have that dtype; "parameters": the dtype of the
+    weights, "bfloat16+float32" where they differ; "channels_last"; "float32":
     :func:`vbench.core.arithmetic.float32_products`.
     """
-    told, own = precision_of(victim), entrance(victim)
-    autocast = told.dtype != PLAIN.dtype
+    chosen, own = precision_of(victim), entrance(victim)
+    autocast = chosen.dtype != PLAIN.dtype
     types = {_name(one.dtype) for one in victim.parameters() if one.is_floating_point()}
     device = next((one.device for one in victim.parameters()), torch.device("cpu"))
     return {
-        "dtype": told.dtype if autocast else _name(own),
+        "dtype": chosen.dtype if autocast else _name(own),
         "autocast": autocast,
         "parameters": "+".join(sorted(types or {_name(own)})),
-        "channels_last": told.channels_last,
+        "channels_last": chosen.channels_last,
         "float32": float32_products(device),
     }
 
 
 def compute_in(victim: Victim, precision: Precision) -> None:
-    """Let every later call of a victim compute in a precision; embeddings come back in the images' type.
+    """Let every later call of a victim compute in a precision; embeddings have the images' dtype.
 
-    Weights keep their type and values. Images of another type are converted to that of the weights on their
-    way in, since in a narrower one most of the 256 levels do not exist. Edits see and return maps in the
-    images' type.
+    Weights keep their dtype and values. Images of another dtype are converted to that of the weights inside
+    the call, since a narrower dtype cannot hold all 256 levels. Edits get and return maps in the images'
+    dtype.
     """
-    # Set and removed on this object alone, in front of its class's method: type checkers know no such thing.
+    # Set and removed on this instance, hiding the method of its class; type checkers do not support that.
     before, layer = precision_of(victim), _layer(victim)
     if layer:
         del victim.forward
@@ -87,12 +87,12 @@ def compute_in(victim: Victim, precision: Precision) -> None:
 
 
 def take_float32(victim: Victim) -> None:
-    """Let a victim whose weights are of another type take the float32 images that all others take."""
+    """Let a victim with weights of another dtype accept float32 images, as all others do."""
     compute_in(victim, precision_of(victim))
 
 
 def entrance(victim: Victim) -> torch.dtype:
-    """The type in which a victim takes images: that of its first weights."""
+    """The dtype in which a victim takes images: that of its first weights."""
     return next((one.dtype for one in victim.parameters() if one.is_floating_point()), torch.float32)
 
 
@@ -101,7 +101,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _layer(victim: Victim) -> partial[VictimOutput] | None:
-    """What :func:`compute_in` put around the forward pass, which others may have wrapped before."""
+    """The wrapper that :func:`compute_in` put around the forward pass, possibly outside other wrappers."""
     forward = vars(victim).get("forward")
     return forward if getattr(forward, "func", None) is _forward else None
 
@@ -120,25 +120,25 @@ def _forward(
 
     def outside(edit: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
         with autocast(enabled=False):
-            edited = edit(_steeper(features.to(images.dtype), scale))
-            return _steeper(edited, 1 / scale).to(features.dtype)
+            edited = edit(_scale_gradient(features.to(images.dtype), scale))
+            return _scale_gradient(edited, 1 / scale).to(features.dtype)
 
     inside = {stage: partial(outside, edit) for stage, edit in (edits or {}).items()}
-    given = _steeper(images, 1 / scale).to(entrance(victim))
+    given = _scale_gradient(images, 1 / scale).to(entrance(victim))
     if precision.channels_last:
         given = given.contiguous(memory_format=torch.channels_last)
     with autocast():
         output = plain(given, modality, inside)
 
     def back(tensor: Tensor) -> Tensor:
-        return _steeper(tensor.to(images.dtype), scale)
+        return _scale_gradient(tensor.to(images.dtype), scale)
 
     logits = None if output.logits is None else back(output.logits)
     parts = {name: back(part) for name, part in output.parts.items()}
     return VictimOutput(back(output.embedding), logits, _Converted(output.features, back), parts)
 
 
-def _steeper(tensor: Tensor, factor: float) -> Tensor:
+def _scale_gradient(tensor: Tensor, factor: float) -> Tensor:
     """The same values, with a gradient ``factor`` times as large."""
     if factor == 1.0 or not tensor.requires_grad:
         return tensor
@@ -148,7 +148,7 @@ def _steeper(tensor: Tensor, factor: float) -> Tensor:
 
 
 class _Converted(Mapping[str, Tensor]):
-    """Feature maps that are converted when they are asked for."""
+    """Feature maps that are converted on access."""
 
     def __init__(self, maps: Mapping[str, Tensor], convert: Callable[[Tensor], Tensor]) -> None:
         self._maps, self._convert = maps, convert

@@ -1,4 +1,4 @@
-"""ImageNet weights into a backbone."""
+"""Initialises a backbone from ImageNet weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vbench.victims.layers.resnet import STAGES, ResidualStages
 from vbench.victims.naming import bare
 from vbench.victims.released import ReleasedLayout
 
-#: torchvision's ResNet names; every stem starts from the one ImageNet stem.
+#: torchvision's ResNet names; every stem is initialised from the one ImageNet stem.
 _TORCHVISION = ReleasedLayout(renames=((r"^(?:\w+_)?stem\.", ""),))
 
 
@@ -26,8 +26,8 @@ def start_from_imagenet(victim: Victim, source: Path | None = None, download: bo
     """Fill the backbone of ``victim`` from ImageNet weights; the classifier of the file is left out.
 
     ``source`` is a local checkpoint of the victim's architecture (``victim.imagenet``), else torchvision's
-    weights are fetched into torch's own cache, only with ``download``. Raises BadInput for a victim without
-    such an architecture, a download that is not allowed, and tensors that do not fit.
+    weights are downloaded into torch's own cache, only with ``download``. Raises BadInput for a victim
+    without such an architecture, a download that is not allowed, and tensors that do not fit.
     """
     if victim.imagenet is None:
         raise BadInput(f"victim '{victim.name}' has no backbone that ImageNet weights would fit")
@@ -44,7 +44,7 @@ def start_from_imagenet(victim: Victim, source: Path | None = None, download: bo
 
 
 def fill_residual(trunk: ResidualStages, state: Mapping[str, Tensor], where: str) -> None:
-    """Fill a ResNet trunk from a torchvision ResNet's state dict, every stem from its one.
+    """Fill a ResNet trunk from a torchvision ResNet's state dict, every stem from its single stem.
 
     Stages that the trunk does not have and the classifier are left out. Raises BadInput for tensors that
     are missing, unexpected or of another shape.

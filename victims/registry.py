@@ -1,6 +1,6 @@
 """The victims by name: built in, installed, and given by path. Loads none of them.
 
-``catalogue.json`` holds what the built-in ones say of themselves, see :mod:`vbench.victims.declare`.
+``catalogue.json`` holds facts about the built-in ones, see :mod:`vbench.victims.declare`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VictimFacts:
-    """What ``vbench list victims`` shows: of the authors' network at full size.
+    """Facts for ``vbench list victims``, of the authors' network at full size.
 
-    ``paper`` ends with where and when it was published.
-    ``parameters`` are those a forward pass or training uses, in millions; released files hold more.
-    ``full`` and ``thin`` are the options of the authors' network and of the small one for synthetic data, but
-    for the number of identities and the image size; ``options`` the names of all, ``settings`` those that
-    choose what is ranked, with their defaults. ``input_size`` is (H, W) in pixels; ``embedding`` the length
-    of the vector that is ranked.
+    ``paper`` ends with where and when it was published. ``parameters`` are those a forward pass or training
+    uses, in millions; released files hold more. ``full`` and ``thin`` are the options of the authors' network
+    and of the small one for synthetic data, without the number of identities and the image size; ``options``
+    the names of all options, ``settings`` those that choose what is ranked, with their defaults.
+    ``input_size`` is (H, W) in pixels; ``embedding`` the length of the vector that is ranked.
     """
 
     target: str

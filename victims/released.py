@@ -1,4 +1,4 @@
-"""How an authors' released state dict maps to a victim of ours."""
+"""Maps the names of a released state dict to those of our victims."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ _SHOWN = 6
 class ReleasedLayout:
     """Naming rules of one released checkpoint.
 
-    ``renames`` are (pattern, replacement) pairs that turn our tensor names into the released ones; several
-    of ours may start from one released tensor.
-    ``twins`` are pairs that turn the name of a dead tensor (stored, never used) into the name of the live
-    tensor it duplicates; a tensor is dead only where that live tensor exists.
-    ``unused`` are patterns of released names that the authors store and never use, in training or at test.
-    ``left_out`` are patterns of what a smaller variant does not use: dead where no live name matches them.
-    ``classifier`` is our name of the identity classifier's C x D weight, whose rows tell the number of
-    classes of a victim that has the option ``num_classes``.
-    ``marks`` are released names that, all present, tell this file from those of other models.
+    ``renames`` are (pattern, replacement) pairs that turn our tensor names into the released ones; several of
+    ours may be filled from one released tensor. ``twins`` are pairs that turn the name of a dead tensor
+    (stored, never used) into the name of the live tensor it duplicates; a tensor is dead only where that live
+    tensor exists. ``unused`` are patterns of released names that the authors store and never use, in training
+    or at test. ``left_out`` are patterns of tensors that a smaller variant does not use: dead if no live name
+    matches them. ``classifier`` is our name of the identity classifier's C x D weight, whose C rows are the
+    number of classes of a victim with the option ``num_classes``. ``marks`` are released names that together
+    identify files of this model.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
@@ -38,7 +37,7 @@ class ReleasedLayout:
     marks: tuple[str, ...] = ()
 
     def recognises(self, state: Mapping[str, Tensor]) -> bool:
-        """Whether a released state dict bears the marks of this layout."""
+        """Whether a released state dict has all marks of this layout."""
         return bool(self.marks) and all(mark in state for mark in self.marks)
 
     def released_name(self, own: str) -> str:
@@ -46,7 +45,7 @@ class ReleasedLayout:
         return _substitute(own, self.renames)
 
     def dead(self, stored: Iterable[str], live: Iterable[str]) -> set[str]:
-        """Those of the stored tensors that are known to be unused, given the names that are used."""
+        """The stored names that are known to be unused, given the names that are used."""
         live = dict.fromkeys(live)
         left_out = [rule for rule in self.left_out if not any(re.search(rule, name) for name in live)]
 
@@ -58,7 +57,7 @@ class ReleasedLayout:
         return {name for name in stored if is_dead(name)}
 
     def num_classes(self, state: Mapping[str, Tensor], where: str) -> int:
-        """Read the number of identities off the classifier's weight; BadInput if it is not there."""
+        """The number of identities, from the shape of the classifier's weight; BadInput if it is missing."""
         name = self.released_name(self.classifier)
         if name not in state or state[name].ndim != 2:
             raise BadInput(
@@ -72,9 +71,9 @@ class ReleasedLayout:
         """Return ``state`` under our names, without dead tensors.
 
         ``own`` is the state dict of the victim to fill: names and shapes must fit it exactly, else BadInput
-        lists the missing, unexpected and wrongly shaped tensors under the names the file uses. Counters of
-        batches, which play no part at test, may be missing or too many. Numbers come back in the types of
-        ``own``; BadInput names a tensor that has none of such a type, or whose numbers are not finite.
+        lists the missing, unexpected and wrongly shaped tensors under the names the file uses. Batch
+        counters, which are not used at test time, may be missing or superfluous. Tensors are converted to the
+        dtypes of ``own``; BadInput names a tensor that cannot be, or whose values are not finite.
         """
         names = {ours: self.released_name(ours) for ours in own}
         live = dict.fromkeys(names.values())
@@ -100,10 +99,10 @@ class ReleasedLayout:
 
 
 class Misfit(BadInput):
-    """Tensors whose names or shapes are not those of the victim."""
+    """Tensors whose names or shapes do not fit the victim."""
 
 
-#: The layout of our own files: same names, nothing dead.
+#: The layout of our own files: same names, no unused tensors.
 OWN_LAYOUT = ReleasedLayout()
 
 
@@ -116,7 +115,7 @@ def _substitute(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def _as_type_of(own: Tensor, stored: Tensor, said: str) -> Tensor:
-    """The stored tensor in the type of a victim's own, of the same shape."""
+    """The stored tensor in the dtype of the victim's tensor of the same shape."""
     if stored.is_complex() and not own.is_complex():
         raise BadInput(f"{said} is of complex numbers, and this victim's is not")
     whole = not (stored.is_floating_point() or stored.is_complex())
@@ -130,7 +129,7 @@ def _as_type_of(own: Tensor, stored: Tensor, said: str) -> Tensor:
             )
         return converted
     odd = ~_finite(converted)
-    # A mask may hold infinite numbers, in the victim as in its file.
+    # A mask may hold infinite values, in the victim and in its file.
     if bool(odd.any()) and bool(_finite(own.detach().to(odd.device))[odd].any()):
         raise BadInput(f"{said} holds numbers that are not finite in {own.dtype}; was its training sound?")
     return converted

@@ -1,8 +1,8 @@
-"""A victim whose batches are shared: each process embeds its part of the images, and all get every embedding.
+"""Splits a victim's batches over processes: each embeds its part, then all embeddings are gathered.
 
-All processes call the victim with the same batch and take the same loss of the same outputs. Of the
-gradient of such a loss each carries its own rows back to its own images, and the rows of all together are
-the gradient of the batch. So an attack that only calls the victim needs to know nothing of this.
+All processes call the victim with the same batch and compute the same loss from the same outputs. In the
+backward pass each process propagates the gradient's rows of its own images, and these are gathered to the
+gradient of the batch. So an attack that only calls the victim needs no changes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from vbench.victims.base import Edits, Victim, VictimOutput
 
 @dataclass(frozen=True)
 class _Shard:
-    """The parts of a batch of ``images`` images, in their order, as even as can be; the larger ones first.
+    """The parts of a batch of ``images`` images, in order, as equal as possible, larger ones first.
 
-    A process that gets none of a small batch computes the first image as well, as an edit must meet some
-    map; nothing of that leaves the process. ``serial`` tells one pass from another.
+    A process without images of a small batch computes the first image, because an edit needs some map; the
+    result is discarded. ``serial`` is the number of the pass.
     """
 
     images: int
@@ -52,17 +52,17 @@ _current: list[_Shard] = []
 
 
 def shard_victim(victim: Victim) -> None:
-    """Let every later call of a victim embed this process's part of the batch alone; no-op on one process.
+    """Let every later call of a victim embed only this process's part of the batch; no-op on one process.
 
-    Call it on all processes, on a victim as it was loaded: precision and surrogates go around it.
+    Call it on all processes, right after loading: precision and surrogates wrap the sharded victim.
     """
     if processes() > 1:
-        # On this object alone, in front of its class's method.
+        # Set on this instance, hiding the method of its class.
         victim.forward = partial(_forward, victim.forward)  # type: ignore[method-assign]
 
 
 def gather_rows(values: Tensor) -> Tensor:
-    """Inside an edit: the rows of all images of the batch, from those of this process's part. No gradient."""
+    """Inside an edit: gather the rows of all images of the batch from those of each process. No gradient."""
     return _collect([values], _current[-1], "what an edit sees")[0] if _current else values
 
 
@@ -91,7 +91,7 @@ def _inside(shard: _Shard) -> Iterator[None]:
 
 
 def _collect(own: list[Tensor], shard: _Shard, what: str) -> list[Tensor]:
-    """Rows of the whole batch; where edits forked it, version j of image i is row j * images + i."""
+    """Rows of the whole batch; if edits returned several maps, version j of image i is row j * images + i."""
     most, rows = max(shard.sizes), shard.owned
     padded = []
     for tensor in own:
@@ -108,12 +108,12 @@ def _collect(own: list[Tensor], shard: _Shard, what: str) -> list[Tensor]:
 
 
 def _by_image(tensor: Tensor, shard: _Shard) -> Tensor:
-    """A tensor of this process with its versions of an image side by side: rows x versions x ..."""
+    """A tensor of this process as rows x versions x ..., with all versions of an image in one row."""
     return tensor.detach().unflatten(0, (-1, max(shard.owned, 1))).transpose(0, 1)
 
 
 class _Part(torch.autograd.Function):
-    """The images of this process; backward, the gradient of all images from every process."""
+    """Forward: the images of this process. Backward: the gathered gradient of all images."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, shard: _Shard) -> Tensor:
@@ -127,7 +127,7 @@ class _Part(torch.autograd.Function):
 
 
 class _Whole(torch.autograd.Function):
-    """Outputs of the whole batch from those of this process; backward, this process's rows of a gradient."""
+    """Forward: outputs of the whole batch, gathered. Backward: this process's rows of the gradient."""
 
     @staticmethod
     def forward(ctx: Any, shard: _Shard, what: str, *own: Tensor) -> tuple[Tensor, ...]:
@@ -150,7 +150,7 @@ class _Whole(torch.autograd.Function):
 
 
 class _Maps(Mapping[str, Tensor]):
-    """Tensors of the whole batch that are gathered when they are first asked for, by all processes alike."""
+    """Tensors of the whole batch, gathered on first access, which must happen on all processes."""
 
     def __init__(self, own: Mapping[str, Tensor], shard: _Shard) -> None:
         self._own, self._shard = own, shard

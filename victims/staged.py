@@ -1,4 +1,4 @@
-"""Forward passes that victims share: stages with edits, two streams."""
+"""Forward passes shared by victims: a chain of stages with edits, two-stream networks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Parts = dict[str, Tensor]
 
 
 class StageMaps(Mapping[str, Tensor]):
-    """Stage name -> N x C x h x w map, each made when it is first asked for.
+    """Stage name -> N x C x h x w map, each computed on first access.
 
-    Stacking versions copies a map, and most callers of a victim never look at one.
+    Stacking versions copies a map, and most callers never read one.
     """
 
     def __init__(self, to_map: Callable[[Tensor, int], Tensor]) -> None:
@@ -31,11 +31,11 @@ class StageMaps(Mapping[str, Tensor]):
         self._maps: dict[str, Tensor] = {}
 
     def add(self, stage: str, output: Tensor, count: int) -> None:
-        """Keep a stage's output for ``count`` rows, in the layout the network works on."""
+        """Store a stage's output for ``count`` rows, in the network's own layout."""
         self._outputs[stage] = output, count
 
     def replace(self, stage: str, edited: Tensor) -> None:
-        """Put an edited map in place of the one of ``stage``."""
+        """Replace the map of ``stage`` with an edited one."""
         self._maps[stage] = edited
 
     def __getitem__(self, stage: str) -> Tensor:
@@ -53,20 +53,21 @@ class StageMaps(Mapping[str, Tensor]):
 class StagedVictim(Victim):
     """A victim that is a chain of stages and a head.
 
-    A subclass says what a stage and the head compute. Images that it sends on in several versions (a
-    generated modality, parallel branches) stand below each other in the batch: version v of image i is row
-    ``v * N + i``. To edits and in ``VictimOutput.features`` they are stacked along the channels instead, so
-    that row i always belongs to image i.
+    A subclass defines what a stage and the head compute. Several versions of an image (a generated modality,
+    parallel branches) are stacked along the batch: version v of image i is row ``v * N + i``. For edits and
+    in ``VictimOutput.features`` they are stacked along the channels instead, so that row i always belongs to
+    image i.
     """
 
-    #: Whether the embedding of the mirrored image is added, as some authors' test scripts do.
+    #: Whether the embedding of the mirrored image is merged in, as in some authors' test scripts.
     flip: bool = False
     forks = True
 
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
         """Embed N x 3 x H x W images in [0, 1]; see :meth:`Victim.forward`.
 
-        With ``flip`` the features are those of the image as it is, and edits are applied to both passes.
+        With ``flip`` the features are those of the image, not its mirror, and edits are applied to both
+        passes.
         """
         self.check_images(images)
         edits = self.check_edits(edits)
@@ -80,22 +81,22 @@ class StagedVictim(Victim):
 
     @abstractmethod
     def prepare(self, images: Tensor) -> Tensor:
-        """What the first stage takes, from images in [0, 1]: normalised, in as many versions as needed."""
+        """Input of the first stage, from images in [0, 1]: normalised, in as many versions as needed."""
 
     @abstractmethod
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
-        """Output of one stage, given the previous one's; N x C x h x w or a multiple of N rows."""
+        """Output of one stage, given that of the previous one; N x C x h x w or a multiple of N rows."""
 
     @abstractmethod
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor | None]:
-        """Named vectors of ``count`` images from the last stage's output, and logits (None without any)."""
+        """Named vectors of ``count`` images from the last stage's output, and logits (or None)."""
 
     @abstractmethod
     def compose(self, parts: Parts) -> Tensor:
         """The N x D embedding that is ranked, from the named vectors."""
 
     def merge_mirrored(self, part: Tensor, mirrored: Tensor) -> Tensor:
-        """One vector of an image and its mirror: their mean, at unit length again."""
+        """Merge the vectors of an image and its mirror: their mean, at unit length."""
         return l2_normalise((part + mirrored) / 2)
 
     def to_map(self, current: Tensor, count: int) -> Tensor:
@@ -109,7 +110,8 @@ class StagedVictim(Victim):
     def from_map(self, edited: Tensor, current: Tensor) -> Tensor:
         """The inverse of :meth:`to_map`, for a stage whose unedited output is ``current``.
 
-        A map that was forked has a multiple of the rows there.
+        After an edit that returned several maps per image, ``edited`` has a multiple of the rows of
+        ``current``.
         """
         versions = edited.shape[1] // current.shape[1]
         if versions == 1:
@@ -138,7 +140,7 @@ class StagedVictim(Victim):
         return edited
 
     def _check_options(self, num_classes: int, input_size: Sequence[int], least: int = 16) -> None:
-        """Keep the two options that every victim has, refusing senseless ones."""
+        """Check and store the two options that every victim has."""
         if num_classes < 1:
             raise BadInput(f"{self.name}: num_classes must be at least 1, got {num_classes}")
         if len(input_size) != 2 or min(input_size) < least:
@@ -157,19 +159,19 @@ class StagedVictim(Victim):
 def weighted_concatenation(parts: Parts, weights: Mapping[str, float]) -> Tensor:
     """One N x D vector whose dot product is the weighted sum of the named parts' dot products.
 
-    Each part is scaled by the square root of its weight and stands in the order of ``weights``.
+    Each part is scaled by the square root of its weight; the order is that of ``weights``.
     """
     return torch.cat([parts[name] * weight**0.5 for name, weight in weights.items()], dim=1)
 
 
-#: Our names of the trunk's tensors to the released ones: three whole ResNets lie in every such file.
+#: Our names of the trunk's tensors -> released names: each such file contains three whole ResNets.
 TRUNK_RENAMES = (
     (r"^trunk\.visible_stem\.", "visible_module.visible."),
     (r"^trunk\.infrared_stem\.", "thermal_module.thermal."),
     (r"^trunk\.(layer\d)\.", r"base_resnet.base.\1."),
 )
 
-#: The trunk tensors in a released file that nothing uses, as twins of those in use.
+#: The unused trunk tensors in a released file, as twins of those in use.
 TRUNK_TWINS = (
     (r"^(?:visible_module\.visible|thermal_module\.thermal)\.(layer\d)\.", r"base_resnet.base.\1."),
     (r"^base_resnet\.base\.(conv1|bn1)\.", r"visible_module.visible.\1."),
@@ -199,7 +201,7 @@ class TwoStreamTrunk(ResidualStages):
 
 
 class TwoStreamVictim(StagedVictim):
-    """Keeps the options of a two-stream ResNet; ``self.trunk`` is made by the subclass with them."""
+    """Holds the options of a two-stream ResNet, with which the subclass makes ``self.trunk``."""
 
     trunk: TwoStreamTrunk
     imagenet: ClassVar[str | None] = "resnet50"
@@ -221,7 +223,7 @@ class TwoStreamVictim(StagedVictim):
         self.normalise = Normalise()
 
     def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
-        """Fill the trunk from a ResNet-50, both stems from its one."""
+        """Fill the trunk from a ResNet-50, both stems from its single stem."""
         fill_residual(self.trunk, state, where)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -233,13 +235,13 @@ class TwoStreamVictim(StagedVictim):
         return self.trunk.stem(current, modality) if stage == "stem" else self.shared_stage(stage, current)
 
     def shared_stage(self, stage: str, current: Tensor) -> Tensor:
-        """One of ``layer1`` ... ``layer4`` with what belongs to it; for both modalities alike."""
+        """One of ``layer1`` ... ``layer4`` with its added blocks; the same for both modalities."""
         return self.trunk.stage(stage, current)
 
     def joint_map(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Last map of a training batch of images in [0, 1], visible rows first.
 
-        Both modalities go through the shared stages as one batch, so its batch normalisation sees both.
+        Both modalities go through the shared stages as one batch, so batch statistics are over both.
         """
         return self.joint_map_of_prepared(self.prepare(visible), self.prepare(infrared))
 
@@ -257,7 +259,7 @@ class TwoStreamVictim(StagedVictim):
 
 
 def last_blocks(added: Mapping[str, int], blocks: Sequence[int]) -> dict[str, range]:
-    """Indices of the last ``added[stage]`` residual blocks of each stage, fewer where it has fewer."""
+    """Indices of the last ``added[stage]`` residual blocks of each stage, fewer if it has fewer."""
     counts = dict(zip(STAGES, blocks, strict=True))
     return {
         stage: range(counts[stage] - min(wanted, counts[stage]), counts[stage])

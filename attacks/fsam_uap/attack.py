@@ -1,4 +1,4 @@
-"""Switches, learning, controls."""
+"""The attack ``fsam_uap``: settings, learning, controls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor
 
-#: A module whose mask is this flat and this close to 0 or 1 is a constant, not attention.
+#: A mask with this little spread, this close to 0 or 1, is a constant, not attention.
 _SATURATED = 0.99
 
 _DEAD = 0.001
@@ -41,7 +41,7 @@ def refuse_saturation(masks: Mapping[str, MaskStatistics]) -> None:
 
 
 def refuse_dead_hinge(active: Sequence[float]) -> None:
-    """Raise :class:`VbenchError` when the AQAL had (almost) no active triple over the whole fit."""
+    """Raise :class:`VbenchError` if the AQAL had (almost) no active triple over the whole fit."""
     share = sum(active) / len(active)
     if share < _DEAD:
         raise VbenchError(
@@ -50,7 +50,7 @@ def refuse_dead_hinge(active: Sequence[float]) -> None:
         )
 
 
-#: The stage with modules unless another is asked for, in victims that have it.
+#: The default stage with modules, in victims that have it.
 _USUAL = "layer2"
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -69,11 +69,13 @@ class FSAMUAP(UpdatedAttack):
 
     ``reading`` is what the AQAL compares. "quadruple" is the published formula, with ``anchors`` for x1:
     clean embeddings of the unmodified victim, or adversarial ones after the frequency module alone. "ranking"
-    sets its one term that ranks a query against the other candidates of that ranking (see ``ranking``).
-    ``update`` "sign" steps as the paper does, "pooled" by dual averaging (see ``pooling``).
+    compares its one term that ranks a query with the other candidates of that ranking (see
+    :class:`RankingLoss`). ``update`` "sign" steps as the paper does, "pooled" by dual averaging (see
+    :class:`Pooling`).
 
-    The preset "paper" is the published reading at the alpha where triples are active; its alpha, step and
-    length are not stated there. "strong" has no modules: docs/ablation.md says what each ingredient does.
+    The preset "paper" is the published loss with an alpha at which triples are active; the paper does not
+    state alpha, step size and number of updates. "strong" has no modules: docs/ablation.md says what each
+    ingredient does.
     """
 
     name: ClassVar[str] = "fsam_uap"
@@ -126,7 +128,7 @@ class FSAMUAP(UpdatedAttack):
     identity_weight: Weight = param(1.0, "weight of the identity loss on the path x2")
     plain_weight: Weight = param(0.0, "weight of the identity loss on the unmodified victim")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=4)] = param(64, "images an update, half of each modality")
+    batch: Annotated[int, Field(ge=4)] = param(64, "images per update, half of each modality")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,7 +147,7 @@ class FSAMUAP(UpdatedAttack):
         return self.level == "feature"
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
-        """Refuse, besides, a stage that the victim does not have."""
+        """Also refuse a stage that the victim does not have."""
         super().check(victim, threat)
         self._stages(victim)
 
@@ -225,7 +227,7 @@ class FSAMUAP(UpdatedAttack):
 
     @property
     def _joint(self) -> bool:
-        # Forced to the identity, the modules have nothing to learn and cost nothing.
+        # Modules forced to the identity have nothing to learn and cost nothing.
         return self.modules == "joint" and self._has_modules and self.attention != "identity"
 
     def _modules(self, victim: Victim, generator: torch.Generator) -> FeatureModules:
@@ -265,7 +267,7 @@ class FSAMUAP(UpdatedAttack):
 
     def _per_update(self, count: int) -> int:
         passes = 1 + self._separate_x1 + self._plain_path
-        # A joint update of the modules repeats the paths and adds one pass on clean images.
+        # A joint update of the modules repeats all paths and adds one pass on clean images.
         return 2 * count * (2 * passes + 1 if self._joint else passes)
 
     def _value(

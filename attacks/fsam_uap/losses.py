@@ -1,4 +1,4 @@
-"""AQAL as published and as a ranking."""
+"""The AQAL: as published, and as a ranking loss."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def one_way(other: Tensor, same: Tensor, anchor: Tensor, margin: float, hinge: H
     """L(v2, i2, v1) with ``same`` = v2, ``other`` = i2, ``anchor`` = v1; row j of each is identity j.
 
     The mean over ordered pairs j != k of [D(v2_j, v1_j) - D(i2_j, v1_j) - D(v2_j, v2_k) + margin]_+ . The
-    published loss is the sum; the mean keeps its weight against the identity term free of the batch size.
-    ``hinge`` "soft" replaces [.]_+ by softplus, which never goes dead.
+    published loss is the sum; with the mean its weight against the identity term does not depend on the batch
+    size. ``hinge`` "soft" replaces [.]_+ by softplus, whose gradient is never zero.
     """
     count = len(same)
     first = distances(same, anchor) - distances(other, anchor)
@@ -58,14 +58,14 @@ def aqal(v2: Tensor, i2: Tensor, v1: Tensor, i1: Tensor, margin: float, hinge: H
 
 
 class RankingLoss:
-    """Hinge over who is nearer to an adversarial image: its own identity, or another one.
+    """Hinge on whether an adversarial image is nearer to its own identity or to another one.
 
     With x2 the adversarial embedding of identity j in one modality and c the clean centroids of the other,
-    the mean over k != j of [(D(x2_j, c_k) - D(x2_j, c_j)) / gap + margin]_+ . Of the published quadruple
-    (see ``aqal``) it keeps the term that ranks a query, D(i2_j, v1_j) with x1 clean, and sets against it the
+    the mean over k != j of [(D(x2_j, c_k) - D(x2_j, c_j)) / gap + margin]_+ . From the published quadruple
+    (see ``aqal``) it keeps the term that ranks a query, D(i2_j, v1_j) with x1 clean, and compares it with the
     other candidates of that ranking instead of the batch's other adversarial images. D is the squared
     distance the victim ranks by; ``gap``, from clean training images, is the mean distance to all centroids
-    less the one to the nearest, so that a margin means the same for every victim.
+    minus that to the nearest, so that a margin has the same scale for every victim.
     """
 
     def __init__(self, train: TrainingView, similarity: str) -> None:

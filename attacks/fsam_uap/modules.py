@@ -1,4 +1,4 @@
-"""FSAM, SFM, attention and where they sit."""
+"""FSAM, SFM, kinds of attention, and the edits that insert them into a victim."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class NoAttention(nn.Module):
 
 
 def attention(kind: str, channels: int, start: float, generator: torch.Generator) -> nn.Module:
-    """Build an attention of one of :data:`KINDS` whose mask starts near ``start`` in (0, 1)."""
+    """Build an attention of one of :data:`KINDS` with initial mask values near ``start`` in (0, 1)."""
     classes = dict(
         zip(KINDS, (SpatialAttention, SqueezeExcitation, EfficientChannelAttention, NoAttention), strict=True)
     )
-    # Built without values: the library's own initialisation would draw from global random state.
+    # Built on the meta device: torch's own initialisation would use global random state.
     with torch.device("meta"):
         module = classes[kind](channels)
     module = module.to_empty(device="cpu")
@@ -102,21 +102,21 @@ def mask_phase(spectrum: Tensor, phase: Tensor, mask: Tensor, width: int) -> Ten
     """real(IFFT(A exp(i M P))) per channel over h, w, with A and P amplitude and phase of the full FFT.
 
     ``spectrum`` S: the half spectrum of N x C x h x ``width`` real features, ``phase`` its phase; ``mask`` M
-    broadcasts to the full spectrum and need not be symmetric. Ones give the features back.
+    broadcasts to the full spectrum and need not be symmetric. A mask of ones returns the features unchanged.
 
-    The real part keeps, of each frequency, the mean over its two ends: A / 2 (exp(i M P) + exp(i M' P)) with
+    Taking the real part averages each frequency with its opposite one: A / 2 (exp(i M P) + exp(i M' P)) with
     M' the mask at the opposite frequency, which is S exp(i ((M + M') / 2 - 1) P) cos((M - M') / 2 P).
     """
     length = torch.ones_like(phase)
     if mask.shape[-1] > 1:
         columns = spectrum.shape[-1]
         near, far = mask[..., :columns], opposite(mask)[..., :columns]
-        # The first column, and the last of an even width, hold both ends themselves.
+        # The first column, and the last of an even width, hold both opposite frequencies.
         gather_rows = torch.arange(columns, device=mask.device) * 2 % width == 0
         mask = torch.where(gather_rows, near, (near + far) / 2)
         length = torch.cos((near - mask) * phase)
     turned = spectrum * torch.polar(length, (mask - 1) * phase)
-    # One axis after the other: what a real signal cannot have is dropped then, and undefined otherwise.
+    # One axis after the other drops what a real signal cannot have; in two dimensions it is undefined.
     return torch.fft.irfft(torch.fft.ifft(turned, dim=-2), n=width, dim=-1)
 
 
@@ -154,7 +154,7 @@ class SFM(nn.Module):
 
 @dataclass(frozen=True)
 class MaskStatistics:
-    """How open the masks of one module are on a batch: all values are in [0, 1]."""
+    """Statistics of the mask values of one module on a batch; all are in [0, 1]."""
 
     mean: float
     spread: float
@@ -198,9 +198,9 @@ class FeatureModules(nn.Module):
         return {stage: self._both(stage) for stage in self.stages if self._at(stage)}
 
     def forked_edits(self) -> Edits:
-        """Both paths in one pass of a victim that forks: x1 in the first half of the rows, x2 in the second.
+        """Both paths in one pass of a victim with ``forks``: x1 in the first half of the rows, then x2.
 
-        What lies before the first stage with modules, and its frequency attention, runs once for both.
+        The stages before the first one with modules, and its frequency attention, run once for both.
         """
         stages = [stage for stage in self.stages if self._at(stage)]
         return {stage: self._fork(stage, first=stage == stages[0]) for stage in stages}
@@ -214,7 +214,7 @@ class FeatureModules(nn.Module):
         return edit
 
     def _at(self, stage: str) -> list[FSAM | SFM]:
-        # A ModuleDict does not tell a type checker what it holds.
+        # A type checker does not know the types in a ModuleDict.
         return [
             cast("FSAM | SFM", modules[stage])
             for modules in (self.frequency, self.spatial)

@@ -1,4 +1,4 @@
-"""How the feature modules learn: to keep identities on clean images, and optionally to help the attack."""
+"""Training of the feature modules: keep identities on clean images, and optionally help the attack."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ModuleTrainer:
             self._step(partial(self._keep, positions))
 
     def help_attack(self, positions: Mapping[Modality, Tensor], attack: Callable[[], Tensor]) -> None:
-        """One step up the attack's objective and, by ``keep_weight``, down the loss on clean images."""
+        """One step up the attack's objective minus ``keep_weight`` times the loss on clean images."""
         self._step(lambda: self._keep_weight * self._keep(positions) - attack())
 
     @torch.no_grad()

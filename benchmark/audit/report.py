@@ -4,46 +4,33 @@ from __future__ import annotations
 
 from textwrap import fill
 
-from tabulate import tabulate
-
 from vbench.audit.record import Audit, Check, Verdict
-from vbench.core.errors import unknown_name
 from vbench.core.text import json_text
-from vbench.reports.frame import to_csv
-from vbench.reports.table import style_of
+from vbench.reports.table import check_format, simple, write
 
-FORMATS = ("plain", "markdown", "json", "latex", "csv")
-_HEADER = ["check", "verdict", "measured", "a failure would mean"]
-_WIDTHS = [19, None, 58, 46]
-
-
-def check_format(style: str) -> None:
-    """Raise :class:`BadInput` for an unknown format."""
-    if style not in FORMATS:
-        raise unknown_name("format", style, FORMATS)
+_HEADER = ("check", "verdict", "measured", "a failure would mean")
+_WIDTHS = (19, None, 58, 46)
 
 
 def render(audit: Audit, style: str = "plain") -> str:
-    """The whole audit in one of :data:`FORMATS`, "csv" with one row per check; BadInput for another."""
+    """The whole audit as plain, markdown, JSON, LaTeX or CSV text, with one row per check in CSV."""
     check_format(style)
     if style == "json":
         return json_text(audit.model_dump_json(indent=1))
-    if style == "csv":
-        return to_csv([_flat(audit, check) for check in audit.checks])
     lines = [[check.name, check.verdict.value, check.measured, check.means] for check in audit.checks]
     todo = [_advice(check, style) for check in audit.checks if check.verdict is not Verdict.PASS]
-    if style == "latex":
-        page = style_of(style)
-        cells = [[page.escape(cell) for cell in line] for line in lines]
-        slug, notes = ("audit", audit.victim_label, audit.protocol), [*todo, verdict(audit)]
-        return page.table(_HEADER, cells, ["left"] * len(_HEADER), _title(audit), slug, notes)
-    table = (
-        tabulate(lines, _HEADER, tablefmt="pipe", disable_numparse=True)
-        if style == "markdown"
-        else tabulate(lines, _HEADER, maxcolwidths=_WIDTHS, disable_numparse=True)
+    table = simple(
+        _title(audit),
+        _HEADER,
+        lines,
+        f"audit {audit.victim_label} {audit.protocol}",
+        notes=[*todo, verdict(audit)] if style == "latex" else (),
+        flat=lambda: [_flat(audit, check) for check in audit.checks],
+        widths=_WIDTHS,
     )
-    title = f"**{_title(audit)}**" if style == "markdown" else _title(audit)
-    return "\n\n".join([title, table, *(["\n".join(todo)] if todo else []), verdict(audit)])
+    if style in ("csv", "latex"):
+        return write([table], style)
+    return "\n\n".join([write([table], style), *(["\n".join(todo)] if todo else []), verdict(audit)])
 
 
 def _flat(audit: Audit, check: Check) -> dict[str, object]:

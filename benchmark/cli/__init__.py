@@ -31,12 +31,12 @@ _DEBUG = "--debug"
 @app.callback()
 def options(
     debug: Annotated[
-        bool, typer.Option(_DEBUG, help="Show the traceback of an error as well; also after the command.")
+        bool, typer.Option(_DEBUG, help="Also show the traceback of an error; allowed after the command too.")
     ] = False,
 ) -> None:
     """Adversarial robustness of visible-infrared person re-identification."""
 
-    # Taken off the command line before it gets here, wherever it stood; this is for --help.
+    # Declared for --help only: ``_debug`` removes the option from the command line.
 
 
 app.add_typer(show.data_app, name="data")
@@ -75,7 +75,7 @@ app.command("doctor")(show.doctor)
 def main() -> None:
     """Entry point of ``vbench``: one line and an exit code instead of a traceback.
 
-    Exit codes: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Started by torchrun, it is one of
+    Exit codes: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Under torchrun it runs as one of
     several processes.
     """
     code = 0
@@ -97,17 +97,17 @@ def main() -> None:
 
 
 def _debug() -> bool:
-    """Whether tracebacks are asked for, by ``--debug`` anywhere in the command or by ``VBENCH_DEBUG``."""
-    asked = _DEBUG in sys.argv[1:]
+    """Whether ``--debug``, anywhere in the command, or ``VBENCH_DEBUG`` asks for tracebacks."""
+    given = _DEBUG in sys.argv[1:]
     sys.argv[1:] = [word for word in sys.argv[1:] if word != _DEBUG]
-    return asked or os.environ.get("VBENCH_DEBUG", "") not in ("", "0")
+    return given or os.environ.get("VBENCH_DEBUG", "") not in ("", "0")
 
 
 def _explained(error: BaseException) -> tuple[int, str] | None:
-    """Exit code and line of an error; None for one that is shown as it is."""
+    """Exit code and line of an error; None for an unexpected one, which is raised again."""
     if isinstance(error, VbenchError):
         return error.exit_code, f"vbench: {error}"
-    # Typer makes an exit of a key press while a command runs.
+    # Typer turns Ctrl-C during a command into an exit.
     if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == INTERRUPTED):
         return INTERRUPTED, "vbench: interrupted; finished runs are kept"
     if isinstance(error, OSError):
@@ -129,11 +129,11 @@ def _one_of_several(place: Place, explain: Callable[[BaseException], tuple[int, 
     from vbench.cli.several import on_all
 
     def command() -> None:
-        asked = [word for word in sys.argv[1:3] if not word.startswith("-")]
+        words = [word for word in sys.argv[1:3] if not word.startswith("-")]
         commands = {found.name for found in app.registered_commands}
-        alone = (commands | {found.name for found in app.registered_groups}) - {"run"}
-        if asked and asked[0] in alone and asked != ["sweep", "transfer"]:
-            raise BadInput(f"vbench {' '.join(asked)} takes one process; start it without torchrun")
+        one_process = (commands | {found.name for found in app.registered_groups}) - {"run"}
+        if words and words[0] in one_process and words != ["sweep", "transfer"]:
+            raise BadInput(f"vbench {' '.join(words)} takes one process; start it without torchrun")
         app()
 
     return on_all(place, command, explain)

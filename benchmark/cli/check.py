@@ -1,4 +1,4 @@
-"""Audit, baseline, check."""
+"""The commands audit, baseline and check."""
 
 from __future__ import annotations
 
@@ -30,22 +30,27 @@ def audit(
     weights: Annotated[Path | None, typer.Option(help="Checkpoint, released or trained here.")] = None,
     eps: Annotated[str, typer.Option(help="L_inf budget in [0, 1] pixel units.")] = "8/255",
     seed: Annotated[int, typer.Option(help="Seed of the attacks.")] = 0,
-    queries: Annotated[int, typer.Option(help="Queries to use, evenly spread; more see finer.")] = 96,
+    queries: Annotated[int, typer.Option(help="Queries, evenly spread; more find smaller errors.")] = 96,
     runs: Annotated[Path, typer.Option(help="Folder of run records; audits go to audits/.")] = Path("runs"),
     ignore_gates: Annotated[
-        bool, typer.Option("--ignore-gates", help="Audit despite chance-level weights or a foreign split.")
+        bool,
+        typer.Option(
+            "--ignore-gates",
+            help="Audit even with Rank-1 at chance level or weights of another split.",
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     style: Annotated[str, typer.Option("--format", help="plain, markdown, json, csv or latex.")] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Check that attacks on a victim mean what they seem to: gradients, randomness, batches, budget.
+    """Check whether results of attacks on a victim can be trusted: gradients, randomness, batches, budget.
 
-    Exits with 1 if a line fails.
+    Exit code 1 if a check fails.
     """
-    from vbench.audit.report import check_format, render
+    from vbench.audit.report import render
     from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
+    from vbench.reports.table import check_format
 
     check_format(style)
     threat = ThreatModel(eps)
@@ -54,22 +59,23 @@ def audit(
     from vbench.audit import audit as examine
     from vbench.audit import check_identities
     from vbench.audit.evidence import with_queries
-    from vbench.core.files import cache_folder, check_writable
+    from vbench.core.files import check_writable
     from vbench.core.progress import say
     from vbench.core.seeds import check_seed
-    from vbench.run.prepare import Choice
+    from vbench.records.spec import DataSpec, ModelSpec, Setup
+    from vbench.run.session import Session
     from vbench.run.summary import clean_gate
-    from vbench.run.upfront import Upfront
-    from vbench.victims.build import read_victim
 
     check_seed(seed)
     check_writable(runs)
-    spec = read_victim(victim)
-    choice = Choice(dataset, root, protocol, layout, height_width, weights, device, ignore_gates)
-    ((_, opened),) = Upfront([choice], [spec]).open(cache_folder(), quiet)
-    asked = with_queries(opened, queries)
-    check_identities(asked)
-    bench = choice.workbench(spec, asked, cache_folder(), quiet)
+    data = DataSpec(dataset, dataset, protocol or "", str(root) if root else None, layout, height_width)
+    model = ModelSpec(victim, str(weights) if weights else None)
+    setup = Setup(data, model, device=device, ignore_gates=ignore_gates)
+    session = Session(quiet=quiet)
+    opened = session.open([setup])[data]
+    reduced = with_queries(opened, queries)
+    check_identities(reduced)
+    bench = session.bench(setup, reduced)
     if not ignore_gates:
         clean_gate(bench)
     found = examine(bench, threat, seed, len(opened.query), quiet)
@@ -88,7 +94,8 @@ def baseline(
         int, typer.Option(help="Seeds, 0, 1, ...; more give narrower bounds.", min=2, max=1000)
     ] = 5,
     false_alarm: Annotated[
-        float, typer.Option(help="Chance, at most, that other seeds turn the gate red.", min=1e-6, max=0.4)
+        float,
+        typer.Option(help="Highest probability of a red gate from new seeds alone.", min=1e-6, max=0.4),
     ] = 0.005,
     force: Annotated[bool, typer.Option("--force", help="Overwrite --out.")] = False,
     runs: Annotated[
@@ -97,10 +104,10 @@ def baseline(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Run attacks with several seeds; write what vbench check compares with, and its bounds.
+    """Run attacks with several seeds; write the results and bounds that vbench check compares with.
 
-    Paths that are given relative are kept relative to the file, so that a repository can be moved. Figures
-    whose bounds no result could exceed are left out, and the exit code is 1: more seeds narrow them.
+    Relative paths are stored relative to the file, so that a repository can be moved. Metrics whose bounds no
+    result could exceed are left out, and the exit code is 1: more seeds narrow them.
     """
     from vbench.core.errors import BadInput
 
@@ -134,16 +141,16 @@ def check(
     ] = None,
     first_seed: Annotated[
         int | None,
-        typer.Option(help="Other seeds, counted from here.", show_default="the baseline's own", min=0),
+        typer.Option(help="Use consecutive seeds from here.", show_default="the baseline's own", min=0),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     summary: Annotated[
         Path | None, typer.Option(help="Append markdown to this file, as to $GITHUB_STEP_SUMMARY.")
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Rewrite the baseline with what was found, and show the diff.")
+        bool, typer.Option("--update", help="Rewrite the baseline with the new results, and show the diff.")
     ] = False,
-    every: Annotated[bool, typer.Option("--all", help="Print every figure, not only what moved.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print every metric, not only what moved.")] = False,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data set.", show_default="the baseline's")
     ] = None,
@@ -159,8 +166,8 @@ def check(
 ) -> None:
     """Run a baseline's configurations again and compare: strength, clean accuracy, size and cost of attacks.
 
-    An attack that became stronger is a finding like one that became weaker. Exits with 1 if anything moved,
-    or if a figure's bounds are so wide that nothing could move it.
+    An attack that became stronger is reported like one that became weaker. Exit code 1 if anything moved, or
+    if the bounds of a metric are so wide that no result could exceed them.
     """
     from vbench.core.errors import BadInput
     from vbench.gate.baseline import read_baseline
@@ -182,7 +189,7 @@ def check(
     if update and len(chosen) < len(baseline.seeds):
         raise BadInput(
             f"--update with {len(chosen)} of {len(baseline.seeds)} seeds would widen every bound; "
-            "leave --seeds away"
+            "leave out --seeds"
         )
     gate, takings = check_against(baseline, file.parent, chosen, root, weights, device, quiet, runs)
     if junit is not None:
@@ -207,7 +214,7 @@ def _rewrite(file: Path, old: Baseline, new: Baseline) -> None:
     unguarded = new.unguarded(len(new.seeds))
     new = new.without(unguarded)
     if (old.subjects, old.seeds) == (new.subjects, new.seeds):
-        put(f"{file} says what was found, to the last bit; left as it is")
+        put(f"{file} already holds exactly these results; left as it is")
         return
     write_baseline(file, new)
     put(render_update(old, new))

@@ -1,4 +1,4 @@
-"""Sweep, status, paper."""
+"""The commands sweep, status and paper."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vbench.cli.output import end_with, put
 
 
 class _SuiteFirst(TyperGroup):
-    """Lets ``vbench sweep suite.yaml`` mean ``vbench sweep run suite.yaml``."""
+    """Reads ``vbench sweep suite.yaml`` as ``vbench sweep run suite.yaml``."""
 
-    # The base class takes the Context of the click inside typer, which typer.Context is a kind of.
+    # The base class takes click's Context; typer.Context is a subclass.
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
@@ -46,26 +46,28 @@ def run(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Local processes.", show_default="the suite's, else a core or GPU each"),
+        typer.Option(min=1, help="Local processes.", show_default="the suite's, else one per core or GPU"),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(help="Do one part only, as in 2/8: the second of eight, for job arrays.")
+        str | None,
+        typer.Option(help="One part of the runs, as in 2/8: the second of eight; for job arrays."),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed/--keep-failed", help="Try again what failed before, or leave it.")
+        bool, typer.Option("--retry-failed/--keep-failed", help="Repeat runs that failed before, or not.")
     ] = True,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Run classes that the suite names by path.")
     ] = False,
     prepare: Annotated[
-        bool, typer.Option("--prepare", help="Draw data and train thin victims only, before shards start.")
+        bool,
+        typer.Option("--prepare", help="Only write synthetic data and train thin victims, before sharding."),
     ] = False,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Do the runs of a suite that have no record yet; also written vbench sweep SUITE.
+    """Execute the runs of a suite that have no record yet; also written vbench sweep SUITE.
 
-    Exit code 0 when every run is done, 1 when some failed or are missing, 2 for a suite that is wrong.
+    Exit code 0 if every run is done, 1 if some failed or are missing, 2 if the suite is invalid.
     """
     from vbench.core.errors import BadInput, unknown_name
     from vbench.sweep.read import read_suite, refuse_code
@@ -77,7 +79,7 @@ def run(
     if address is not None and engine != "ray":
         raise BadInput("--address is for --engine ray")
     if jobs is not None and engine != "local":
-        raise BadInput("--jobs is for --engine local; a cluster runs what its resources let it")
+        raise BadInput("--jobs is for --engine local; on Ray the cluster's resources decide")
     if not suite.is_file() and suite.suffix not in (".yaml", ".yml"):
         raise unknown_name("command or suite file", str(suite), ("transfer", "run"))
     index, count = parse_shard(shard) if shard else (1, 1)
@@ -121,35 +123,32 @@ def transfer(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Craft on each surrogate, show to each victim; print the matrix of what the ranking is worth then.
+    """Craft on each surrogate, test on each victim; print the matrix of a metric after the attack.
 
-    Works on synthetic data, where every model has weights; runs that are recorded are not done again.
+    Uses synthetic data, for which every model has weights; recorded runs are not repeated.
     """
     from vbench.core.errors import unknown_name
     from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
+    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
     from vbench.reports.rows import HEADINGS
     from vbench.reports.tables import transfer_matrices
-    from vbench.run.prepare import Choice
+    from vbench.run.request import models, run_specs
     from vbench.run.session import Session
     from vbench.victims.build import victim_names
 
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
-    threat = ThreatModel(eps, norm, side)
-    height_width = parse_size(size) if size else None
-    choice = Choice(layout=layout, size=height_width, device=device)
-    series = Session(choice, threat, runs, quiet=quiet)
-    records = series.execute(
-        victim,
-        attack,
-        seed or [0],
-        {},
-        [protocol] if protocol else (),
-        surrogates=victim_names(surrogate or victim),
+    ThreatModel(eps, norm, side)
+    data = DataSpec("synthetic", "synthetic", layout=layout, size=parse_size(size) if size else None)
+    one = RunSpec(Setup(data, ModelSpec(""), device=device), "", (), eps, norm, side)
+    surrogates = [models([name], ()) for name in victim_names(surrogate or victim)]
+    session = Session(runs, quiet=quiet)
+    records = session.run_all(
+        run_specs(one, victim, attack, seed or [0], [protocol] if protocol else (), surrogates)
     )
     put(transfer_matrices(records, metric))
-    end_with(series.failures.lost)
+    end_with(session.failures.lost)
 
 
 def status(
@@ -159,7 +158,7 @@ def status(
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     style: Annotated[str, typer.Option("--format", help="plain or json.")] = "plain",
 ) -> None:
-    """Say how many runs of a sweep are done, running, failed and why, or to do, and how long that takes."""
+    """Show how many runs of a sweep are done, running, failed (and why) or to do, and the time left."""
     import json
 
     from vbench.core.errors import unknown_name
@@ -177,7 +176,7 @@ def status(
 def paper(
     suite: Annotated[
         str | None,
-        typer.Argument(help="comparison, systems, ablation, blocks, attention or all.", show_default="lists"),
+        typer.Argument(help="comparison, systems, ablation, blocks, attention or all.", show_default="list"),
     ] = None,
     victim: Annotated[
         list[str] | None, typer.Option(help="Victim, repeatable, or all.", show_default="the suite's")
@@ -210,22 +209,26 @@ def paper(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[
-        bool, typer.Option(help="Run again even if the record exists, and trust no cache.")
+        bool, typer.Option(help="Run again even if the record exists, and decode images again.")
     ] = False,
     ignore_gates: Annotated[
-        bool, typer.Option("--ignore-gates", help="Run despite chance-level weights or a foreign split.")
+        bool,
+        typer.Option(
+            "--ignore-gates",
+            help="Run even with Rank-1 at chance level or weights of another split.",
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="As of vbench run.")] = "auto",
+    precision: Annotated[str, typer.Option(help="As in vbench run.")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Run a suite of the paper and print its table; what is recorded is not run again.
+    """Run a suite of the paper and print its table; recorded runs are not repeated.
 
-    Without a suite: what there is. On real data the published figures stand beside. Exit code 1 if a run
-    fails or the work is interrupted; what is done is printed and kept.
+    Without a suite: list the suites. On real data the table also shows the published values. Exit code 1 if a
+    run fails or the work is interrupted; finished runs are printed and kept.
     """
     from vbench.core.errors import unknown_name
     from vbench.reports.table import check_format
@@ -235,7 +238,7 @@ def paper(
     if suite is None:
         for one in SUITES.values():
             put(f"{one.name:<12}{one.title}: {_rows(one)}; {', '.join(one.victims)}")
-        put(f"{'all':<12}every one of them")
+        put(f"{'all':<12}all suites")
         return
     chosen = suites_called(suite)
     check_format(style)
@@ -244,61 +247,53 @@ def paper(
 
     from vbench.core.settings import parse_size, read_settings
     from vbench.core.threat import ThreatModel
+    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
     from vbench.records.store import RunStore
-    from vbench.run.prepare import Choice
-    from vbench.run.session import Recorder
+    from vbench.run.session import Session
     from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
-    from vbench.sweep.paper.plan import Opener, Request, make_plan
-    from vbench.sweep.paper.settings import Settings
-    from vbench.sweep.paper.suite import expand
+    from vbench.sweep.paper.plan import Benches, Request, make_plan
+    from vbench.sweep.paper.suite import Settings, expand
     from vbench.sweep.paper.table import paper_report
     from vbench.sweep.paper.work import Work
 
-    threat = ThreatModel(eps)
-    choice = Choice(
-        dataset,
-        root,
-        layout=layout,
-        size=parse_size(size) if size else None,
-        device=device,
-        ignore_gates=ignore_gates,
-        precision=precision,
-        fresh=force,
+    data = DataSpec(
+        dataset, dataset, "", str(root) if root else None, layout, parse_size(size) if size else None
     )
+    setup = Setup(data, ModelSpec(""), (), precision, None, device, ignore_gates)
+    threat = ThreatModel(eps)
     checkpoints = Checkpoints(weights or ())
     request = Request(
         {one.name: one for one in chosen},
-        victims_of(chosen, victim or (), checkpoints, choice, quiet),
-        choice,
+        victims_of(chosen, victim or (), checkpoints, dataset, quiet),
+        RunSpec(setup, "fsam_uap", (), eps),
         checkpoints,
-        threat,
         Settings(preset, read_settings(settings or [])),
-        expand(protocol or ()) or (None,),
+        expand(protocol or ()) or ("",),
         seed or (0,),
         LEVELS if level == "both" else (level,),
     )
-    opener, store = Opener(request, quiet), RunStore(runs)
-    recorder = Recorder(store, force, ignore_gates, quiet)
-    recorder.check_writable()
+    session = Session(runs, force, quiet, weights_option="--weights {victim}=FILE")
+    session.recorder.check_writable()
+    opener = Benches(request, session)
     plan = make_plan(request, opener)
-    work = Work(plan, threat, opener, recorder, store, force, quiet)
+    work = Work(plan, threat, opener, session.recorder, RunStore(runs), force, quiet, ignore_gates)
     work.do(f"paper {suite}")
     put(paper_report(work.filled(), style))
-    _close(work, runs, style)
+    _end(work, runs, style)
 
 
 def _rows(suite) -> str:
     return ", ".join(line.name for line in suite.lines)
 
 
-def _close(work, runs: Path, style: str) -> None:
+def _end(work, runs: Path, style: str) -> None:
     from vbench.core.progress import say
 
     if style == "plain":
-        put(f"\nrecords in {runs}; the same command goes on where this one stopped")
+        put(f"\nrecords in {runs}; the same command continues where this one stopped")
     if work.interrupted:
         say("interrupted; finished runs are kept")
     if work.failures:
-        say(f"{len(work.failures)} of {len(work.plan.jobs)} runs failed; the reasons stand below the tables")
+        say(f"{len(work.failures)} of {len(work.plan.jobs)} runs failed; the reasons are below the tables")
     if work.interrupted or work.failures:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The options that say what is run, once for all commands that run something."""
+"""The options of all commands that run attacks, declared once."""
 
 from __future__ import annotations
 
@@ -46,37 +46,41 @@ def request_of(
     ] = None,
     quantize: Annotated[bool, typer.Option(help="Round adversarial images to 8 bits.")] = True,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of every attack named, as in steps=20.")
+        list[str] | None, typer.Option("--set", help="Setting for every attack given, as in steps=20.")
     ] = None,
     surrogate: Annotated[
         list[str] | None,
-        typer.Option(help="Craft on this victim instead (transfer); repeated, on an ensemble."),
+        typer.Option(help="Craft on this victim instead (transfer); repeat for an ensemble."),
     ] = None,
     surrogate_weights: Annotated[
         list[Path] | None, typer.Option(help="Checkpoint of a surrogate, in the same order.")
     ] = None,
     ignore_gates: Annotated[
-        bool, typer.Option("--ignore-gates", help="Run despite chance-level weights or a foreign split.")
+        bool,
+        typer.Option(
+            "--ignore-gates",
+            help="Run even with Rank-1 at chance level or weights of another split.",
+        ),
     ] = False,
     precision: Annotated[
         str,
-        typer.Option(
-            help="What victims compute in: float32, bfloat16, float16; auto tries on a GPU what pays."
-        ),
+        typer.Option(help="Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU."),
     ] = "auto",
     channels_last: Annotated[
         bool | None,
         typer.Option(
-            "--channels-last/--no-channels-last", help="Layout of images.", show_default="as precision auto"
+            "--channels-last/--no-channels-last",
+            help="Memory layout of images.",
+            show_default="as precision auto",
         ),
     ] = None,
 ) -> Request:
-    """What the options ask for; :class:`BadInput` for an unknown name, or what cannot be read."""
+    """The request that the options make; raises :class:`BadInput` for an unknown name or invalid value."""
     from vbench.attacks.registry import attacks
     from vbench.core.settings import parse_size, read_settings
     from vbench.victims.registry import victims
 
-    # Before torch is imported, which takes seconds.
+    # Refuse unknown names before torch is imported, which takes seconds.
     for registry, texts in ((victims, [*victim, *(surrogate or ())]), (attacks, attack)):
         for text in texts:
             registry.check_name(text)
@@ -100,12 +104,12 @@ def request_of(
         precision=precision,
         channels_last=channels_last,
     )
-    request.threat()
+    request.check_threat()
     return request
 
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorator: in place of its first parameter a command gets the options of :func:`request_of`."""
+    """Decorator: replaces the first parameter of a command by the options of :func:`request_of`."""
     shared = inspect.signature(request_of, eval_str=True).parameters
     first, *rest = inspect.signature(command, eval_str=True).parameters.values()
 
@@ -115,9 +119,9 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
         command(**{first.name: request}, **given)
 
     options = [*shared.values(), *rest]
-    # Options without a default come first, as in any signature; all of them are given by name anyway.
+    # A signature has parameters without a default first; the order does not matter to typer.
     options.sort(key=lambda option: option.default is not option.empty)
-    # inspect documents the attribute, and the types of functions do not know it.
+    # A documented attribute that type stubs do not have.
     with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     with_options.__annotations__ = {option.name: option.annotation for option in options}
     del with_options.__wrapped__

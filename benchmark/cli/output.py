@@ -1,4 +1,4 @@
-"""Where commands print their results: nothing that a terminal would obey gets through."""
+"""Printing of results, with control characters escaped."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import typer
 
 
 def put(text: object, nl: bool = True) -> None:
-    """Print on standard output; what cannot be seen is shown as an escape, line breaks stay."""
+    """Print on standard output; non-printable characters are escaped, line breaks are not."""
     from vbench.core.text import lines
 
     typer.echo(lines(str(text)), nl=nl)
 
 
 def end_with(lost: Sequence[object]) -> None:
-    """Exit with 1 if any run was lost, with a line on standard error for each."""
+    """If runs were lost, print a line for each on standard error and exit with 1."""
     if not lost:
         return
     from vbench.core.text import lines

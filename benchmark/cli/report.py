@@ -1,4 +1,4 @@
-"""Report, figure, leaderboard."""
+"""The commands report, figure and leaderboard."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ def report(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records, or an archive.")] = Path("runs"),
     where: Annotated[
-        str | None, typer.Option(help='Only these records: "victim=agw eps=8/255"; a repeated key is either.')
+        str | None,
+        typer.Option(help='Only these records: "victim=agw eps=8/255"; repeat a key for more values.'),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="r1, r5, r10, r20, map, minp, asr, with commas.", show_default="r1,r10,map,minp,asr"
+            help="r1, r5, r10, r20, map, minp, asr; separate by commas.", show_default="r1,r10,map,minp,asr"
         ),
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(help="One table a victim, attack or dataset.", show_default="protocol and budget"),
+        typer.Option(help="One table per victim, attack or dataset.", show_default="protocol and budget"),
     ] = None,
     versus: Annotated[
-        str | None, typer.Option(help="An attack: adds p of each row against it, paired over queries.")
+        str | None, typer.Option(help="An attack; adds the p-value of each row against it, paired by query.")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option(help="A row an attack, a column a victim: r1, r10, map, minp ...")
+        str | None, typer.Option(help="Attacks x victims table of one metric: r1, r10, map, minp ...")
     ] = None,
     figures: Annotated[bool, typer.Option(help="Figures on the html page.")] = True,
     images: Annotated[
         bool,
         typer.Option(
-            "--images", help="Kept images of queries on the html page; mind the licence of the data set."
+            "--images", help="Stored images of queries on the html page; mind the licence of the data set."
         ),
     ] = False,
-    published: Annotated[bool, typer.Option("--published", help="Published figures alone.")] = False,
+    published: Annotated[bool, typer.Option("--published", help="Published results only.")] = False,
 ) -> None:
     """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
     from vbench.core.errors import BadInput
@@ -58,14 +59,14 @@ def report(
     picked = None if metrics is None else pick_metrics(metrics)
     for one, other in ((compare, metrics), (compare, group), (compare, versus)):
         if one and other:
-            raise BadInput("--compare is a table of its own: leave --metrics, --group and --versus away")
+            raise BadInput("--compare does not go with --metrics, --group or --versus; leave them out")
     if images and style != "html":
-        raise BadInput("--images is for --format html alone")
+        raise BadInput("--images needs --format html")
     if style == "html" and (published or compare):
-        raise BadInput("--format html is the page of measured runs: leave --published and --compare away")
+        raise BadInput("--format html does not go with --published or --compare; leave them out")
     if published:
         if compare or group or versus or style == "jsonl":
-            raise BadInput("--published goes with --format, --metrics, --where and --out alone")
+            raise BadInput("--published goes only with --format, --metrics, --where and --out")
         _write(_published(style, picked, where), style, out)
         return
     contents = read_contents(runs)
@@ -81,7 +82,7 @@ def report(
     elif style == "html":
         from vbench.reports.page import page_of
 
-        # Where a file lies on this machine is nobody's business who is sent the page.
+        # The page may be sent to others, so it shows file names without their folders.
         broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
         text = page_of(records, picked, group, versus, broken, figures, runs, images)
     else:
@@ -92,7 +93,7 @@ def report(
 
 
 def _write(text: str, style: str, out: Path | None) -> None:
-    """To a file, or to the terminal, where a page of a megabyte goes only if it is asked to."""
+    """Write to ``out``; without it to the terminal, or for html, which is large, to report.html."""
     from vbench.core.files import write_atomically
     from vbench.core.progress import say
 
@@ -106,12 +107,12 @@ def _write(text: str, style: str, out: Path | None) -> None:
 
 
 def read_records(runs: Path) -> list[Record]:
-    """The records of a folder or an archive; what cannot be read is named on standard error."""
+    """The records of a folder or an archive; unreadable files are named on standard error."""
     return read_contents(runs).records
 
 
 def read_contents(runs: Path) -> Contents:
-    """What :func:`read_records` reads, with the files that it cannot."""
+    """The readable records and the unreadable files of a folder or an archive."""
     from vbench.core.errors import BadInput
     from vbench.core.progress import say
     from vbench.records.store import RunStore
@@ -157,10 +158,10 @@ def figure(
         str | None, typer.Option(help="column (3.4 in) or full (7 in).", show_default="the figure's own")
     ] = None,
     query: Annotated[
-        int | None, typer.Option(help="Number of a kept query.", show_default="some that lose most")
+        int | None, typer.Option(help="Number of a stored query.", show_default="some that lose most")
     ] = None,
 ) -> None:
-    """Draw one figure from records, and from what vbench run --keep stored beside them."""
+    """Draw one figure from records, and from the files that vbench run --keep stored next to them."""
     from vbench.core.files import write_atomically
     from vbench.reports.figures import draw, find
     from vbench.reports.figures.panels import by_id
@@ -194,7 +195,7 @@ def _target(name: str, out: Path | None, style: str | None) -> tuple[Path, str]:
     if style is None and ending not in formats:
         raise BadInput(f"--out {out} does not end in .png, .svg or .pdf; rename it, or give --format")
     if style is not None and ending in formats and ending != style:
-        raise BadInput(f"--out {out} is no {style} file by its name; leave --format away, or rename it")
+        raise BadInput(f"--out {out} does not end in .{style}; rename it, or leave out --format")
     return out, style or ending
 
 
@@ -202,18 +203,19 @@ def leaderboard(
     folders: Annotated[
         list[Path], typer.Argument(metavar="DIR...", help="Folders of run records, or archives.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the site; a former site there is replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder of the site; an earlier site there is replaced.")],
     where: Annotated[
-        str | None, typer.Option(help='Only these records: "victim=agw eps=8/255"; a repeated key is either.')
+        str | None,
+        typer.Option(help='Only these records: "victim=agw eps=8/255"; repeat a key for more values.'),
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the site.")] = "vbench leaderboard",
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing and exit with 1 if any record is refused.")
     ] = False,
 ) -> None:
-    """Verify records of many people, merge them, and write a site that opens from disk or any web server.
+    """Verify and merge records of several authors; write a site that opens from disk or any web server.
 
-    A line for each record that does not verify says why. Exits with 2 if none does.
+    Prints why each refused record was refused. Exit code 2 if all are.
     """
     from vbench.core.progress import say
     from vbench.reports.leaderboard import leaderboard as build

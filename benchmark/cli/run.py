@@ -1,4 +1,4 @@
-"""Run, train."""
+"""The commands run and train."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def run(
     ] = None,
     keep: Annotated[
         str | None,
-        typer.Option(help="For figures, store beside the records: embeddings, images, or both with a comma."),
+        typer.Option(help="Files to store for figures: embeddings, images, or embeddings,images."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[
-        bool, typer.Option(help="Run again even if the record exists, and trust no cache.")
+        bool, typer.Option(help="Run again even if the record exists, and decode images again.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     style: Annotated[
@@ -35,18 +35,19 @@ def run(
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
     from vbench.records.files import read_keep
-    from vbench.reports.table import check_format, report
+    from vbench.reports.table import check_format
+    from vbench.reports.tables import report
 
     check_format(style)
-    kept = read_keep(keep) if keep is not None else ()
-    series = request.series(runs, device, force, quiet, kept)
-    records = series.execute(
-        request.victims, request.attacks, seed or [0], request.settings, request.protocols, perturbation
-    )
-    put(report(records, style, series.failures.lost))
+
+    from vbench.run.session import Session
+
+    session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
+    records = session.run_all(request.specs(seed or [0], device, perturbation))
+    put(report(records, style, session.failures.lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
-    end_with(series.failures.lost)
+    end_with(session.failures.lost)
 
 
 def train(
@@ -55,10 +56,11 @@ def train(
     out: Annotated[Path, typer.Option(help="Weights file to write; ends in .safetensors.")],
     victim: Annotated[str, typer.Option(help="Victim to train, options as in deen[variant=regdb].")] = "agw",
     protocol: Annotated[
-        str | None, typer.Option(help="Protocol id; decides the split.", show_default="the layout's default")
+        str | None,
+        typer.Option(help="Protocol id; it sets the split.", show_default="the layout's default"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Stretch the recipe.", show_default="the recipe's")
+        int | None, typer.Option(help="Number of epochs; stretches the recipe.", show_default="the recipe's")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights on the CPU.")] = 0,
     thin: Annotated[
@@ -79,18 +81,18 @@ def train(
     ] = "auto",
     validation: Annotated[
         float | None,
-        typer.Option(help="Share of training identities left out and measured.", show_default="the recipe's"),
+        typer.Option(help="Share of training identities held out for testing.", show_default="the recipe's"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps decoded images.", show_default="none")
+        Path | None, typer.Option(help="Folder to cache decoded images in.", show_default="none")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with an unfinished run of the same settings.")] = True,
+    resume: Annotated[bool, typer.Option(help="Continue an unfinished run with the same settings.")] = True,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Train a victim; write its weights, a .json that says where they come from and a .csv of losses.
+    """Train a victim; write its weights, a .json about their origin and a .csv of losses.
 
-    Only training identities are used, and the last epoch is kept.
+    Only training identities are used. The weights are those of the last epoch.
     """
     from dataclasses import replace
 
@@ -145,11 +147,11 @@ def train(
     put(f"weights: {result.path}")
     found = result.metadata["validation"]
     if found is None:
-        put("no training identity was left out, so nothing was measured")
+        put("no training identity was held out, so nothing was measured")
     elif "skipped" in found:
-        put(f"validation on left-out training identities was not possible: {found['skipped']}")
+        put(f"validation on held-out training identities was not possible: {found['skipped']}")
     else:
         put(
-            f"{found['identities']} training identities left out of training: "
+            f"{found['identities']} held-out training identities: "
             f"Rank-1 {found['rank1']:.1f} %, mAP {found['mAP']:.1f} %"
         )

@@ -1,4 +1,4 @@
-"""A command on several processes: process 0 speaks, all end alike."""
+"""A command on several processes: each error is printed once, and all processes end together."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from vbench.core.launch import Place
 from vbench.core.progress import console
 from vbench.core.text import lines
 
-#: What an error means: exit code and line, None for one that nobody foresaw.
+#: Exit code and line of an error; None for an unexpected one.
 Explain = Callable[[BaseException], tuple[int, str] | None]
 
 
 def on_all(place: Place, command: Callable[[], None], explain: Explain) -> int:
-    """Run ``command`` as one process of several; the exit code.
+    """Run ``command`` as one of several processes; returns the exit code.
 
-    What fails on all is printed by process 0, what fails on one by that one, once. None leaves before it is
-    printed, since the first that does makes torchrun end the others.
+    An error on all processes is printed by the main process, an error on one process by that one. All stay
+    until it is printed: torchrun ends the others as soon as one exits with an error.
     """
     processes.start(place)
     before = signal.signal(signal.SIGINT, _interrupted)
     try:
-        with contextlib.nullcontext(io.StringIO()) if processes.is_main() else _hushed() as heard:
+        with contextlib.nullcontext(io.StringIO()) if processes.is_main() else _silenced() as errors:
             code, line, peer = _outcome(command, explain)
         if code == INTERRUPTED:
-            _say(line if processes.is_main() else "")
+            _print(line if processes.is_main() else "")
         elif code:
-            speaks = _first_to_fail(code) if peer is None else processes.is_main() and not peer.explained
-            if speaks:
-                _say(line if processes.is_main() else f"process {place.rank}: {heard.getvalue()}{line}")
+            prints = _first_to_fail(code) if peer is None else processes.is_main() and not peer.explained
+            if prints:
+                _print(line if processes.is_main() else f"process {place.rank}: {errors.getvalue()}{line}")
             with contextlib.suppress(processes.PeerFailed):
                 processes.report_failure(code)
         return code
@@ -61,34 +61,35 @@ def _outcome(command: Callable[[], None], explain: Explain) -> tuple[int, str, p
 
 
 def _interrupted(*_: object) -> None:
-    # The keyboard reaches a process twice, the second time through torchrun.
+    # A process gets Ctrl-C twice, the second time through torchrun.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     if line:
         print(lines(line), file=sys.stderr, flush=True)
 
 
 def _first_to_fail(code: int) -> bool:
+    """Whether this is the first process, by rank, with an error."""
     try:
-        said = processes.report_failure(code)
+        codes = processes.report_failure(code)
     except processes.PeerFailed:
         return True
-    return next(rank for rank, status in enumerate(said) if status) == processes.place().rank
+    return next(rank for rank, status in enumerate(codes) if status) == processes.place().rank
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[io.StringIO]:
-    """Nothing is printed; what would have been printed about errors is kept."""
-    heard = io.StringIO()
+def _silenced() -> Iterator[io.StringIO]:
+    """Print nothing inside the block; yields what was written to standard error."""
+    errors = io.StringIO()
     console.quiet = True
     with (
         contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(heard),
+        contextlib.redirect_stderr(errors),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        yield heard
+        yield errors
     console.quiet = False

@@ -1,20 +1,21 @@
-"""List, describe, doctor, data, victims."""
+"""The commands list, describe, doctor, data and victims."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tabulate import tabulate
 
 from vbench.attacks.registry import attacks
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
 from vbench.core.settings import parameters, parse_size
 from vbench.data.registry import DATASETS, datasets
+from vbench.reports.table import Column, simple, write
 from vbench.victims.registry import victims
 
 if TYPE_CHECKING:
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
     from vbench.victims.base import Victim
 
 
-_RIGHT = ("left", "left", "left", "right", "right", "right", "left")
-
-
 class Kind(str, Enum):
-    """What can be listed."""
+    """The kinds of ``vbench list``."""
 
     ATTACKS = "attacks"
     VICTIMS = "victims"
@@ -38,6 +36,16 @@ def _registry(kind: str) -> Registry:
     return attacks if kind.startswith("attack") else victims
 
 
+def _plain(
+    heads: Sequence[str],
+    lines: Iterable[Sequence[object]],
+    widths: Sequence[int | None] | None = None,
+    numeric: Sequence[str] = (),
+) -> str:
+    columns = [Column(head, head in numeric) for head in heads]
+    return write([simple("", columns, lines, widths=widths)], "plain")
+
+
 def _marked(entry: Entry) -> Entry:
     return replace(entry, summary=f"CANNOT BE USED: {entry.problem}") if entry.problem else entry
 
@@ -47,7 +55,7 @@ def list_entries(
         Kind | None, typer.Argument(help="attacks, victims, datasets or figures; all if left out.")
     ] = None,
 ) -> None:
-    """List the attacks, victims and data sets that are known, built-in or installed, and the figures."""
+    """List attacks, victims and data sets, built-in or installed, and figures."""
     tables = {
         Kind.ATTACKS: _attacks,
         Kind.VICTIMS: _victims,
@@ -68,7 +76,7 @@ def _attacks() -> str:
         for e in rows
     ]
     headings = ["name", "kind", "knowledge", "default cost", "summary", "paper", "from"]
-    return tabulate(lines, headings, maxcolwidths=[None, None, 11, 15, 38, 38, None])
+    return _plain(headings, lines, [None, None, 11, 15, 38, 38, None])
 
 
 def _victims() -> str:
@@ -78,7 +86,7 @@ def _victims() -> str:
         for e in map(_marked, _registry("victims").listed())
     ]
     headings = ["name", "paper", *columns, "from"]
-    return tabulate(lines, headings, maxcolwidths=[None, 52], disable_numparse=True, colalign=_RIGHT)
+    return _plain(headings, lines, [None, 52, *[None] * 5], numeric=columns[1:])
 
 
 def _datasets() -> str:
@@ -90,7 +98,7 @@ def _datasets() -> str:
         [e.name, e.summary, DATASETS[e.name]["protocols"][0] if e.name in DATASETS else "", e.origin]
         for e in map(_marked, datasets.listed())
     ]
-    return tabulate(lines, ["name", "what", "default protocol", "from"])
+    return _plain(["name", "what", "default protocol", "from"], lines)
 
 
 def _figures() -> str:
@@ -103,7 +111,7 @@ def _figures() -> str:
         "perturbation": "one run: what it learnt, or --keep images",
     }
     lines = [[entry.name, entry.summary, needs[entry.needs]] for entry in FIGURES.values()]
-    return tabulate(lines, ["name", "summary", "needs"])
+    return _plain(["name", "summary", "needs"], lines)
 
 
 def describe(
@@ -126,7 +134,7 @@ def describe(
     if kind == "attack":
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
         if lines:
-            put(tabulate(lines, ["parameter", "default", "meaning"], disable_numparse=True))
+            put(_plain(["parameter", "default", "meaning"], lines))
         _describe_presets(cls)
         _describe_members(cls)
         return
@@ -150,7 +158,7 @@ def _describe_presets(cls: type) -> None:
             for name, settings in found.items()
         ]
         headings = ["preset", "settings", "unless asked otherwise"]
-        put("\n" + tabulate(lines, headings, disable_numparse=True))
+        put("\n" + _plain(headings, lines))
 
 
 def _describe_members(cls: type) -> None:
@@ -159,7 +167,7 @@ def _describe_members(cls: type) -> None:
 
     if issubclass(cls, Battery):
         lines = [[label(member), member.summary] for member in cls().members()]
-        put(tabulate(lines, ["member", "summary"]))
+        put(_plain(["member", "summary"], lines))
 
 
 def _describe_victim(cls: type[Victim]) -> None:
@@ -169,19 +177,19 @@ def _describe_victim(cls: type[Victim]) -> None:
     defaults = default_options(cls)
     thin = getattr(cls, "THIN", {})
     lines = [[name, defaults.get(name, "(required)"), thin.get(name, "")] for name in option_names(cls)]
-    put(tabulate(lines, ["option", "default", "thin variant"], disable_numparse=True))
+    put(_plain(["option", "default", "thin variant"], lines))
     found = clean_results(cls.name)
     if found:
         put("\npublished clean results, percent (as printed; not measured here):")
         headings = ["protocol", "Rank-1", "mAP", "mINP", "source", "note"]
         widths = [None, None, None, None, 42, 34]
-        put(tabulate(found, headings, disable_numparse=True, maxcolwidths=widths))
+        put(_plain(headings, found, widths))
 
 
 def doctor(
     root: Annotated[list[Path] | None, typer.Option(help="Data folder to look at; repeatable.")] = None,
 ) -> None:
-    """Show versions, devices, caches and data folders, and whether anything is in the way."""
+    """Show versions, devices, caches and data folders; exit with 1 if packages are missing."""
     import torch
 
     from vbench.core.environment import versions
@@ -195,7 +203,7 @@ def doctor(
         lines.append((what, f"{folder} ({_folder_state(folder)})"))
     for folder in root or []:
         lines.append(("data", f"{folder} ({_data_state(folder)})"))
-    put(tabulate(lines, tablefmt="plain"))
+    put(_plain(["", ""], lines))
     missing = [name for name, version in versions().items() if version == "missing"]
     if missing:
         say(f"missing packages: {', '.join(missing)}; pip install {' '.join(missing)}")
@@ -243,7 +251,7 @@ def verify(
 @data_app.command()
 def synth(
     layout: Annotated[str, typer.Option(help="sysu, regdb or llcm.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; it must be new, empty, or this very set.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must be new, empty, or hold the same set.")],
     ids: Annotated[int, typer.Option(help="Training identities.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     size: Annotated[str, typer.Option(help="Height x width in pixels, as in 64x32.")] = "64x32",
@@ -265,7 +273,7 @@ def protocols(
         str | None, typer.Argument(help="sysu, regdb or llcm; all of them if left out.")
     ] = None,
 ) -> None:
-    """List protocol ids; * marks a layout's default, ! one that only this project defines."""
+    """List protocol ids; * marks a layout's default, ! a protocol that only this project defines."""
     from vbench.data.protocols import LAYOUTS, all_protocols, default_protocol, parse_protocol
 
     defaults = {default_protocol(name) for name in LAYOUTS}
@@ -307,18 +315,17 @@ def _group() -> None:
 @victims_app.command("convert")
 def convert(
     file: Annotated[Path, typer.Argument(help="Checkpoint as its authors released it.")],
-    victim: Annotated[str, typer.Option(help="Whose it is; options as in deen[variant=regdb].")],
+    victim: Annotated[str, typer.Option(help="Victim of the checkpoint; options as in deen[variant=regdb].")],
     out: Annotated[Path, typer.Option(help="File to write; ends in .safetensors.")],
     split: Annotated[
         str | None,
-        typer.Option(help="Training split, as in regdb/trial-3.", show_default="read off the file"),
+        typer.Option(help="Training split, as in regdb/trial-3.", show_default="as in the file"),
     ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite --out.")] = False,
 ) -> None:
-    """Turn a released checkpoint into a .safetensors file that nothing can hide in.
+    """Convert a released checkpoint to a .safetensors file, which cannot contain code.
 
-    The new file says whose weights it holds, with which options, on which split they were trained, and the
-    SHA-256 of the file they come from.
+    The new file also has the victim's name and options, the training split, and the SHA-256 of the original.
     """
     from vbench.core.errors import BadInput
     from vbench.victims.build import read_victim

@@ -25,6 +25,7 @@ from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.failures import LOSES_A_RUN
 from vbench.run.request import Request
+from vbench.run.session import Session
 from vbench.run.summary import trial_metrics
 from vbench.victims.base import example_tensor
 
@@ -108,8 +109,9 @@ def measure(
     store = RunStore(keep) if keep else None
     takings = Takings()
     learnt: dict[str, Perturbation] = {}
-    for victim, attack, run in request.each(seeds, keep, device, quiet):
-        protocol = run.bench.dataset.protocol
+    session = Session(keep, force=True, quiet=quiet)
+    for spec, run in session.each(request.specs(seeds, device)):
+        victim, attack, protocol = spec.group.victim.victim, spec.attack, run.bench.dataset.protocol
         on_victim = Place(victim=victim, protocol=protocol)
         if not takings.victims or takings.victims[-1].place != on_victim:
             takings.victims.append(_clean(on_victim, run.bench))
@@ -118,7 +120,7 @@ def measure(
         if not takings.attacks or takings.attacks[-1].place != place:
             say(f"{place}: {len(seeds)} seeds", quiet)
             takings.attacks.append(Taken(place, _without_seed(run)))
-        record = _attacked(takings.attacks[-1], run, request.ignore_gates, quiet, learnt)
+        record = _attacked(takings.attacks[-1], run, quiet, learnt)
         if store and record:
             store.write(record)
     return takings
@@ -140,12 +142,10 @@ def _clean(place: Place, bench: Bench) -> Taken:
     return taken
 
 
-def _attacked(
-    taken: Taken, run: Run, ignore_gates: bool, quiet: bool, learnt: dict[str, Perturbation]
-) -> Record | None:
+def _attacked(taken: Taken, run: Run, quiet: bool, learnt: dict[str, Perturbation]) -> Record | None:
     started = time.perf_counter()
     try:
-        record, _ = run.execute(ignore_gates, quiet, learnt)
+        record, _ = run.execute(quiet, learnt)
     except LOSES_A_RUN as error:
         taken.failures[run.seed] = reason(error)
         return None

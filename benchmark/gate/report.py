@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from tabulate import tabulate
-
 from vbench.core.text import lines
 from vbench.gate.baseline import Baseline, Unguarded
 from vbench.gate.compare import Gate, Row, Verdict, seeds_text
 from vbench.gate.figures import METRICS, Metric
 from vbench.metrics.statistics import Spread
-from vbench.reports.table import Markdown
+from vbench.reports.table import Column, Table, escape_markdown, simple, write
 
-_HEADER = ["victim, attack", "figure", "baseline", "now", "change", "allowed", "verdict"]
-
-_SIDES = ["left", "left", "right", "right", "right", "right", "left"]
-
-_WIDTHS = [34, 44, None, None, None, None, None]
+_WIDTHS = (34, 44, None, None, None, None, None)
 
 
 def render(gate: Gate, every: bool = False) -> str:
     """For a terminal: the table of red metrics (of all with ``every``), causes, the verdict."""
     rows = gate.rows if every else [*gate.moved, *gate.unguarded]
-    parts = [_plain(rows)] if rows else []
+    parts = [write([_table(rows)], "plain")] if rows else []
     if gate.causes and gate.moved:
         parts.append("\n".join(["not as in the baseline:", *(f"- {cause}" for cause in gate.causes)]))
     return "\n\n".join([*parts, verdict(gate)])
@@ -32,16 +26,15 @@ def render(gate: Gate, every: bool = False) -> str:
 
 def summary(gate: Gate) -> str:
     """For the summary page of a CI job: markdown with the red metrics, and all metrics folded away below."""
-    page = Markdown()
-    parts = [f"### vbench check: {page.escape(verdict(gate))}"]
+    parts = [f"### vbench check: {escape_markdown(verdict(gate))}"]
     if not gate.green:
-        parts.append(_pipes([*gate.moved, *gate.unguarded], page))
+        parts.append(write([_table([*gate.moved, *gate.unguarded])], "markdown"))
     if gate.causes:
-        listed = "\n".join(f"- {page.escape(cause)}" for cause in gate.causes)
+        listed = "\n".join(f"- {escape_markdown(cause)}" for cause in gate.causes)
         parts += ["Not as in the baseline:", listed]
     figures = [row for row in gate.rows if row.metric]
     parts.append(f"<details><summary>all {len(figures)} figures</summary>")
-    return "\n\n".join([*parts, _pipes(figures, page), "</details>"]) + "\n"
+    return "\n\n".join([*parts, write([_table(figures)], "markdown"), "</details>"]) + "\n"
 
 
 def verdict(gate: Gate) -> str:
@@ -78,14 +71,10 @@ def spread_text(metric: Metric, spread: Spread) -> str:
     return f"{mean} ± {metric.shown(spread.sd)}" if spread.sd else mean
 
 
-def _plain(rows: Sequence[Row]) -> str:
-    lines = [_cells(row) for row in rows]
-    return tabulate(lines, _HEADER, colalign=_SIDES, maxcolwidths=_WIDTHS, disable_numparse=True)
-
-
-def _pipes(rows: Sequence[Row], page: Markdown) -> str:
-    lines = [[page.escape(cell) for cell in _cells(row)] for row in rows]
-    return tabulate(lines, _HEADER, tablefmt="pipe", colalign=_SIDES, disable_numparse=True)
+def _table(rows: Sequence[Row]) -> Table:
+    numbers = [Column(name, True) for name in ("baseline", "now", "change", "allowed")]
+    columns: list[str | Column] = ["victim, attack", "figure", *numbers, "verdict"]
+    return simple("", columns, [_cells(row) for row in rows], widths=_WIDTHS)
 
 
 def _cells(row: Row) -> list[str]:
@@ -125,8 +114,8 @@ def render_baseline(baseline: Baseline) -> str:
             bound = f"± {metric.shown(baseline.bound(spread, seeds))}"
             figures = [spread_text(metric, spread), bound, "" if position else seen]
             lines.append([str(subject), metric.label, *figures])
-    header = ["victim, attack", "figure", f"mean ± sd of {seeds} seeds", "allowed", "red from"]
-    parts = [tabulate(lines, header, colalign=["left"] * 2 + ["right"] * 3, disable_numparse=True)]
+    numbers = [Column(name, True) for name in (f"mean ± sd of {seeds} seeds", "allowed", "red from")]
+    parts = [write([simple("", ["victim, attack", "figure", *numbers], lines)], "plain")]
     if blind:
         parts.append(f"could stop working within these bounds, more seeds narrow them: {'; '.join(blind)}")
     return "\n\n".join(parts)
@@ -161,9 +150,9 @@ def render_update(old: Baseline, new: Baseline) -> str:
     count = f"{len(lines)} figures rewritten, {same} as they were"
     if not lines:
         return count
-    header = ["victim, attack", "figure", "old: mean ± sd (seeds)", "new"]
-    table = tabulate(lines, header, colalign=["left"] * 2 + ["right"] * 2, disable_numparse=True)
-    return f"{table}\n\n{count}"
+    numbers = [Column(name, True) for name in ("old: mean ± sd (seeds)", "new")]
+    table = simple("", ["victim, attack", "figure", *numbers], lines)
+    return f"{write([table], 'plain')}\n\n{count}"
 
 
 def to_junit(gate: Gate) -> str:

@@ -45,6 +45,7 @@ class Run:
     seed: int = 0
     perturbation: Perturbation | None = None
     source: Bench | None = None
+    ignore_gates: bool = False
 
     @property
     def _origin(self) -> Bench:
@@ -69,10 +70,10 @@ class Run:
         }
         return {**config, "surrogate": self.source.victim_card()} if self.source else config
 
-    def asked(self, ignore_gates: bool = False) -> Asked:
+    def asked(self) -> Asked:
         """Inputs of the run that are not in its configuration."""
         files = self.source is not None and self.source.asked.weights
-        changes = {"surrogate_weights": files, "ignore_gates": ignore_gates}
+        changes = {"surrogate_weights": files, "ignore_gates": self.ignore_gates}
         return self.bench.asked.model_copy(update=changes)
 
     def fit_id(self) -> str:
@@ -100,7 +101,6 @@ class Run:
     @default_arithmetic()
     def execute(
         self,
-        ignore_gates: bool = False,
         quiet: bool = False,
         learnt: dict[str, Perturbation] | None = None,
         keeper: Keeper | None = None,
@@ -115,7 +115,7 @@ class Run:
         given; :class:`VbenchError` if attack or victim fail, and then nothing is added to ``learnt``.
         """
         self.check()
-        if not ignore_gates:
+        if not self.ignore_gates:
             clean_gate(self.bench)
         # Computed before any code of the attack runs.
         config = self.config()
@@ -123,7 +123,7 @@ class Run:
         who, found = f"attack '{self.attack.name}'", dict(learnt or {})
         with untouched(who, self.bench.victim, self._origin.victim):
             own = replace(self, attack=twin(self.attack, who))
-            done = self._execute(own, config, ignore_gates, quiet, found, keeper)
+            done = self._execute(own, config, quiet, found, keeper)
         if learnt is not None:
             learnt.update(found)
         return done
@@ -132,7 +132,6 @@ class Run:
         self,
         own: Run,
         config: dict[str, Any],
-        ignore_gates: bool,
         quiet: bool,
         found: dict[str, Perturbation],
         keeper: Keeper | None,
@@ -150,7 +149,7 @@ class Run:
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             config=config,
-            asked=self.asked(ignore_gates),
+            asked=self.asked(),
             protocol=bench.dataset.protocol,
             synthetic=bench.dataset.synthetic,
             knowledge=sorted(attack.knowledge),

@@ -1,4 +1,4 @@
-"""RunSpec -> opened data, loaded victim, surrogate, precision."""
+"""Opens the data, victim and surrogates of a setup, and chooses the precision."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from vbench.data.pixels import RESIZE_POLICY, resize
 from vbench.data.protocols import SYNTHETIC, check_name
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Asked, config_id
+from vbench.records.spec import Given, ModelSpec, Setup
 from vbench.run.bench import Bench, SurrogateBench
 from vbench.run.builtin import thin_weights, untrained
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
@@ -44,12 +45,12 @@ from vbench.victims.shards import shard_victim
 
 
 class Surrogate(Victim):
-    """One or more victims seen as one, at the image size of the victim that will be shown the result.
+    """One or more models as a single victim, at the input size of the victim under attack.
 
-    Attacks see images of ``input_size``; a member that takes another size gets them resized inside, so that
-    gradients pass through. One member keeps its embedding, its similarity and its stages. Several are an
-    ensemble: their embeddings at unit length side by side, compared by cosine, and their mean logits; it has
-    no stages. ``resize_filter`` is the victim's, since its dataset decodes the images.
+    Attacks see images of ``input_size``; for a member with another size they are resized inside, so that
+    gradients pass through. A single member keeps its embedding, similarity and stages. Several are an
+    ensemble: embeddings are normalised to unit length and concatenated, compared by cosine, logits are
+    averaged, and there are no stages. ``resize_filter`` is that of the victim, which decodes the images.
     """
 
     version: ClassVar[int] = 1
@@ -60,17 +61,17 @@ class Surrogate(Victim):
     def __init__(self, members: Sequence[Victim], input_size: tuple[int, int], resize_filter: str) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        # Other victims have these from their class; of a stand-in they follow from whom it stands in for.
+        # Class attributes of other victims; here they depend on the members and on the victim.
         self.name = "+".join(victim_label(member) for member in members)  # type: ignore[misc]
         self.input_size = (int(input_size[0]), int(input_size[1]))
         self.resize_filter = resize_filter  # type: ignore[misc]
         self.embedding_dim = sum(member.embedding_dim for member in members)
         classes = {member.num_classes for member in members}
         self.num_classes = classes.pop() if len(classes) == 1 else 0
-        alone = members[0] if len(members) == 1 else None
-        self.similarity = alone.similarity if alone else "cosine"
-        self.stages = alone.stages if alone else ()
-        self.forks = alone.forks if alone else False
+        single = members[0] if len(members) == 1 else None
+        self.similarity = single.similarity if single else "cosine"
+        self.stages = single.stages if single else ()
+        self.forks = single.forks if single else False
 
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
         """Embed N x 3 x H x W images in [0, 1] of ``input_size``."""
@@ -81,15 +82,15 @@ class Surrogate(Victim):
             return outputs[0]
         embedding = torch.cat([normalize(output.embedding, dim=1) for output in outputs], dim=1)
         logits = [output.logits for output in outputs if output.logits is not None]
-        known = self.num_classes and len(logits) == len(outputs)
-        return VictimOutput(embedding, torch.stack(logits).mean(dim=0) if known else None)
+        averaged = self.num_classes and len(logits) == len(outputs)
+        return VictimOutput(embedding, torch.stack(logits).mean(dim=0) if averaged else None)
 
     def _members(self) -> list[Victim]:
-        # A ModuleList does not say of which class its modules are.
+        # A ModuleList does not know the class of its modules.
         return cast("list[Victim]", list(self.members))
 
     def describe(self) -> dict[str, object]:
-        """Size, resizing, and each member's options: two settings of one checkpoint are two surrogates."""
+        """Size, resizing, and each member's options: other options make another surrogate."""
         members = [{"name": member.name, **member.describe()} for member in self._members()]
         return {"input_size": list(self.input_size), "resize": RESIZE_POLICY, "members": members}
 
@@ -99,9 +100,10 @@ def _at_size_of(member: Victim, images: Tensor) -> Tensor:
     return resized if resized is images else resized.clamp(0.0, 1.0)
 
 
-#: Points of clean Rank-1 that a precision must not reach, and the share of time it must save to be taken.
+#: A precision is chosen only if clean Rank-1 changes by fewer points than this ...
 MOST_POINTS = 0.5
 
+#: ... and a pass takes less time by at least this share.
 LEAST_GAIN = 0.05
 
 _REPEATS = 3
@@ -109,7 +111,7 @@ _REPEATS = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """``seconds`` of one pass forward and backward over a batch; ``rank1``: clean, percent."""
+    """``seconds``: one forward and backward pass of a batch; ``rank1``: clean Rank-1 in percent."""
 
     precision: Precision
     seconds: float
@@ -117,15 +119,15 @@ class Trial:
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
-    """The fastest trial, if it pays and changes Rank-1 by less than half a point from the first one's."""
+    """The fastest trial that meets both bounds above against the first trial, else the first."""
     reference = trials[0]
-    fit = [trial for trial in trials if abs(trial.rank1 - reference.rank1) < MOST_POINTS]
-    best = min(fit, key=lambda trial: trial.seconds)
+    accurate = [trial for trial in trials if abs(trial.rank1 - reference.rank1) < MOST_POINTS]
+    best = min(accurate, key=lambda trial: trial.seconds)
     return best if best.seconds <= (1 - LEAST_GAIN) * reference.seconds else reference
 
 
 def candidates(precision: str, channels_last: bool | None, device: torch.device) -> list[Precision]:
-    """What may be chosen, the reference first; a single one on CPU, where nothing is tried unasked."""
+    """The precisions to choose from, the reference first; on a CPU only one, so that none is tried."""
     if precision not in ("auto", *DTYPES):
         raise unknown_name("precision", precision, ("auto", *DTYPES))
     gpu = device.type == "cuda"
@@ -143,20 +145,20 @@ def candidates(precision: str, channels_last: bool | None, device: torch.device)
 def choose_precision(
     bench: Bench, precision: str, channels_last: bool | None, cache: Path, quiet: bool = False
 ) -> None:
-    """Set the precision of a workbench's victim, before it has embedded anything.
+    """Set the precision of a bench's victim, before it embeds images.
 
     ``precision``: one of :data:`vbench.victims.precision.DTYPES` or "auto"; ``channels_last``: None for
-    "auto". On a
-    GPU what is left to "auto" is tried once and kept in the folder ``cache``, so that a configuration keeps
-    its record; on CPU it is float32 in the ordinary layout. Raises :class:`BadInput` for another precision.
+    "auto". On a GPU, "auto" is measured once and stored in the folder ``cache``, so that a configuration
+    keeps its record; on a CPU it is float32 in the default layout. Raises :class:`BadInput` for an unknown
+    precision.
     """
     options = candidates(precision, channels_last, example_tensor(bench.victim).device)
-    chosen = options[0] if len(options) == 1 else _tried_once(bench, options, cache, quiet)
+    chosen = options[0] if len(options) == 1 else _choose_once(bench, options, cache, quiet)
     compute_in(bench.victim, chosen)
 
 
 def measure(bench: Bench, precision: Precision) -> Trial:
-    """Time one batch and rank all clean images in a precision; the victim is left in it."""
+    """Time one batch and rank all clean images in a precision; the victim stays in it."""
     compute_in(bench.victim, precision)
     found = {
         side: embed(bench.victim, pixels, bench.modality(side), quiet=True).embeddings
@@ -177,33 +179,33 @@ def _seconds(bench: Bench) -> float:
             if images.is_cuda:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
-    # The first pass also pays for choosing kernels.
+    # The first pass is slower: kernels are chosen.
     return statistics.median(times[1:])
 
 
-def _tried_once(bench: Bench, options: Sequence[Precision], cache: Path, quiet: bool) -> Precision:
+def _choose_once(bench: Bench, options: Sequence[Precision], cache: Path, quiet: bool) -> Precision:
     place = {
         key: environment(example_tensor(bench.victim).device)[key] for key in ("versions", "device_name")
     }
-    known = [option.card() for option in options]
-    key = {"victim": bench.weights_hash, "data": bench.data_card(), "place": place, "options": known}
+    cards = [option.card() for option in options]
+    key = {"victim": bench.weights_hash, "data": bench.data_card(), "place": place, "options": cards}
     path = cache / f"{config_id(key)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two that try at once would disturb each other's times, and might disagree; the processes of one run try
-    # together.
+    # Runs that measure at the same time would slow each other down, and might choose differently; the
+    # processes of one run measure together.
     with lock_of(path) if is_main() else nullcontext():
-        return from_main(lambda: _kept(path, options)) or _tried(bench, options, path, quiet)
+        return from_main(lambda: _stored(path, options)) or _measured(bench, options, path, quiet)
 
 
-def _kept(path: Path, options: Sequence[Precision]) -> Precision | None:
+def _stored(path: Path, options: Sequence[Precision]) -> Precision | None:
     try:
-        kept = Precision(**json.loads(path.read_text()))
+        stored = Precision(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return kept if kept in options else None
+    return stored if stored in options else None
 
 
-def _tried(bench: Bench, options: Sequence[Precision], path: Path, quiet: bool) -> Precision:
+def _measured(bench: Bench, options: Sequence[Precision], path: Path, quiet: bool) -> Precision:
     try:
         with all_or_none():
             trials = [measure(bench, option) for option in options]
@@ -220,150 +222,104 @@ def _tried(bench: Bench, options: Sequence[Precision], path: Path, quiet: bool) 
 
 
 @dataclass(frozen=True)
-class Named:
-    """A victim by name, or one that is loaded already; its file, and the option that names the file."""
+class Opener:
+    """Opens the data set, victim and surrogates of a setup.
 
-    victim: VictimSpec | Victim
-    weights: Path | None = None
-    option: str = "--weights"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to evaluate on what.
-
-    ``dataset``: "synthetic"; a layout, or a reader's name or path, with ``root``; or one that is open
-    already. ``layout`` and ``size`` apply to synthetic data.
-    ``ignore_gates`` lets weights run on a split whose training identities they may not have been kept from.
-    ``surrogates`` are the victims attacks are crafted on where they are transferred, with
-    ``surrogate_weights`` in the same order (none on synthetic data). ``precision`` and ``channels_last`` as
-    of :func:`vbench.run.prepare.choose_precision`. ``fresh`` decodes images anew, whatever the cache holds.
+    ``fresh`` decodes images again instead of using the cache. ``option``: the option for the weights of
+    ``{victim}``, for error messages.
     """
 
-    dataset: str | Dataset = SYNTHETIC
-    root: Path | None = None
-    protocol: str | None = None
-    layout: str = "sysu"
-    size: tuple[int, int] | None = None
-    weights: Path | None = None
-    device: str = "auto"
-    ignore_gates: bool = False
-    surrogates: tuple[str, ...] = ()
-    surrogate_weights: tuple[Path | None, ...] = ()
-    precision: str = "auto"
-    channels_last: bool | None = None
+    setup: Setup
     fresh: bool = False
+    option: str = "--weights"
 
-    def open(self, cache: Path, quiet: bool = False) -> Dataset:
-        """Open the dataset, writing the synthetic one on first use."""
-        self.check_data()
-        if isinstance(self.dataset, Dataset):
-            return checked(self.dataset, "the dataset")
-        if self.dataset == SYNTHETIC:
-            with main_first():
-                written = self._synthetic().write(cache, quiet)
-            return open_dataset(self.layout, written, self.protocol)
-        return open_named(self.dataset, self.root, self.protocol)
+    @property
+    def dataset(self) -> str | Dataset:
+        """The name of the data set, or the opened data set that the caller gave."""
+        return unwrapped(self.setup.data.dataset)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether this is the built-in synthetic data set, which is written on first use."""
+        return self.dataset == SYNTHETIC
 
     def check(self) -> None:
-        """Raise :class:`BadInput` for data, a device or a precision that cannot be had; opens nothing."""
+        """Raise :class:`BadInput` for invalid data, device or precision; opens nothing."""
         self.check_data()
-        candidates(self.precision, self.channels_last, resolve_device(own_device(self.device)))
-        self.stand_ins()
+        device = resolve_device(own_device(self.setup.device))
+        candidates(self.setup.precision, self.setup.channels_last, device)
 
     def check_data(self) -> None:
-        """Raise :class:`BadInput` for a dataset that :meth:`open` could not even look for."""
-        if isinstance(self.dataset, Dataset):
-            if self.root is not None or self.protocol not in (None, self.dataset.protocol):
-                where = f"{self.dataset.root} under {self.dataset.protocol}"
+        """Raise :class:`BadInput` for an unknown data set, a missing root, or options that do not fit it."""
+        data, dataset = self.setup.data, self.dataset
+        if isinstance(dataset, Dataset):
+            if data.root is not None or data.protocol not in ("", dataset.protocol):
+                where = f"{dataset.root} under {dataset.protocol}"
                 raise BadInput(f"the dataset is open already, in {where}")
-        elif self.dataset == SYNTHETIC:
-            if self.root is not None:
+        elif dataset == SYNTHETIC:
+            if data.root is not None:
                 raise BadInput("--root is for real data; name its layout: --dataset sysu, regdb or llcm")
-            chosen_protocol(self.layout, self.protocol)
+            chosen_protocol(data.layout, data.protocol or None)
         else:
-            check_named(self.dataset, self.root)
+            check_named(dataset, data.root)
 
-    def workbench(
-        self, victim: str | VictimSpec | Victim, dataset: Dataset, cache: Path, quiet: bool = False
-    ) -> Bench:
-        """Load a victim for an opened dataset; on synthetic data a thin one, trained on first use.
+    def open(self, cache: Path, quiet: bool = False) -> Dataset:
+        """Open the data set; the synthetic set is written on first use."""
+        self.check_data()
+        data, dataset = self.setup.data, self.dataset
+        if isinstance(dataset, Dataset):
+            return checked(dataset, "the dataset")
+        if dataset == SYNTHETIC:
+            with main_first():
+                written = SyntheticSet(layout=data.layout, size=self._size()).write(cache, quiet)
+            return open_dataset(data.layout, written, data.protocol or None)
+        return open_named(dataset, data.root, data.protocol or None)
 
-        Of a victim that is loaded already a copy is taken, on its own device.
+    def bench(self, dataset: Dataset, cache: Path, quiet: bool = False) -> Bench:
+        """The victim on an opened data set; without weights a thin one, trained on first use.
+
+        A victim object is copied and stays on its device.
         """
-        named = Named(read_victim(victim) if isinstance(victim, str) else victim, self.weights)
-        loaded = self._load(named, dataset, cache, quiet)
-        bench = Bench(dataset, loaded, cache / "images", quiet, self.fresh)
-        drawn = self.dataset == SYNTHETIC
+        model = self.setup.victim
+        bench = Bench(dataset, self._load(model, dataset, cache, quiet), cache / "images", quiet, self.fresh)
         bench.asked = Asked(
-            synthetic=drawn,
-            size=self._size() if drawn else None,
-            weights=isinstance(victim, Victim) or self.weights is not None,
+            synthetic=self.synthetic,
+            size=self._size() if self.synthetic else None,
+            weights=isinstance(model.victim, Given) or model.weights is not None,
         )
-        return self._settled(bench, cache, quiet)
+        return self._in_precision(bench, cache, quiet)
 
     def source(
         self,
         bench: Bench,
         cache: Path,
         quiet: bool = False,
-        opened: Callable[[VictimSpec], Bench] | None = None,
+        opened: Callable[[ModelSpec], Bench] | None = None,
     ) -> Bench:
-        """The surrogates' workbench for transfer to the victim of ``bench``, over the same images.
+        """The surrogates on the images of ``bench``, for transfer to its victim.
 
-        ``opened`` gives the workbench of a thin victim that others use too; a single surrogate for images of
-        its own size then brings its embeddings along.
+        ``opened`` returns the bench of a surrogate that other runs share. A single shared surrogate with the
+        victim's input size and filter reuses its embeddings.
         """
-        shared = [opened(read_victim(name)) for name in self.surrogates] if opened else []
+        models, victim = self.setup.surrogates, bench.victim
+        shared = [opened(model) for model in models] if opened else []
         members = [one.victim for one in shared] or [
-            self._load(named, bench.dataset, cache, quiet) for named in self.stand_ins()
+            self._load(model, bench.dataset, cache, quiet) for model in models
         ]
-        victim = bench.victim
         device = example_tensor(victim).device
-        stands_in = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
+        surrogate = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
-            return SurrogateBench(shared[0], stands_in)
-        source = Bench(bench.dataset, stands_in, cache / "images", quiet, self.fresh)
-        source.asked = Asked(weights=bool(self.surrogate_weights))
-        return self._settled(source, cache, quiet)
+            return SurrogateBench(shared[0], surrogate)
+        source = Bench(bench.dataset, surrogate, cache / "images", quiet, self.fresh)
+        source.asked = Asked(weights=any(model.weights is not None for model in models))
+        return self._in_precision(source, cache, quiet)
 
-    def stand_ins(self) -> list[Named]:
-        """The surrogates with their files; :class:`BadInput` where some have none."""
-        files = self.surrogate_weights or (None,) * len(self.surrogates)
-        if len(files) != len(self.surrogates):
-            raise BadInput(
-                f"{len(files)} --surrogate-weights for {len(self.surrogates)} surrogates; give one for each"
-            )
-        pairs = zip(self.surrogates, files, strict=True)
-        return [Named(read_victim(name), file, "--surrogate-weights") for name, file in pairs]
+    def structure(self, model: ModelSpec) -> Victim:
+        """A victim to check attacks with before any work: with its weights if it has some, else untrained.
 
-    def _settled(self, bench: Bench, cache: Path, quiet: bool) -> Bench:
-        choose_precision(bench, self.precision, self.channels_last, cache / "precision", quiet)
-        return bench
-
-    def _load(self, named: Named, dataset: Dataset, cache: Path, quiet: bool) -> Victim:
-        if isinstance(named.victim, Victim):
-            loaded = self.structure(named)
-            self.check_fits(named, loaded, dataset)
-            return loaded
-        spec, device = named.victim, own_device(self.device)
-        if named.weights is not None:
-            loaded = load_victim(spec.name, named.weights, device=device, **spec.options)
-            self.check_fits(named, loaded, dataset)
-        else:
-            self.check_fits(named, None, dataset)
-            with main_first():
-                thin = thin_weights(spec, dataset, cache, self._size(), quiet=quiet)
-            loaded = load_victim(spec.name, thin, device=device, **spec.settings)
-        shard_victim(loaded)
-        return loaded
-
-    def structure(self, named: Named) -> Victim:
-        """A victim that attacks can be checked against before any work: thin ones are not trained.
-
-        Raises :class:`BadInput` for options or a file of weights that do not fit.
+        Raises :class:`BadInput` for options or a checkpoint that do not fit.
         """
-        victim, weights = named.victim, named.weights
+        victim, weights = victim_of(model), model.weights
         if not isinstance(victim, Victim):
             if weights is None:
                 return untrained(victim, self._size())
@@ -373,36 +329,67 @@ class Choice:
         check_victim(victim)
         return twin(victim)
 
-    def check_fits(self, named: Named, victim: Victim | None, dataset: Dataset) -> None:
-        """Raise :class:`BadInput` where a victim's weights are missing, or may not be tested on ``dataset``.
+    def check_fits(self, model: ModelSpec, victim: Victim | None, dataset: Dataset) -> None:
+        """Raise :class:`BadInput` if a victim's weights are missing, or may not be tested on ``dataset``.
 
-        ``victim``: with its weights, None where none are given.
+        ``victim``: the victim with its weights; None if there are none.
         """
-        loaded, asked = isinstance(named.victim, Victim), f"victim '{named.victim.name}'"
-        if victim is not None and (named.weights is not None or loaded):
-            _check_split(victim, dataset, named.weights or asked, self.ignore_gates)
+        asked = f"victim '{victim_of(model).name}'"
+        if victim is not None and (model.weights is not None or isinstance(model.victim, Given)):
+            _check_split(victim, dataset, model.weights or asked, self.setup.ignore_gates)
         elif not dataset.synthetic:
-            raise BadInput(f"{asked} on {dataset.name} needs {named.option}, its released checkpoint")
+            named = self.option.format(victim=model.victim)
+            option = "--surrogate-weights" if model in self.setup.surrogates else named
+            raise BadInput(f"{asked} on {dataset.name} needs {option}, its released checkpoint")
 
-    def _synthetic(self) -> SyntheticSet:
-        chosen = SyntheticSet(layout=self.layout)
-        return replace(chosen, size=self.size) if self.size else chosen
+    def _in_precision(self, bench: Bench, cache: Path, quiet: bool) -> Bench:
+        choose_precision(bench, self.setup.precision, self.setup.channels_last, cache / "precision", quiet)
+        return bench
+
+    def _load(self, model: ModelSpec, dataset: Dataset, cache: Path, quiet: bool) -> Victim:
+        victim = victim_of(model)
+        if isinstance(victim, Victim):
+            loaded = self.structure(model)
+            self.check_fits(model, loaded, dataset)
+            return loaded
+        device = own_device(self.setup.device)
+        if model.weights is not None:
+            loaded = load_victim(victim.name, model.weights, device=device, **victim.options)
+            self.check_fits(model, loaded, dataset)
+        else:
+            self.check_fits(model, None, dataset)
+            with main_first():
+                thin = thin_weights(victim, dataset, cache, self._size(), quiet=quiet)
+            loaded = load_victim(victim.name, thin, device=device, **victim.settings)
+        shard_victim(loaded)
+        return loaded
 
     def _size(self) -> tuple[int, int]:
-        return self.size or SyntheticSet().size
+        return self.setup.data.size or SyntheticSet().size
 
 
-def check_named(name: str, root: Path | None) -> Path:
-    """``root``; :class:`BadInput` where it is missing, and for what :func:`open_named` does not know."""
+def unwrapped(value: Any) -> Any:
+    """The object in a :class:`Given`; other values as they are."""
+    return value.value if isinstance(value, Given) else value
+
+
+def victim_of(model: ModelSpec) -> VictimSpec | Victim:
+    """The victim of a spec; raises :class:`BadInput` for an unknown name or option."""
+    victim = unwrapped(model.victim)
+    return victim if isinstance(victim, Victim) else read_victim(victim)
+
+
+def check_named(name: str, root: Path | str | None) -> Path:
+    """Return ``root``; raises :class:`BadInput` if it is missing, and for unknown names."""
     if check_name(name) == SYNTHETIC:
-        raise BadInput("synthetic data are drawn; name a real data set, or the layout of drawn ones")
+        raise BadInput("synthetic data have no folder; name a real data set, or a layout")
     if root is None:
         raise BadInput(f"--dataset {name} needs --root, the folder its owner ships")
-    return root
+    return Path(root)
 
 
-def open_named(name: str, root: Path | None, protocol: str | None = None) -> Dataset:
-    """Open a data set, built in, installed or of a reader given by path, under ``root``."""
+def open_named(name: str, root: Path | str | None, protocol: str | None = None) -> Dataset:
+    """Open the data set in ``root``: built-in, of an installed reader, or of a reader given by path."""
     return open_dataset(name, check_named(name, root), protocol)
 
 
@@ -411,12 +398,11 @@ def _images_of(victim: Victim) -> tuple[tuple[int, int], str]:
     return (height, width), victim.resize_filter
 
 
-def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: bool) -> None:
-    """Refuse weights that may have been trained on the identities under test, or that are of another set.
+def _check_split(victim: Victim, dataset: Dataset, weights: str, ignore: bool) -> None:
+    """Refuse weights that may have been trained on the identities under test, or on another data set.
 
-    That is told by the split that the weights name, and by the number of identities where they are of a model
-    whose files are for these sets. A model of one's own may have been trained on anything: its number of
-    identities says nothing, but that it can only be told with a note.
+    The split recorded with the weights decides; for released weights also the number of identities. Other
+    models may have been trained on anything: an unexpected number of identities is only noted.
     """
     if ignore:
         return
@@ -424,22 +410,22 @@ def _check_split(victim: Victim, dataset: Dataset, weights: Path | str, ignore: 
     if split and split != dataset.split:
         raise BadInput(
             f"{weights} was trained on split {split}, and {dataset.protocol} tests split {dataset.split}: "
-            "identities it was trained on would be tested, or others than it classifies "
+            "its training identities are not those of this split and may be among the tested ones "
             "(--ignore-gates runs anyway)"
         )
     if not split and dataset.name == "regdb" and is_regdb(victim.num_classes):
         raise BadInput(
             f"{weights} does not say on which of RegDB's ten splits it was trained; record it with "
-            "vbench victims convert --split regdb/trial-N, or of a loaded victim with "
+            "vbench victims convert --split regdb/trial-N, or for a loaded victim with "
             "victim.weights_metadata['split'] = 'regdb/trial-N' (--ignore-gates runs anyway)"
         )
     classes = len(dataset.train_labels)
     if victim.num_classes in (0, classes):
         return
-    from_main = (
+    found = (
         f"{weights}: its classifier knows {victim.num_classes} identities, the training set of "
         f"{dataset.split} has {classes}"
     )
     if split or victim.released is not None:
-        raise BadInput(f"{from_main}; weights of another data set? (--ignore-gates runs anyway)")
-    say(f"note: {from_main}: trained on other people, or on these and some more; vbench cannot tell")
+        raise BadInput(f"{found}; weights of another data set? (--ignore-gates runs anyway)")
+    say(f"note: {found}; vbench cannot check whether it was trained on the tested identities")

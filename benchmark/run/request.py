@@ -1,26 +1,25 @@
-"""What somebody asks to be run, as data: read from the command line, kept in a baseline, run again later."""
+"""Descriptions of many runs: victims x attacks x protocols x seeds, from options, a baseline or a script."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    from vbench.core.threat import ThreatModel
-    from vbench.run.execute import Run
-    from vbench.run.session import Session
-
-_DEFAULT_EPS = "8/255"
+from vbench.core.errors import BadInput
+from vbench.core.seeds import check_seed
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 
 
 class Request(BaseModel):
-    """Victims x attacks on a dataset under a threat model; the options of ``vbench run`` by name.
+    """Victims x attacks on a data set under a threat model; the options of ``vbench run`` by name.
 
-    ``eps`` and ``side`` are None where nobody asked: 8/255 and query, unless an attack's preset brings its
-    own. Where to run, with which seeds, and what becomes of the records is not part of it.
+    ``eps`` and ``side`` are None if they were not given: then the attack's preset decides, else 8/255 and
+    query. Device, seeds and the folder of records are not part of a request.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,56 +43,93 @@ class Request(BaseModel):
     precision: str = "auto"
     channels_last: bool | None = None
 
-    def threat(self) -> ThreatModel:
-        """The threat model where no preset has a say; raises :class:`BadInput` for a bad budget or side."""
+    def check_threat(self) -> None:
+        """Raise :class:`BadInput` for an invalid budget, norm or side."""
         from vbench.core.threat import ThreatModel
 
-        eps, side = self.eps or _DEFAULT_EPS, self.side or "query"
-        return ThreatModel(eps, self.norm, side, self.quantize)
+        ThreatModel(self.eps or "8/255", self.norm, self.side or "query", self.quantize)
 
     def expanded(self) -> Request:
-        """The same with ``all`` written out, so that it names as many runs tomorrow."""
+        """The same with ``all`` replaced by names, so that plugins installed later add no runs."""
         from vbench.attacks.build import expand
         from vbench.victims.build import victim_names
 
         victims, attacks = victim_names(self.victims), expand(list(self.attacks))
         return self.model_copy(update={"victims": tuple(victims), "attacks": tuple(attacks)})
 
-    def series(
-        self,
-        runs: Path | None,
-        device: str = "auto",
-        force: bool = False,
-        quiet: bool = False,
-        keep: Collection[str] = (),
-    ) -> Session:
-        """The series that does the runs, with records in ``runs`` and beside them what ``keep`` names."""
-        from vbench.run.prepare import Choice
-        from vbench.run.session import Session
-
-        choice = Choice(
-            self.dataset,
-            self.root,
-            None,
-            self.layout,
-            self.size,
-            self.weights,
-            device,
-            self.ignore_gates,
-            self.surrogates,
-            self.surrogate_weights,
-            precision=self.precision,
-            channels_last=self.channels_last,
+    def specs(
+        self, seeds: Sequence[int] = (0,), device: str = "auto", perturbation: Path | None = None
+    ) -> list[RunSpec]:
+        """The specs of all runs; see :func:`run_specs`."""
+        self.check_threat()
+        data = DataSpec(self.dataset, self.dataset, "", _text(self.root), self.layout, self.size)
+        one = RunSpec(
+            Setup(
+                data,
+                ModelSpec("", _text(self.weights)),
+                (),
+                self.precision,
+                self.channels_last,
+                device,
+                self.ignore_gates,
+            ),
+            "",
+            tuple(self.settings.items()),
+            self.eps,
+            self.norm,
+            self.side,
+            self.quantize,
+            perturbation=_text(perturbation),
         )
-        stated = [name for name in ("eps", "side") if getattr(self, name) is not None]
-        return Session(choice, self.threat(), runs, force=force, quiet=quiet, stated=stated, keep=keep)
+        members = models(self.surrogates, self.surrogate_weights)
+        return run_specs(one, self.victims, self.attacks, seeds, self.protocols, [members])
 
-    def each(
-        self, seeds: Sequence[int], runs: Path | None, device: str = "auto", quiet: bool = False
-    ) -> Iterator[tuple[str, str, Run]]:
-        """Every run, ready to be done, with the texts of its victim and attack; see :meth:`Session.each`.
 
-        ``runs`` must be a folder that can be written to, if given; no record in it is looked for.
-        """
-        series = self.series(runs, device, force=True, quiet=quiet)
-        return series.each(self.victims, self.attacks, seeds, self.settings, self.protocols)
+def run_specs(
+    one: RunSpec,
+    victims: Sequence[Any],
+    attacks: Sequence[Any],
+    seeds: Sequence[int],
+    protocols: Sequence[str] = (),
+    surrogates: Sequence[tuple[ModelSpec, ...]] = ((),),
+) -> list[RunSpec]:
+    """Copies of ``one`` for every protocol, victim, group of surrogates, attack and seed, in this order.
+
+    Repeats are dropped. ``victims`` and ``attacks`` are texts ("all": every known one) or objects. Raises
+    :class:`BadInput` for an unknown name (with the nearest name), and for a perturbation to replay with
+    several attacks.
+    """
+    from vbench.attacks.build import expand
+    from vbench.victims.build import expand_victims, victim_names
+
+    names = victim_names(victims)
+    expand_victims([*names, *(model.victim for group in surrogates for model in group)])
+    attacks = expand(list(attacks))
+    if one.perturbation is not None and len(attacks) != 1:
+        raise BadInput("--perturbation replays one attack; name just that one")
+    numbers = list(dict.fromkeys(check_seed(seed) for seed in seeds))
+    given_victims, given_attacks = [_given(name) for name in names], [_given(attack) for attack in attacks]
+    found = []
+    for protocol, victim, group in product(dict.fromkeys(protocols or ("",)), given_victims, surrogates):
+        data = replace(one.group.data, protocol=protocol)
+        model = replace(one.group.victim, victim=victim)
+        setup = replace(one.group, data=data, victim=model, surrogates=tuple(group))
+        for attack, seed in product(given_attacks, numbers):
+            found.append(replace(one, group=setup, attack=attack, seed=seed))
+    return found
+
+
+def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[ModelSpec, ...]:
+    """Surrogates with their checkpoints; raises :class:`BadInput` unless there is none, or one for each."""
+    files = [_text(file) for file in weights] or [None] * len(names)
+    if len(files) != len(names):
+        raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")
+    return tuple(ModelSpec(name, file) for name, file in zip(names, files, strict=True))
+
+
+def _given(value: Any) -> str | Given:
+    return value if isinstance(value, str) else Given(value)
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)

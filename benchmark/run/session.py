@@ -1,16 +1,15 @@
-"""Many runs: find records, do the others, keep what comes of them."""
+"""Many runs: find recorded ones, execute the others, store their records."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
-from itertools import product
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from vbench.attacks.base import Attack, UniversalAttack
-from vbench.attacks.build import build_attack, expand, label, preset_threat
+from vbench.attacks.build import build_attack, label, preset_threat
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.registry import PRICES
 from vbench.core.arithmetic import default_arithmetic
@@ -24,74 +23,68 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.records.files import KEEPABLE, missing
 from vbench.records.record import Record
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.run.bench import Bench
 from vbench.run.execute import Run, fit_of
 from vbench.run.failures import LOSES_A_RUN, Failures
 from vbench.run.keep import Keeper
-from vbench.run.prepare import Choice
+from vbench.run.prepare import Opener, unwrapped, victim_of
 from vbench.run.upfront import Upfront
-from vbench.victims.base import Victim
-from vbench.victims.build import AnyVictim, VictimSpec, expand_victims, victim_names
-
-AnyAttack = TypeVar("AnyAttack", str, "str | Attack")
 
 
 class Recorder:
-    """Records of runs in ``store``, which are found again; without a store every run is done.
+    """Finds the records of runs in ``store``, or executes the runs; without a store every run is executed.
 
-    ``force`` runs a configuration again even if its record is there, and so does a file named in ``wanted``
-    ("embeddings", "images") that should lie beside the record and does not. What a universal attack learnt
-    serves later runs of the same recorder that would learn the same.
+    A run is repeated if ``force`` is set, or if a file named in ``wanted`` ("embeddings", "images") is
+    missing next to its record. Later runs reuse what an equal fit of a universal attack learnt.
     """
 
     def __init__(
         self,
         store: RunStore | None,
         force: bool = False,
-        ignore_gates: bool = False,
         quiet: bool = False,
         wanted: Collection[str] = (),
     ) -> None:
         self._store = store
         self._force = force
-        self._ignore_gates = ignore_gates
         self._quiet = quiet
         self._wanted = frozenset(wanted) if store else frozenset()
         self._learnt: dict[str, Perturbation] = {}
         self._made: dict[str, tuple[Perturbation, ...]] = {}
 
     def check_writable(self) -> None:
-        """Raise :class:`VbenchError`, before any work, where records could not be stored."""
+        """Raise :class:`VbenchError`, before any work, if records cannot be stored."""
         if self._store and is_main():
             check_writable(self._store.root)
 
     def known(self, run: Run) -> Record | None:
-        """The record of a run that will not be done again, None for one that will."""
-        # Process 0 decides: another may look after the record of an equal run was written.
+        """The record of a run that need not be executed; None for one that must be."""
+        # The main process decides: others may look after the record of an equal run was written.
         return from_main(lambda: self._known(run))
 
     def _known(self, run: Run) -> Record | None:
         found = self._found(run)
-        return found if found is not None and not self._lacking(found) else None
+        return found if found is not None and not self._missing_files(found) else None
 
     def record(self, run: Run) -> Record:
-        """The record of a run, found or made; a new one is stored with what was learnt for it."""
+        """The record of a run, found or new; a new one is stored with the perturbations learnt for it."""
         known = self.known(run)
         if known is not None and self._store:
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
-        wanted, learnt = from_main(lambda: self._again(run))
+        wanted, learnt = from_main(lambda: self._to_execute(run))
         if learnt is not None:
             self._learnt[run.fit_id()] = learnt
         self.check_writable()
         if self._store and is_main():
             remove_leftovers(self._store.root)
         keeper = Keeper(wanted)
-        record, applied = run.execute(self._ignore_gates, self._quiet, self._learnt, keeper)
+        record, applied = run.execute(self._quiet, self._learnt, keeper)
         made = [self._learnt[fit] for fit in run.fits()]
         if run.perturbation is not None and applied is not None and applied is not run.perturbation:
-            # A replay that had to be brought to another size is a file of its own.
+            # A resized replay is stored as a new file.
             made = [applied]
         self._made[record.id] = tuple(made)
         if not is_main():
@@ -101,50 +94,68 @@ class Recorder:
         where = f"{keep(self._store, record, made)}: " if self._store else ""
         for warning in record.warnings:
             say(f"note: {warning}", self._quiet)
-        say(f"{where}{_honesty(record)}", self._quiet)
+        say(f"{where}{_sizes_and_queries(record)}", self._quiet)
         return record
 
     def _found(self, run: Run) -> Record | None:
         return self._store.find(run.config()) if self._store and not self._force else None
 
-    def _lacking(self, record: Record) -> list[str]:
+    def _missing_files(self, record: Record) -> list[str]:
         return missing(self._store.root, record, self._wanted) if self._store and self._wanted else []
 
-    def _again(self, run: Run) -> tuple[frozenset[str], Perturbation | None]:
-        """What a run is to keep, and what it learnt before; a record that lacks files is made again."""
+    def _to_execute(self, run: Run) -> tuple[frozenset[str], Perturbation | None]:
+        """The kinds of files that a run must store, and the perturbation that it learnt before, if any."""
         found = self._found(run)
         if found is None or self._store is None:
             return self._wanted, None
-        lacking = " and no ".join(self._lacking(found))
+        lacking = " and no ".join(self._missing_files(found))
         say(f"found {self._store.path(found)}, which keeps no {lacking}: running again", self._quiet)
-        # The record is replaced, and files that stayed would be of another run than their record.
+        # The record is replaced: files that are there must be replaced too, or they would not match it.
         kept = set(KEEPABLE) - set(missing(self._store.root, found, KEEPABLE))
-        return self._wanted | kept, self._recalled(run, found)
+        return self._wanted | kept, self._learnt_before(run, found)
 
-    def _recalled(self, run: Run, known: Record) -> Perturbation | None:
-        """What a recorded run learnt, from its file, if it is there."""
+    def _learnt_before(self, run: Run, known: Record) -> Perturbation | None:
+        """The perturbation that a recorded run learnt, from its file; None if it cannot be used."""
         if self._store is None or run.perturbation is not None or not isinstance(run.attack, UniversalAttack):
             return None
         try:
             learnt = Perturbation.load(self._store.perturbation_path(known, run.attack.name))
         except BadInput:
             return None
-        named = learnt.provenance.get("fit") == run.fit_id()
-        return learnt if named and learnt.fit_log == known.fit_log else None
+        same_fit = learnt.provenance.get("fit") == run.fit_id()
+        return learnt if same_fit and learnt.fit_log == known.fit_log else None
 
     def adopt(self, fit_id: str, learnt: Perturbation) -> None:
-        """Let a run whose fit has this id use what was learnt already."""
+        """Let runs whose fit has this id use ``learnt``."""
         self._learnt.setdefault(fit_id, learnt.with_provenance(fit=fit_id))
 
+    def take(self, fit_id: str, learnt: Perturbation) -> None:
+        """As :meth:`adopt`, but only if the fit with this id made ``learnt``."""
+        if learnt.provenance.get("fit") == fit_id:
+            self._learnt.setdefault(fit_id, learnt)
+
+    def learnt(self, fit_id: str) -> Perturbation | None:
+        """What the fit with this id learnt; None if it is not known to this recorder."""
+        return self._learnt.get(fit_id)
+
+    @property
+    def store(self) -> RunStore | None:
+        """The store of the records, if there is one."""
+        return self._store
+
+    def store_in(self, runs: Path) -> None:
+        """Store records in another folder from now on; learnt perturbations stay available."""
+        self._store = RunStore(runs)
+
     def perturbations(self, record: Record) -> tuple[Perturbation, ...]:
-        """What was learnt for a record: now, or as stored with it; empty if nothing was."""
+        """The perturbations learnt for a record, by this recorder or from files; empty if there are none."""
         if record.id in self._made or self._store is None:
             return self._made.get(record.id, ())
         return stored_perturbations(self._store, record)
 
 
 def keep(store: RunStore, record: Record, learnt: Sequence[Perturbation]) -> Path:
-    """Write what was learnt for a record, then the record; returns the record's path."""
+    """Write the perturbations learnt for a record, then the record; returns the record's path."""
     for one in learnt:
         attack = str(one.provenance.get("attack") or record.config["attack"]["name"])
         one.save(check_inside(store.root, store.perturbation_path(record, attack)))
@@ -152,27 +163,27 @@ def keep(store: RunStore, record: Record, learnt: Sequence[Perturbation]) -> Pat
 
 
 def stored_perturbations(
-    store: RunStore, record: Record, tell: Callable[[str], None] = say
+    store: RunStore, record: Record, warn: Callable[[str], None] = say
 ) -> tuple[Perturbation, ...]:
-    """What was learnt for a record, from the files beside it.
+    """The perturbations learnt for a record, from the files next to it.
 
-    A file that was altered, or that another run's fit made, is passed over; ``tell`` gets a line about it.
+    Files that were altered or made by another run's fit are skipped; ``warn`` is called with a line for each.
     """
     found = []
     for path in store.perturbation_paths(record):
         try:
             learnt = Perturbation.load(path)
             if not _learnt_for(learnt, record):
-                raise BadInput(f"{path} holds what another run than its record's learnt")
+                raise BadInput(f"{path} was learnt by another run than its record's")
         except BadInput as error:
-            tell(f"passed over: {error}")
+            warn(f"passed over: {error}")
         else:
             found.append(learnt)
     return tuple(found)
 
 
 def _learnt_for(learnt: Perturbation, record: Record) -> bool:
-    """Whether a fit of this record's configuration made it; records of an older kind cannot tell."""
+    """Whether a fit of this record's configuration made ``learnt``; True for records of an older format."""
     if record.older:
         return True
     facts, config = learnt.provenance, record.config
@@ -182,8 +193,8 @@ def _learnt_for(learnt: Perturbation, record: Record) -> bool:
     return facts.get("fit") in [fit_of(config, card) for card in cards]
 
 
-def _honesty(record: Record) -> str:
-    """What was done to the images and how many queries count, so that a broken attack is seen at once."""
+def _sizes_and_queries(record: Record) -> str:
+    """One line: change of the images and number of queries, so that a broken attack is seen at once."""
     size, trial = record.size, record.adversarial[0]
     return (
         f"{record.label}, seed {record.config['seed']}: largest change {size['linf_levels']:.0f} levels, "
@@ -192,12 +203,12 @@ def _honesty(record: Record) -> str:
     )
 
 
-#: Passes through the victim for each image from which an attack is announced.
+#: An attack with at least this many passes through the victim per image is announced.
 _MANY = 100
 
 
 def announcement(attack: Any, images: int, victim: str) -> str | None:
-    """One line about an attack that sends each image many times through the victim; None for others."""
+    """One line about an attack that needs many passes through the victim per image; None for others."""
     name, price = label(attack), PRICES.get(attack.name)
     queries = getattr(attack, "queries", None)
     if isinstance(queries, int):
@@ -213,180 +224,198 @@ def announcement(attack: Any, images: int, victim: str) -> str | None:
 
 
 class Session:
-    """Runs under one dataset choice and threat model, with records in ``runs`` (None: kept nowhere).
+    """Executes runs: opens each victim once, reuses learnt perturbations, finds and stores records.
 
-    ``force`` runs a configuration again even if its record is there, on images decoded anew. ``keep`` names
-    what runs store beside their records, "embeddings" and "images"; a run that did not is done again.
-    ``stated`` are the parts of the threat model that somebody asked for; a preset that comes with a side or a
-    budget decides the others.
+    ``force`` repeats recorded runs, and decodes the images again. ``keep``: files to store next to the
+    records, "embeddings" and "images"; a recorded run without them is repeated. ``weights_option``: the
+    option that gives the weights of ``{victim}``, for error messages.
     """
 
     def __init__(
         self,
-        choice: Choice,
-        threat: ThreatModel,
-        runs: Path | None,
+        runs: Path | None = None,
         force: bool = False,
         quiet: bool = False,
-        stated: Collection[str] = ("eps", "side"),
         keep: Collection[str] = (),
+        weights_option: str = "--weights",
     ) -> None:
-        self._choice = dataclasses.replace(choice, fresh=force or choice.fresh)
-        self._threat = threat
-        self._quiet = quiet
-        self._stated = stated
-        #: Keeps the records, and what was learnt on the way.
-        self.recorder = Recorder(RunStore(runs) if runs else None, force, choice.ignore_gates, quiet, keep)
-        #: The runs that were lost, and why.
+        self._force, self._quiet, self._weights_option = force, quiet, weights_option
+        #: Stores the records and learnt perturbations.
+        self.recorder = Recorder(RunStore(runs) if runs else None, force, quiet, keep)
+        #: The failed runs, with reasons.
         self.failures = Failures()
+        self._attacks: dict[tuple[object, ...], Attack] = {}
+        self._replays: dict[str, Perturbation] = {}
+        self._datasets: dict[DataSpec, Dataset] = {}
+        self._benches: dict[Setup, Bench] = {}
         self._sources: dict[tuple[object, ...], Bench] = {}
-        self._opened: dict[str, Bench] = {}
+
+    def run(self, spec: RunSpec) -> Record:
+        """The record of one run, found or new; raises its error if it fails."""
+        return self.recorder.record(self.ready(spec))
 
     @default_arithmetic()
-    def execute(
-        self,
-        asked_victims: Sequence[str | Victim],
-        attack_specs: Sequence[str | Attack],
-        seeds: Sequence[int],
-        settings: dict[str, Any],
-        protocols: Sequence[str] = (),
-        perturbation: Path | None = None,
-        surrogates: Sequence[str] = (),
-    ) -> list[Record]:
-        """Do every run that has no record yet; returns the records of all, in order.
+    def run_all(self, specs: Sequence[RunSpec]) -> list[Record]:
+        """Execute every run without a record; returns the records of all, in order.
 
-        The runs are those of :meth:`each`. A run that fails is added to :attr:`failures` and the others go
-        on; so are all of a victim that cannot be opened. Raises what :meth:`each` does before the first run,
-        and the first error of a series that did no run at all.
+        A run that fails is added to :attr:`failures`, as are all runs of a victim that cannot be opened; the
+        others continue. Raises what :meth:`each` raises before the first run, and the first error if no run
+        succeeds.
         """
         records = []
-        given = (asked_victims, attack_specs, seeds, settings, protocols, perturbation, surrogates)
-        for _, _, run in self.each(*given, lose=self._lose):
+        for _, run in self.each(specs, on_failure=self._failed):
             try:
                 records.append(self.recorder.record(run))
             except LOSES_A_RUN as error:
-                self._lose(run.bench.victim.name, run.attack, run.seed, error)
+                self._failed(run.bench.victim.name, run.attack, run.seed, error)
         self.failures.refuse_if_all(records)
         return records
 
-    def _lose(self, victim: str, attack: Attack, seed: int, error: BaseException) -> None:
-        say(f"failed: {self.failures.add(victim, attack, seed, error)}", self._quiet)
-
     def each(
         self,
-        asked_victims: Sequence[AnyVictim],
-        attack_specs: Sequence[AnyAttack],
-        seeds: Sequence[int],
-        settings: dict[str, Any],
-        protocols: Sequence[str] = (),
-        perturbation: Path | None = None,
-        surrogates: Sequence[str] = (),
-        lose: Callable[[str, Attack, int, BaseException], None] | None = None,
-    ) -> Iterator[tuple[AnyVictim, AnyAttack, Run]]:
-        """Every run, ready to be done, with the victim and the attack as they were asked for.
+        specs: Sequence[RunSpec],
+        on_failure: Callable[[str, Attack, int, BaseException], None] | None = None,
+    ) -> Iterator[tuple[RunSpec, Run]]:
+        """Every run, ready to execute, in the order of ``specs``; keep specs of one setup together.
 
-        In order: protocols, then victims, surrogates, attacks, and seeds within; repeats are left out.
-        Victims and attacks are texts, or objects that are taken as they are.
-        With ``surrogates`` every run is done from each of them in turn, on synthetic data; they are thin, so
-        that all are kept, and each model is opened and embedded once, as victim and as surrogate. Protocols
-        of one split share what a universal attack learnt: fitting looks at training identities only. What
-        can be refused is refused before any work, see :class:`Upfront`. A run that cannot be made ready
-        raises its error, or with ``lose`` is handed to it, unless it is bad input before the first run.
+        A surrogate without weights is shared with the victims of the same data: each is opened and embedded
+        once. Protocols of one split share what a universal attack learnt from its training identities.
+        Invalid specs are refused before any work, see :class:`Upfront`. If a run cannot be made ready,
+        ``on_failure`` is called with victim, attack, seed and error; without it, and for bad input before the
+        first run, the error is raised.
         """
         begun = False
 
-        def lost(victim: str, attack: Attack, seed: int, error: BaseException) -> None:
-            if lose is None or (isinstance(error, BadInput) and not begun):
+        def failed(victim: str, spec: RunSpec, error: BaseException) -> None:
+            if on_failure is None or (isinstance(error, BadInput) and not begun):
                 raise error
-            lose(victim, attack, seed, error)
+            on_failure(victim, self.attack(spec), spec.seed, error)
 
-        asked_victims = victim_names(asked_victims)
-        chosen = expand_victims(asked_victims)
-        expand_victims([*surrogates, *self._choice.surrogates])
-        seeds = list(dict.fromkeys(check_seed(seed) for seed in seeds))
-        replay = Perturbation.load(perturbation) if perturbation else None
-        specs: list[AnyAttack] = expand(list(attack_specs))
-        attacks = [build_attack(spec, settings) for spec in specs]
-        threats = [self._threat_of(spec, settings) for spec in specs]
-        if replay is not None:
-            attacks = [_as_learnt(attacks, replay)]
-        wanted: Sequence[str | None] = protocols or (None,)
-        by_protocol = [
-            dataclasses.replace(self._choice, protocol=protocol) for protocol in dict.fromkeys(wanted)
-        ]
-        upfront = Upfront(by_protocol, chosen, surrogates)
-        upfront.check_attacks(list(zip(attacks, threats, strict=True)), replay)
-        self.recorder.check_writable()
-        data = upfront.open(cache_folder(), self._quiet)
-        # It holds a copy of every victim.
-        del upfront
-        for choice, dataset in data:
-            opened = partial(self._open, choice, dataset) if surrogates else None
-            for name, victim in zip(asked_victims, chosen, strict=True):
-                choices = [dataclasses.replace(choice, surrogates=(one,)) for one in surrogates] or [choice]
-                asked = list(product(choices, zip(specs, attacks, threats, strict=True), seeds))
+        self.check(specs)
+        for setup, group in groupby(specs, key=lambda spec: spec.group):
+            same = list(group)
+            try:
+                bench = self.bench(setup)
+                self._source(setup, bench)
+            except LOSES_A_RUN as error:
+                for spec in same:
+                    failed(victim_of(setup.victim).name, spec, error)
+                continue
+            runs: list[tuple[RunSpec, Run]] = []
+            for spec in same:
                 try:
-                    bench = (opened or partial(self._fresh, choice, dataset))(victim)
-                    runs = [
-                        (
-                            name,
-                            spec,
-                            Run(bench, attack, threat, seed, replay, self._source(these, bench, opened)),
-                        )
-                        for these, (spec, attack, threat), seed in asked
-                    ]
+                    run = self.ready(spec)
+                    run.config()
                 except LOSES_A_RUN as error:
-                    for _, (_, attack, _), seed in asked:
-                        lost(victim.name, attack, seed, error)
-                    continue
-                ready = [one for one in runs if self._ready(one[-1], lost)]
-                self._announce([run for _, _, run in ready])
-                for one in ready:
-                    begun = True
-                    yield one
-            self._opened.clear()
-            self._sources.clear()
+                    failed(bench.victim.name, spec, error)
+                else:
+                    runs.append((spec, run))
+            self._announce([run for _, run in runs])
+            for one in runs:
+                begun = True
+                yield one
 
-    def _threat_of(self, spec: str | Attack, settings: dict[str, Any]) -> ThreatModel:
-        usual, asked = preset_threat(spec, settings), self._threat
-        return ThreatModel(
-            asked.eps if "eps" in self._stated else usual.get("eps", asked.eps),
-            asked.norm,
-            asked.side if "side" in self._stated else usual.get("side", asked.side),
-            asked.quantize,
+    def check(self, specs: Sequence[RunSpec]) -> None:
+        """Raise :class:`BadInput` for specs that cannot run, before any work, and open their data."""
+        for spec in specs:
+            check_seed(spec.seed)
+        attacks = [(spec.group, self.attack(spec), threat_of(spec), self._replay(spec)) for spec in specs]
+        self.open(list(dict.fromkeys(spec.group for spec in specs)), attacks)
+
+    def open(
+        self,
+        setups: Sequence[Setup],
+        attacks: Sequence[tuple[Setup, Attack, ThreatModel, Perturbation | None]] = (),
+    ) -> dict[DataSpec, Dataset]:
+        """Open the data of setups; raises :class:`BadInput` if victims or attacks do not fit them."""
+        openers = {setup: self._opener(setup) for setup in setups}
+        upfront = Upfront(list(openers.values()))
+        upfront.check_attacks(
+            (openers[setup], attack, threat, replay) for setup, attack, threat, replay in attacks
         )
+        self.recorder.check_writable()
+        self._datasets |= upfront.open(cache_folder(), self._quiet)
+        return self._datasets
 
-    def _fresh(self, choice: Choice, dataset: Dataset, victim: VictimSpec | Victim) -> Bench:
-        return choice.workbench(victim, dataset, cache_folder(), self._quiet)
+    def ready(self, spec: RunSpec) -> Run:
+        """The checked run of a spec; opens its victim and surrogates if they are not open."""
+        bench = self.bench(spec.group)
+        run = Run(
+            bench,
+            self.attack(spec),
+            threat_of(spec),
+            spec.seed,
+            self._replay(spec),
+            self._source(spec.group, bench),
+            spec.group.ignore_gates,
+        )
+        run.check()
+        return run
 
-    def _open(self, choice: Choice, dataset: Dataset, victim: VictimSpec) -> Bench:
-        """The workbench of a victim that several runs share."""
-        if repr(victim) not in self._opened:
-            self._opened[repr(victim)] = self._fresh(choice, dataset, victim)
-        return self._opened[repr(victim)]
+    def dataset(self, setup: Setup) -> Dataset:
+        """The data set of a setup."""
+        if setup.data not in self._datasets:
+            self._datasets[setup.data] = self._opener(setup).open(cache_folder(), self._quiet)
+        return self._datasets[setup.data]
 
-    def _source(
-        self, choice: Choice, bench: Bench, opened: Callable[[VictimSpec], Bench] | None
-    ) -> Bench | None:
-        """The surrogates' workbench, kept for victims of the same size."""
-        if not choice.surrogates:
+    def bench(self, setup: Setup, dataset: Dataset | None = None) -> Bench:
+        """The victim of a setup on its data, or on ``dataset`` if given.
+
+        To save memory, only the last victim with weights stays open.
+        """
+        alone = replace(setup, surrogates=())
+        if alone not in self._benches:
+            self._close_others(setup)
+            opened = dataset or self.dataset(setup)
+            self._benches[alone] = self._opener(alone).bench(opened, cache_folder(), self._quiet)
+        return self._benches[alone]
+
+    def attack(self, spec: RunSpec) -> Attack:
+        """The attack of a spec; raises :class:`BadInput` for an unknown attack or unfit settings."""
+        key = (spec.attack, repr(spec.settings), spec.perturbation)
+        if key not in self._attacks:
+            built = build_attack(unwrapped(spec.attack), dict(spec.settings))
+            replay = self._replay(spec)
+            self._attacks[key] = built if replay is None else _with_settings_of(replay, built)
+        return self._attacks[key]
+
+    def _replay(self, spec: RunSpec) -> Perturbation | None:
+        path = spec.perturbation
+        if path is not None and path not in self._replays:
+            self._replays[path] = Perturbation.load(Path(path))
+        return None if path is None else self._replays[path]
+
+    def _opener(self, setup: Setup) -> Opener:
+        return Opener(setup, self._force, self._weights_option)
+
+    def _source(self, setup: Setup, bench: Bench) -> Bench | None:
+        """The surrogates' bench, reused for victims of the same input size."""
+        if not setup.surrogates:
             return None
-        key = (choice.surrogates, bench.victim.input_size, bench.victim.resize_filter)
+        key = (setup.data, setup.surrogates, bench.victim.input_size, bench.victim.resize_filter)
         if key not in self._sources:
-            self._sources[key] = choice.source(bench, cache_folder(), self._quiet, opened)
+            if not _thin(setup.surrogates):
+                self._sources.clear()
+            shared = len(setup.surrogates) == 1 and _thin(setup.surrogates)
+            opened = (lambda model: self.bench(replace(setup, victim=model))) if shared else None
+            self._sources[key] = self._opener(setup).source(bench, cache_folder(), self._quiet, opened)
         return self._sources[key]
 
-    def _ready(self, run: Run, lost: Callable[[str, Attack, int, BaseException], None]) -> bool:
-        try:
-            run.check()
-            run.config()
-        except LOSES_A_RUN as error:
-            lost(run.bench.victim.name, run.attack, run.seed, error)
-            return False
-        return True
+    def _close_others(self, setup: Setup) -> None:
+        """Close the benches that are not needed together with the victim of ``setup``."""
+        keep_thin = bool(setup.surrogates) and _thin(setup.surrogates)
+        self._benches = {
+            other: bench
+            for other, bench in self._benches.items()
+            if keep_thin and other.data == setup.data and _thin([other.victim])
+        }
+        self._sources = {key: bench for key, bench in self._sources.items() if key[0] == setup.data}
+
+    def _failed(self, victim: str, attack: Attack, seed: int, error: BaseException) -> None:
+        say(f"failed: {self.failures.add(victim, attack, seed, error)}", self._quiet)
 
     def _announce(self, runs: Sequence[Run]) -> None:
-        """Say what will take long, once an attack, unless it is recorded already."""
+        """Print which attacks will take long, once each, except for recorded runs."""
         lines = [
             announcement(run.attack, run.images, (run.source or run.bench).victim.name)
             for run in runs
@@ -396,14 +425,25 @@ class Session:
             say(f"note: {line}", self._quiet)
 
 
-def _as_learnt(attacks: Sequence[Attack], replay: Perturbation) -> Attack:
-    if len(attacks) != 1:
-        raise BadInput("--perturbation replays one attack; name just that one")
+def threat_of(spec: RunSpec) -> ThreatModel:
+    """The threat model of a spec; what it leaves out comes from its attack's preset, else 8/255 and query."""
+    preset = preset_threat(unwrapped(spec.attack), dict(spec.settings))
+    eps = preset.get("eps", "8/255") if spec.eps is None else spec.eps
+    side = preset.get("side", "query") if spec.side is None else spec.side
+    return ThreatModel(eps, spec.norm, side, spec.quantize)
+
+
+def _thin(models: Sequence[ModelSpec]) -> bool:
+    return all(model.weights is None and not isinstance(model.victim, Given) for model in models)
+
+
+def _with_settings_of(replay: Perturbation, attack: Attack) -> Attack:
+    """The attack with the settings that the perturbation was learnt with."""
     made_by = replay.provenance.get("attack")
-    if attacks[0].name != made_by:
+    if attack.name != made_by:
         named = shortened(str(made_by))
-        raise BadInput(f"the perturbation was learnt by '{named}', not by '{attacks[0].name}'")
+        raise BadInput(f"the perturbation was learnt by '{named}', not by '{attack.name}'")
     settings = replay.provenance.get("settings")
     if not isinstance(settings, dict):
         raise BadInput("the perturbation does not say with which settings it was learnt")
-    return build(type(attacks[0]), attacks[0].name, settings)
+    return build(type(attack), attack.name, settings)

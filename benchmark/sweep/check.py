@@ -1,4 +1,4 @@
-"""What only the attacks, the victims and the files themselves can say about a suite; imports torch."""
+"""Checks of a suite that build attacks and look at files; imports torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import is_synthetic
 from vbench.data.open import check_root, reader_of
 from vbench.data.protocols import LAYOUTS, SYNTHETIC
+from vbench.records.spec import DataSpec
 from vbench.run.prepare import open_named
 from vbench.sweep.read import Place, SuiteFile
 from vbench.sweep.suite import VictimEntry
-from vbench.sweep.tasks import Data, anchored, groups, models
+from vbench.sweep.tasks import anchored, groups, models
 from vbench.victims.build import read_victim
 
 
 def check_suite(file: SuiteFile, files_are_here: bool = True) -> None:
-    """Refuse settings, options, budgets and files that a run would refuse, each with its line.
+    """Raise :class:`BadInput`, with lines, for settings, options, budgets and files that a run would refuse.
 
-    ``files_are_here`` is False where other hosts do the work and may have other disks.
+    ``files_are_here``: False if other hosts, with other disks, may do the runs; then files are not checked.
     """
     file.refuse([*_attacks(file), *_threats(file), *_victims(file)])
     if files_are_here:
@@ -69,27 +70,27 @@ def _files(file: SuiteFile) -> Iterator[tuple[Place, str]]:
     datasets = {group.data: None for group in groups(file.suite, file.folder)}
     labels = [entry.called for entry in file.suite.datasets]
     for data in datasets:
-        drawn = data.dataset == SYNTHETIC
+        synthetic = data.dataset == SYNTHETIC
         if data.root is not None:
             try:
-                drawn = _drawn(data, Path(data.root))
+                synthetic = _is_synthetic(data, Path(data.root))
             except BadInput as error:
                 yield ("datasets", labels.index(data.label), "root"), str(error)
                 continue
         for place, entry in _entries(file):
-            yield from ((place, reason) for reason in _weights(entry, data, file.folder, drawn))
+            yield from ((place, reason) for reason in _weights(entry, data, file.folder, synthetic))
 
 
-def _drawn(data: Data, root: Path) -> bool:
-    """Whether the data under ``root`` are drawn people; :class:`BadInput` if it cannot be what they are."""
-    if data.dataset in LAYOUTS:  # the mark says so without reading the set
+def _is_synthetic(data: DataSpec, root: Path) -> bool:
+    """Whether the data in ``root`` are synthetic; raises :class:`BadInput` if they are not this data set."""
+    if data.dataset in LAYOUTS:  # a marker file says so, without reading the set
         return is_synthetic(check_root(data.dataset, root, reader_of(data.dataset).expected))
     return open_named(data.dataset, root, data.protocol or None).synthetic
 
 
-def _weights(entry: VictimEntry, data: Data, folder: Path, drawn: bool) -> Iterator[str]:
+def _weights(entry: VictimEntry, data: DataSpec, folder: Path, synthetic: bool) -> Iterator[str]:
     for model in models(entry, data, folder):
-        if model.weights is None and not drawn:
+        if model.weights is None and not synthetic:
             yield f"victim '{model.victim}' has no weights for {data.label} ({data.protocol})"
         elif model.weights is not None and not split_entry(model.weights)[0].is_file():
             yield f"no checkpoint at {model.weights}"

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a Rich bar over tasks on a terminal, a plain line a task elsewhere."""
+"""Progress of a sweep: a Rich bar over tasks on a terminal, elsewhere a plain line per task."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vbench.core.progress import console, say
 from vbench.core.text import show_seconds
-from vbench.sweep.tasks import Durations, Task
+from vbench.records.spec import RunSpec
+from vbench.sweep.tasks import Durations
 
 
 class Display:
-    """Tells of ``tasks`` as they end; ``durations`` know how long a kind of task takes, and learn."""
+    """Reports each of ``tasks`` when it ends, with the time left; adds its seconds to ``durations``."""
 
-    def __init__(self, tasks: list[Task], width: int, durations: Durations, quiet: bool = False) -> None:
+    def __init__(self, tasks: list[RunSpec], width: int, durations: Durations, quiet: bool = False) -> None:
         self._left = dict.fromkeys(tasks)
         self._total, self._width, self._durations, self._quiet = len(tasks), width, durations, quiet
         columns = (
@@ -43,27 +44,27 @@ class Display:
             self._progress.stop()
 
     def say(self, message: str) -> None:
-        """One line about what is going on."""
+        """Print one line."""
         say(message, self._quiet)
 
-    def done(self, task: Task, seconds: float) -> None:
-        """A task was done."""
+    def done(self, task: RunSpec, seconds: float) -> None:
+        """Report a task that was done."""
         self._durations.add(task, seconds)
-        self._one(task, f"done in {show_seconds(seconds)}")
+        self._end(task, f"done in {show_seconds(seconds)}")
 
-    def found(self, task: Task) -> None:
-        """A task turned out to have its record already."""
-        self._one(task, "found", plain=False)
+    def found(self, task: RunSpec) -> None:
+        """Report a task that already had a record."""
+        self._end(task, "found", plain=False)
 
-    def failed(self, task: Task, reason: str) -> None:
-        """A task failed."""
-        self._one(task, f"FAILED: {reason}", always=True)
+    def failed(self, task: RunSpec, reason: str) -> None:
+        """Report a task that failed."""
+        self._end(task, f"FAILED: {reason}", always=True)
 
-    def _one(self, task: Task, told: str, always: bool = False, plain: bool = True) -> None:
+    def _end(self, task: RunSpec, status: str, always: bool = False, plain: bool = True) -> None:
         self._left.pop(task, None)
         ended = self._total - len(self._left)
         left = self._durations.left(self._left, self._width)
         if self._progress and self._bar is not None:
             self._progress.update(self._bar, completed=ended, left=left)
         if always or (plain and not self._progress):
-            say(f"[{ended}/{self._total}] {task.title}: {told}{f'; {left}' if plain else ''}", self._quiet)
+            say(f"[{ended}/{self._total}] {task.title}: {status}{f'; {left}' if plain else ''}", self._quiet)

@@ -1,4 +1,4 @@
-"""What an engine offers; what is handed to a worker and what comes back."""
+"""The interface of an engine; the jobs that workers get and the outcomes that they return."""
 
 from __future__ import annotations
 
@@ -6,60 +6,60 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from vbench.sweep.tasks import Data, Group, Model, Task
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 
 
 @dataclass(frozen=True)
 class WriteSet:
-    """Write a synthetic set."""
+    """Write a synthetic data set."""
 
-    data: Data
+    data: DataSpec
 
     @property
     def title(self) -> str:
-        """One line that names it."""
-        return f"drawing the synthetic set of {self.data.protocol}"
+        """One line that describes the job."""
+        return f"writing the synthetic set of {self.data.protocol}"
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a thin victim on synthetic data."""
 
-    data: Data
-    model: Model
+    data: DataSpec
+    model: ModelSpec
 
     @property
     def title(self) -> str:
-        """One line that names it."""
+        """One line that describes the job."""
         return f"training a thin {self.model.victim} for {self.data.protocol}"
 
 
 @dataclass(frozen=True)
 class Open:
-    """Open the victims of a group, and say of each of its tasks what its record is called."""
+    """Open the victims of a group, and find the record id of each of its tasks."""
 
-    group: Group
-    tasks: tuple[Task, ...]
+    group: Setup
+    tasks: tuple[RunSpec, ...]
 
     @property
     def title(self) -> str:
-        """One line that names it."""
+        """One line that describes the job."""
         return f"opening {self.group.victim.victim} on {self.group.data.protocol}"
 
 
 @dataclass(frozen=True)
 class Do:
-    """Do a task. ``learnt`` holds what earlier tasks learnt that this one would learn again.
+    """Do a task. ``learnt``: perturbations of earlier tasks that this one would learn again.
 
-    By the fit's id: the path of a perturbation, or its content where hosts share no disk.
+    By fit id: the path of the perturbation, or its content if hosts share no disk.
     """
 
-    task: Task
+    task: RunSpec
     learnt: Mapping[str, str | bytes] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """One line that names it."""
+        """One line that describes the job."""
         return self.task.title
 
 
@@ -68,7 +68,7 @@ Job = WriteSet | Train | Open | Do
 
 @dataclass(frozen=True)
 class Identity:
-    """``record``: id of a task's record; ``fits``: ids of what it learns; ``memory``: bytes it may need."""
+    """``record``: id of a task's record; ``fits``: ids of its fits; ``memory``: bytes that it may need."""
 
     record: str
     fits: tuple[str, ...] = ()
@@ -77,12 +77,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Ready:
-    """A set is written, or a victim trained."""
+    """A data set is written, or a victim trained."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """By key: the identity of each task, or why it cannot be done."""
+    """Task key -> identity of the task, or the reason why it cannot be done."""
 
     identities: Mapping[str, Identity | str]
 
@@ -91,8 +91,8 @@ class Opened:
 class Did:
     """A task is done and its record stored.
 
-    ``fits``: id of what was learnt -> its file, by the path inside the folder of runs. ``memory``: the
-    highest resident set, bytes. ``files``: what was made, by such paths, where the worker could not store it.
+    ``fits``: fit id -> file of the perturbation, relative to the folder of runs. ``memory``: highest resident
+    set size in bytes. ``files``: relative path -> content, if the worker cannot write to the folder of runs.
     """
 
     record: str
@@ -104,7 +104,7 @@ class Did:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why a job could not be done. ``sound`` is False where the worker may have been left in a bad state."""
+    """A job failed. ``sound``: False if the worker may be in a bad state."""
 
     reason: str
     sound: bool = True
@@ -112,7 +112,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Died:
-    """The worker is gone, and why as far as is known; ``final``: the job was tried often enough."""
+    """The worker died, with the reason if known; ``final``: the job must not be retried."""
 
     reason: str
     final: bool = False
@@ -122,25 +122,25 @@ Outcome = Ready | Opened | Did | Failed | Died
 
 
 class Slot(Protocol):
-    """Room for one job at a time; ``opened`` is the group whose victim is open there, if that is known."""
+    """A place for one job at a time; ``opened``: the group whose victim is open there, if known."""
 
     job: Job | None
-    opened: Group | None
+    opened: Setup | None
 
     @property
     def pid(self) -> int | None:
-        """The process behind it, where it is on this host."""
+        """The id of its process, if that is on this host."""
 
 
-#: The slots of an engine: what it hands out is all that it takes back.
+#: The type of an engine's slots.
 SlotT = TypeVar("SlotT", bound=Slot)
 
 
 class Pool(Protocol[SlotT]):
-    """Workers of an engine. ``width``: how many jobs run at once, as far as is known.
+    """Workers of an engine. ``width``: how many jobs can run at once, if known.
 
-    ``remote`` says that workers may have other disks: what was learnt travels with a job, and records come
-    back with the outcome.
+    ``remote``: workers may have other disks, so perturbations are sent with a job, and records are returned
+    with the outcome.
     """
 
     width: int
@@ -153,21 +153,21 @@ class Pool(Protocol[SlotT]):
         """Slots with a job."""
 
     def admits(self, slot: SlotT, need: int) -> bool:
-        """Whether a job that may need ``need`` bytes can start now."""
+        """Whether a job that may need ``need`` bytes of memory can start now."""
 
     def start(self, slot: SlotT, job: Job, need: int = 0) -> None:
         """Start a job."""
 
     def wait(self, seconds: float) -> list[tuple[SlotT, Job, Outcome]]:
-        """Outcomes that came in, waiting at most ``seconds`` for the first."""
+        """Outcomes of finished jobs, waiting at most ``seconds`` for the first."""
 
     def renew(self, slot: SlotT) -> None:
-        """Give up a worker that may be in a bad state."""
+        """Replace a worker that may be in a bad state."""
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """End all workers."""
 
 
 def spent(cost: Mapping[str, float]) -> float:
-    """Seconds that a record says its run took: fitting and attacking."""
+    """Seconds of fitting and attacking, from the cost in a record."""
     return cost.get("fit_seconds", 0.0) + cost.get("attack_seconds", 0.0)

@@ -1,4 +1,4 @@
-"""What decides how a task's record is called, found without opening a victim: so that a rerun is quick."""
+"""The identity of a task, from its files and without opening a victim, so that reruns are quick."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vbench.data.images import Images
 from vbench.data.protocols import SYNTHETIC
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import IDENTITY
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup, digest
 from vbench.run.builtin import thin_path
 from vbench.run.execute import looks_at_training
+from vbench.run.prepare import Opener
 from vbench.sweep.engine import Train
-from vbench.sweep.tasks import Data, Group, Model, Task, digest
-from vbench.sweep.worker import choice_of
 from vbench.victims.build import read_victim
 from vbench.victims.registry import victims
 
@@ -35,15 +35,15 @@ class Identities:
     """Reads the listings of datasets, the bytes of checkpoints and the code of plugins, each once."""
 
     def __init__(self) -> None:
-        self._datasets: dict[Data, Dataset] = {}
-        self._cards: dict[tuple[Data, bool], dict[str, object]] = {}
+        self._datasets: dict[DataSpec, Dataset] = {}
+        self._cards: dict[tuple[DataSpec, bool], dict[str, object]] = {}
         self._files: dict[str, str] = {}
         self._codes: dict[tuple[str, str], dict[str, object]] = {}
 
-    def of(self, task: Task) -> str | None:
-        """A hash over the task, its data, its checkpoints and its code; None where one is not (yet) here.
+    def of(self, task: RunSpec) -> str | None:
+        """A hash over the task, its data, checkpoints and code; None if one of them is missing.
 
-        The id of a record follows from these, so equal hashes have equal records.
+        These determine the record id, so tasks with equal hashes have equal records.
         """
         try:
             dataset = self.dataset(task.group.data)
@@ -56,14 +56,14 @@ class Identities:
                 *(self._code(victims, m.victim) for m in task.group.models),
             ]
         except (VbenchError, OSError):
-            # Whatever is wrong is told by the worker that opens it.
+            # The worker that opens it reports the error.
             return None
-        # Whom the victim was trained on decides whether it may run, even where no attack looks at them.
+        # The training identities decide whether a victim may run, even if no attack uses them.
         trained = [[one.path, one.pid] for one in (*dataset.train_visible, *dataset.train_infrared)]
         return digest([IDENTITY, __version__, task.key, card, trained, weights, code])
 
-    def _card(self, task: Task, dataset: Dataset) -> dict[str, object]:
-        """The card of a task's data; opens the images that nobody has read since they changed."""
+    def _card(self, task: RunSpec, dataset: Dataset) -> dict[str, object]:
+        """The card of a task's data; reads images that are new or were changed."""
         training = looks_at_training(build_attack(task.attack, dict(task.settings)))
         key = task.group.data, training
         if key not in self._cards:
@@ -71,17 +71,17 @@ class Identities:
             self._cards[key] = data_card(dataset, images.hashes, training)
         return self._cards[key]
 
-    def dataset(self, data: Data) -> Dataset | None:
-        """The dataset; None for a synthetic one that is not written yet."""
+    def dataset(self, data: DataSpec) -> Dataset | None:
+        """The dataset; None for a synthetic set that is not written yet."""
         if data not in self._datasets:
             if not is_written(data):
                 return None
-            self._datasets[data] = choice_of(Group(data, Model(""))).open(cache_folder(), quiet=True)
+            self._datasets[data] = Opener(Setup(data, ModelSpec(""))).open(cache_folder(), quiet=True)
         return self._datasets[data]
 
-    def untrained(self, groups: Iterable[Group]) -> dict[Train, list[Group]]:
-        """The thin victims that are still to be trained, each once, with the groups that wait for it."""
-        found: dict[Path, tuple[Train, list[Group]]] = {}
+    def untrained(self, groups: Iterable[Setup]) -> dict[Train, list[Setup]]:
+        """The thin victims that must be trained, each once, with the groups that need it."""
+        found: dict[Path, tuple[Train, list[Setup]]] = {}
         for group in groups:
             for model in group.models:
                 path = self._thin_path(group.data, model)
@@ -89,7 +89,7 @@ class Identities:
                     found.setdefault(path, (Train(group.data, model), []))[1].append(group)
         return dict(found.values())
 
-    def _thin_path(self, data: Data, model: Model) -> Path | None:
+    def _thin_path(self, data: DataSpec, model: ModelSpec) -> Path | None:
         if model.weights is not None:
             return None
         try:
@@ -106,7 +106,7 @@ class Identities:
             self._codes[registry.kind, text] = code_card(registry.load(parse(text, registry.kind)[0]))
         return self._codes[registry.kind, text]
 
-    def _weights(self, model: Model) -> str:
+    def _weights(self, model: ModelSpec) -> str:
         if model.weights is None:
             return "thin"
         if model.weights not in self._files:
@@ -119,14 +119,14 @@ class Identities:
         return self._files[model.weights]
 
 
-def is_written(data: Data) -> bool:
-    """Whether a dataset is there without drawing it first."""
-    drawn = drawn_set(data)
-    return drawn is None or (drawn.folder(cache_folder()) / SYNTHETIC_MARK).is_file()
+def is_written(data: DataSpec) -> bool:
+    """Whether the data exist: a synthetic set is written on first use."""
+    synthetic = synthetic_set(data)
+    return synthetic is None or (synthetic.folder(cache_folder()) / SYNTHETIC_MARK).is_file()
 
 
-def drawn_set(data: Data) -> SyntheticSet | None:
-    """The synthetic set that the data are; None for what lies in a folder of its own."""
+def synthetic_set(data: DataSpec) -> SyntheticSet | None:
+    """The built-in synthetic set of ``data``; None for other data sets."""
     if data.dataset != SYNTHETIC:
         return None
     return SyntheticSet(layout=data.layout, size=data.size or SyntheticSet().size)

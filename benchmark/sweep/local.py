@@ -1,4 +1,4 @@
-"""Processes of this machine, within its cores, GPUs and memory."""
+"""The local engine: processes of this machine, within its cores, GPUs and memory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 import psutil
 
 from vbench.core.errors import BadInput, VbenchError
+from vbench.records.spec import Setup
 from vbench.sweep.engine import Died, Do, Job, Open, Outcome
 from vbench.sweep.suite import Resources
-from vbench.sweep.tasks import Group
 from vbench.sweep.worker import Start, serve
 
 
 @dataclass(frozen=True)
 class Shares:
-    """``gpus``: what CUDA_VISIBLE_DEVICES is set to, dealt out in turn; empty: left as it is."""
+    """``gpus``: values of CUDA_VISIBLE_DEVICES, given to workers in turn; empty: it is not changed."""
 
     jobs: int
     threads: int
@@ -35,9 +35,9 @@ class Shares:
 def shares(resources: Resources, jobs: int | None, device: str, tasks: int) -> Shares:
     """Split cores and GPUs among workers.
 
-    With GPUs there is a worker for each (or as many as ``gpus`` of a task leave room for), without one for
-    each core, and never more than there are tasks. ``jobs`` may ask for another number, on GPUs for fewer.
-    Threads are ``cpus`` of a task, OMP_NUM_THREADS if that is set, or the cores split evenly.
+    One worker per GPU (fewer or more if ``resources.gpus`` of a task is not 1); without GPUs one per core;
+    never more than ``tasks``. ``jobs`` sets another number, with GPUs only a smaller one. Threads per worker:
+    ``resources.cpus``, else OMP_NUM_THREADS, else the cores split evenly.
     """
     gpus = [] if device == "cpu" or resources.gpus == 0 else visible_gpus()
     if device == "cuda" and not gpus:
@@ -56,7 +56,7 @@ def shares(resources: Resources, jobs: int | None, device: str, tasks: int) -> S
 
 
 def _bundles(gpus: list[str], each: int) -> list[str]:
-    """GPUs in groups of ``each``; what is left over stays unused."""
+    """GPUs in groups of ``each``; the remainder stays unused."""
     if gpus and len(gpus) < each:
         raise BadInput(f"a task needs {each} GPUs, and there are {len(gpus)}")
     return [",".join(gpus[start : start + each]) for start in range(0, len(gpus) - each + 1, each)]
@@ -70,14 +70,14 @@ def _threads(resources: Resources, cores: int, jobs: int) -> int:
 
 
 def core_count() -> int:
-    """Cores that this process may use, which a batch job may have fewer of than the machine."""
+    """Cores that this process may use; in a batch job they may be fewer than the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that torch may use, as CUDA_VISIBLE_DEVICES takes them."""
+    """Names of the GPUs that torch may use, as in CUDA_VISIBLE_DEVICES."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -90,14 +90,14 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available(root: Path = _CGROUPS, cgroup: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes that can still be taken; ``root`` and ``cgroup`` are where Linux describes control groups."""
+    """Free memory in bytes, within the limits of Linux control groups at ``root`` and ``cgroup``."""
     free = psutil.virtual_memory().available
     left = [_left(folder) for folder in _folders(root, cgroup)]
     return max(0, min([free, *(bytes_ for bytes_ in left if bytes_ is not None)]))
 
 
 def resident(pid: int | None) -> int:
-    """Bytes that a process holds; 0 for one that is gone."""
+    """Resident memory of a process in bytes; 0 if it is gone."""
     try:
         return psutil.Process(pid).memory_info().rss if pid else 0
     except psutil.Error:
@@ -105,7 +105,7 @@ def resident(pid: int | None) -> int:
 
 
 def _folders(root: Path, cgroup: Path) -> list[Path]:
-    """The folder of this process's control group and of those around it, the limits of which hold too."""
+    """The folders of this process's control group and its parents, whose limits apply too."""
     try:
         lines = cgroup.read_text().splitlines()
     except OSError:
@@ -123,7 +123,7 @@ def _folders(root: Path, cgroup: Path) -> list[Path]:
 
 
 def _left(folder: Path) -> int | None:
-    """What a control group leaves; None where it sets no limit. Version 2, then version 1."""
+    """Free bytes in a control group (version 2, then 1); None if it has no limit."""
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -138,7 +138,7 @@ def _left(folder: Path) -> int | None:
 
 
 def _cache(folder: Path) -> int:
-    """Pages of files that a group can give back at once; they count as taken."""
+    """Bytes of cached files in a group; they count as used, but can be freed at once."""
     try:
         lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:
@@ -147,23 +147,23 @@ def _cache(folder: Path) -> int:
     return int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
 
 
-#: Left to everything else on the machine.
+#: Bytes left free for other processes.
 RESERVE = 512 * 1024**2
 
-#: What a worker takes once it has loaded torch, about.
+#: Approximate bytes of a worker with torch loaded.
 WORKER = 1024**3
 
-_FAREWELL_SECONDS = 5.0
+_JOIN_SECONDS = 5.0
 
-#: Workers in a row that end before they have taken a job, until that is no accident.
-_STILLBORN = 2
+#: More failed starts of a worker in a row than this end the sweep.
+_MOST_FAILED_STARTS = 2
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
 class Slot:
-    """Room for one worker; ``gpu``: what it may see; ``up``: it has said that it can take a job."""
+    """A place for one worker; ``gpu``: its CUDA_VISIBLE_DEVICES; ``up``: it is ready for jobs."""
 
     number: int
     gpu: str | None = None
@@ -171,20 +171,20 @@ class Slot:
     connection: Connection | None = None
     up: bool = False
     job: Job | None = None
-    opened: Group | None = None
+    opened: Setup | None = None
     need: int = 0
-    stillborn: int = 0
+    failed_starts: int = 0
 
     @property
     def pid(self) -> int | None:
-        """Process id of the worker, None while there is none."""
+        """Process id of the worker; None if there is none."""
         return self.process.pid if self.process is not None else None
 
 
 class LocalPool:
-    """``jobs`` workers of ``threads`` threads; GPUs are dealt out to them in turn.
+    """``jobs`` workers with ``threads`` threads each; ``gpus`` are given to them in turn.
 
-    ``runs`` is where records go and ``logs`` where workers print.
+    ``runs``: folder of records; ``logs``: folder of the workers' output.
     """
 
     remote = False
@@ -198,7 +198,7 @@ class LocalPool:
         self._fill()
 
     def idle(self) -> list[Slot]:
-        """Slots whose worker can take a job."""
+        """Slots whose worker is ready for a job."""
         return [slot for slot in self._slots if slot.up and slot.job is None]
 
     def busy(self) -> list[Slot]:
@@ -206,9 +206,9 @@ class LocalPool:
         return [slot for slot in self._slots if slot.job is not None]
 
     def admits(self, slot: Slot, need: int) -> bool:
-        """Whether a job that may need ``need`` bytes fits beside what runs; alone any job may try.
+        """Whether a job that may need ``need`` bytes fits into memory now; True if no other job runs.
 
-        What runs may still grow to what it was said to need. Idle workers that are in the way are ended.
+        Running jobs may still grow to their own need. If there is no room, idle workers are ended.
         """
         running = self.busy()
         if not running:
@@ -224,21 +224,21 @@ class LocalPool:
         """Hand a job to the worker of an idle slot."""
         slot.job, slot.need = job, need
         slot.opened = job.group if isinstance(job, Open) else job.task.group if isinstance(job, Do) else None
-        # It may have died while idle; wait() finds the connection closed and says so.
+        # If the worker died while idle, wait() reports it.
         with suppress(OSError):
             _connection(slot).send(job)
 
     def wait(self, seconds: float) -> list[tuple[Slot, Job, Outcome]]:
-        """Outcomes of jobs that ended, waiting for one at most ``seconds``; starts workers that are missing.
+        """Outcomes of finished jobs, waiting at most ``seconds`` for one; also starts missing workers.
 
-        Raises :class:`VbenchError` where workers end before they can take a job.
+        Raises :class:`VbenchError` if workers repeatedly end before they are ready.
         """
-        listening = {slot.connection: slot for slot in self._slots if slot.connection and not _rests(slot)}
+        listening = {slot.connection: slot for slot in self._slots if slot.connection and not _is_idle(slot)}
         ready = wait(list(listening), timeout=seconds)
         ended: list[tuple[Slot, Job, Outcome]] = []
         for slot in (listening[one] for one in listening if one in ready):
             if not slot.up:
-                self._welcome(slot)
+                self._finish_start(slot)
             elif slot.job is not None:
                 ended.append((slot, slot.job, self._receive(slot)))
                 slot.job = None
@@ -252,7 +252,7 @@ class LocalPool:
         self._fill()
 
     def close(self) -> None:
-        """End every worker, whatever it is doing."""
+        """End every worker, even if it has a job."""
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.terminate()
@@ -261,33 +261,33 @@ class LocalPool:
             slot.job = None
 
     def _fill(self) -> None:
-        """Start the workers that are missing: one at least, others while there is memory for them."""
+        """Start missing workers: at least one, more while memory is free."""
         for slot in self._slots:
-            alone = not any(other.process for other in self._slots)
-            if slot.process is None and (alone or available() > RESERVE + WORKER):
+            none_runs = not any(other.process for other in self._slots)
+            if slot.process is None and (none_runs or available() > RESERVE + WORKER):
                 self._spawn(slot)
 
-    def _welcome(self, slot: Slot) -> None:
+    def _finish_start(self, slot: Slot) -> None:
         try:
             _connection(slot).recv()
         except (EOFError, OSError):
-            reason, log = self._farewell(slot), self._log(slot)
-            slot.stillborn += 1
-            if slot.stillborn > _STILLBORN:
-                raise VbenchError(f"a worker cannot start: {reason}; what it printed is in {log}") from None
+            reason, log = self._end_dead(slot), self._log(slot)
+            slot.failed_starts += 1
+            if slot.failed_starts > _MOST_FAILED_STARTS:
+                raise VbenchError(f"a worker cannot start: {reason}; its output is in {log}") from None
             return
-        slot.up, slot.stillborn = True, 0
+        slot.up, slot.failed_starts = True, 0
 
     def _receive(self, slot: Slot) -> Outcome:
         try:
             outcome: Outcome = _connection(slot).recv()
         except (EOFError, OSError):
-            return Died(f"{self._farewell(slot)}; what it printed is in {self._log(slot)}")
+            return Died(f"{self._end_dead(slot)}; its output is in {self._log(slot)}")
         return outcome
 
-    def _farewell(self, slot: Slot) -> str:
-        """What became of a worker that is gone."""
-        slot.process.join(_FAREWELL_SECONDS)
+    def _end_dead(self, slot: Slot) -> str:
+        """Clear the slot of a dead worker; returns how the worker ended."""
+        slot.process.join(_JOIN_SECONDS)
         reason = _death(slot.process.exitcode)
         self._end(slot)
         return reason
@@ -296,7 +296,7 @@ class LocalPool:
         ours, theirs = self._context.Pipe()
         start = Start(self._runs, self._log(slot), self._threads)
         with _environment(self._variables(slot)):
-            # Libraries read these when they are loaded, which may be before the worker's first line.
+            # Libraries read these when they are imported, which may be before the worker's own code runs.
             slot.process = self._context.Process(
                 target=serve, args=(theirs, start), name=f"vbench-worker-{slot.number}", daemon=True
             )
@@ -316,7 +316,7 @@ class LocalPool:
         if slot.process is None:
             return
         slot.process.terminate()
-        slot.process.join(_FAREWELL_SECONDS)
+        slot.process.join(_JOIN_SECONDS)
         if slot.process.is_alive():
             slot.process.kill()
             slot.process.join()
@@ -325,13 +325,13 @@ class LocalPool:
 
 
 def _connection(slot: Slot) -> Connection:
-    """That to the worker of a slot, which there must be."""
+    """The connection to the worker of a slot; ValueError if there is no worker."""
     if slot.connection is None:
         raise ValueError(f"slot {slot.number} has no worker")
     return slot.connection
 
 
-def _rests(slot: Slot) -> bool:
+def _is_idle(slot: Slot) -> bool:
     return slot.up and slot.job is None
 
 

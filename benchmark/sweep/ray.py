@@ -1,7 +1,7 @@
-"""The Ray engine: the same jobs on a cluster that runs already. Ray is imported when it is asked for.
+"""The Ray engine: the same jobs on a running Ray cluster. Ray is imported only if it is used.
 
-Hosts may share no disk with the one that drives the sweep: what a task makes comes back with its outcome, and
-only the driver writes records, each once, however often Ray had to run the task.
+Hosts need not share a disk with the driver: the files of a task are returned with its outcome, and only the
+driver writes records, each once, even if Ray ran the task several times.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from typing import Any
 from vbench.core.errors import BadInput
 from vbench.core.files import CACHE_VARIABLE
 from vbench.core.progress import say
+from vbench.records.spec import Setup
+from vbench.run.session import Session
 from vbench.sweep.engine import Did, Died, Do, Job, Outcome
 from vbench.sweep.suite import Resources
-from vbench.sweep.tasks import Group
-from vbench.sweep.worker import Shelf, perform
 from vbench.sweep.worker import one_short_line as one_line
+from vbench.sweep.worker import perform
 
-#: Tasks that wait in Ray's own queue, so that a freed worker never waits for the driver.
+#: Tasks in Ray's own queue, so that a free worker does not wait for the driver.
 _QUEUED = 4
 _ANSWER_SECONDS = 10.0
 _NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-#: On a worker: what the task before left open.
-_SHELF: Any = None
+#: On a worker: the session, with the victims that earlier tasks opened.
+_SESSION: Any = None
 
 
 @dataclass
 class RaySlot:
-    """A place in Ray's queue; which process takes the job is Ray's to say."""
+    """A place in Ray's queue; Ray chooses the process."""
 
     job: Job | None = None
-    opened: Group | None = None
+    opened: Setup | None = None
     pid: int | None = None
 
 
 class RayPool:
-    """``address`` as ``ray.init`` takes it; None: RAY_ADDRESS, or a cluster on this host.
+    """``address`` as for ``ray.init``; None: RAY_ADDRESS, or a cluster on this host.
 
-    Raises :class:`BadInput` where no cluster answers.
+    Raises :class:`BadInput` if no cluster answers.
     """
 
     remote = True
@@ -51,33 +52,31 @@ class RayPool:
     def __init__(self, address: str | None, resources: Resources) -> None:
         import ray
 
-        # Ray's own lines about the connection would mix with the progress.
+        # Ray's messages would mix with the progress display.
         quiet = {"logging_level": "ERROR", "log_to_driver": False}
         chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
         cache = os.environ.get(CACHE_VARIABLE)
         environment = {"env_vars": {CACHE_VARIABLE: str(Path(cache).resolve())}} if cache else {}
-        _answers(chosen)
+        _check_address(chosen)
         try:
             ray.init(address=chosen, runtime_env=environment, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(chosen, error) from error
         self._ray = ray
-        self._wants = {"num_cpus": resources.cpus or 1, "num_gpus": resources.gpus or 0}
+        self._needs = {"num_cpus": resources.cpus or 1, "num_gpus": resources.gpus or 0}
         if resources.memory:
-            self._wants["memory"] = int(resources.memory)
+            self._needs["memory"] = int(resources.memory)
         threads = max(1, round(resources.cpus or 1))
-        self._remote = ray.remote(_perform).options(**self._wants, max_retries=resources.retries)
+        self._remote = ray.remote(_perform).options(**self._needs, max_retries=resources.retries)
         self._threads = threads
         self._running: dict[Any, tuple[RaySlot, Job]] = {}
         self.width = self._room()
         if not self.width:
-            asked = ", ".join(f"{_NAMES[name]} {amount:g}" for name, amount in self._wants.items())
-            say(
-                f"note: the Ray cluster has no room for a task ({asked}) and may have to grow; waiting for it"
-            )
+            needs = ", ".join(f"{_NAMES[name]} {amount:g}" for name, amount in self._needs.items())
+            say(f"note: the Ray cluster has no room for a task ({needs}); waiting for it to grow")
 
     def idle(self) -> list[RaySlot]:
-        """As many places as the cluster has room for, and a few to wait; a growing cluster gets more."""
+        """Free places: as many as the cluster has room for now, and a few for the queue."""
         self.width = self._room()
         return [RaySlot() for _ in range(max(0, self.width + _QUEUED - len(self._running)))]
 
@@ -86,7 +85,7 @@ class RayPool:
         return [slot for slot, _ in self._running.values()]
 
     def admits(self, slot: RaySlot, need: int) -> bool:
-        """Ray itself holds jobs back until their resources are free."""
+        """Always True: Ray starts a job when its resources are free."""
         return True
 
     def start(self, slot: RaySlot, job: Job, need: int = 0) -> None:
@@ -95,7 +94,7 @@ class RayPool:
         self._running[self._remote.remote(job, self._threads)] = slot, job
 
     def wait(self, seconds: float) -> list[tuple[RaySlot, Job, Outcome]]:
-        """Outcomes that came in, waiting at most ``seconds`` for the first."""
+        """Outcomes of finished jobs, waiting at most ``seconds`` for the first."""
         if not self._running:
             return []
         pending = list(self._running)
@@ -104,10 +103,10 @@ class RayPool:
         return [self._ended(reference) for reference in dict.fromkeys([*ready, *others])]
 
     def renew(self, slot: RaySlot) -> None:
-        """Which worker it was is Ray's to know; with GPUs each task has a process of its own there."""
+        """Does nothing: Ray manages its workers; a task with GPUs has its own process."""
 
     def close(self) -> None:
-        """Cancel what still runs and leave the cluster."""
+        """Cancel running jobs and disconnect from the cluster."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
@@ -118,24 +117,24 @@ class RayPool:
         try:
             outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            # Ray has tried as often as it was told to.
+            # Ray has already retried ``resources.retries`` times.
             outcome = Died(f"{type(error).__name__}: {one_line(error)}", final=True)
         return slot, job, outcome
 
     def _room(self) -> int:
-        """How many tasks the cluster as it is can run at once."""
+        """How many tasks the cluster can run at once now."""
         has = self._ray.cluster_resources()
-        return int(min(has.get(_NAMES[name], 0.0) / amount for name, amount in self._wants.items() if amount))
+        return int(min(has.get(_NAMES[name], 0.0) / amount for name, amount in self._needs.items() if amount))
 
 
 def require_ray() -> None:
-    """Raise :class:`BadInput` where Ray is not installed."""
+    """Raise :class:`BadInput` if Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
         raise BadInput('--engine ray needs Ray: pip install "ray>=2.9"')
 
 
-def _answers(address: str) -> None:
-    """Refuse an address where nobody listens: Ray itself would try it for minutes."""
+def _check_address(address: str) -> None:
+    """Raise :class:`BadInput` if nothing listens at an address; Ray itself would retry for minutes."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not colon or not port.isdigit():
         return
@@ -151,21 +150,21 @@ def _no_cluster(address: str, error: Exception) -> BadInput:
 
 
 def _perform(job: Job, threads: int) -> Outcome:
-    """On a Ray worker: do a job with records in a folder of its own, and send back what was made."""
+    """On a Ray worker: do a job in a temporary folder of records, and return its files with the outcome."""
     import torch
 
-    global _SHELF
+    global _SESSION
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(prefix="vbench-") as folder:
-        if _SHELF is None:
-            _SHELF = Shelf(Path(folder))
-        _SHELF.store_in(Path(folder))
-        outcome = perform(job, _SHELF)
+        if _SESSION is None:
+            _SESSION = Session(Path(folder), quiet=True)
+        _SESSION.recorder.store_in(Path(folder))
+        outcome = perform(job, _SESSION)
         if isinstance(job, Do) and isinstance(outcome, Did):
-            return replace(outcome, files=_made(Path(folder)))
+            return replace(outcome, files=_files_in(Path(folder)))
     return outcome
 
 
-def _made(folder: Path) -> dict[str, bytes]:
+def _files_in(folder: Path) -> dict[str, bytes]:
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

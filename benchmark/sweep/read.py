@@ -1,4 +1,4 @@
-"""YAML with line numbers; complaints that point at a line."""
+"""Reads a suite from YAML; errors name the file and line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vbench.victims.registry import victims
 
 Place = tuple["str | int", ...]
 
-#: A file of hundreds of entries is far below all three; a few lines of aliases can pretend to be far above.
+#: Limits against untrusted files (a few lines of aliases can expand to millions of values).
 MAX_BYTES = 256 * 1024
 
 _MAX_VALUES = 20_000
@@ -42,21 +42,21 @@ _READERS = {
 
 @dataclass(frozen=True)
 class Located:
-    """``value``: lists, dictionaries with text keys, and scalars. ``lines``: place -> line, from 1."""
+    """``value``: lists, dictionaries with text keys, scalars. ``lines``: place -> line, from 1."""
 
     path: Path
     value: Any
     lines: Mapping[Place, int]
 
     def error(self, place: Place, reason: str) -> str:
-        """``file:line: place: reason``, of the innermost part of a place that the file holds."""
+        """``file:line: place: reason``, for the innermost part of a place that is in the file."""
         known = next(place[:length] for length in range(len(place), -1, -1) if place[:length] in self.lines)
         where = ".".join(str(part) for part in known)
         return f"{self.path}:{self.lines[known]}: {where + ': ' if where else ''}{reason}"
 
 
 def read_located(path: Path) -> Located:
-    """Read a YAML file; raises :class:`BadInput` with the line for whatever is not plain data."""
+    """Read a YAML file; raises :class:`BadInput`, with the line, for anything but plain data."""
     text = _text(path)
     try:
         root = yaml.compose(text, yaml.SafeLoader)
@@ -138,7 +138,7 @@ class _Reader:
         if kind not in _READERS:
             return node.value
         shown = shortened(node.value, 40)
-        # A number of a hundred thousand digits takes seconds to read, and cannot be shown at all.
+        # A number of a hundred thousand digits takes seconds to parse, and Python refuses to print it.
         if len(node.value) > _MAX_DIGITS:
             raise BadInput(f"{self._path}:{line}: '{shown}' is no {kind} that a suite can hold")
         try:
@@ -152,14 +152,14 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class SuiteFile:
-    """A suite, and where each part of it stands."""
+    """A suite, and the line of each part of it."""
 
     suite: Suite
     located: Located
 
     @property
     def folder(self) -> Path:
-        """What relative paths of the suite start from."""
+        """The folder that relative paths in the suite start from."""
         return self.located.path.resolve().parent
 
     def refuse(self, complaints: Iterable[tuple[Place, str]]) -> None:
@@ -168,9 +168,9 @@ class SuiteFile:
 
 
 def read_suite(path: Path) -> SuiteFile:
-    """Read and validate a suite; its name is that of the file unless it says another.
+    """Read and validate a suite; its name is the file's unless it gives another.
 
-    Raises :class:`BadInput` with one line for each thing that is wrong: file, line, place, reason.
+    Raises :class:`BadInput` with one line per error: file, line, place, reason.
     """
     located = read_located(path)
     if not isinstance(located.value, dict):
@@ -179,7 +179,7 @@ def read_suite(path: Path) -> SuiteFile:
     try:
         return SuiteFile(Suite.model_validate(given), located)
     except ValidationError as error:
-        refuse(located, (_told(found) for found in error.errors(include_url=False)))
+        refuse(located, (_complaint(found) for found in error.errors(include_url=False)))
         raise
 
 
@@ -191,7 +191,7 @@ def refuse(located: Located, complaints: Iterable[tuple[Place, str]]) -> None:
         raise BadInput("\n".join([*lines[:_SHOWN], *more]))
 
 
-def _told(found: Any) -> tuple[Place, str]:
+def _complaint(found: Any) -> tuple[Place, str]:
     place = tuple(found["loc"])
     context = found.get("ctx", {})
     if found["type"] == "vbench":
@@ -221,7 +221,7 @@ _REASON = "names code by path; running it runs that code. If it is yours, give -
 
 
 def refuse_code(file: SuiteFile) -> None:
-    """Raise :class:`BadInput` with the line of every victim, attack and reader that is a class by path."""
+    """Raise :class:`BadInput`, with lines, for victims, attacks and readers that are given by path."""
     suite = file.suite
     named: list[tuple[Place, Registry, str]] = [
         (("attacks", index), attacks, entry.name) for index, entry in enumerate(suite.attacks)

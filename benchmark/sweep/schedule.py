@@ -1,4 +1,4 @@
-"""Which task is next; prepare, do, say how it went."""
+"""Scheduling of a sweep: prepare data and victims, hand tasks to workers, summarise the result."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from tabulate import tabulate
-
 from vbench.core.progress import say
 from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.spec import RunSpec, Setup
 from vbench.records.store import RunStore
+from vbench.reports.table import simple, write
 from vbench.sweep.display import Display
 from vbench.sweep.engine import (
     Did,
@@ -34,7 +34,7 @@ from vbench.sweep.engine import (
 )
 from vbench.sweep.read import SuiteFile
 from vbench.sweep.state import Ledger, States
-from vbench.sweep.tasks import Durations, Group, Task
+from vbench.sweep.tasks import Durations
 
 if TYPE_CHECKING:
     from vbench.sweep.identity import Identities
@@ -45,27 +45,27 @@ Prepared = TypeVar("Prepared", WriteSet, Train)
 
 _WAIT_SECONDS = 1.0
 
-#: What a worker takes before anything is known of its victim: torch and the libraries, mostly.
+#: Memory of a worker whose victim is not known yet, in bytes: mostly torch and other libraries.
 _BASE = 1024**3
 
 
 class Scheduler(Generic[SlotT]):
-    """Hands jobs to a pool until nothing is left; ``memory`` is what a task may need, if somebody knows."""
+    """Hands jobs to a pool until none is left; ``memory``: bytes that a task may need, if known."""
 
     def __init__(
         self, pool: Pool[SlotT], ledger: Ledger, display: Display, retries: int, memory: int | None = None
     ) -> None:
         self._pool, self._ledger, self._display = pool, ledger, display
         self._retries, self._memory = retries, memory
-        self._attempts: Counter[Job | Task | Group] = Counter()
-        self._unopened: dict[Group, list[Task]] = {}
-        self._ready: dict[Group, list[Task]] = {}
-        self._identities: dict[Task, Identity] = {}
+        self._attempts: Counter[Job | RunSpec | Setup] = Counter()
+        self._unopened: dict[Setup, list[RunSpec]] = {}
+        self._ready: dict[Setup, list[RunSpec]] = {}
+        self._identities: dict[RunSpec, Identity] = {}
 
     def prepare(self, jobs: Iterable[Prepared]) -> dict[Prepared, str]:
-        """Do jobs that others wait for; returns those that failed, with the reason."""
+        """Do jobs that tasks depend on; returns those that failed, with the reason."""
         left = list(jobs)
-        given: dict[Job, Prepared] = {job: job for job in left}
+        prepared: dict[Job, Prepared] = {job: job for job in left}
         failed: dict[Prepared, str] = {}
         while left or self._pool.busy():
             for slot in self._pool.idle():
@@ -75,15 +75,15 @@ class Scheduler(Generic[SlotT]):
                     self._display.say(job.title)
                     self._pool.start(slot, job, _BASE)
             for slot, ended, outcome in self._pool.wait(_WAIT_SECONDS):
-                job = given[ended]
-                if isinstance(outcome, Died) and self._again(job, outcome):
+                job = prepared[ended]
+                if isinstance(outcome, Died) and self._retries_left(job, outcome):
                     left.append(job)
                 elif isinstance(outcome, Failed | Died):
                     failed[job] = outcome.reason
                     self._renew(slot, outcome)
         return failed
 
-    def work(self, tasks: Sequence[Task]) -> None:
+    def work(self, tasks: Sequence[RunSpec]) -> None:
         """Open every group and do every task."""
         for task in tasks:
             self._unopened.setdefault(task.group, []).append(task)
@@ -105,18 +105,18 @@ class Scheduler(Generic[SlotT]):
                 return
 
     def _choices(self, slot: SlotT) -> Iterator[Open | Do]:
-        """Jobs for a slot, the best first: of its group, of a group that is not open yet, of any other."""
+        """Jobs for a slot in order of preference: of its group, of groups not open yet, of other groups."""
         if slot.opened is not None:
             yield from self._of_group(slot.opened)
         yield from (Open(group, tuple(tasks)) for group, tasks in list(self._unopened.items()))
         for group in sorted(self._ready, key=lambda group: -len(self._ready[group])):
             yield from self._of_group(group)
 
-    def _of_group(self, group: Group) -> Iterator[Do]:
+    def _of_group(self, group: Setup) -> Iterator[Do]:
         jobs = [slot.job for slot in self._pool.busy() if isinstance(slot.job, Do)]
-        busy = [self._identities[job.task] for job in jobs]
-        learning = {fit for identity in busy for fit in identity.fits} - self._ledger.learnt.keys()
-        records = {identity.record for identity in busy}
+        running = [self._identities[job.task] for job in jobs]
+        learning = {fit for identity in running for fit in identity.fits} - self._ledger.learnt.keys()
+        records = {identity.record for identity in running}
         for task in list(self._ready.get(group, ())):
             identity = self._identities[task]
             if identity.record not in records and learning.isdisjoint(identity.fits):
@@ -127,7 +127,7 @@ class Scheduler(Generic[SlotT]):
         return {fit: path.read_bytes() if self._pool.remote else str(path) for fit, path in known.items()}
 
     def _begin(self, slot: SlotT, job: Open | Do, need: int) -> bool:
-        """Start a job; False where it turned out that somebody else has done it or is at it."""
+        """Start a job; False if another process has done its task or is running it."""
         if isinstance(job, Open):
             del self._unopened[job.group]
             self._attempts[job.group] += 1
@@ -149,7 +149,7 @@ class Scheduler(Generic[SlotT]):
         return self._ledger.memory.get(job.task.kind) or self._identities[job.task].memory
 
     def _take(self, slot: SlotT, job: Job, outcome: Outcome) -> None:
-        if isinstance(outcome, Died) and self._again(job, outcome):
+        if isinstance(outcome, Died) and self._retries_left(job, outcome):
             self._put_back(job)
             return
         if isinstance(job, Open) and isinstance(outcome, Opened | Failed | Died):
@@ -181,20 +181,20 @@ class Scheduler(Generic[SlotT]):
             else:
                 self._ready.setdefault(job.group, []).append(task)
 
-    def _settle(self, task: Task) -> None:
+    def _settle(self, task: RunSpec) -> None:
         if task in self._ledger.found:
             self._display.found(task)
 
-    def _fail(self, task: Task, reason: str) -> None:
+    def _fail(self, task: RunSpec, reason: str) -> None:
         self._ledger.fail(task, reason)
         self._display.failed(task, reason)
 
-    def _again(self, job: Job, outcome: Died) -> bool:
-        """Whether a job whose worker died is tried once more."""
+    def _retries_left(self, job: Job, outcome: Died) -> bool:
+        """Whether a job whose worker died is tried again; prints that it is."""
         counted = job.task if isinstance(job, Do) else job.group if isinstance(job, Open) else job
         if outcome.final or self._attempts[counted] > self._retries:
             return False
-        self._display.say(f"{job.title}: {outcome.reason}; once more")
+        self._display.say(f"{job.title}: {outcome.reason}; trying again")
         return True
 
     def _renew(self, slot: SlotT, outcome: Outcome) -> None:
@@ -204,13 +204,13 @@ class Scheduler(Generic[SlotT]):
 
 @dataclass(frozen=True)
 class Result:
-    """How a sweep, or a shard of it, went: tasks by what became of them."""
+    """The tasks of a sweep or a shard, by their result; ``elsewhere``: running in another process."""
 
-    tasks: Sequence[Task]
-    found: dict[Task, str]
-    done: dict[Task, str]
-    failed: dict[Task, str]
-    elsewhere: Sequence[Task]
+    tasks: Sequence[RunSpec]
+    found: dict[RunSpec, str]
+    done: dict[RunSpec, str]
+    failed: dict[RunSpec, str]
+    elsewhere: Sequence[RunSpec]
 
     @property
     def complete(self) -> bool:
@@ -220,7 +220,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Wishes:
-    """``only_prepare`` stops before the first task; ``retry_failed`` tries again what failed before."""
+    """Options of a sweep. ``only_prepare``: stop before the first task; ``retry_failed``: repeat failures."""
 
     runs: Path
     retry_failed: bool = True
@@ -230,17 +230,17 @@ class Wishes:
 
 def conduct(
     file: SuiteFile,
-    every: Sequence[Task],
-    mine: Sequence[Task],
+    every: Sequence[RunSpec],
+    mine: Sequence[RunSpec],
     wishes: Wishes,
     pool_for: Callable[[int, Path], Pool[SlotT]],
 ) -> Result:
-    """Do what is missing of ``mine``, the part of ``every`` task of the suite that this process is about.
+    """Do the tasks of ``mine``, this shard, that have no record; ``every``: all tasks of the suite.
 
-    ``pool_for`` makes the engine, given how many tasks there are and a folder for logs; it is not called
-    where nothing is missing. A task that fails does not stop the others.
+    ``pool_for`` makes the engine, given the number of tasks and a folder for logs; it is only called if tasks
+    are missing. A task that fails does not stop the others.
     """
-    # Reading how a sweep stands loads no torch, which this does.
+    # Imports torch, which vbench status does not need.
     from vbench.sweep.identity import Identities
 
     identities = Identities()
@@ -258,7 +258,7 @@ def conduct(
                 pending = _prepared(scheduler, ledger, display, identities, pending)
                 while pending and not wishes.only_prepare:
                     scheduler.work(pending)
-                    # Whoever was at the others may have ended since, with or without a record.
+                    # Other processes may have ended since, with or without a record for their tasks.
                     pending = ledger.sort(list(ledger.elsewhere), retry_failed=False)
         finally:
             pool.close()
@@ -266,8 +266,8 @@ def conduct(
     return Result(mine, ledger.found, ledger.done, ledger.failed, list(ledger.elsewhere))
 
 
-def known_durations(states: States, tasks: Sequence[Task]) -> Durations:
-    """How long tasks took that were done before."""
+def known_durations(states: States, tasks: Sequence[RunSpec]) -> Durations:
+    """Durations of the tasks that are done."""
     durations = Durations()
     for task in tasks:
         state = states.get(task.key)
@@ -277,20 +277,24 @@ def known_durations(states: States, tasks: Sequence[Task]) -> Durations:
 
 
 def _prepared(
-    scheduler: Scheduler[SlotT], ledger: Ledger, display: Display, identities: Identities, tasks: list[Task]
-) -> list[Task]:
-    """Write synthetic sets and train thin victims, each once; returns the tasks that can go on."""
-    from vbench.sweep.identity import drawn_set, is_written
+    scheduler: Scheduler[SlotT],
+    ledger: Ledger,
+    display: Display,
+    identities: Identities,
+    tasks: list[RunSpec],
+) -> list[RunSpec]:
+    """Write synthetic sets and train thin victims, each once; returns the tasks that can be done."""
+    from vbench.sweep.identity import is_written, synthetic_set
 
-    blocked: dict[Group, str] = {}
+    blocked: dict[Setup, str] = {}
     groups = list(dict.fromkeys(task.group for task in tasks))
     sets: dict[SyntheticSet | None, WriteSet] = {}
     for group in groups:
         if not is_written(group.data):
-            sets.setdefault(drawn_set(group.data), WriteSet(group.data))
+            sets.setdefault(synthetic_set(group.data), WriteSet(group.data))
     for job, reason in scheduler.prepare(sets.values()).items():
-        same = drawn_set(job.data)
-        blocked |= {group: reason for group in groups if drawn_set(group.data) == same}
+        same = synthetic_set(job.data)
+        blocked |= {group: reason for group in groups if synthetic_set(group.data) == same}
     waiting = identities.untrained(group for group in groups if group not in blocked)
     for training, reason in scheduler.prepare(waiting).items():
         blocked |= dict.fromkeys(waiting[training], reason)
@@ -303,7 +307,7 @@ def _prepared(
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send before they kill, end the work as Ctrl-C does."""
+    """Handle SIGTERM, which batch systems send before they kill a job, like Ctrl-C."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -311,7 +315,7 @@ def terminable() -> Iterator[None]:
     try:
         before = signal.signal(signal.SIGTERM, stop)
     except ValueError:
-        # Not the main thread: nobody sends it signals.
+        # Signals can only be handled in the main thread.
         yield
         return
     try:
@@ -324,13 +328,13 @@ _REASON_WIDTH = 60
 
 
 def summary(result: Result, runs: Path, only_prepared: bool = False) -> str:
-    """What ``vbench sweep`` prints at its end."""
+    """The text that ``vbench sweep`` prints at its end."""
     missing = len(result.tasks) - len(result.found) - len(result.done) - len(result.failed)
     parts = [
         f"{len(result.tasks)} runs: {len(result.found) + len(result.done)} done",
         f"({len(result.done)} of them now)" if result.done else "",
         f"{len(result.failed)} failed" if result.failed else "",
-        f"{len(result.elsewhere)} at work in another process" if result.elsewhere else "",
+        f"{len(result.elsewhere)} running in another process" if result.elsewhere else "",
         f"{missing} to do" if only_prepared and missing else "",
     ]
     first, *rest = filter(None, [" ".join(filter(None, parts[:2])), *parts[2:]])
@@ -344,8 +348,8 @@ def summary(result: Result, runs: Path, only_prepared: bool = False) -> str:
     return "\n".join(lines)
 
 
-def failures(failed: Mapping[Task, str]) -> str:
-    """A row a failed task; columns that are the same everywhere are left out."""
+def failures(failed: Mapping[RunSpec, str]) -> str:
+    """A table with a row per failed task; columns with equal values are left out."""
     rows = [task.columns for task in failed]
     varying = [
         name for name in rows[0] if name in ("victim", "attack") or len({row[name] for row in rows}) > 1
@@ -353,18 +357,14 @@ def failures(failed: Mapping[Task, str]) -> str:
     table = [
         [*(row[name] for name in varying), reason] for row, reason in zip(rows, failed.values(), strict=True)
     ]
-    return tabulate(
-        table,
-        [*varying, "failed because"],
-        disable_numparse=True,
-        maxcolwidths=[None] * len(varying) + [_REASON_WIDTH],
-    )
+    widths = [None] * len(varying) + [_REASON_WIDTH]
+    return write([simple("", [*varying, "failed because"], table, widths=widths)], "plain")
 
 
 def local_engine(
     file: SuiteFile, runs: Path, jobs: int | None, quiet: bool = False
 ) -> Callable[[int, Path], LocalPool]:
-    """Processes of this machine, as many as its cores, GPUs and the suite's resources allow."""
+    """An engine of local processes, as many as cores, GPUs and the suite's resources allow."""
     from vbench.sweep.local import LocalPool, shares
 
     def make(tasks: int, folder: Path) -> LocalPool:
@@ -377,7 +377,7 @@ def local_engine(
 
 
 def ray_engine(file: SuiteFile, address: str | None) -> Callable[[int, Path], RayPool]:
-    """Workers of a Ray cluster that runs already; raises :class:`BadInput` where Ray is not installed."""
+    """An engine on a running Ray cluster; raises :class:`BadInput` if Ray is not installed."""
     from vbench.sweep.ray import RayPool, require_ray
 
     require_ray()

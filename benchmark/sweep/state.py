@@ -1,4 +1,4 @@
-"""What is known of each task, on disk."""
+"""The state of each task, on disk."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vbench.core.files import check_inside, write_atomically
+from vbench.records.spec import RunSpec
 from vbench.records.store import RunStore
 from vbench.sweep.engine import Did, spent
-from vbench.sweep.tasks import Task, task_from
+from vbench.sweep.tasks import task_from
 
-#: A running task's file is touched this often, by the process in charge of it.
+#: The driver of a running task touches its file this often.
 HEARTBEAT_SECONDS = 10.0
 
-#: Without a touch for this long, whoever was in charge is gone. Clocks of two hosts may differ by less.
+#: After this long without a touch the driver is considered dead. Clocks of two hosts may differ by less.
 STALE_SECONDS = 120.0
 
 _LIST = "suite.json"
@@ -33,12 +34,12 @@ _Seconds = Annotated[float, Field(le=1e11, allow_inf_nan=False)]
 
 
 class TaskState(BaseModel):
-    """The last that is known of a task.
+    """The last known state of a task.
 
-    ``identity``: a hash over all that decides what its record is called, None where that is not known;
-    ``record``: the record's id; ``fits``: id of what was learnt for it -> its file in the folder of runs.
-    ``pid`` is the process that runs it, ``driver`` the one in charge; times are seconds, ``started`` since
-    the epoch; ``memory`` is the highest resident set while it ran, in bytes.
+    ``identity``: a hash over everything that determines the record id, None if not known; ``record``: the
+    record's id; ``fits``: fit id -> file of the perturbation in the folder of runs. ``pid``: the worker's
+    process, ``driver``: the process of ``vbench sweep``; ``seconds``: duration; ``started``: in seconds since
+    the epoch; ``memory``: highest resident set size in bytes.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -74,7 +75,7 @@ class States:
 
     @classmethod
     def of(cls, runs: Path, name: str) -> States:
-        """Those of the sweep ``name`` whose records are in ``runs``."""
+        """The states of the sweep ``name`` with records in ``runs``."""
         return cls(runs / "sweep" / name)
 
     def path(self, key: str) -> Path:
@@ -85,26 +86,26 @@ class States:
         return check_inside(self.folder.parents[1], path)
 
     def get(self, key: str) -> TaskState | None:
-        """What is known of a task; None where nothing is, or nothing that can be read."""
+        """The state of a task; None if there is none, or it cannot be read."""
         try:
             return TaskState.model_validate_json(self.path(key).read_bytes())
         except (OSError, ValidationError):
             return None
 
     def put(self, key: str, state: TaskState) -> None:
-        """Write what is known of a task."""
+        """Write the state of a task."""
         write_atomically(self._inside(self.path(key)), state.model_dump_json(indent=1) + "\n")
 
     def touch(self, key: str) -> None:
-        """Say that somebody is still in charge of a running task."""
+        """Mark that the driver of a running task is alive."""
         if self.path(key).exists():
             os.utime(self.path(key), follow_symlinks=False)
 
     def alive(self, key: str, state: TaskState) -> bool:
-        """Whether a state that says "running" is true.
+        """Whether a task with status "running" is really running.
 
-        The one in charge touched the file a short while ago, by this clock or by one that is not far from
-        it, and on this host it still exists. After a clock was set it looks gone until the next touch.
+        Its driver must have touched the file recently and, if it is on this host, must exist. After a clock
+        was changed the driver seems dead until its next touch.
         """
         if state.status != "running":
             return False
@@ -116,21 +117,21 @@ class States:
             return False
         return abs(age) < STALE_SECONDS
 
-    def list_tasks(self, file: Path, tasks: list[Task], jobs: int) -> None:
-        """Note which tasks there are, for ``vbench status`` without the suite."""
+    def list_tasks(self, file: Path, tasks: list[RunSpec], jobs: int) -> None:
+        """Write the list of all tasks, for ``vbench status`` without the suite."""
         listing = Listing(file=str(file), tasks={task.key: asdict(task) for task in tasks}, jobs=jobs)
         write_atomically(self._inside(self.folder / _LIST), listing.model_dump_json() + "\n")
 
     def listing(self) -> Listing | None:
-        """What :meth:`list_tasks` noted; None where nothing was, or nothing that can be read."""
+        """The list that :meth:`list_tasks` wrote; None if there is none, or it cannot be read."""
         try:
             return Listing.model_validate_json((self.folder / _LIST).read_bytes())
         except (OSError, ValidationError):
             return None
 
 
-def tasks_in(listing: Listing) -> list[Task]:
-    """The tasks of a listing, less those of another version that cannot be read."""
+def tasks_in(listing: Listing) -> list[RunSpec]:
+    """The tasks of a listing, without those of other versions that cannot be read."""
     found = []
     for value in listing.tasks.values():
         try:
@@ -142,26 +143,26 @@ def tasks_in(listing: Listing) -> list[Task]:
 
 @dataclass
 class Ledger:
-    """Books about the tasks of one sweep; ``identify`` says what decides the name of a task's record.
+    """Tracks the tasks of one sweep; ``identify`` returns the identity of a task, see :class:`TaskState`.
 
-    ``found``: tasks that had a record before; ``done``: those that were done now; ``failed``: why;
-    ``elsewhere``: tasks that another process is at.
+    ``found``: record ids of tasks that already had a record; ``done``: record ids of tasks done now;
+    ``failed``: reasons; ``elsewhere``: tasks running in another process.
     """
 
     states: States
     store: RunStore
-    identify: Callable[[Task], str | None]
-    found: dict[Task, str] = field(default_factory=dict)
-    done: dict[Task, str] = field(default_factory=dict)
-    failed: dict[Task, str] = field(default_factory=dict)
-    elsewhere: dict[Task, TaskState] = field(default_factory=dict)
+    identify: Callable[[RunSpec], str | None]
+    found: dict[RunSpec, str] = field(default_factory=dict)
+    done: dict[RunSpec, str] = field(default_factory=dict)
+    failed: dict[RunSpec, str] = field(default_factory=dict)
+    elsewhere: dict[RunSpec, TaskState] = field(default_factory=dict)
     learnt: dict[str, Path] = field(default_factory=dict)
     memory: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    _running: dict[Task, TaskState] = field(default_factory=dict)
+    _running: dict[RunSpec, TaskState] = field(default_factory=dict)
     _touched: float = field(default_factory=time.monotonic)
 
-    def sort(self, tasks: Iterable[Task], retry_failed: bool) -> list[Task]:
-        """Note what is known of each task; returns those that are to be done."""
+    def sort(self, tasks: Iterable[RunSpec], retry_failed: bool) -> list[RunSpec]:
+        """Sort tasks by their states on disk; returns those that must be done."""
         index, pending = self.store.index(), []
         for task in tasks:
             state = self.states.get(task.key)
@@ -183,10 +184,10 @@ class Ledger:
                 pending.append(task)
         return pending
 
-    def _same(self, task: Task, state: TaskState) -> bool:
+    def _same(self, task: RunSpec, state: TaskState) -> bool:
         return state.identity is not None and state.identity == self.identify(task)
 
-    def _remember(self, task: Task, state: TaskState) -> None:
+    def _remember(self, task: RunSpec, state: TaskState) -> None:
         if state.memory:
             self.memory[task.kind] = max(state.memory, self.memory.get(task.kind, 0))
         self._note_learnt(state.fits)
@@ -198,8 +199,8 @@ class Ledger:
             if path.is_relative_to(root) and path.is_file():
                 self.learnt[fit] = path
 
-    def taken(self, task: Task, record: str) -> bool:
-        """Whether, since the tasks were sorted, somebody else has begun or finished this one."""
+    def taken(self, task: RunSpec, record: str) -> bool:
+        """Whether another process has begun or finished this task since :meth:`sort`."""
         known = self.store.get(record)
         if known is not None:
             self.same_record(task, record, spent(known.cost))
@@ -210,8 +211,8 @@ class Ledger:
             return True
         return False
 
-    def start(self, task: Task, record: str, pid: int | None, attempt: int) -> None:
-        """A worker is at it."""
+    def start(self, task: RunSpec, record: str, pid: int | None, attempt: int) -> None:
+        """Note that a worker runs the task."""
         state = TaskState(
             status="running",
             record=record,
@@ -225,8 +226,8 @@ class Ledger:
         self._running[task] = state
         self.put(task, state)
 
-    def finish(self, task: Task, did: Did) -> None:
-        """It is done; files that its worker could not store are stored now, the record last."""
+    def finish(self, task: RunSpec, did: Did) -> None:
+        """Note that the task is done; writes the files that its worker could not, the record last."""
         for relative in sorted(did.files, key=lambda name: "/" not in name):
             write_atomically(self.store.root / relative, did.files[relative])
         state = self._running.pop(task)
@@ -237,36 +238,36 @@ class Ledger:
         self._remember(task, state)
         self.done[task] = did.record
 
-    def same_record(self, task: Task, record: str, seconds: float | None) -> None:
-        """Its record is there: of ``vbench run``, or of a task that says the same in other words."""
+    def same_record(self, task: RunSpec, record: str, seconds: float | None) -> None:
+        """Note that the task's record exists, from ``vbench run`` or an equivalent task."""
         self.found[task] = record
         state = TaskState(status="done", record=record, identity=self.identify(task), seconds=seconds)
         self.put(task, state)
 
-    def fail(self, task: Task, reason: str) -> None:
-        """It cannot be done, and why."""
+    def fail(self, task: RunSpec, reason: str) -> None:
+        """Note that the task failed, and why."""
         state = self._running.pop(task, None) or TaskState(status="failed", identity=self.identify(task))
         update = {"status": "failed", "reason": reason, "pid": None, "driver": None}
         self.put(task, state.model_copy(update=update))
         self.failed[task] = reason
 
-    def lose(self, task: Task) -> None:
-        """Nobody is at it any more: it was interrupted."""
+    def lose(self, task: RunSpec) -> None:
+        """Note that the task was interrupted."""
         update = {"status": "interrupted", "pid": None, "driver": None}
         self.put(task, self._running.pop(task).model_copy(update=update))
 
     def release(self) -> None:
-        """Nobody is at anything any more."""
+        """Note that all running tasks were interrupted."""
         for task in list(self._running):
             self.lose(task)
 
     def heartbeat(self) -> None:
-        """Say now and then that what runs is still being looked after."""
+        """Touch the running tasks' files every ``HEARTBEAT_SECONDS``."""
         if time.monotonic() - self._touched >= HEARTBEAT_SECONDS:
             self._touched = time.monotonic()
             for task in self._running:
                 self.states.touch(task.key)
 
-    def put(self, task: Task, state: TaskState) -> None:
+    def put(self, task: RunSpec, state: TaskState) -> None:
         """Write a state under the task's key."""
         self.states.put(task.key, state.model_copy(update={"title": task.title}))

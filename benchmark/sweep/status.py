@@ -1,4 +1,4 @@
-"""How far sweeps have come, from their files alone: no model, no data, no torch."""
+"""The status of sweeps, from their files alone: no model, no data, no torch."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from pathlib import Path
 
 from vbench.core.errors import BadInput
 from vbench.core.text import show_seconds
+from vbench.records.spec import RunSpec
 from vbench.records.store import RunStore
 from vbench.sweep.read import read_suite
 from vbench.sweep.schedule import failures
 from vbench.sweep.state import States, TaskState, tasks_in
-from vbench.sweep.tasks import Durations, Task, tasks_of
+from vbench.sweep.tasks import Durations, tasks_of
 
-#: In the order in which they are told.
+#: In the order in which they are shown.
 STATUSES = ("done", "running", "failed", "interrupted", "to do")
 
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """``status``: one of :data:`STATUSES`; ``state`` is None where nothing was ever noted."""
+    """``status``: one of :data:`STATUSES`; ``state``: None if the task was never started."""
 
-    task: Task
+    task: RunSpec
     status: str
     state: TaskState | None
 
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """One sweep: its name, the file it came from, what became of each task, and how long the rest takes."""
+    """One sweep: its name, suite file, the status of each task, and the time left, as text."""
 
     name: str
     file: str
@@ -45,7 +46,7 @@ class SweepStatus:
 
 
 def sweeps(runs: Path, suite: Path | None = None) -> list[SweepStatus]:
-    """The status of a suite, or of every sweep that was ever started over ``runs``."""
+    """The status of a suite, or of every sweep with records in ``runs``."""
     index = RunStore(runs).index()
     if suite is not None:
         file = read_suite(suite)
@@ -62,21 +63,21 @@ def sweeps(runs: Path, suite: Path | None = None) -> list[SweepStatus]:
     return found
 
 
-def _status(states: States, file: str, tasks: list[Task], records: set[str]) -> SweepStatus:
-    durations, told = Durations(), []
+def _status(states: States, file: str, tasks: list[RunSpec], records: set[str]) -> SweepStatus:
+    durations, statuses = Durations(), []
     for task in tasks:
         state = states.get(task.key)
-        told.append(TaskStatus(task, _of(states, task, state, records), state))
+        statuses.append(TaskStatus(task, _of(states, task, state, records), state))
         if state is not None and state.status == "done" and state.seconds:
             durations.add(task, state.seconds)
     listing = states.listing()
-    running = sum(one.status == "running" for one in told)
-    left = [one.task for one in told if one.status in ("running", "interrupted", "to do")]
+    running = sum(one.status == "running" for one in statuses)
+    left = [one.task for one in statuses if one.status in ("running", "interrupted", "to do")]
     width = running or (listing.jobs if listing else 1)
-    return SweepStatus(states.folder.name, file, told, durations.left(left, width))
+    return SweepStatus(states.folder.name, file, statuses, durations.left(left, width))
 
 
-def _of(states: States, task: Task, state: TaskState | None, records: set[str]) -> str:
+def _of(states: States, task: RunSpec, state: TaskState | None, records: set[str]) -> str:
     if state is None:
         return "to do"
     if state.record in records:
@@ -87,12 +88,12 @@ def _of(states: States, task: Task, state: TaskState | None, records: set[str]) 
 
 
 def show(sweep: SweepStatus) -> str:
-    """Counts, a line for what runs, a table of what failed, and the time that is left."""
+    """A line with counts and the time left, a line per running task, a table of failed tasks."""
     counts = ", ".join(f"{count} {status}" for status, count in sweep.counts.items() if count)
     lines = [f"{sweep.name} ({sweep.file}): {len(sweep.tasks)} runs: {counts}; {sweep.left}"]
     for one in sweep.tasks:
         if one.status == "running" and one.state is not None:
-            # A clock that was set back must not make a run end before it began.
+            # A clock that was set back must not give a negative time.
             seconds = max(0.0, time.time() - (one.state.started or time.time()))
             where = f"{one.state.host}, pid {one.state.pid or one.state.driver}"
             lines.append(f"  running: {one.task.title}: for {show_seconds(seconds)} on {where}")
@@ -101,7 +102,7 @@ def show(sweep: SweepStatus) -> str:
 
 
 def as_json(sweep: SweepStatus) -> dict[str, object]:
-    """The same for programs."""
+    """The status as data for JSON."""
     tasks = [
         {
             "key": one.task.key,

@@ -1,4 +1,4 @@
-"""The suite file as a value."""
+"""The contents of a suite file, validated."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from vbench.core.settings import LARGEST_SIDE, parse, parse_size
 from vbench.core.threat import parse_budget
 from vbench.core.types import Side
 from vbench.data.protocols import LAYOUTS, SYNTHETIC, check_name, default_protocol, parse_protocol
+from vbench.records.spec import NONE
 from vbench.victims.registry import victims
 
 T = TypeVar("T")
 
 
 def complaint(reason: object, *place: str | int) -> PydanticCustomError:
-    """What a validator raises; ``place`` goes on from where the validator stands."""
+    """An error for a validator to raise; ``place`` is relative to the validated value."""
     return PydanticCustomError("vbench", "{reason}", {"reason": str(reason), "place": place})
 
 
 def as_validator(call: Callable[..., T], *arguments: Any, place: Sequence[str | int] = ()) -> T:
-    """Call, inside a validator, what refuses with a :class:`VbenchError`."""
+    """Call a function inside a validator; a :class:`VbenchError` becomes a :func:`complaint`."""
     try:
         return call(*arguments)
     except VbenchError as error:
@@ -45,7 +46,7 @@ def as_validator(call: Callable[..., T], *arguments: Any, place: Sequence[str | 
 
 
 def one_of(kind: str, known: Iterable[str]) -> Callable[[Any], str]:
-    """A validator that takes one of a few words, with the nearest one as a hint."""
+    """A validator that accepts one of some words; its error names the nearest one."""
     words = tuple(known)
 
     def check(value: Any) -> str:
@@ -57,7 +58,7 @@ def one_of(kind: str, known: Iterable[str]) -> Callable[[Any], str]:
 
 
 def as_list(value: Any) -> Any:
-    """One value where a list is meant stands for a list of it; an empty list is refused."""
+    """Turn a single value into a list; an empty list is refused."""
     listed = value if isinstance(value, list | tuple) else [value]
     if not listed:
         raise complaint("an empty list; leave the key out or name something")
@@ -65,7 +66,7 @@ def as_list(value: Any) -> Any:
 
 
 class Strict(BaseModel):
-    """A mapping of known keys. ``SHORT`` is the key that a single word stands for, if any."""
+    """A mapping with known keys. ``SHORT``: the key that is meant if only a text is given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,7 +87,7 @@ Words = Annotated[list[str], BeforeValidator(as_list)]
 
 
 def setting_text(value: Any) -> str:
-    """A value of a suite as the text that ``--set`` would take: commas in lists, true, false, none."""
+    """A value of a suite as text for ``--set``: commas in lists, true, false, none."""
     if isinstance(value, list):
         return ",".join(setting_text(part) for part in value)
     if isinstance(value, dict):
@@ -124,10 +125,10 @@ class AttackEntry(Strict):
             as_validator(attacks.entry, name)
         return value
 
-    def spec(self, usual: dict[str, str]) -> tuple[str, dict[str, str]]:
-        """Name and settings; what the entry says itself goes before what is ``usual`` in the suite."""
+    def spec(self, common: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """Name and settings; those of the entry take precedence over the suite's ``common`` ones."""
         name, inside = parse(self.name, "attack")
-        return name, {**usual, **inside, **self.settings}
+        return name, {**common, **inside, **self.settings}
 
 
 class VictimEntry(Strict):
@@ -162,13 +163,13 @@ class VictimEntry(Strict):
         return self
 
     def texts(self) -> list[str]:
-        """The victims this stands for, with their options."""
+        """The victims that are meant, with their options."""
         name, inside = parse(self.name, "victim")
         names = victims.names() if name == "all" else [name]
         return [_with_settings(one, {**inside, **self.options}) for one in names]
 
     def weights_for(self, label: str, protocol: str) -> str | None:
-        """The checkpoint for a dataset under a protocol; None where a thin victim must do."""
+        """The checkpoint for a dataset under a protocol; None for a thin victim."""
         return next((self.weights[key] for key in (protocol, label, "") if key in self.weights), None)
 
 
@@ -181,9 +182,9 @@ def _dataset(value: Any) -> str:
 
 
 class DatasetEntry(Strict):
-    """A dataset: ``synthetic`` (``layout``, ``size``), or a layout or a reader with ``root``.
+    """A dataset with its ``protocols``: ``synthetic`` (``layout``, ``size``), or a name with ``root``.
 
-    By its ``protocols``. A reader is named as it is installed, or by path.
+    The name is a layout's, an installed reader's, or ``./file.py:Class``.
     """
 
     SHORT: ClassVar[str] = "name"
@@ -203,11 +204,11 @@ class DatasetEntry(Strict):
         if synthetic and self.root is not None:
             raise complaint("root is for real data; name its layout: sysu, regdb or llcm", "root")
         if self.size is not None and max(self.size) > LARGEST_SIDE:
-            raise complaint(f"images of {max(self.size)} pixels; at most {LARGEST_SIDE} are drawn", "size")
+            raise complaint(f"images of {max(self.size)} pixels; at most {LARGEST_SIDE} are allowed", "size")
         if not synthetic and "layout" in self.model_fields_set and self.layout != self.name:
             raise complaint(f"layout is for synthetic data; this one is '{self.name}'", "layout")
         layout = self.layout if synthetic else self.name
-        # What protocols a reader has, it says when it is loaded.
+        # The protocols of a reader are not known until it is loaded.
         for index, text in enumerate(self.protocols if layout in LAYOUTS else ()):
             if as_validator(parse_protocol, text, place=("protocols", index)).layout != layout:
                 raise complaint(f"'{text}' is no protocol of '{layout}'", "protocols", index)
@@ -215,18 +216,18 @@ class DatasetEntry(Strict):
 
     @property
     def called(self) -> str:
-        """Its label, or else its name."""
+        """The label, or else the name."""
         return self.label or self.name
 
     @property
     def protocol_ids(self) -> list[str]:
-        """The protocols that are asked for, or the layout's default; of a reader "" stands for its own."""
+        """The given protocols, or the layout's default; "" for a reader's default."""
         layout = self.layout if self.name == SYNTHETIC else self.name
         return self.protocols or [default_protocol(layout) if layout in LAYOUTS else ""]
 
 
 class Exclusion(Strict):
-    """Runs to leave out: all that is named must hold. A name matches with and without its settings."""
+    """Excludes the runs that match every given key. A name matches with any settings."""
 
     victim: Words | None = None
     attack: Words | None = None
@@ -238,21 +239,21 @@ class Exclusion(Strict):
     seed: Annotated[list[StrictInt], BeforeValidator(as_list)] | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Exclusion:
-        if not self.said:
+    def _is_not_empty(self) -> Exclusion:
+        if not self.given:
             raise complaint("an empty rule would exclude everything")
         for index, text in enumerate(self.eps or ()):
             as_validator(parse_budget, text, "l2", place=("eps", index))
         return self
 
     @property
-    def said(self) -> dict[str, list[Any]]:
-        """The keys that are given, with their values."""
+    def given(self) -> dict[str, list[Any]]:
+        """The given keys with their values."""
         return {name: value for name, value in self if value is not None}
 
 
 class Resources(Strict):
-    """What one run may take: ``cpus`` and ``gpus`` (fractions on Ray), ``memory``; and how often to retry."""
+    """``cpus``, ``gpus`` (fractions on Ray) and ``memory`` of one run; ``jobs`` at once; ``retries``."""
 
     jobs: Annotated[StrictInt, Field(ge=1, le=1024)] | None = None
     cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
@@ -262,7 +263,7 @@ class Resources(Strict):
 
     @field_validator("jobs", "cpus", "gpus", "retries", mode="before")
     @classmethod
-    def _no_truth(cls, value: Any) -> Any:
+    def _no_boolean(cls, value: Any) -> Any:
         if isinstance(value, bool):
             raise complaint("a number is needed")
         return value
@@ -275,16 +276,13 @@ class Resources(Strict):
         return value
 
 
-#: What ``surrogates`` may hold beside victims: the run that is crafted on the victim itself.
-NONE = "none"
-
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 def _surrogate(value: Any) -> Any:
-    """``none`` is no victim, one victim is a list of one; a list is an ensemble."""
+    """``none`` becomes an empty list, one victim a list of one; a list is an ensemble."""
     return [] if value is None or value == NONE else as_list(value)
 
 
@@ -298,10 +296,10 @@ def _white_box() -> list[list[VictimEntry]]:
 
 
 class Suite(Strict):
-    """Victims x surrogates x attacks x datasets and protocols x eps x side x seeds, less what is excluded.
+    """Victims x surrogates x attacks x datasets and protocols x eps x side x seeds, without excluded runs.
 
-    Lists may be written as one value. ``eps`` and ``side`` that are not given are 8/255 and query, or what
-    an attack's preset says. ``settings`` are those of every attack that does not give its own.
+    A list of one may be written as its value. ``eps`` and ``side`` default to the attack's preset, else to
+    8/255 and query. ``settings`` apply to every attack that does not set them itself.
     """
 
     name: str = ""

@@ -1,14 +1,11 @@
-"""Suite -> run specs; exclusions, shards; what a run would refuse."""
+"""The run specs of a suite: expansion, exclusions, shards; expected durations."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,132 +16,20 @@ from vbench.core.errors import BadInput, shortened
 from vbench.core.settings import parse
 from vbench.core.text import show_left
 from vbench.core.threat import parse_budget
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.sweep.read import SuiteFile
-from vbench.sweep.suite import NONE, Exclusion, Suite, VictimEntry
-
-#: Do not change what is computed, so the same task with another of these is the same task.
-_BESIDE = ("label", "device", "ignore_gates")
+from vbench.sweep.suite import Exclusion, Suite, VictimEntry
 
 
-@dataclass(frozen=True)
-class Model:
-    """A victim as text with its options, and its checkpoint; None: a thin one, trained on synthetic data."""
-
-    victim: str
-    weights: str | None = None
-
-
-@dataclass(frozen=True)
-class Data:
-    """A dataset under one protocol; ``label`` is what the suite calls it, ``size`` that of drawn images.
-
-    The protocol is "" where that is for a reader from outside to say.
-    """
-
-    label: str
-    dataset: str
-    protocol: str
-    root: str | None = None
-    layout: str = "sysu"
-    size: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """What tasks share: data, victim, surrogates (none: white box), and how the victim computes."""
-
-    data: Data
-    victim: Model
-    surrogates: tuple[Model, ...] = ()
-    precision: str = "auto"
-    channels_last: bool | None = None
-    device: str = "auto"
-    ignore_gates: bool = False
-
-    @property
-    def models(self) -> tuple[Model, ...]:
-        """The victim and its surrogates."""
-        return (self.victim, *self.surrogates)
-
-    @property
-    def surrogate(self) -> str:
-        """Names of the surrogates, or "none"."""
-        return "+".join(model.victim for model in self.surrogates) or NONE
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run. ``eps`` and ``side`` are None where the suite leaves them to the attack's preset."""
-
-    group: Group
-    attack: str
-    settings: tuple[tuple[str, str], ...] = ()
-    eps: str | None = None
-    norm: str = "linf"
-    side: str | None = None
-    quantize: bool = True
-    seed: int = 0
-
-    @property
-    def key(self) -> str:
-        """Twelve hexadecimal digits that name the task; the same suite gives the same ones anywhere."""
-        return digest(_without(asdict(self), _BESIDE))
-
-    @property
-    def attack_text(self) -> str:
-        """The attack with its settings, as ``vbench run`` takes it."""
-        inside = ",".join(f"{name}={value}" for name, value in self.settings)
-        return f"{self.attack}[{inside}]" if inside else self.attack
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """What a table says of it."""
-        return {
-            "victim": self.group.victim.victim,
-            "attack": self.attack_text,
-            "surrogate": self.group.surrogate,
-            "dataset": self.group.data.label,
-            "protocol": self.group.data.protocol,
-            "eps": self.eps or "",
-            "side": self.side or "",
-            "seed": str(self.seed),
-        }
-
-    @property
-    def title(self) -> str:
-        """One line that names it."""
-        victim, surrogate = self.group.victim.victim, self.group.surrogate
-        parts = [
-            victim if surrogate == NONE else f"{surrogate} -> {victim}",
-            self.attack_text,
-            self.group.data.protocol,
-            self.eps or "",
-            self.side or "",
-            f"seed {self.seed}",
-        ]
-        return " ".join(part for part in parts if part)
-
-    @property
-    def kind(self) -> tuple[str, str, str]:
-        """Tasks of one kind take about as long: they differ in budget, side and seed alone."""
-        return self.attack_text, "+".join(m.victim for m in self.group.models), self.group.data.protocol
-
-
-def digest(value: Any) -> str:
-    """Twelve hexadecimal digits over something JSON-able."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def task_from(value: Any) -> Task:
-    """A task from what ``dataclasses.asdict`` made of it; raises ValueError for anything else."""
+def task_from(value: Any) -> RunSpec:
+    """The inverse of ``dataclasses.asdict`` for a task; raises ValueError for invalid values."""
     return _TASK.validate_python(value)
 
 
 def count(suite: Suite) -> int:
-    """How many combinations a suite asks for, repeats and what is excluded among them; takes no time."""
+    """Number of combinations in a suite, including repeats and excluded ones, without listing them."""
     victims = sum(len(entry.texts()) for entry in suite.victims)
-    # An ensemble of one stands for each of those that it names in turn.
+    # A list of one with "all" means every model as a single surrogate, in turn.
     surrogates = sum(len(ensemble[0].texts()) if len(ensemble) == 1 else 1 for ensemble in suite.surrogates)
     attacks = sum(len(expand_attacks([entry.spec({})[0]])) for entry in suite.attacks)
     protocols = sum(len(entry.protocol_ids) for entry in suite.datasets)
@@ -152,47 +37,47 @@ def count(suite: Suite) -> int:
     return victims * surrogates * attacks * protocols * threats * len(suite.seeds)
 
 
-def expand(suite: Suite, folder: Path) -> list[Task]:
-    """Every task of a suite once, in an order that keeps groups together, what is excluded left out.
+def expand(suite: Suite, folder: Path) -> list[RunSpec]:
+    """Every task of a suite once, including excluded ones, group by group.
 
-    ``folder`` is what relative paths start from. Names ``all`` stand for what is known here.
+    Relative paths start from ``folder``. ``all`` means every name known in this installation.
     """
-    made = (
-        Task(group, name, tuple(settings.items()), eps, suite.norm, side, suite.quantize, seed)
+    specs = (
+        RunSpec(group, name, tuple(settings.items()), eps, suite.norm, side, suite.quantize, seed)
         for group in groups(suite, folder)
         for name, settings in _attacks(suite, folder)
         for eps in suite.eps or (None,)
         for side in suite.side or (None,)
         for seed in suite.seeds
     )
-    return list({task.key: task for task in made}.values())
+    return list({task.key: task for task in specs}.values())
 
 
-def groups(suite: Suite, folder: Path) -> list[Group]:
+def groups(suite: Suite, folder: Path) -> list[Setup]:
     """The groups of a suite, in order."""
     found = []
     for entry in suite.datasets:
         root = None if entry.root is None else str(folder / Path(entry.root).expanduser())
         for protocol in entry.protocol_ids:
             name = anchored(entry.name, folder)
-            data = Data(entry.called, name, protocol, root, entry.layout, entry.size)
+            data = DataSpec(entry.called, name, protocol, root, entry.layout, entry.size)
             victims = [model for one in suite.victims for model in models(one, data, folder)]
             for victim in dict.fromkeys(victims):
                 for surrogates in _surrogates(suite, data, folder):
-                    how = (suite.precision, suite.channels_last, suite.device, suite.ignore_gates)
-                    found.append(Group(data, victim, surrogates, *how))
+                    options = (suite.precision, suite.channels_last, suite.device, suite.ignore_gates)
+                    found.append(Setup(data, victim, surrogates, *options))
     return found
 
 
-def models(entry: VictimEntry, data: Data, folder: Path) -> list[Model]:
-    """What an entry stands for on a dataset."""
+def models(entry: VictimEntry, data: DataSpec, folder: Path) -> list[ModelSpec]:
+    """The models of an entry, with their checkpoint for a dataset."""
     weights = entry.weights_for(data.label, data.protocol)
     path = None if weights is None else str(folder / Path(weights).expanduser())
-    return [Model(anchored(text, folder), path) for text in entry.texts()]
+    return [ModelSpec(anchored(text, folder), path) for text in entry.texts()]
 
 
-def _surrogates(suite: Suite, data: Data, folder: Path) -> list[tuple[Model, ...]]:
-    found: list[tuple[Model, ...]] = []
+def _surrogates(suite: Suite, data: DataSpec, folder: Path) -> list[tuple[ModelSpec, ...]]:
+    found: list[tuple[ModelSpec, ...]] = []
     for ensemble in suite.surrogates:
         members = [model for entry in ensemble for model in models(entry, data, folder)]
         in_turn = len(ensemble) == 1
@@ -211,7 +96,7 @@ def _attacks(suite: Suite, folder: Path) -> list[tuple[str, dict[str, str]]]:
 
 
 def anchored(text: str, folder: Path) -> str:
-    """A class given by a file, ``./mine.py:Mine[a=3]``, by that file's full path; other names as they are."""
+    """A class given by path, ``./mine.py:Mine[a=3]``, with the path made absolute; other names unchanged."""
     name, bracket, settings = text.partition("[")
     file, colon, attribute = name.rpartition(":")
     if not colon or not file.endswith(".py"):
@@ -219,48 +104,45 @@ def anchored(text: str, folder: Path) -> str:
     return f"{folder / Path(file).expanduser()}:{attribute}{bracket}{settings}"
 
 
-def _without(value: Any, names: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(one, names) for key, one in value.items() if key not in names}
-    return [_without(one, names) for one in value] if isinstance(value, list | tuple) else value
+_TASK = TypeAdapter(RunSpec)
 
-
-_TASK = TypeAdapter(Task)
-
-#: A year of runs that take five minutes each.
+#: A year of runs of five minutes each.
 MOST_RUNS = 100_000
 
-_MOST_LOOKS = 5_000_000
+#: Most comparisons of a task with a value of an exclusion.
+_MOST_COMPARISONS = 5_000_000
 
 
-def tasks_of(file: SuiteFile) -> list[Task]:
+def tasks_of(file: SuiteFile) -> list[RunSpec]:
     """Every task of a suite that is not excluded.
 
-    Raises :class:`BadInput` for a rule that excludes nothing, which is a typo most likely, where nothing is
-    left, and for more runs than anybody means.
+    Raises :class:`BadInput` for a rule that excludes nothing (probably a typo), if no task is left, and for
+    more than :data:`MOST_RUNS` runs.
     """
     suite = file.suite
-    asked, rules = count(suite), sum(len(values) for rule in suite.exclude for values in rule.said.values())
-    if asked > MOST_RUNS:
-        file.refuse([((), f"these are {asked:,} runs, at most {MOST_RUNS:,}; make it several suites")])
-    if asked * rules > _MOST_LOOKS:
-        file.refuse([(("exclude",), f"{rules:,} rules and values for {asked:,} runs take too long")])
+    runs, rules = count(suite), sum(len(values) for rule in suite.exclude for values in rule.given.values())
+    if runs > MOST_RUNS:
+        file.refuse([((), f"these are {runs:,} runs, at most {MOST_RUNS:,}; make it several suites")])
+    if runs * rules > _MOST_COMPARISONS:
+        file.refuse([(("exclude",), f"{rules:,} rules and values for {runs:,} runs take too long")])
     tasks = expand(suite, file.folder)
-    hit = [[_holds(rule, task, file.folder) for task in tasks] for rule in suite.exclude]
+    matches = [[_matches(rule, task, file.folder) for task in tasks] for rule in suite.exclude]
     file.refuse(
-        (("exclude", index), "this rule excludes nothing") for index, held in enumerate(hit) if not any(held)
+        (("exclude", index), "this rule excludes nothing")
+        for index, matched in enumerate(matches)
+        if not any(matched)
     )
-    kept = [task for index, task in enumerate(tasks) if not any(held[index] for held in hit)]
+    kept = [task for index, task in enumerate(tasks) if not any(matched[index] for matched in matches)]
     if not kept:
         file.refuse([(("exclude",), "the rules exclude every run")])
     return kept
 
 
-def _holds(rule: Exclusion, task: Task, folder: Path) -> bool:
+def _matches(rule: Exclusion, task: RunSpec, folder: Path) -> bool:
     group = task.group
 
     def named(wanted: str, text: str) -> bool:
-        """Whether a text is the wanted name and has the wanted settings, with or without others."""
+        """Whether a text has the wanted name and at least the wanted settings."""
         wanted = anchored(wanted, folder)
         if wanted == text:
             return True
@@ -281,11 +163,11 @@ def _holds(rule: Exclusion, task: Task, folder: Path) -> bool:
         "side": lambda value: value == task.side,
         "seed": lambda value: value == task.seed,
     }
-    return all(any(map(tests[field], values)) for field, values in rule.said.items())
+    return all(any(map(tests[field], values)) for field, values in rule.given.items())
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Read "2/8", the second of eight; raises :class:`BadInput` for anything that is no such part.
+    """Read "2/8", the second of eight; raises :class:`BadInput` for an invalid shard.
 
     >>> parse_shard("2/8")
     (2, 8)
@@ -302,34 +184,34 @@ def parse_shard(text: str) -> tuple[int, int]:
     return index, count
 
 
-def shard(tasks: list[Task], index: int, count: int) -> list[Task]:
+def shard(tasks: list[RunSpec], index: int, count: int) -> list[RunSpec]:
     """Part ``index`` (from 1) of ``count``: consecutive tasks, so that a shard opens few victims.
 
-    The parts are disjoint, cover everything, and differ by one task at most in size.
+    The parts are disjoint, contain every task, and differ in size by at most one.
     """
     start, stop = len(tasks) * (index - 1) // count, len(tasks) * index // count
     return tasks[start:stop]
 
 
 class Durations:
-    """Seconds of tasks that were done, by kind."""
+    """Seconds of finished tasks, by kind."""
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, str, str], list[float]] = defaultdict(list)
 
-    def add(self, task: Task, seconds: float) -> None:
-        """A task took ``seconds``; nonsense, as of a clock that was set back, is not counted."""
+    def add(self, task: RunSpec, seconds: float) -> None:
+        """Add the duration of a task; negative ones, from a clock that was set back, are ignored."""
         if seconds > 0:
             self._seconds[task.kind].append(seconds)
 
-    def of(self, task: Task) -> float | None:
-        """Seconds that a task may take: as its kind, else as its attack elsewhere; None: unknown."""
+    def of(self, task: RunSpec) -> float | None:
+        """Expected seconds of a task: mean of its kind, else of its attack; None if unknown."""
         known = self._seconds.get(task.kind)
         if not known:
             attack = task.kind[0]
             known = [one for kind, found in self._seconds.items() if kind[0] == attack for one in found]
         return statistics.fmean(known) if known else None
 
-    def left(self, tasks: Collection[Task], width: int) -> str:
-        """The time that tasks need on ``width`` workers, in words; "unknown" where nothing is known."""
+    def left(self, tasks: Collection[RunSpec], width: int) -> str:
+        """The time that tasks need on ``width`` workers, as text; "unknown" without any duration."""
         return show_left([self.of(task) for task in tasks], width)

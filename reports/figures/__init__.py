@@ -1,4 +1,4 @@
-"""Every figure by name."""
+"""The figures by name."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Entry:
     """One figure.
 
-    ``needs``: "records", of any number of runs; or what one run kept, "embeddings" or "images"; or
-    "perturbation", what it learnt or kept images. ``metric``, ``query``: whether one can be chosen.
+    ``needs``: "records" of any number of runs; or files of one run: "embeddings", "images", or "perturbation"
+    (a learnt perturbation or kept images). ``metric``, ``query``: whether one can be chosen.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Entry:
 
     @property
     def module(self) -> Any:
-        """The module that draws it, loaded on first use; it loads matplotlib."""
+        """The module that draws it, imported on first use because it imports matplotlib."""
         return import_module(f"vbench.reports.figures.{self.name}")
 
 
@@ -53,7 +53,7 @@ FIGURES = {entry.name: entry for entry in _ENTRIES}
 
 
 def find(name: str) -> Entry:
-    """The figure of a name; raises BadInput for an unknown one, with the nearest."""
+    """The figure of that name; raises BadInput, with the nearest name, for an unknown one."""
     if name not in FIGURES:
         raise unknown_name("figure", name, FIGURES)
     return FIGURES[name]
@@ -67,11 +67,11 @@ def draw(
     width: str | None = None,
     query: int | None = None,
 ) -> Figure:
-    """The named figure of ``records``, with what their runs kept under ``runs``.
+    """Draw the named figure of ``records``, with the files that their runs kept under ``runs``.
 
-    ``width``: "column" or "full", else the figure's own; ``metric`` and ``query`` (the number of a kept one)
-    for figures that have a choice. Raises BadInput for an unknown name, for a choice that the figure does not
-    have, for records that do not support it, and for kept files that are missing or broken.
+    ``width``: "column" or "full", else the figure's default; ``metric`` and ``query`` (the number of a kept
+    query) for figures with that option. Raises BadInput for an unknown name, for an option that the figure
+    does not have, for unsuitable records, and for kept files that are missing or broken.
     """
     entry = find(name)
     for what, given in (("metric", metric), ("query", query)):
@@ -88,7 +88,7 @@ def draw(
 
 
 def supported(records: Sequence[Record]) -> list[tuple[Entry, Sequence[Record]]]:
-    """Every figure that a set of records supports with no file beside them, and the records it shows."""
+    """Every figure that can be drawn from records without kept files, with the records it shows."""
     entries = [entry for entry in FIGURES.values() if entry.needs == "records"]
     return [(entry, same) for entry in entries for same in entry.module.drawable(records)]
 
@@ -100,12 +100,12 @@ def drawable(
     metric: str = "r1",
     most: int | None = None,
 ) -> list[Drawing]:
-    """All figures that a set of records supports, as SVG for one page; their ids never collide.
+    """All figures that can be drawn from records, as SVG for one page; their ids never collide.
 
-    CMC and cost per victim and setting, ``metric`` against eps where an attack has several budgets, transfer
-    matrices where something was transferred. With ``kept``, also those of single runs whose files lie under
-    ``runs``; a file that is broken is left out, with a line on standard error. ``most`` limits the others,
-    which take a tenth of a second each. Raises BadInput where a record's stored ranks are broken.
+    CMC and cost per victim and setting, ``metric`` against eps for attacks with several budgets, transfer
+    matrices if there are transfer attacks. With ``kept``, also those of single runs with files under
+    ``runs``; a broken file is left out, with a line on standard error. ``most`` limits the others, which take
+    a tenth of a second each. Raises BadInput if a record's stored ranks are broken.
     """
     found = []
     for entry, same in supported(records)[:most]:
@@ -120,7 +120,7 @@ def _of_one(entry: Entry, record: Record, runs: Path) -> list[Drawing]:
     from vbench.core.progress import say
     from vbench.records.files import missing
 
-    # What a run learnt lies there unasked, and would fill a page with one picture a victim.
+    # Learnt perturbations are always stored, and would fill a page with one picture per victim.
     what = "embeddings" if entry.needs == "embeddings" else "images"
     if missing(runs, record, [what]):
         return []
@@ -132,7 +132,7 @@ def _of_one(entry: Entry, record: Record, runs: Path) -> list[Drawing]:
 
 
 def _kept(entry: Entry, record: Record, runs: Path, query: int | None) -> tuple[Any, ...]:
-    """What a figure of one run is drawn from, after the record itself."""
+    """The arguments of a figure of one run, after the record itself."""
     from vbench.records.files import read_embeddings, read_images
 
     if entry.needs == "embeddings":

@@ -1,4 +1,4 @@
-"""CMC curves before and after attacks: one panel a victim and setting."""
+"""CMC curves before and after attacks: one panel per victim and setting."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vbench.reports.figures.panels import Facet, Panels, attack_of, facets, seed
 from vbench.reports.figures.style import CLEAN, DASHES, MARKERS, PALETTE, in_lines, styled
 
 SUBJECT = "CMC{of} before and after attacks"
-_ARCHIVED = "thin lines: of an archive, which keeps ranks 1, 5, 10 and 20 alone"
+_ARCHIVED = "thin lines: from an archive, which has only ranks 1, 5, 10 and 20"
 _MARKED = (1, 5, 10, 20, 30, 40, 50)
 
 
 def draw(records: Sequence[Record], width: str | None = None) -> Figure:
     """Rank-k in percent against k, clean in black; bands are ± a standard deviation over trials and seeds.
 
-    Curves reach rank 50, or the last rank at which any query finds its match; records without the ranks of
-    their queries, from an archive, give four points and a thin line. Of many attacks the strongest are
-    drawn, and the title says so. Raises BadInput for more panels than can be read.
+    Curves end at rank 50, or at the last rank at which any query finds its match; records without per-query
+    ranks, from an archive, give four points and a thin line. With many attacks only the strongest are drawn,
+    and the title says so. Raises BadInput for more panels than can be read.
     """
     panels = facets(records)
     names, note = strongest(panels, "r1")
@@ -63,7 +63,7 @@ def _drawn(panel: Facet, names: Sequence[str]) -> dict[str, list[Record]]:
 
 
 def _curves(panel: Facet, names: Sequence[str]) -> dict[str, Curve]:
-    # Seeds share their clean queries: one record says it all, if it keeps them.
+    # All seeds have the same clean queries, so one record with per-query ranks is enough.
     clean = cmc([min(panel.records, key=lambda record: not record.per_query)], "clean")
     return {"clean": clean} | {name: cmc(same, "adversarial") for name, same in _drawn(panel, names).items()}
 

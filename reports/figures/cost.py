@@ -1,4 +1,4 @@
-"""Cost against damage: what each attack spent on the whole test set, and what it took from the ranking."""
+"""Damage against cost: the drop of each attack and its cost on the whole test set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from vbench.records.record import Record
 from vbench.reports.figures.panels import Panels, facets, seeds_of
-from vbench.reports.figures.style import PALETTE, beside, in_lines, styled
+from vbench.reports.figures.style import PALETTE, in_lines, styled, write_labels
 from vbench.reports.rows import HEADINGS
 
-#: How an attack is paid for: marker, colour.
+#: Kind of attack -> marker, colour.
 KINDS = {
     "universal": ("o", PALETTE[0]),
     "per-image": ("^", PALETTE[1]),
@@ -28,7 +28,7 @@ _NOTE = "cost of attacking the whole set, a fit included"
 
 @dataclass(frozen=True)
 class Point:
-    """An attack: its kind, what it spent on the whole test set, the drop in points and its spread."""
+    """An attack: its kind, cost on the whole test set, drop in points and spread of the drop."""
 
     attack: str
     kind: str
@@ -38,25 +38,25 @@ class Point:
 
 
 def points(records: Sequence[Record], metric: str) -> list[Point]:
-    """One point an attack, mean over seeds, the most damaging first.
+    """One point per attack, mean over seeds, the most damaging first.
 
-    Cost: gradient evaluations, one an image and step, of fitting and of attacking every image; of an attack
-    that sees embeddings alone its queries. A replayed perturbation costs nothing here: its fit is elsewhere.
+    Cost: gradient evaluations (one per image and step) of the fit and of attacking every image; for black-box
+    attacks their queries. A reused perturbation costs nothing here: its fit was another run.
     """
     found = [_point(name, same, metric) for name, same in seeds_of(records).items()]
     return sorted(found, key=lambda point: -point.drop)
 
 
 def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
-    """Drop of ``metric`` in points against cost; the numbers say in the legend which point is which attack.
+    """Drop of ``metric`` in points against cost; numbers at the points refer to the legend.
 
-    Marks tell universal, per-image and query-limited attacks and batteries apart; bars are ± a standard
+    Markers distinguish universal, per-image and query-limited attacks and batteries; bars are ± a standard
     deviation of the drop over trials and seeds.
     """
     panels = facets(records)
     found = [points(panel.records, metric) for panel in panels]
     kinds = {point.attack: point.kind for same in found for point in same}
-    # Where attacks come again in every panel, they are numbered by the first.
+    # If panels have the same attacks, the first panel determines their numbers.
     labels = {name: f"{number} {in_lines(name, 34)}" for number, name in enumerate(kinds, start=1)}
     used = [kind for kind in KINDS if kind in kinds.values()]
     with styled():
@@ -68,11 +68,11 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
         page.limits(*_limits(found))
         page.label("gradient evaluations or queries", f"{HEADINGS[metric]} drop, points")
         figure = page.finish()
-        # Where labels have room is known once the axes have their place.
+        # Free space for labels is known only after the layout of the axes.
         figure.draw_without_rendering()
         numbers = {name: str(number) for number, name in enumerate(labels, start=1)}
         for (axes, _), same in zip(page, found, strict=True):
-            beside(axes, [(point.cost, point.drop, numbers[point.attack]) for point in same])
+            write_labels(axes, [(point.cost, point.drop, numbers[point.attack]) for point in same])
         return figure
 
 
@@ -89,7 +89,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 
 
 def drawable(records: Sequence[Record]) -> list[list[Record]]:
-    """The records of each panel with two attacks at least, of which one costs something."""
+    """The records of each panel with at least two attacks, one of them with a cost."""
     panels = [panel.records for panel in facets(records)]
     return [same for same in panels if len(seeds_of(same)) > 1 and any(map(_spent, same))]
 
@@ -134,7 +134,7 @@ def _panel(axes: Axes, found: Sequence[Point]) -> None:
 
 
 def _limits(found: Sequence[Sequence[Point]]) -> tuple[float, tuple[float, float], tuple[float, float]]:
-    """Where the logarithm begins, and the limits of both axes, the same for all panels."""
+    """Start of the logarithmic scale, and the limits of both axes, the same for all panels."""
     every = [point for same in found for point in same]
     positive = [point.cost for point in every if point.cost > 0]
     least = 10 ** math.floor(math.log10(min(positive))) if positive else 1

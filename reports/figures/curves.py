@@ -1,4 +1,4 @@
-"""Figures of records as arrays: CMC curves, and a metric with its spread."""
+"""Data of figures: CMC curves, and a metric with its spread."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from vbench.core.errors import BadInput
 from vbench.records.record import Record
 
-#: Depths that a record's metrics hold when it keeps no single queries.
+#: Ranks in the metrics of a record without per-query values.
 DEPTHS = (1, 5, 10, 20)
 DEEPEST = 50
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Percent at ``ranks``: mean over trials and seeds, and its standard deviation (None of one value).
+    """Percent at ``ranks``: mean over trials and seeds, and standard deviation (None for one value).
 
-    ``whole``: from the ranks of all queries; else the four depths that an archive keeps.
+    ``whole``: from the ranks of all queries; else only the four ranks in an archive.
     """
 
     ranks: np.ndarray
@@ -28,7 +28,7 @@ class Curve:
     whole: bool
 
     def until(self, last: int) -> Curve:
-        """The curve to rank ``last``; behind its own last rank all have their match, and it stays level."""
+        """The curve up to rank ``last``; after its own last rank it is constant."""
         more = max(0, last - int(self.ranks[-1])) if self.whole else 0
         mean = np.pad(self.mean, (0, more), mode="edge")
         spread = None if self.spread is None else np.pad(self.spread, (0, more), mode="edge")
@@ -37,10 +37,10 @@ class Curve:
 
 
 def cmc(records: Sequence[Record], which: str) -> Curve:
-    """The CMC of "clean" or "adversarial" queries up to rank 50, of records that differ in their seed alone.
+    """The CMC of "clean" or "adversarial" queries up to rank 50, of records that differ only in their seed.
 
-    Rank-k is the share of the queries with a match whose first match stands at rank k or better, as the
-    record's protocol counts ranks. Raises BadInput for a record whose stored ranks are broken.
+    Rank-k is the share, of the queries with a match, whose first match is at rank k or better, with ranks
+    counted as in the record's protocol. Raises BadInput for a record whose stored ranks are broken.
     """
     stored = [_ranks(record, which) for record in records]
     whole = [ranks for ranks in stored if ranks is not None]
@@ -60,14 +60,14 @@ def cmc(records: Sequence[Record], which: str) -> Curve:
 
 @dataclass(frozen=True)
 class Value:
-    """A metric in percent: mean over trials and seeds, and its standard deviation (0 of a single value)."""
+    """A metric in percent: mean over trials and seeds, and standard deviation (0 for a single value)."""
 
     mean: float
     spread: float
 
 
 def value(records: Sequence[Record], which: str, metric: str) -> Value:
-    """A metric of "clean" or "adversarial" over records that differ in their seed alone."""
+    """A metric of "clean" or "adversarial" over records that differ only in their seed."""
     found = [100 * getattr(trial, metric) for record in records for trial in getattr(record, which)]
     return Value(float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0)
 

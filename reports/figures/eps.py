@@ -1,4 +1,4 @@
-"""A metric against the budget: one line an attack, one panel a victim and setting."""
+"""A metric against the budget: one line per attack, one panel per victim and setting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Line:
 
 
 def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
-    """``metric`` after the attack in percent against eps, from the clean figure at 0 on.
+    """``metric`` after the attack in percent against eps, starting with the clean value at 0.
 
     Bars are ± a standard deviation over trials and seeds. L_inf budgets are in 8-bit levels. Attacks with a
     single budget are left out; raises BadInput if none has two.
@@ -61,7 +61,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 
 
 def lines(records: Sequence[Record], metric: str) -> list[Line]:
-    """The lines of one panel: attacks with two budgets at least, in the order they come."""
+    """The lines of one panel: attacks with at least two budgets, in order of appearance."""
     found: dict[str, dict[Fraction, list[Record]]] = {}
     for record in records:
         budgets = found.setdefault(attack_of(record), {})
@@ -78,7 +78,7 @@ def lines(records: Sequence[Record], metric: str) -> list[Line]:
 
 
 def drawable(records: Sequence[Record]) -> list[list[Record]]:
-    """The records of each panel that has a line; none where no attack has two budgets."""
+    """The records of each panel that has a line; none if no attack has two budgets."""
     return [panel.records for panel in _candidates(records)]
 
 
@@ -93,7 +93,7 @@ def _panels(records: Sequence[Record]) -> list[Facet]:
 
 def _candidates(records: Sequence[Record]) -> list[Facet]:
     found = []
-    for panel in facets(records, _apart, _facts):
+    for panel in facets(records, _panel_key, _facts):
         several = {line.attack for line in lines(panel.records, "r1")}
         if several:
             kept = [record for record in panel.records if attack_of(record) in several]
@@ -102,12 +102,12 @@ def _candidates(records: Sequence[Record]) -> list[Facet]:
 
 
 def _facts(record: Record) -> dict[str, str]:
-    # The budget varies along the axis; what else a setting says of the threat does not.
+    # The budget varies along the axis; the rest of the threat model is fixed.
     eps = budget_text(record.config["threat"])
     return {**facts_of(record), "budget": setting(record).threat.replace(f" {eps},", ",", 1)}
 
 
-def _apart(record: Record) -> tuple[object, ...]:
+def _panel_key(record: Record) -> tuple[object, ...]:
     where, threat = setting(record), record.config["threat"]
     data = (where.data, where.synthetic, where.protocol, where.fingerprint, where.trials)
     return (*data, *(threat[name] for name in _SHARED), victim_key(record), bool(record.surrogate))

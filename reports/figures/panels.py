@@ -1,4 +1,4 @@
-"""Panels that may share axes."""
+"""Panels of comparable records; pictures; choice of records."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from vbench.records.record import Record
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
 from vbench.reports.rows import setting, victim_key
 
-#: More panels than this nobody reads, nor can they be read.
+#: Most panels that are readable.
 MOST = 12
 
 
 @dataclass(frozen=True)
 class Facet:
-    """One panel: records that may be compared, and what they have in common, by name."""
+    """One panel: records that may be compared, and their common facts by name."""
 
     facts: dict[str, str]
     records: list[Record]
 
 
 def victim_of(record: Record) -> str:
-    """What a figure calls a record's victim."""
+    """Name of a record's victim in figures."""
     return one_line(record.victim_label or record.config["victim"]["name"])
 
 
 def attack_of(record: Record) -> str:
-    """What a figure calls a record's attack: transfer and replay are other attacks than the white-box one."""
+    """Name of a record's attack in figures, which marks transfer and reused perturbations."""
     label = record.label or record.config["attack"]["name"]
     label += f" from {record.surrogate}" if record.surrogate else ""
     return one_line(label) + (" (replayed)" if record.config.get("perturbation") else "")
 
 
 def budget_of(record: Record) -> Fraction:
-    """The budget of a record; raises BadInput where it is none."""
+    """The budget of a record; raises BadInput if it is invalid."""
     threat = record.config["threat"]
     return parse_budget(threat["eps"], threat["norm"])
 
 
 def facts_of(record: Record) -> dict[str, str]:
-    """What a figure must say of a record, in the words of the tables: victim, protocol, budget."""
+    """Facts that a figure must state, in the words of the tables: victim, protocol, budget."""
     where = setting(record)
     badge = "SYNTHETIC " if where.synthetic else ""
     trials = f"{where.trials} trial{'s' if where.trials != 1 else ''}"
@@ -68,7 +68,7 @@ def facts_of(record: Record) -> dict[str, str]:
 
 
 def apart(record: Record) -> Hashable:
-    """What keeps records apart: setting, victim, and whether the attack was crafted on the victim itself."""
+    """The key of comparable records: setting, victim, and whether the attack is a transfer."""
     return setting(record), victim_key(record), bool(record.surrogate)
 
 
@@ -77,9 +77,9 @@ def facets(
     apart: Callable[[Record], Hashable] = apart,
     facts: Callable[[Record], dict[str, str]] = facts_of,
 ) -> list[Facet]:
-    """Records in panels, those together for which ``apart`` is equal, in the order of victims and budgets.
+    """Records in panels, grouped by ``apart``, in the order of victims and budgets.
 
-    ``facts``: what must be said of a record and does not vary within a panel.
+    ``facts``: the facts of a record that must be stated and do not vary within a panel.
     """
     found: dict[Hashable, list[Record]] = {}
     for record in records:
@@ -96,7 +96,7 @@ def facets(
 
 
 def common(panels: Sequence[Facet]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """What all panels share, and of each what it does not; raises BadInput for more than :data:`MOST`."""
+    """The facts that all panels share, and the others of each; raises BadInput for more than :data:`MOST`."""
     if len(panels) > MOST:
         raise BadInput(
             f"that is {len(panels)} panels, and {MOST} can be read; choose records with --where or --run"
@@ -108,7 +108,7 @@ def common(panels: Sequence[Facet]) -> tuple[dict[str, str], list[dict[str, str]
 
 
 def _order(records: Sequence[Record]) -> Callable[[Facet], tuple[object, ...]]:
-    """Victims and protocols in the order they come, budgets from the smallest on."""
+    """Victims and protocols in order of appearance, budgets ascending."""
     victims, protocols = ([of(record) for record in records] for of in (victim_of, lambda one: one.protocol))
 
     def key(panel: Facet) -> tuple[object, ...]:
@@ -124,11 +124,11 @@ _HEIGHT = 1.75
 
 
 class Panels:
-    """One axes a facet. Iterate over them to draw, then :meth:`finish`.
+    """One axes per facet. Iterate over them to draw, then call :meth:`finish`.
 
-    What all facets share stands in the title, what they do not over their axes; "{of}" and "{on}" in
-    ``subject`` become "of" and "on" the victim that all share. ``labels`` are those of the legend; what
-    is drawn must bear them. A single panel is a column wide unless ``width`` says otherwise.
+    Facts that all facets share are in the title, the others above their axes; "{of}" and "{on}" in
+    ``subject`` become "of" and "on" the victim if all share it. ``labels`` are those of the legend; the
+    artists must have them. A single panel is a column wide unless ``width`` is given.
     """
 
     def __init__(
@@ -162,14 +162,14 @@ class Panels:
             yield axes, panel
 
     def label(self, x: str, y: str) -> None:
-        """Name both axes of every panel, the vertical one once a row."""
+        """Label both axes of every panel, the vertical one once per row."""
         for axes in self._axes[: len(self._panels)]:
             axes.set_xlabel(x)
         for axes in self._first:
             axes.set_ylabel(y)
 
     def limits(self, least: float, x: tuple[float, float], y: tuple[float, float]) -> None:
-        """The same limits everywhere; the horizontal axis is logarithmic from ``least`` on, and has a 0."""
+        """Set the limits of all panels; the horizontal axis has a 0 and is logarithmic from ``least`` on."""
         for axes in self._axes[: len(self._panels)]:
             axes.set_xscale("symlog", linthresh=least, linscale=0.5)
             axes.set_xlim(*x)
@@ -178,7 +178,7 @@ class Panels:
             axes.xaxis.set_major_formatter(FuncFormatter(_plain))
 
     def finish(self) -> Figure:
-        """Take away unused axes and write the legend."""
+        """Remove unused axes and add the legend."""
         for axes in self._axes[len(self._panels) :]:
             axes.remove()
         entries: dict[str, Artist] = {}
@@ -194,7 +194,7 @@ def _plain(value: float, _: int) -> str:
 
 
 def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records that differ in their seed alone, by the name of their attack, in the order they come."""
+    """Records that differ only in their seed, by the name of their attack, in order of appearance."""
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         found.setdefault((attack_of(record), str(record.config.get("perturbation"))), []).append(record)
@@ -206,10 +206,10 @@ def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def strongest(panels: Sequence[Facet], metric: str, most: int = len(PALETTE)) -> tuple[list[str], str]:
-    """Names of the attacks to draw, in the order they come, and a note where not all are.
+    """Names of the attacks to draw, in order of appearance, and a note if some are left out.
 
-    Drawn are those that leave least of ``metric``, then of mAP: by their place in each panel, mean over
-    panels, since figures of different settings do not compare.
+    The strongest have the lowest ``metric``, then mAP, after the attack: by their rank in each panel,
+    averaged over panels, since values of different settings are not comparable.
     """
     places: dict[str, list[float]] = {}
     for panel in panels:
@@ -230,9 +230,9 @@ def _left(records: Sequence[Record], metric: str) -> tuple[float, ...]:
 
 
 def by_id(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
-    """The records of these ids, in the order asked; the beginning of an id will do where only one has it.
+    """The records of these ids, in the given order; a unique beginning of an id is enough.
 
-    Raises BadInput for an id that no record has, with the nearest, and for a beginning that several have.
+    Raises BadInput for an unknown id, with the nearest, and for an ambiguous beginning.
     """
     found: list[Record] = []
     for text in wanted:
@@ -252,12 +252,12 @@ def by_id(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
     return found
 
 
-#: Pictures are drawn no higher than this: more is not seen at a page's size, and bloats a file.
+#: Largest height of pictures in pixels: more is invisible at the size of a page and makes files large.
 _ROWS = 192
 
 
 def one(records: Sequence[Record], name: str) -> Record:
-    """The only record; raises BadInput, with the ids there are, for several."""
+    """The only record; raises BadInput, with the ids, if there are several."""
     if len(records) != 1:
         ids = ", ".join(f"{record.id} ({attack_of(record)})" for record in records[:6])
         more = f" and {len(records) - 6} more" if len(records) > 6 else ""
@@ -273,7 +273,7 @@ def facts(record: Record, *more: str) -> list[str]:
 
 
 def row_of(kept: KeptImages, query: int | None) -> int:
-    """The kept query that was asked for, by its number in the file; the first unless one was."""
+    """The row of the kept query with this number; the first if None."""
     found = 0 if query is None else query
     if not 0 <= found < len(kept.before):
         raise BadInput(f"there is no kept query {found}; the run kept 0 to {len(kept.before) - 1}")
@@ -281,9 +281,9 @@ def row_of(kept: KeptImages, query: int | None) -> int:
 
 
 def representative(kept: KeptImages, most: int) -> list[int]:
-    """Some kept queries: first of those that lose most, then, less than half, of those drawn at random.
+    """Some kept queries: first those that lose most, then, less than half, random ones.
 
-    The worst alone would show an attack that is stronger than it is.
+    The worst queries alone would overstate the attack.
     """
     reasons = np.array(kept.meta.chosen)
     worst, others = (np.flatnonzero((reasons == "worst") == so).tolist() for so in (True, False))
@@ -292,7 +292,7 @@ def representative(kept: KeptImages, most: int) -> list[int]:
 
 
 def small(pixels: np.ndarray) -> np.ndarray:
-    """uint8 H x W x 3, no more than 192 rows."""
+    """uint8 H x W x 3, scaled down to at most 192 rows."""
     height, width = pixels.shape[:2]
     if height <= _ROWS:
         return pixels

@@ -1,4 +1,4 @@
-"""The perturbation itself: on an image, amplified, its spectrum, and which frequencies it lives at."""
+"""The perturbation itself: on an image, amplified, its spectrum, and its energy by frequency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BINS = 24
 
 @dataclass(frozen=True)
 class Change:
-    """H x W x 3 float64 in [-1, 1], where it comes from; and a kept image without and with it."""
+    """The change, H x W x 3 float64 in [-1, 1], and its source; a kept image without and with it."""
 
     values: np.ndarray
     source: str
@@ -29,9 +29,9 @@ class Change:
 
 
 def change_of(record: Record, runs: Path, query: int | None = None) -> Change:
-    """The learnt perturbation of a universal attack, else what was done to a kept image of an attacked side.
+    """The learnt perturbation of a universal attack, else the change of a kept image of an attacked side.
 
-    Raises BadInput where the run left neither, or a file is broken.
+    Raises BadInput if the run stored neither, or a file is broken.
     """
     learnt = _learnt(record, runs) if record.universal else None
     if learnt is not None and missing(runs, record, ["images"]):
@@ -45,9 +45,9 @@ def change_of(record: Record, runs: Path, query: int | None = None) -> Change:
 
 
 def draw(record: Record, change: Change, width: str | None = None) -> Figure:
-    """Pictures: clean and attacked where kept, the change amplified around grey, its amplitude spectrum.
+    """Pictures: clean and attacked image if kept, the change amplified around grey, its amplitude spectrum.
 
-    Below: mean amplitude by frequency, over its mean; noise without structure is level at 1.
+    Below: mean amplitude by frequency, divided by its mean; white noise is flat at 1.
     """
     inches = width_of(width or "column")
     amplify = gain(record, change.values)
@@ -92,7 +92,7 @@ def amplitude(values: np.ndarray) -> np.ndarray:
 
 
 def profile(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean amplitude by frequency: middles of bins in cycles a pixel from 0 to 0.5, without frequency 0."""
+    """Mean amplitude by frequency: middles of bins in cycles per pixel from 0 to 0.5, without frequency 0."""
     height, wide = spectrum.shape
     rows, columns = (np.fft.fftshift(np.fft.fftfreq(size)) for size in (height, wide))
     radius = np.hypot(rows[:, None], columns)
@@ -106,7 +106,7 @@ def profile(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gain(record: Record, values: np.ndarray) -> float:
-    """By how much a change is amplified: to half the range at the L_inf budget, or at its largest value."""
+    """Amplification factor of a change: half the range at the L_inf budget, or at its largest value."""
     threat = record.config["threat"]
     largest = float(np.abs(values).max())
     if threat["norm"] == "linf":
@@ -124,8 +124,8 @@ def _example(kept: KeptImages, query: int | None) -> tuple[np.ndarray, np.ndarra
 
 
 def _learnt(record: Record, runs: Path) -> np.ndarray | None:
-    """The learnt pixels, H x W x 3; None without a file, or where a network makes each image its own."""
-    # Brings torch along, which no other figure needs.
+    """The learnt pixels, H x W x 3; None without a file, or if a network generates a change per image."""
+    # Imported here because it imports torch, which no other figure needs.
     from vbench.attacks.perturbation import GENERATOR, Perturbation
 
     path = learnt_file(runs, record)

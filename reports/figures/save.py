@@ -1,4 +1,4 @@
-"""A finished figure as bytes of a file, or as SVG text that goes into a page."""
+"""A finished figure as bytes of a file, or as SVG text for a page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure for a page: ``svg`` is an ``<svg>`` element; ``alt`` says in words what its figures say."""
+    """A figure for a page: ``svg`` is an ``<svg>`` element, ``alt`` its text alternative."""
 
     name: str
     title: str
@@ -54,11 +54,11 @@ def encode(figure: Figure, style: str) -> bytes:
 def inline(figure: Figure, prefix: str, title: str, alt: str) -> str:
     """A figure as an ``<svg>`` element: transparent, its ids begin with ``prefix``, no style leaks out of it.
 
-    Several on one page need different prefixes. ``title`` and ``alt`` go inside for those who cannot see.
+    Several on one page need different prefixes. ``title`` and ``alt`` are added for screen readers.
     """
     content = io.BytesIO()
     with styled():
-        # Photographs are drawn as pixels; a screen needs fewer than a printer.
+        # Photographs are embedded as pixels; a screen needs fewer than a printer.
         figure.savefig(
             content, format="svg", dpi=150, metadata={"Date": None, "Creator": None}, transparent=True
         )
@@ -67,7 +67,7 @@ def inline(figure: Figure, prefix: str, title: str, alt: str) -> str:
     root = ElementTree.fromstring(content.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
-            # A style sheet inside an inlined SVG is one of the whole page.
+            # A style sheet inside an inlined SVG applies to the whole page.
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
                 parent.remove(child)
     met: Counter[str] = Counter()
@@ -76,7 +76,7 @@ def inline(figure: Figure, prefix: str, title: str, alt: str) -> str:
             element.set(name, _renamed(name, value, prefix))
         own = element.get("id")
         if own is not None:
-            # A picture that is shown twice has the same id twice, which nothing refers to.
+            # A picture that is shown twice has the same id twice; nothing refers to it.
             met[own] += 1
             element.set("id", own if met[own] == 1 else f"{own}-{met[own]}")
     root.set("style", "stroke-linejoin:round;stroke-linecap:butt;max-width:100%;height:auto")

@@ -1,4 +1,4 @@
-"""What amplitude and what phase carry: a visible/infrared pair rebuilt from either half of its spectrum."""
+"""A visible/infrared pair rebuilt from its amplitude alone and from its phase alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def phase_only(image: np.ndarray) -> np.ndarray:
 
 
 def pair(kept: KeptImages, row: int) -> list[tuple[str, np.ndarray]]:
-    """A kept query and its nearest right gallery image: visible, infrared, then what was attacked of them."""
+    """A kept query and its nearest correct gallery image: visible, infrared, then attacked versions."""
     places = {Side.QUERY: row, Side.GALLERY: int(kept.match[row])}
     sides = sorted(places, key=lambda side: kept.modality(side) is not Modality.VISIBLE)
     found = [(kept.modality(side).value, kept.clean[side][places[side]]) for side in sides]
@@ -38,8 +38,8 @@ def pair(kept: KeptImages, row: int) -> list[tuple[str, np.ndarray]]:
 def draw(record: Record, kept: KeptImages, query: int | None = None, width: str | None = None) -> Figure:
     """Columns: a pair, clean and attacked. Rows: the image, rebuilt from its amplitude, from its phase.
 
-    As many pairs as the width holds, or that of one kept query. Rebuilt images are stretched to the full
-    range, channel by channel alike, and the amplitude's have their origin in the middle.
+    As many pairs as fit the width, or that of one kept query. Rebuilt images are stretched to the full range,
+    equally in all channels; those from amplitude have their origin in the middle.
     """
     inches = width_of(width or "column")
     fitting = max(1, int((inches - 0.2) / 0.5 / len(pair(kept, 0))))
@@ -66,7 +66,7 @@ def draw(record: Record, kept: KeptImages, query: int | None = None, width: str 
 
 
 def alt(record: Record, kept: KeptImages, query: int | None = None) -> str:
-    """How much of amplitude and phase the attack changes, in words."""
+    """How much the attack changes amplitude and phase, in words."""
     columns = pair(kept, row_of(kept, query))
     parts = []
     for name, image in columns[2:]:

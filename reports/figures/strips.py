@@ -1,4 +1,4 @@
-"""Ranking strips: a query and the best of its gallery, before and after; frames say right or wrong."""
+"""Ranking strips: a query and its best gallery images, before and after; frames mark right and wrong ones."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _WHY = {"worst": "loses most", "random": "drawn at random"}
 
 
 def draw(record: Record, kept: KeptImages, query: int | None = None, width: str | None = None) -> Figure:
-    """Of each query two rows, before and after: the image shown to the victim, then its gallery, best first.
+    """Two rows per query, before and after: the image given to the victim, then its gallery, best first.
 
-    Solid green frames are the query's identity, dashed red ones are others. What the protocol removes is
-    not in a row. Raises BadInput for a query that was not kept.
+    Solid green frames are the query's identity, dashed red ones are others. Images that the protocol removes
+    are left out. Raises BadInput for a query that was not kept.
     """
     inches = width_of(width or "column")
     columns = 1 if inches < 5 or query is not None else 2
@@ -38,7 +38,7 @@ def draw(record: Record, kept: KeptImages, query: int | None = None, width: str 
         scale = inches / (total_width + 0.2)
         subject = f"Rankings of {victim_of(record)} before and after {attack_of(record)}"
         note = f"trial {kept.meta.trial}; solid green: the query's identity, dashed red: another"
-        # The protocol's rank and the place in the row differ there.
+        # There the protocol's rank differs from the position in the row.
         note += "" if kept.meta.rule == "regdb" else "; ranks count identities"
         lines = -(-len(rows) // columns)
         figure = new_figure(inches, scale * (block * lines + 0.2), subject, facts(record, note))

@@ -1,4 +1,4 @@
-"""Widths, fonts, colours, legends, labels."""
+"""Style of figures: widths, fonts, colours, legends, labels."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 #: Widths in inches: a column of a two-column paper, and the whole page.
 WIDTHS = {"column": 3.4, "full": 7.0}
 
-#: Okabe and Ito, Color Universal Design (2008), without the yellow, which a white page swallows.
+#: Okabe and Ito, Color Universal Design (2008), without the yellow, which is hard to see on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
-#: Dashes and markers go with the colours, so that a grey print says the same.
+#: Dashes and markers accompany the colours, so that grey prints are readable.
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -36,7 +36,7 @@ RIGHT, WRONG, CLEAN, MUTED = "#009E73", "#D55E00", "#000000", "#666666"
 
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 8.0, 7.0, 6.0
 
-#: Characters that fit in an inch of text of TEXT_SIZE, and inches that a line of it is high.
+#: Characters per inch of text of TEXT_SIZE, and height of its line in inches.
 _PER_INCH, LINE = 17, 0.14
 
 _RC: dict[RcKeyType, object] = {
@@ -61,11 +61,11 @@ _RC: dict[RcKeyType, object] = {
     "lines.markersize": 3.5,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    # Names come from anywhere, and a dollar sign in one is no formula.
+    # Names are untrusted; a dollar sign in one must not start a formula.
     "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "vbench",
-    # Publishers refuse Type 3 fonts.
+    # Many publishers refuse Type 3 fonts.
     "pdf.fonttype": 42,
     "savefig.dpi": 300,
 }
@@ -73,7 +73,7 @@ _RC: dict[RcKeyType, object] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib in this style, whatever the user's own settings are; they are restored afterwards."""
+    """Use this style for matplotlib, whatever the user's settings; they are restored afterwards."""
     with matplotlib.rc_context():
         kept = ("backend", "backend_fallback", "interactive")
         plain = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in kept}
@@ -89,7 +89,7 @@ def width_of(name: str) -> float:
 
 
 def new_figure(width: float, height: float, subject: str, facts: Sequence[str]) -> Figure:
-    """A figure under its title: ``subject``, then a line a fact; ``height`` is what lies below, inches."""
+    """A figure with a title: ``subject``, then one line per fact; ``height`` below it, in inches."""
     texts = [fill(one_line(subject), int(width * _PER_INCH * 0.82))]
     texts += [fill(one_line(fact), int(width * _PER_INCH)) for fact in facts if fact]
     sizes = [TITLE_SIZE, *[TEXT_SIZE] * (len(texts) - 1)]
@@ -108,7 +108,7 @@ def new_figure(width: float, height: float, subject: str, facts: Sequence[str]) 
 
 
 def in_lines(label: str, width: int) -> str:
-    """A long name in several lines, broken behind commas where it has some."""
+    """A long name in several lines, broken after commas if it has some."""
     spaced = label.replace(",", ", ").replace("[", " [")
     if len(label) <= width:
         return label
@@ -117,9 +117,9 @@ def in_lines(label: str, width: int) -> str:
 
 @dataclass(frozen=True)
 class Legend:
-    """Room for a legend under the axes of a figure ``width`` inches wide: as many columns as labels leave.
+    """A legend under the axes of a figure ``width`` inches wide, with as many columns as fit.
 
-    ``handle``: length of a sample beside its label, in letters.
+    ``handle``: length of the line sample next to a label, in letters.
     """
 
     labels: Sequence[str]
@@ -137,13 +137,13 @@ class Legend:
     def height(self) -> float:
         """Inches that the legend needs."""
         rows = -(-len(self.labels) // self.columns)
-        # Columns are filled one after the other, and the highest decides.
+        # Columns are filled one after the other; the tallest determines the height.
         columns = [self.labels[start : start + rows] for start in range(0, len(self.labels), rows)]
         lines = max(sum(label.count("\n") + 1 for label in column) for column in columns)
         return 0.1 + 0.122 * lines + 0.01 * rows
 
     def write(self, figure: Figure, handles: Sequence[Artist]) -> None:
-        """Write it, a handle a label."""
+        """Add it to the figure, one handle per label."""
         figure.legend(
             handles,
             self.labels,
@@ -154,7 +154,7 @@ class Legend:
         )
 
 
-#: Offsets in points of the page, the preferred first.
+#: Offsets of labels in points, the preferred first.
 _SIDES = sorted(product((6, -6, 0), (5, -5, 0)), key=lambda side: (side[1] == 0, side[0] == 0, -sum(side)))[
     :-1
 ]
@@ -162,14 +162,14 @@ _SIDES = sorted(product((6, -6, 0), (5, -5, 0)), key=lambda side: (side[1] == 0,
 _HALF = np.array([4.5, 3.5])
 
 
-def beside(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
-    """Write a short label beside each (x, y, label), once the axes have their place on the page."""
+def write_labels(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
+    """Write a short label next to each (x, y, label); call it after the layout of the axes."""
     if not places:
         return
     marks = axes.transData.transform([(x, y) for x, y, _ in places]) * 72 / axes.figure.dpi
     taken: list[np.ndarray] = []
     for (x, y, label), mark in zip(places, marks, strict=True):
-        crowds = [_crowd(mark + side, marks, taken) for side in _SIDES]
+        crowds = [_overlap(mark + side, marks, taken) for side in _SIDES]
         side = _SIDES[int(np.argmin(crowds))]
         taken.append(mark + side)
         axes.annotate(
@@ -177,7 +177,7 @@ def beside(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
         )
 
 
-def _crowd(place: np.ndarray, marks: np.ndarray, taken: Sequence[np.ndarray]) -> float:
-    """How much a label here would cover of marks and of other labels."""
+def _overlap(place: np.ndarray, marks: np.ndarray, taken: Sequence[np.ndarray]) -> float:
+    """How much a label at ``place`` would cover of markers and other labels."""
     others = [*((mark, _HALF + 2) for mark in marks), *((other, 2 * _HALF) for other in taken)]
     return sum(float(np.prod(np.clip(reach - np.abs(place - other), 0, None))) for other, reach in others)

@@ -1,4 +1,4 @@
-"""The transfer matrix as a heat map: crafted on the row's model, shown to the column's."""
+"""The transfer matrix as a heat map: rows are surrogates, columns victims."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FRAMED = "framed: crafted on the victim itself"
 
 @dataclass(frozen=True)
 class Matrix:
-    """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's figure before."""
+    """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's clean value."""
 
     surrogates: list[str]
     victims: list[str]
@@ -51,10 +51,10 @@ def matrix(records: Sequence[Record], metric: str) -> Matrix:
 
 
 def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
-    """One panel an attack and setting: ``metric`` after the attack in percent, darker is lower.
+    """One panel per attack and setting: ``metric`` after the attack in percent, darker is lower.
 
-    The row above is the victims' clean figure; a frame marks where surrogate and victim are the same model;
-    what was not run is hatched. Raises BadInput without a transfer run.
+    The top row is the victims' clean value; a frame marks equal surrogate and victim; cells that were not run
+    are hatched. Raises BadInput without a transfer run.
     """
     panels = _panels(records)
     shared, own = common(panels)
@@ -98,15 +98,15 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 
 
 def drawable(records: Sequence[Record]) -> list[list[Record]]:
-    """The records of each panel; none where nothing was transferred."""
-    return [panel.records for panel in facets([one for one in records if one.surrogate], _apart, _facts)]
+    """The records of each panel; none without transfer attacks."""
+    return [panel.records for panel in facets([one for one in records if one.surrogate], _panel_key, _facts)]
 
 
 def _panels(records: Sequence[Record]) -> list[Facet]:
     moved = [record for record in records if record.surrogate]
     if not moved:
         raise BadInput("no record is of a transfer; make some with vbench sweep transfer or --surrogate")
-    return facets(moved, _apart, _facts)
+    return facets(moved, _panel_key, _facts)
 
 
 def _facts(record: Record) -> dict[str, str]:
@@ -120,19 +120,19 @@ def _weights(record: Record, part: str) -> str:
 
 
 def _names(models: Sequence[tuple[str, str]]) -> list[str]:
-    """Of each (name, weights) the name, with the weights' hash where models of one name differ in them."""
+    """The name of each (name, weights), with the weights' hash if one name has different weights."""
     held: dict[str, set[str]] = {}
     for name, weights in models:
         held.setdefault(name, set()).add(weights)
     return [name if len(held[name]) == 1 else f"{name} {weights[:6]}" for name, weights in models]
 
 
-def _apart(record: Record) -> tuple[object, ...]:
+def _panel_key(record: Record) -> tuple[object, ...]:
     return setting(record), record.label, bool(record.config.get("perturbation"))
 
 
 def _heat(axes: Axes, one: Matrix, top: float) -> None:
-    # The clean row stands half a cell apart, for it is no result of the attack.
+    # The clean row is half a cell apart, because it is not a result of the attack.
     places = [0, *(row + 1.3 for row in range(len(one.surrogates)))]
     colours = colormaps["cividis"]
     for place, row in zip(places, [one.clean, *one.values], strict=True):

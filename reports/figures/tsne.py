@@ -16,7 +16,7 @@ from vbench.records.record import Record
 from vbench.reports.figures.panels import attack_of, facts, victim_of
 from vbench.reports.figures.style import MUTED, PALETTE, Legend, new_figure, styled, width_of
 
-#: Identities drawn, and at most so many images of each on a side.
+#: Number of identities, and most images of each per side.
 IDENTITIES, IMAGES = len(PALETTE), 10
 _MARKS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}
 _PERPLEXITY = 20
@@ -24,7 +24,7 @@ _PERPLEXITY = 20
 
 @dataclass(frozen=True)
 class Points:
-    """N embeddings that one t-SNE places: whose, of which modality, and in which panels they are drawn."""
+    """N embeddings for one t-SNE: their identities, modalities, and the panels in which they are drawn."""
 
     vectors: np.ndarray
     ids: np.ndarray
@@ -34,10 +34,10 @@ class Points:
 
 
 def points(kept: KeptEmbeddings, seed: int = 0) -> Points:
-    """The embeddings of some identities of the first trial, drawn by ``seed`` among those on both sides.
+    """The embeddings of some identities of the first trial, sampled with ``seed`` from those on both sides.
 
-    Attacked images are there twice, clean and changed; images of the other side once, in both panels. Where
-    the victim compares by anything but Euclidean distance, vectors have unit length.
+    Attacked images occur twice, clean and changed; images of the other side once, in both panels. Vectors
+    have unit length unless the victim compares by Euclidean distance.
     """
     query, gallery = next(iter(kept.trials.values()))
     rows = {Side.QUERY: query, Side.GALLERY: gallery}
@@ -48,21 +48,21 @@ def points(kept: KeptEmbeddings, seed: int = 0) -> Points:
     chosen = np.sort(generator.permutation(on_both)[:IDENTITIES])
     parts = []
     for side, listed in rows.items():
-        drawn = np.concatenate(
+        picked = np.concatenate(
             [generator.permutation(listed[kept.ids[side][listed] == pid])[:IMAGES] for pid in chosen]
         )
-        drawn = np.sort(drawn)
+        picked = np.sort(picked)
         attacked = side in kept.meta.attacked
-        parts.append((side, drawn, kept.clean[side], True, not attacked))
+        parts.append((side, picked, kept.clean[side], True, not attacked))
         if attacked:
-            parts.append((side, drawn, kept.shown[side], False, True))
-    vectors = np.concatenate([vectors[drawn] for _, drawn, vectors, *_ in parts]).astype(np.float64)
+            parts.append((side, picked, kept.shown[side], False, True))
+    vectors = np.concatenate([vectors[picked] for _, picked, vectors, *_ in parts]).astype(np.float64)
     if kept.meta.similarity != "euclidean":
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    sizes = [len(drawn) for _, drawn, *_ in parts]
+    sizes = [len(picked) for _, picked, *_ in parts]
     return Points(
         vectors,
-        np.concatenate([kept.ids[side][drawn] for side, drawn, *_ in parts]),
+        np.concatenate([kept.ids[side][picked] for side, picked, *_ in parts]),
         np.repeat([kept.modality(side).value for side, *_ in parts], sizes),
         np.repeat([before for *_, before, _ in parts], sizes),
         np.repeat([after for *_, after in parts], sizes),
@@ -70,8 +70,8 @@ def points(kept: KeptEmbeddings, seed: int = 0) -> Points:
 
 
 def placed(found: Points, seed: int = 0) -> np.ndarray:
-    """N x 2 places of all points, from one t-SNE, so that both panels have the same map."""
-    # Loading scikit-learn takes a while, and only this figure needs it.
+    """N x 2 coordinates of all points from one t-SNE, so that both panels share one map."""
+    # Imported here because scikit-learn is slow to import and only this figure needs it.
     from sklearn.manifold import TSNE
 
     perplexity = _perplexity(found)
@@ -109,7 +109,7 @@ def _perplexity(found: Points) -> float:
 
 
 def alt(record: Record, kept: KeptEmbeddings) -> str:
-    """How near an image lies to the other modality's images of its identity, before and after, in words."""
+    """How often the nearest image of the other modality has the same identity, before and after, in words."""
     found = points(kept)
     shares = [_mixed(found, here) for here in (found.before, found.after)]
     return (

@@ -1,4 +1,4 @@
-"""Folders of records -> a site."""
+"""Makes a static site from folders of records."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def leaderboard(
 ) -> Summary:
     """Verify and merge the records of some folders and write the site to ``out``.
 
-    ``where`` keeps records as ``vbench report --where`` does. ``tell`` gets a line for each refusal. With
-    ``strict`` nothing is written if any record is refused. Raises :class:`BadInput` for a folder that does
-    not exist, a place that a site may not take, and when no record stands.
+    ``where`` selects records as ``vbench report --where`` does. ``tell`` is called with a line for each
+    refusal. With ``strict`` nothing is written if any record is refused. Raises :class:`BadInput` for a
+    folder that does not exist, an unsuitable ``out``, and if no record is accepted.
     """
     check_place(out)
     collected = collect(roots)

@@ -1,4 +1,4 @@
-"""What may be compared: one board a setting and level, on it one standing a victim and attack."""
+"""Comparable results: one board per setting and level, with one standing per victim and attack."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from vbench.reports.verify.declared import declared_attack
 
 @dataclass(frozen=True)
 class Standing:
-    """Runs of one attack on one victim that differ in their seed alone."""
+    """Runs of one attack on one victim that differ only in their seed."""
 
     setting: Setting
     entries: tuple[Entry, ...]
 
     @property
     def record(self) -> Record:
-        """A record of them, for what they share."""
+        """One of its records, for the facts that all share."""
         return self.entries[0].record
 
     @cached_property
     def victim(self) -> tuple[str, ...]:
-        """What tells victims apart."""
+        """The key of the victim."""
         return victim_key(self.record)
 
     @cached_property
     def attack(self) -> str:
-        """Label of the attack, with where its perturbation comes from if not from here."""
+        """Label of the attack, with the source of a reused or transferred perturbation."""
         record, replayed = self.record, self.record.config.get("perturbation")
         source = f" from {record.surrogate}" if record.surrogate else ""
         return record.label + source + (f" replayed {replayed[:8]}" if replayed else "")
 
     @cached_property
     def knowledge(self) -> str:
-        """What the attacker knows: attacks of other knowledge do not compete."""
+        """The attacker's knowledge: only attacks of equal knowledge are compared."""
         return access(self.record)
 
     @cached_property
     def agrees(self) -> bool:
-        """Whether every run has one outcome, wherever it was done."""
+        """Whether the results of every run agree, on all machines."""
         return all(entry.agrees for entry in self.entries)
 
     @property
     def doubted(self) -> bool:
-        """Whether another record denies what these say of the same victim and images."""
+        """Whether another record contradicts these about the same victim and images."""
         return any(result.doubts for entry in self.entries for result in entry.results)
 
     @cached_property
     def row(self) -> Row:
-        """Figures in percent, mean over seeds; where outcomes differ, the one worst for the attack."""
+        """Values in percent, mean over seeds; if results differ, the one worst for the attack."""
         first = rows_of([entry.record for entry in self.entries])[0]
         after = {metric: self._seeds("adversarial", metric) for metric in HEADINGS}
         stated = [result.record.asr for entry in self.entries for result in entry.results]
@@ -73,7 +73,7 @@ class Standing:
         )
 
     def span(self, metric: str) -> tuple[float, float]:
-        """Least and largest outcome after the attack, percent."""
+        """Smallest and largest result after the attack, percent."""
         found = [bound for entry in self.entries for bound in entry.span("adversarial", metric)]
         return 100 * min(found), 100 * max(found)
 
@@ -83,7 +83,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Board:
-    """Standings that share data, protocol, budget, side, trials and level: all that may be compared."""
+    """Comparable standings: equal data, protocol, budget, side, trials and level."""
 
     setting: Setting
     level: str
@@ -91,7 +91,7 @@ class Board:
 
     @property
     def key(self) -> str:
-        """Text that names it and no other board."""
+        """A unique text for this board."""
         where = self.setting
         kind = " synthetic" if where.synthetic else ""
         threat = where.threat.replace("L_inf", "linf").replace(" sides", "").replace(" side", "")
@@ -99,7 +99,7 @@ class Board:
 
     @property
     def title(self) -> str:
-        """What it is about, without the SYNTHETIC badge."""
+        """Its title, without the SYNTHETIC badge."""
         level = "" if self.level == "pixel" else f", {self.level} level"
         return f"{self.setting.protocol}, {self.setting.threat}{level}"
 
@@ -116,7 +116,7 @@ class Board:
         return found
 
     def attacks(self) -> dict[tuple[str, str], list[Standing]]:
-        """Standings of each (knowledge, attack): by knowledge, then as they come."""
+        """Standings of each (knowledge, attack): by knowledge, then in order of appearance."""
         found: dict[tuple[str, str], list[Standing]] = {}
         for standing in sorted(self.standings, key=lambda one: _rank(one.knowledge)):
             found.setdefault((standing.knowledge, standing.attack), []).append(standing)
@@ -128,7 +128,7 @@ class Board:
 
 
 def boards(entries: Iterable[Entry]) -> list[Board]:
-    """Boards of entries, photographs first; figures of different boards compare with nothing."""
+    """Boards of entries, real data first; results of different boards are not comparable."""
     found: dict[tuple[Setting, str], dict[tuple[object, ...], list[Entry]]] = {}
     for entry in entries:
         record = entry.record
@@ -150,7 +150,7 @@ def boards(entries: Iterable[Entry]) -> list[Board]:
 
 
 def access(record: Record) -> str:
-    """What an attacker knows and may do, as one phrase: attacks compete where it is the same."""
+    """An attacker's knowledge and abilities as one phrase: attacks are compared if it is equal."""
     known = rows_of([record])[0].knowledge
     declared = declared_attack(record.config["attack"]["name"])
     if declared is not None and declared.blind:
@@ -167,5 +167,5 @@ def _rank(knowledge: str) -> tuple[int, str]:
 
 
 def same_victims(found: Sequence[Standing]) -> frozenset[tuple[str, ...]]:
-    """The victims that some standings are on."""
+    """The victims of some standings."""
     return frozenset(standing.victim for standing in found)

@@ -1,4 +1,4 @@
-"""Read, verify, merge; doubts."""
+"""Reads, verifies and merges records; finds contradictions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from vbench.records.store import LARGEST
 from vbench.reports.leaderboard.names import MARK, is_site, shown_roots
 from vbench.reports.verify import Mark, parse, verify
 
-#: Where ``vbench audit`` keeps what it found: no records.
+#: Folder of the results of ``vbench audit``, which are not records.
 _NOT_RECORDS = "audits"
 
 
 @dataclass(frozen=True)
 class Found:
-    """A record that stands, without its per-query values. ``source``: its file (and line), as shown."""
+    """An accepted record, without its per-query values. ``source``: its file (and line), as shown."""
 
     record: Record
     source: str
@@ -33,7 +33,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Refused:
-    """What is not taken, and why."""
+    """A refused record or file, and why."""
 
     source: str
     reasons: tuple[str, ...]
@@ -46,13 +46,13 @@ class Refused:
 
 @dataclass
 class Collected:
-    """Everything that was read."""
+    """All accepted and refused records."""
 
     found: list[Found] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
     def add(self, source: str, text: bytes, file_name: str | None) -> None:
-        """Take what one file or line holds."""
+        """Verify and add the record in one file or line."""
         record = parse(text)
         if not isinstance(record, Record):
             self.refuse(source, *record)
@@ -61,19 +61,19 @@ class Collected:
         if not checked.stands:
             self.refuse(source, *checked.reasons)
             return
-        # A thousand records with the values of every query would not fit where a site is made.
+        # A thousand records with per-query values would need too much memory.
         self.found.append(Found(record.without_queries(), source, tuple(checked.marks)))
 
     def refuse(self, source: str, *reasons: str) -> None:
-        """Note a refusal; what strangers wrote is made safe to print."""
+        """Add a refusal; untrusted text is made safe to print."""
         self.refused.append(Refused(source, tuple(one_line(reason) for reason in reasons)))
 
 
 def collect(roots: Sequence[Path]) -> Collected:
     """Read and verify every ``*.json`` and ``*.jsonl`` in and under some folders; or single such files.
 
-    Links are not followed, hidden folders, former sites and ``audits`` are passed over. Raises
-    :class:`BadInput` for a root that does not exist; nothing inside one is fatal.
+    Links are not followed; hidden folders, earlier sites and ``audits`` are skipped. Raises :class:`BadInput`
+    for a root that does not exist; a bad file inside one is only refused.
     """
     collected = Collected()
     for root, name in zip(roots, shown_roots(roots), strict=True):
@@ -94,7 +94,7 @@ def _files(root: Path, name: str, collected: Collected) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=unreadable):
         here = Path(folder)
-        folders[:] = sorted(one for one in folders if not _passed_over(here / one))
+        folders[:] = sorted(one for one in folders if not _is_skipped(here / one))
         for linked in [one for one in folders if (here / one).is_symlink()]:
             collected.refuse(_below(here / linked, root, name), "a link to a folder; links are not followed")
             folders.remove(linked)
@@ -103,7 +103,7 @@ def _files(root: Path, name: str, collected: Collected) -> Iterator[Path]:
                 yield here / one
 
 
-def _passed_over(folder: Path) -> bool:
+def _is_skipped(folder: Path) -> bool:
     return folder.name.startswith(".") or folder.name == _NOT_RECORDS or is_site(folder)
 
 
@@ -114,7 +114,7 @@ def _below(path: Path, root: Path, name: str) -> str:
 def _read(path: Path, source: str, collected: Collected) -> None:
     archive = path.suffix == ".jsonl"
     try:
-        # Neither a link nor a pipe that would never end.
+        # Opens neither a link nor a pipe, which would never end.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -147,10 +147,10 @@ def _too_large(what: str) -> str:
     return f"the {what} is larger than {LARGEST >> 20} MiB; no run record is"
 
 
-#: Figures further apart than this, in [0, 1], are not the rounding of another machine.
+#: Largest difference, in [0, 1], that is attributed to rounding on different machines.
 TOLERANCE = 0.005
 
-#: What a record says happened; the rest says where, when, how fast and on what.
+#: Fields of a record that are results; the others say where, when, how fast and on what.
 _OUTCOME = {"clean", "adversarial", "controls", "members", "asr", "stealthy", "level"}
 
 _COMPARED = ("r1", "r5", "r10", "r20", "map", "minp")
@@ -158,7 +158,7 @@ _COMPARED = ("r1", "r5", "r10", "r20", "map", "minp")
 
 @dataclass(frozen=True)
 class Result:
-    """One outcome of a configuration, and the files that hold it. ``doubts``: what other records deny."""
+    """One result of a configuration, and its files. ``doubts``: contradictions with other records."""
 
     record: Record
     sources: tuple[str, ...]
@@ -168,27 +168,27 @@ class Result:
 
 @dataclass(frozen=True)
 class Entry:
-    """Every outcome that somebody recorded of one configuration, oldest first; mostly one."""
+    """All different results of one configuration, oldest first; usually one."""
 
     results: tuple[Result, ...]
 
     @property
     def record(self) -> Record:
-        """A record of the configuration: what it says of that is the same in all."""
+        """One record, for the configuration, which is the same in all."""
         return self.results[0].record
 
     def mean(self, which: str, metric: str) -> float:
-        """Mean over outcomes of a metric of "clean" or "adversarial", in [0, 1]."""
+        """Mean over results of a metric of "clean" or "adversarial", in [0, 1]."""
         return mean(result.record.mean(which, metric) for result in self.results)
 
     def span(self, which: str, metric: str) -> tuple[float, float]:
-        """Least and largest outcome."""
+        """Smallest and largest result."""
         found = [result.record.mean(which, metric) for result in self.results]
         return min(found), max(found)
 
     @property
     def agrees(self) -> bool:
-        """Whether all outcomes are one but for the rounding of machines, before and after the attack."""
+        """Whether all results are equal up to rounding, before and after the attack."""
         return all(
             high - low <= TOLERANCE
             for which in ("clean", "adversarial")
@@ -199,9 +199,9 @@ class Entry:
 def merge(found: Iterable[Found]) -> list[Entry]:
     """Entries by configuration, in the order of their oldest records.
 
-    Equal outcomes become one result that names every file, with the marks of the copy that could be checked
-    best. Different outcomes stay side by side; none is preferred, and a date, which anybody can write,
-    decides nothing but their order.
+    Equal results become one that names every file, with the marks of the copy that could be checked best.
+    Different results are all kept; none is preferred, and the date, which can be forged, only determines
+    their order.
     """
     entries: dict[str, dict[str, Result]] = {}
     for one in sorted(found, key=lambda one: (one.record.created, one.source)):
@@ -222,7 +222,7 @@ def _joined(result: Result, other: Found) -> Result:
 
 
 def disputed(entries: Sequence[Entry]) -> list[str]:
-    """One line for each configuration whose outcomes differ by more than rounding, with all sources."""
+    """One line for each configuration whose results differ by more than rounding, with all sources."""
     lines = []
     for entry in entries:
         if entry.agrees:
@@ -243,19 +243,19 @@ _METRICS = ("r1", "r5", "r10", "r20", "map", "minp")
 
 
 def find_doubts(entries: Sequence[Entry]) -> None:
-    """Note on each result, in its ``doubts``, which others it contradicts.
+    """Add to the ``doubts`` of each result the others it contradicts.
 
-    Both sides are marked and both stay: who is right cannot be seen from records, and nobody shall be able
-    to take another's result off a board by handing in a false one.
+    Both sides are marked and kept: records do not show which is right, and a false record must not be able to
+    remove a true one from a board.
     """
     results = [result for entry in entries for result in entry.results]
-    for same in _alike(results, _victim_and_images):
-        _clean(same)
-    for same in _alike(results, lambda record: record.config["dataset"]["fingerprint"]):
-        _drawn(same)
+    for same in _groups(results, _victim_and_images):
+        _doubt_clean(same)
+    for same in _groups(results, lambda record: record.config["dataset"]["fingerprint"]):
+        _doubt_synthetic(same)
 
 
-def _alike(results: Iterable[Result], key: Callable[[Record], Hashable]) -> list[list[Result]]:
+def _groups(results: Iterable[Result], key: Callable[[Record], Hashable]) -> list[list[Result]]:
     found: dict[Hashable, list[Result]] = {}
     for result in results:
         found.setdefault(key(result.record), []).append(result)
@@ -263,13 +263,13 @@ def _alike(results: Iterable[Result], key: Callable[[Record], Hashable]) -> list
 
 
 def _victim_and_images(record: Record) -> Hashable:
-    """Whatever the clean ranking of a victim depends on."""
+    """Everything that determines the clean ranking of a victim."""
     data = record.config["dataset"]
     return json.dumps(record.config["victim"], sort_keys=True), data["fingerprint"], data["protocol"]
 
 
-def _clean(results: Sequence[Result]) -> None:
-    """Clean figures of one victim on the same images are one, but for the rounding of machines."""
+def _doubt_clean(results: Sequence[Result]) -> None:
+    """Clean results of one victim on the same images must be equal up to rounding."""
     said: dict[tuple[float, ...], list[Result]] = {}
     for result in results:
         figures = tuple(mean(getattr(trial, metric) for trial in result.record.clean) for metric in _METRICS)
@@ -279,28 +279,28 @@ def _clean(results: Sequence[Result]) -> None:
     if len(said) == 1:
         return
     record = results[0].record
-    told = "; ".join(
+    listed = "; ".join(
         f"Rank-1 {100 * figures[0]:.2f}, mAP {100 * figures[4]:.2f} over {figures[len(_METRICS)]:.0f} "
         f"queries in {_some([source for result in same for source in result.sources])}"
         for figures, same in said.items()
     )
     victim = f"{record.victim_label}, weights {record.config['victim']['weights']}"
-    line = f"clean figures of {victim} on {record.protocol} differ: {told}"
+    line = f"clean results of {victim} on {record.protocol} differ: {listed}"
     for result in results:
         result.doubts.append(line)
 
 
-def _drawn(results: Sequence[Result]) -> None:
-    """The same images are drawn or photographed, not both."""
+def _doubt_synthetic(results: Sequence[Result]) -> None:
+    """The same images must not be both synthetic and real."""
     kinds = {result.record.synthetic for result in results}
     if len(kinds) == 1:
         return
-    drawn, real = (
+    synthetic, real = (
         _some([source for one in results if one.record.synthetic is kind for source in one.sources])
         for kind in (True, False)
     )
     fingerprint = results[0].record.config["dataset"]["fingerprint"]
-    line = f"images {fingerprint} are called synthetic in {drawn}, and real in {real}"
+    line = f"images {fingerprint} are called synthetic in {synthetic}, and real in {real}"
     for result in results:
         result.doubts.append(line)
 

@@ -1,4 +1,4 @@
-"""Names that strangers chose; a site appears whole or not at all."""
+"""Safe names from untrusted text; publishes a site completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LONGEST_SLUG = 70
 
 
 def shown_roots(roots: Sequence[Path]) -> list[str]:
-    """What to call each folder: the shortest end of its path that no other one shares.
+    """A name for each folder: the shortest unique end of its path.
 
-    A whole path would tell where on whose machine the site was made.
+    A whole path would reveal details of the machine that made the site.
     """
     parts = [root.resolve().parts[1:] or ("folder",) for root in roots]
     depth = 1
@@ -33,17 +33,17 @@ def shown_roots(roots: Sequence[Path]) -> list[str]:
 
 
 class Slugs:
-    """File names made of what strangers chose: ASCII letters, digits and hyphens, each text its own.
+    """File names from untrusted text: ASCII letters, digits and hyphens, different for each text.
 
-    A text that is such a name already keeps it; any other gets part of its hash, so that names stay the same
-    whatever else is on the site.
+    A text that is already such a name is kept; any other gets part of its hash, so that names do not depend
+    on the rest of the site.
     """
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
 
     def of(self, text: str) -> str:
-        """The name for a text; the same text always gets the same."""
+        """The file name for a text; equal texts have equal names."""
         digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
         name = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")[:_LONGEST_SLUG].strip("-")
         if not name or name != text:
@@ -62,7 +62,7 @@ _LARGEST_MARK = 1 << 16
 
 
 def is_site(folder: Path) -> bool:
-    """Whether a folder is a site that this made."""
+    """Whether a folder is a site made by :func:`publish`."""
     mark = folder / MARK
     try:
         if mark.is_symlink() or not mark.is_file() or mark.stat().st_size > _LARGEST_MARK:
@@ -74,7 +74,7 @@ def is_site(folder: Path) -> bool:
 
 
 def check_place(out: Path) -> None:
-    """Refuse, before any work, a place that a site may not take: :class:`BadInput`."""
+    """Raise :class:`BadInput`, before any work, for an unsuitable output folder."""
     if out.is_symlink():
         raise BadInput(f"--out {out} is a link; name the folder itself")
     if out.is_dir():
@@ -87,13 +87,13 @@ def check_place(out: Path) -> None:
 def publish(out: Path, pages: Mapping[str, str], facts: Mapping[str, object]) -> None:
     """Write a site: ``pages`` by their path in it, ``facts`` about it into its mark.
 
-    It is written beside ``out`` and then takes its place; a former site goes. Raises :class:`BadInput` as
-    :func:`check_place` and :class:`VbenchError` when the disk refuses, and then nothing has changed.
+    It is written next to ``out`` and then moved there; an earlier site is removed. Raises :class:`BadInput`
+    as :func:`check_place` and :class:`VbenchError` if writing fails; then nothing has changed.
     """
     check_place(out)
     mark = json.dumps({"format": _FORMAT, **facts}, indent=1) + "\n"
     try:
-        with _beside(out) as made:
+        with _folder_next_to(out) as made:
             for name, text in {**pages, MARK: mark}.items():
                 path = made / name
                 if not path.resolve().is_relative_to(made.resolve()):
@@ -106,12 +106,12 @@ def publish(out: Path, pages: Mapping[str, str], facts: Mapping[str, object]) ->
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
+def _folder_next_to(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         made = folder / "site"
-        # A temporary folder is its owner's alone; a site is to be served.
+        # A temporary folder is private to its owner, but a site must be readable by a web server.
         made.mkdir(mode=0o755)
         yield made
     finally:

@@ -1,4 +1,4 @@
-"""The pages."""
+"""The pages of a leaderboard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from vbench.reports.verify import Mark
 
 
 def as_csv(entries: Sequence[Entry]) -> str:
-    """One row an outcome, unrounded, in [0, 1], with where it comes from and what was checked."""
+    """One row per result, unrounded, in [0, 1], with its sources and what was checked."""
     rows = []
     for entry in entries:
         for result in entry.results:
@@ -48,14 +48,14 @@ def as_csv(entries: Sequence[Entry]) -> str:
                 "vbench": versions.get("vbench", "") if isinstance(versions, Mapping) else "",
                 "device": str(record.environment.get("device_name", "")),
             }
-            # Names of members are columns there: on a site of many batteries they would be all there is.
+            # Members would be columns, which many batteries would make far too many.
             line = flat([record.model_copy(update={"members": []})])[0]
             rows.append({**line, **more})
     return to_csv(rows)
 
 
 def as_archive(entries: Iterable[Entry]) -> str:
-    """The records, one a line, without the values of single queries."""
+    """The records, one per line, without per-query values."""
     return to_archive(result.record for entry in entries for result in entry.results)
 
 
@@ -72,7 +72,7 @@ _FACETS = {
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of what was handed in."""
+    """Numbers of submitted records, results, refusals and contradictions."""
 
     read: int
     results: int
@@ -83,7 +83,7 @@ class Summary:
 
     @property
     def line(self) -> str:
-        """The whole in one line."""
+        """The summary in one line."""
         return (
             f"{_many(self.read, 'record')} read, {len(self.refused)} refused; "
             f"{_many(self.configurations, 'configuration')} with {_many(self.results, 'result')} on "
@@ -134,8 +134,8 @@ def _index(made: Sequence[Board], links: Links) -> list[Table]:
         Column("Level"),
         Column("Victims", True),
         Column("Attacks", True),
-        Column("Results", True, "outcomes of runs"),
-        Column("Checked", True, "results whose figures were worked out again from single queries"),
+        Column("Results", True, "results of runs"),
+        Column("Checked", True, "results whose metrics were recomputed from per-query values"),
         Column("Newest", hint="date of the newest record, as stated"),
     ]
     tables = []
@@ -176,7 +176,7 @@ def _names(made: Sequence[Board], links: Links, kind: str) -> list[tuple[str, st
 
 
 def _subjects(made: Sequence[Board], links: Links) -> list[tuple[str, str, list[Table]]]:
-    """Page, heading and tables of every victim and every attack; drawn data in tables of their own."""
+    """Page, heading and tables of every victim and every attack; synthetic data in separate tables."""
     found: dict[tuple[str, str], dict[bool, list[tuple[Board, Standing]]]] = {}
     pages_of = {}
     for board in made:

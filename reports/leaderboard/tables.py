@@ -1,4 +1,4 @@
-"""By victim, by attack, each, every run."""
+"""Tables of a board: by victim, by attack, each attack on each victim, every run."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from vbench.reports.verify import Mark
 
 DISPUTED = Badge(
     "results differ",
-    "Different outcomes of one configuration were handed in; shown is the range, sorted by the end that is "
-    "worse for the attack, and it does not compete.",
+    "Different results of one configuration were submitted; the range is shown, sorted by the end that is "
+    "worse for the attack, and never in bold.",
     warn=True,
 )
 
 DOUBTED = Badge(
     "clean differs",
-    "Another record says something else about the clean figures of this victim, or about the images; "
+    "Another record contradicts the clean results of this victim, or whether the images are synthetic; "
     "see the page of refusals and doubts.",
     warn=True,
 )
 
 CHECKED = Badge(
     "checked",
-    "Every figure of Rank-k, mAP and ASR was worked out again from the values of single queries.",
+    "Rank-k, mAP and ASR were recomputed from per-query values.",
 )
 
 
 def after(standing: Standing, metric: str, small: str = "", strong: bool = False, lead: str = "") -> Cell:
-    """A metric after the attack: mean over seeds, spread, or the range where outcomes differ."""
+    """A metric after the attack: mean over seeds, spread, or the range if results differ."""
     value = standing.row.after[metric]
     if not standing.agrees:
         low, high = standing.span(metric)
@@ -44,12 +44,12 @@ def after(standing: Standing, metric: str, small: str = "", strong: bool = False
 
 
 def map_below(standing: Standing) -> str:
-    """mAP after the attack, as it stands below a Rank-1."""
+    """mAP after the attack, as text below a Rank-1."""
     return f"mAP {standing.row.after['map']:.1f}"
 
 
 def number(value: float | None, small: str = "") -> Cell:
-    """A figure with one decimal; nothing for None."""
+    """A number with one decimal; empty for None."""
     # Adding zero turns -0.0 into 0.0.
     return Cell("" if value is None else f"{round(value, 1) + 0.0:.1f}", value, small)
 
@@ -60,7 +60,7 @@ def badge(mark: Mark) -> Badge:
 
 
 def badges_of(results: Sequence[Result]) -> tuple[Badge, ...]:
-    """What verification says of results, each badge once."""
+    """Badges of the verification of results, each once."""
     marks = [mark for mark in Mark if any(mark in result.marks for result in results)]
     checked = () if Mark.TOTALS_ONLY in marks else (CHECKED,)
     doubted = (DOUBTED,) if any(result.doubts for result in results) else ()
@@ -68,19 +68,19 @@ def badges_of(results: Sequence[Result]) -> tuple[Badge, ...]:
 
 
 def cautions(same: Sequence[Standing]) -> tuple[Badge, ...]:
-    """What to know about some standings as a whole: all badges but that of an ordinary, checked result."""
+    """Badges of some standings together, without that of an ordinary, checked result."""
     disputed = () if all(one.agrees for one in same) else (DISPUTED,)
     found = badges_of([result for one in same for result in results_of(one)])
     return (*disputed, *(one for one in found if one is not CHECKED))
 
 
 def whose_attack(same: Sequence[Standing]) -> tuple[Badge, ...]:
-    """The badge of an attack that is not ours, which may have the name of one that is, or nearly."""
+    """The badge of an attack that is not vbench's own, even if its name is similar or equal."""
     return _only(same, Mark.FOREIGN_ATTACK, Mark.LIBRARY_ATTACK)
 
 
 def whose_victim(same: Sequence[Standing]) -> tuple[Badge, ...]:
-    """The badges of a victim that is not ours, or whose clean figures are in doubt."""
+    """The badges of a victim that is not vbench's own, or whose clean results are in doubt."""
     doubted = (DOUBTED,) if any(one.doubted for one in same) else ()
     return (*_only(same, Mark.FOREIGN_VICTIM), *doubted)
 
@@ -91,7 +91,7 @@ def _only(same: Sequence[Standing], *marks: Mark) -> tuple[Badge, ...]:
 
 
 def results_of(standing: Standing) -> list[Result]:
-    """Every outcome behind a standing."""
+    """All results of a standing."""
     return [result for entry in standing.entries for result in entry.results]
 
 
@@ -99,7 +99,7 @@ INDEX, REFUSED, CSV, JSONL = "index.html", "refused.html", "records.csv", "recor
 
 
 class Links:
-    """The page of each board, of its runs, of a victim and of an attack; all in one folder."""
+    """Links to the pages of boards, their runs, victims and attacks; all in one folder."""
 
     def __init__(self) -> None:
         self._slugs = {kind: Slugs() for kind in ("board", "runs", "victim", "attack")}
@@ -128,13 +128,13 @@ _WORST = "lowest Rank-1 after an attack with this knowledge"
 
 
 def by_victim(board: Board, links: Links) -> Table:
-    """A row a victim: clean, and what the worst attack of each kind of knowledge leaves."""
+    """One row per victim: clean, and the lowest result under attacks of each kind of knowledge."""
     kinds = board.knowledge()
     columns = [
         Column("Victim"),
         Column("Clean", True, "Rank-1 before any attack; mAP below"),
         *(Column(f"Worst: {kind}", True, _WORST) for kind in kinds),
-        Column("Attacks", True, "how many attacks it was shown"),
+        Column("Attacks", True, "number of attacks run on it"),
     ]
     rows = []
     for same in board.victims().values():
@@ -162,7 +162,7 @@ def _victim(same: Sequence[Standing], links: Links) -> Cell:
 
 
 def victim_facts(standing: Standing) -> str:
-    """Weights and input size: what tells two victims of one name apart."""
+    """Weights and input size, which distinguish victims of one name."""
     card = standing.record.config["victim"]
     size = card["options"].get("input_size")
     shape = f", {size[0]}x{size[1]}" if isinstance(size, list) and len(size) == 2 else ""
@@ -170,7 +170,7 @@ def victim_facts(standing: Standing) -> str:
 
 
 def clean(same: Sequence[Standing]) -> Cell:
-    """Clean figures; where records differ by more than rounding, the range."""
+    """Clean results; the range if records differ by more than rounding."""
     found = [result.record for one in same for result in results_of(one)]
     values = [100 * record.mean("clean", "r1") for record in found]
     precision = 100 * mean(record.mean("clean", "map") for record in found)
@@ -180,7 +180,7 @@ def clean(same: Sequence[Standing]) -> Cell:
 
 
 def by_attack(board: Board, links: Links) -> Table:
-    """A row an attack: means over the victims it was run on, and its place among attacks on the same ones."""
+    """One row per attack: means over its victims, and its place among attacks on the same victims."""
     total = len(board.victims())
     columns = [
         Column("Attack"),
@@ -222,9 +222,7 @@ def by_attack(board: Board, links: Links) -> Table:
                 facets={"knowledge": key[0]},
             )
         )
-    note = (
-        "Means are over the victims an attack was run on, and those differ: compare by place, which does not."
-    )
+    note = "Means are over the victims of each attack, which differ: compare by place instead."
     differ = len({same_victims(same) for same in found.values()}) > 1
     return Table("attacks", "By attack", columns, rows, notes=[note] if differ else [])
 
@@ -232,7 +230,8 @@ def by_attack(board: Board, links: Links) -> Table:
 def _places(found: dict[tuple[str, str], list[Standing]]) -> dict[tuple[str, str], tuple[int, int]]:
     """Place and number of rivals of each attack, among equal knowledge and the same victims.
 
-    Equal at one decimal is the same place. Of disputed outcomes the one worst for the attack counts.
+    Values that are equal at one decimal have the same place. If results differ, the one worst for the attack
+    counts.
     """
     groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
     for key, same in found.items():
@@ -250,13 +249,13 @@ def _drop(standing: Standing, metric: str) -> float:
 
 
 _BOLD = (
-    "Bold: the lowest on the victim among attacks of equal knowledge, where there are two at least, and what "
-    "ties with it: attacks whose drop interval holds the drop of the strongest."
+    "Bold: the lowest on the victim among at least two attacks of equal knowledge, and ties: attacks whose "
+    "drop interval contains the drop of the strongest."
 )
 
 
 def each(board: Board, links: Links) -> Table:
-    """A row an attack, a column a victim: Rank-1 after each attack on each victim."""
+    """One row per attack, one column per victim: Rank-1 after each attack on each victim."""
     victims = board.victims()
     names = [same[0].row.victim for same in victims.values()]
     columns = [Column("Attack"), Column("Knowledge")]
@@ -287,7 +286,7 @@ def each(board: Board, links: Links) -> Table:
 
 
 def _strong(board: Board) -> set[int]:
-    """Ids of the standings that are best on their victim; disputed ones do not compete."""
+    """Ids of the standings that are best on their victim; those with different results are left out."""
     compete = [one for one in board.standings if one.agrees]
     return {id(compete[index]) for index in best([(board.setting, one.row) for one in compete], "r1")}
 
@@ -300,7 +299,7 @@ _ASR = "share of the queries with a correct first match that lose it, percent"
 
 
 def runs(board: Board, links: Links) -> Table:
-    """Every outcome of every configuration of a board, with its provenance."""
+    """Every result of every configuration of a board, with its provenance."""
     columns = [
         Column("Victim"),
         Column("Attack"),
@@ -310,7 +309,7 @@ def runs(board: Board, links: Links) -> Table:
         Column("mAP", True, _CHANGE),
         Column("ASR", True, _ASR),
         Column("Checks"),
-        Column("Record", hint="id, and the files that hold it, below the folders that were handed in"),
+        Column("Record", hint="id, and the files that hold it, below the submitted folders"),
         Column("Made", hint="date, vbench version and device, as stated"),
     ]
     rows = [
@@ -354,7 +353,7 @@ def _change(before: float, after: float) -> Cell:
 
 
 def made_with(result: Result) -> str:
-    """Version and device as the record states them; nobody can check that."""
+    """Version and device as the record states them; they cannot be checked."""
     environment = result.record.environment
     versions = environment.get("versions")
     version = versions.get("vbench", "") if isinstance(versions, dict) else ""
@@ -365,7 +364,7 @@ def made_with(result: Result) -> str:
 def everywhere(
     found: Sequence[tuple[Board, Standing]], anchor: str, caption: str, links: Links, badges: Sequence[str]
 ) -> Table:
-    """Standings of several boards side by side, for the page of a victim or of an attack."""
+    """Standings of several boards in one table, for the page of a victim or of an attack."""
     columns = [
         Column("Board"),
         Column("Victim"),

@@ -1,4 +1,4 @@
-"""Page_of."""
+"""The HTML page of a set of records."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def page_of(
     """The page: summary, tables, figures, worst queries, threat models, warnings, environment and commands.
 
     One file that needs no network. ``metrics``, ``group`` and ``versus`` as in
-    :func:`vbench.reports.tables.report_of`, with the same rules for what may share a table; ``broken``: files
-    that could not be read, each with the reason. ``images``: show what runs kept of single queries under the
-    folder ``runs``. Whatever records hold is text on the page, never markup.
+    :func:`vbench.reports.tables.report_of`, with the same rules for sharing a table; ``broken``: files that
+    could not be read, each with the reason. ``images``: show the images that runs kept under the folder
+    ``runs``. Content of records is text on the page, never markup.
 
     Raises BadInput for an unknown group or attack to compare with.
     """

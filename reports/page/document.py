@@ -16,16 +16,16 @@ from markupsafe import Markup, escape
 
 _FOLDER = "vbench.reports.page"
 _BREAKS = re.compile(r"([,/])(?=\S)")
-#: What every page has, in this order; :func:`document` adds those of one page.
+#: Files of every page, in this order; :func:`document` adds those of one page.
 STYLES = ("base.css", "table.css")
 SCRIPTS = ("table.js", "filter.js")
 
 
 def document(template: str, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: Any) -> str:
-    """Fill ``templates/<template>``; it extends ``base.html.j2``. Values are escaped wherever they stand.
+    """Fill ``templates/<template>``; it extends ``base.html.j2``. Values are always escaped.
 
-    ``styles`` and ``scripts`` are files of ``templates/`` added to those of every page. They are inlined as
-    they are and named by their hash in the content security policy, so that nothing else runs, not even an
+    ``styles`` and ``scripts`` are files of ``templates/`` added to those of every page. They are inlined
+    unchanged and allowed by their hash in the content security policy, so that nothing else runs, not even an
     attribute, and nothing is fetched. Raises ``jinja2.UndefinedError`` for a value that is missing.
     """
     style = "\n".join(_source(name) for name in (*STYLES, *styles))
@@ -46,13 +46,13 @@ def policy(style: str, script: str) -> str:
 
 
 def embed_json(value: object) -> Markup:
-    """JSON for a ``<script type="application/json">`` element, where no text can end the element."""
+    """JSON for a ``<script type="application/json">`` element, which no text in it can end."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def picture(svg: str) -> str:
-    """An SVG as the address of an image: its styles and ids stay inside, and it can run and load nothing."""
+    """An SVG as a data URL of an image: its styles and ids are isolated, and it can run and load nothing."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Warnings, threat models, environments."""
+"""Sections of the page: warnings, threat models, environments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vbench.reports.tables import Entry
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning, how many rows it is about, and what they are called."""
+    """A warning, the number of rows that have it, and their names."""
 
     text: str
     count: int
@@ -23,7 +23,7 @@ class Notice:
 
 
 def warnings(entries: Sequence[Entry]) -> list[Notice]:
-    """The warnings that runs recorded, each once, with the rows that have it."""
+    """The warnings in records, each once, with the rows that have it."""
     found: dict[str, list[str]] = {}
     for _, row in entries:
         for text in dict.fromkeys(text for record in row.records for text in record.warnings):
@@ -32,17 +32,17 @@ def warnings(entries: Sequence[Entry]) -> list[Notice]:
 
 
 def cautions(records: Sequence[Record], entries: Sequence[Entry], broken: Sequence[str]) -> list[str]:
-    """What holds for the page as a whole; ``broken``: files that could not be read, each with the reason."""
+    """Cautions about the whole page; ``broken``: files that could not be read, each with the reason."""
     rows = [row for _, row in entries if row.records]
     said = []
-    drawn = sum(record.synthetic for record in records)
-    if drawn:
-        which = "All data" if drawn == len(records) else f"The data of {drawn} of {len(records)} runs"
-        said.append(f"{which} are SYNTHETIC: drawn people. Their figures say nothing of real data sets.")
-    lucky = [row for row in rows if row.seeds == 1 and row.records[0].universal]
-    if lucky:
+    synthetic = sum(record.synthetic for record in records)
+    if synthetic:
+        which = "All data" if synthetic == len(records) else f"The data of {synthetic} of {len(records)} runs"
+        said.append(f"{which} are SYNTHETIC. Their results say nothing about real data sets.")
+    single = [row for row in rows if row.seeds == 1 and row.records[0].universal]
+    if single:
         said.append(
-            f"{_count(lucky)} of a universal attack {_have(lucky)} one seed: the luck of one fit is unknown."
+            f"{_count(single)} of a universal attack {_have(single)} one seed: the spread of fits is unknown."
         )
     for what, found in (("vbench", _versions(records, "vbench")), ("torch", _versions(records, "torch"))):
         if len(found) > 1:
@@ -87,22 +87,22 @@ _SIDES = {
 
 _DEPTHS = {True: "rounded to 8 bits, as in any stored image", False: "float: no image file holds it"}
 
-#: What words of the column "knowledge" mean.
+#: Meaning of the words in the column "knowledge".
 GLOSSARY = {
-    "per-image": "Crafts each image on its own, with the model at hand (white-box) unless it says otherwise.",
+    "per-image": "Crafts each image independently, with access to the model (white-box) unless stated.",
     "universal": "Learns once, on training identities; the same perturbation, or generator, for every image.",
     "training": "Knows labelled images of the training identities.",
     "gallery": "Knows the embeddings and identities of the images that it will be ranked against.",
-    "evaluation": "The worst of several attacks for each query, by true identities: a bound, no attacker.",
-    "from": "Transfer: crafted on another model, the surrogate; the victim is never asked.",
-    "black box": "Asks the victim for embeddings or rankings and sees no gradient; the price says how often.",
-    "feature level": "Also changes feature maps inside the model; a stealthy one spares clean accuracy.",
+    "evaluation": "The worst of several attacks for each query, by true identities: a bound, not an attack.",
+    "from": "Transfer: crafted on another model, the surrogate, without access to the victim.",
+    "black box": "Queries the victim for embeddings or rankings, without gradients; the cost says how often.",
+    "feature level": "Also changes feature maps inside the model; a stealthy one keeps clean accuracy.",
 }
 
 
 @dataclass(frozen=True)
 class Card:
-    """``facts``: (term, text). ``attackers``: (what they know, which attacks)."""
+    """A threat model. ``facts``: (term, text). ``attackers``: (their knowledge, their attacks)."""
 
     title: str
     facts: Sequence[tuple[str, str]]
@@ -110,7 +110,7 @@ class Card:
 
 
 def cards(entries: Iterable[Entry]) -> list[Card]:
-    """A card a budget (norm, eps, side, rounding), in the order in which they come."""
+    """One card per budget (norm, eps, side, rounding), in order of appearance."""
     found: dict[str, list[Row]] = {}
     for where, row in entries:
         if row.records:
@@ -119,7 +119,7 @@ def cards(entries: Iterable[Entry]) -> list[Card]:
 
 
 def glossary(found: Sequence[Card]) -> list[tuple[str, str]]:
-    """The words that the cards use, with what they mean."""
+    """The words used on the cards, with their meaning."""
     used = " ".join(kind for card in found for kind, _ in card.attackers)
     return [(word, meaning) for word, meaning in GLOSSARY.items() if word in used]
 
@@ -160,7 +160,7 @@ def _budget(norm: str, eps: str) -> str:
 
 
 def _sizes(records: Sequence[Record]) -> str:
-    """Where the perturbation lives: images of the size that the victim takes, before normalisation."""
+    """What is perturbed: images at the victim's input size, before normalisation."""
     sizes: dict[str, list[str]] = {}
     for record in records:
         victim = record.config["victim"]
@@ -183,7 +183,7 @@ def _protocol(record: Record) -> str:
 
 @dataclass(frozen=True)
 class Environments:
-    """``shared``: (what, value) of all runs. ``table``: the rest, one row an environment; None for one."""
+    """``shared``: (name, value) of all runs. ``table``: the rest, one row per environment; None for one."""
 
     shared: Sequence[tuple[str, str]]
     table: Table | None

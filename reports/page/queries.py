@@ -1,4 +1,4 @@
-"""The query explorer, kept images, drawings."""
+"""The query explorer, kept images and figures of the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vbench.records.files import KeptImages, missing, read_images
 from vbench.records.record import Record
 from vbench.reports.rows import setting
 
-#: Queries of a run that are shown.
+#: Number of queries shown per run.
 TOP = 20
 
 _ARRAYS = ("clean_ap", "adversarial_ap", "clean_rank", "adversarial_rank")
@@ -27,10 +27,10 @@ _ARRAYS = ("clean_ap", "adversarial_ap", "clean_rank", "adversarial_rank")
 
 @dataclass(frozen=True)
 class Explorer:
-    """``runs``: what the page's script reads, one a run. ``names``: record id -> key of its run.
+    """``runs``: data for the page's script, one per run. ``names``: record id -> key of its run.
 
-    ``without``: runs whose record keeps no values of single queries; ``broken``: ids of those whose values
-    cannot be read.
+    ``without``: runs whose record has no per-query values; ``broken``: ids of those whose values cannot be
+    read.
     """
 
     runs: Sequence[dict[str, Any]]
@@ -40,7 +40,7 @@ class Explorer:
 
 
 def explorer(records: Sequence[Record], images: Mapping[str, dict[str, Any]] | None = None) -> Explorer:
-    """The worst queries of every record that keeps them; ``images``: record id -> those that are shown."""
+    """The worst queries of records with per-query values; ``images``: record id -> its images on the page."""
     runs: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     broken: set[str] = set()
@@ -68,7 +68,7 @@ def _name(record: Record) -> str:
 
 
 def _worst(record: Record) -> dict[str, Any]:
-    """Queries by fall of average precision, mean over the trials in which they have a match.
+    """Queries ordered by their loss of average precision, mean over the trials in which they have a match.
 
     A row is: query (counted from 0, as the data set lists them), AP before, AP after, Rank before and after
     (median over trials), best and worst rank after, trials whose Rank-1 was lost, trials with a match.
@@ -108,10 +108,10 @@ def _worst(record: Record) -> dict[str, Any]:
     }
 
 
-#: Runs of one page that show images: about a quarter of a megabyte each.
+#: Most runs with images on one page: about a quarter of a megabyte each.
 MOST_RUNS = 12
 
-#: Pixels that a thumbnail is high at most.
+#: Largest height of a thumbnail in pixels.
 HEIGHT = 128
 
 _QUALITY = 85
@@ -119,7 +119,7 @@ _QUALITY = 85
 
 @dataclass
 class Album:
-    """``shown``: record id -> what the page's script reads; ``left_out``: runs whose images are not shown."""
+    """``shown``: record id -> data for the page's script; ``left_out``: runs whose images are not shown."""
 
     shown: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: int = 0
@@ -143,9 +143,9 @@ def album(records: Sequence[Record], runs: Path) -> Album:
 
 
 def _pages(kept: KeptImages) -> dict[str, Any]:
-    """``pictures``: addresses of thumbnails; ``queries``: of each its facts and its pictures, by number.
+    """``pictures``: data URLs of thumbnails; ``queries``: facts and picture numbers of each query.
 
-    ``before`` and ``after``: [picture, 1 where it shows the right person] of the best of the gallery.
+    ``before`` and ``after``: [picture, 1 if it has the query's identity else 0] of the best gallery images.
     """
     pictures: list[str] = []
     start: dict[tuple[Side, str], int] = {}
@@ -187,19 +187,19 @@ def _address(pixels: np.ndarray) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-#: Figures of one page; a figure weighs some 30 kB.
+#: Most figures on one page; a figure has about 30 kB.
 MOST = 40
 
-#: Runs whose kept files are drawn; each takes seconds.
+#: Most runs whose kept files are drawn as figures; each takes seconds.
 MOST_KEPT = 4
 
-#: Of kept images, what the query explorer shows itself.
+#: Figures of kept images that the query explorer already shows.
 _ELSEWHERE = ("strips",)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One figure: ``about`` says in words what it shows."""
+    """One figure; ``about`` is its text alternative."""
 
     title: str
     about: str
@@ -208,7 +208,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Drawings:
-    """``left_out``: how many figures there are beyond; ``problem``: why there are none, else empty."""
+    """``left_out``: number of further figures; ``problem``: why there are none, else empty."""
 
     shown: Sequence[Shown] = ()
     left_out: int = 0
@@ -216,7 +216,7 @@ class Drawings:
 
 
 def drawings(records: Sequence[Record], runs: Path | None, images: bool) -> Drawings:
-    """Figures of records; with ``images`` also those of what the first runs kept under ``runs``."""
+    """Figures of records; with ``images`` also those of files that the first runs kept under ``runs``."""
     # Loads matplotlib, which a page without figures does not need.
     from vbench.reports.figures import FIGURES, drawable, supported
 
@@ -234,7 +234,7 @@ def drawings(records: Sequence[Record], runs: Path | None, images: bool) -> Draw
 
 
 def _has_budget(record: Record) -> bool:
-    """Whether the budget is a number; a record from elsewhere may say anything."""
+    """Whether the budget is a number; an untrusted record may hold anything."""
     try:
         return bool(parse_budget(record.config["threat"]["eps"], str(record.config["threat"]["norm"])))
     except BadInput:

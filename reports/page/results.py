@@ -1,4 +1,4 @@
-"""Result tables, summary, details of a row."""
+"""Result tables, summary and row details of the page."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vbench.reports.tables import Entry, Sheet, Versus, facts, shown_p
 
 _METRICS = ("r1", "map")
 
-_CAPTION = "What the strongest attacks leave"
+_CAPTION = "Results under the strongest attacks"
 
 _LEGEND = (
-    "Strongest: the lowest Rank-1 after the attack among rows of the same knowledge. Which others tie with "
-    "it stands in bold in the tables of results."
+    "Strongest: the lowest Rank-1 after the attack among rows of the same knowledge. Ties are in bold "
+    "in the tables of results."
 )
 
 
 def counts(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """(what, how many or which) of the page."""
+    """(name, number or values) for the summary."""
     rows = [row for _, row in entries if row.records]
     days = sorted(record.created[:10] for record in records if record.created)
     return [
         ("runs", str(len(records))),
-        ("rows", f"{len(rows)} (runs that differ in their seed alone are one)"),
+        ("rows", f"{len(rows)} (runs that differ only in their seed are one row)"),
         ("victims", _listed(row.victim for row in rows)),
         ("attacks", _listed(str(row.records[0].config["attack"]["name"]) for row in rows)),
         ("protocols", _listed(record.protocol for record in records)),
@@ -45,7 +45,7 @@ def strongest(entries: Sequence[Entry]) -> Table:
             kind = (where, victim_key(row.records[0]), row.knowledge, row.records[0].level)
             found.setdefault(kind, []).append((where, row))
     columns = [Column("data"), Column("protocol"), Column("budget"), Column("victim"), Column("knowledge")]
-    columns += [Column("strongest attack"), Column("of", True, "Attacks that compete")]
+    columns += [Column("strongest attack"), Column("of", True, "Number of compared attacks")]
     columns += [Column(HEADINGS[metric], True, "Before → after, percent") for metric in _METRICS]
     groups = [_strongest(rivals) for rivals in found.values()]
     return Table("strongest", _CAPTION, columns, groups, legend=_LEGEND, filtered=False)
@@ -153,10 +153,10 @@ def _cost(records: Sequence[Record]) -> str:
     said = {
         "fit_seconds": "{:.1f} s to learn",
         "attack_seconds": "{:.1f} s to attack",
-        "images_per_second": "{:.0f} images a second",
+        "images_per_second": "{:.0f} images per second",
     }
     if records[0].universal:
-        # Adding what was learnt takes no time worth a figure.
+        # Adding a learnt perturbation takes no measurable time.
         del said["images_per_second"]
     texts = []
     for name, text in said.items():
@@ -189,21 +189,21 @@ FILTERS = {
     "level": "Level",
 }
 
-_EVALUATIONS = "To learn once, or for each image; the column sorts by all of a run"
+_EVALUATIONS = "Per fit, or per image; the column sorts by the total of a run"
 
-_SECONDS = "To learn and to attack, on the machine that did it"
+_SECONDS = "Fit and attack together, on the machine of the run"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page was asked to show."""
+    """Options of the page."""
 
     metrics: Sequence[str]
     versus: Versus | None = None
 
 
 def result_tables(found: Sequence[Sheet], shown: Shown, queries: Mapping[str, str]) -> list[Table]:
-    """A table a sheet; ``queries``: record id -> its name in the query explorer, for links to it."""
+    """One table per sheet; ``queries``: record id -> its name in the query explorer, for links to it."""
     victims = {(row.victim, victim_key(row.records[0])) for s in found for _, row in s.entries if row.records}
     names = [name for name, _ in victims]
     twins = {name for name in names if names.count(name) > 1}

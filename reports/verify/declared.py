@@ -1,4 +1,4 @@
-"""Attack and victim declare what the record says."""
+"""Checks that a record's attack and victim match what their classes declare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vbench.victims.registry import VICTIMS
 
 @dataclass(frozen=True)
 class Declared:
-    """One built-in attack: its class in figures. ``settings`` below are those of a record."""
+    """Facts about one built-in attack. ``settings`` below are those of a record."""
 
     name: str
     version: int
@@ -34,7 +34,7 @@ class Declared:
     members: tuple[Mapping[str, Any], ...]
 
     def problems(self, settings: Mapping[str, Any]) -> list[str]:
-        """What is wrong with settings, one line each: unknown names, and values that the field refuses."""
+        """Errors in settings, one line each: unknown names, and values that the field refuses."""
         unknown = [
             f"settings.{name}: {self.name} has no such setting" for name in settings.keys() - self.schemas
         ]
@@ -54,22 +54,22 @@ class Declared:
         return any(self._chosen(self.choices_that_tamper, settings))
 
     def label(self, settings: Mapping[str, Any]) -> str:
-        """The name with what is not its default; a setting that a record lacks has its default."""
+        """The name with non-default settings; a setting that a record lacks has its default."""
         return label_of(self.name, {**self.defaults, **settings}, self.defaults, self.presets)
 
     @property
     def black_box(self) -> bool:
-        """Whether the attack sees embeddings alone."""
+        """Whether the attack sees only embeddings or rankings."""
         return self.needs == ("embeddings",)
 
     @property
     def blind(self) -> bool:
-        """Whether the attack sees nothing of the victim, as noise."""
+        """Whether the attack does not use the victim at all, like noise."""
         return not self.needs and not self.members
 
     @cached_property
     def _validator(self) -> Any:
-        # Slow to load, and only archives of known settings come without a need for it.
+        # Imported here because it is slow and not always needed.
         from jsonschema import Draft202012Validator
 
         return Draft202012Validator({"type": "object", "properties": dict(self.schemas)})
@@ -85,7 +85,7 @@ class Declared:
 
 @cache
 def declared_attack(name: str) -> Declared | None:
-    """What an attack of this name declares; None if it is not built in."""
+    """Facts about the attack of this name; None if it is not built in."""
     found = ATTACKS.get(name)
     if found is None:
         return None
@@ -106,7 +106,7 @@ def declared_attack(name: str) -> Declared | None:
 
 
 def of_library(name: str) -> bool:
-    """Whether a name is that of an attack reached through a library: per-image, with nothing known."""
+    """Whether a name is that of a library's attack: per-image, without further knowledge."""
     return name.partition(":")[0] in LIBRARIES and ":" in name
 
 
@@ -120,14 +120,14 @@ class DeclaredVictim:
     settings: Mapping[str, Any]
 
     def label(self, options: Mapping[str, Any]) -> str:
-        """The name with the settings of its ranking that are not the default."""
+        """The name with non-default ranking settings."""
         usual = {name: value for name, value in self.settings.items() if name in options}
         return label_of(self.name, options, usual, {})
 
 
 @cache
 def declared_victim(name: str) -> DeclaredVictim | None:
-    """What a victim of this name declares; None if it is not built in."""
+    """Facts about the victim of this name; None if it is not built in."""
     found = VICTIMS.get(name)
     if found is None:
         return None
@@ -142,7 +142,7 @@ _PIXEL, _FEATURE = "pixel", "feature"
 
 
 def marks(record: Record) -> list[Mark]:
-    """Whose attack, victim and version it is, where they are not this vbench's own."""
+    """Marks for an attack, victim or version that is not this vbench's own."""
     attack, found = record.config["attack"], [Mark.OLDER_IDENTITY] if record.older else []
     if record.config["dataset"]["name"] not in LAYOUTS:
         found.append(Mark.FOREIGN_DATA)
@@ -162,12 +162,12 @@ def marks(record: Record) -> list[Mark]:
 
 
 def _of_other_version(card: Mapping[str, Any], declared: Declared | DeclaredVictim | None) -> bool:
-    # Records of older kinds do not tell.
+    # Records of older kinds do not state it.
     return declared is not None and card.get("version", declared.version) != declared.version
 
 
-def attack(record: Record) -> Iterator[str]:
-    """Settings, label, knowledge, level and norm of the attack are those that it declares."""
+def check_attack(record: Record) -> Iterator[str]:
+    """Settings, label, knowledge, level and norm of the attack match its declaration."""
     card, threat = record.config["attack"], record.config["threat"]
     declared = declared_attack(card["name"])
     if record.level not in (_PIXEL, _FEATURE):
@@ -184,7 +184,7 @@ def attack(record: Record) -> Iterator[str]:
         "knowledge": declared.knowledge(card["settings"]),
         "level": _FEATURE if declared.tampers(card["settings"]) else _PIXEL,
     }
-    # Defaults, which a label leaves out, may have been others when an older record was made.
+    # Defaults, which a label leaves out, may have been different for an older record.
     if not wrong and not record.older:
         expected["label"] = declared.label(card["settings"])
     for name, value in expected.items():
@@ -197,8 +197,8 @@ def attack(record: Record) -> Iterator[str]:
     yield from _members(declared, record)
 
 
-def victim(record: Record) -> Iterator[str]:
-    """Options and labels of the victim, and of a surrogate's members, are those that they declare."""
+def check_victim(record: Record) -> Iterator[str]:
+    """Options and labels of the victim, and of a surrogate's members, match their declarations."""
     card = record.config["victim"]
     yield from _options(card, "config.victim")
     expected = victim_label(card)
@@ -210,7 +210,7 @@ def victim(record: Record) -> Iterator[str]:
 
 
 def victim_label(card: Mapping[str, Any]) -> str | None:
-    """What a table calls the victim of a configuration; None if it is not built in."""
+    """The label of a configuration's victim in tables; None if it is not built in."""
     declared = declared_victim(card["name"])
     if declared is None:
         return None
@@ -269,7 +269,7 @@ def _surrogate(record: Record) -> Iterator[str]:
 
 
 def _crafted_on(record: Record) -> list[Mapping[str, Any]]:
-    """The members of a surrogate, each with its name and options; none where the card lists none."""
+    """The members of a surrogate, each with its name and options; none if the card lists none."""
     surrogate = record.config.get("surrogate") or {"options": {}}
     members = surrogate["options"].get("members")
     named = isinstance(members, list) and all(isinstance(one, dict) and "name" in one for one in members)

@@ -1,4 +1,4 @@
-"""Bytes -> record; what may be said of one."""
+"""Parses untrusted records; marks and verdicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vbench.records.record import SCHEMA, Record
 
 
 class Mark(str, Enum):
-    """What could not be checked, or is worth a look: the value is shown as a badge."""
+    """Something that could not be checked or needs attention; the value is shown as a badge."""
 
     TOTALS_ONLY = "totals only"
     FOREIGN_DATA = "data not ours"
@@ -29,30 +29,30 @@ class Mark(str, Enum):
 
     @property
     def meaning(self) -> str:
-        """One sentence for whoever meets the badge."""
+        """One sentence that explains the badge."""
         return _MEANINGS[self]
 
 
 _MEANINGS = {
-    Mark.TOTALS_ONLY: "The record keeps no values of single queries, as archives do not: its figures are "
-    "possible and fit each other, but were not worked out again.",
+    Mark.TOTALS_ONLY: "The record has no per-query values, like all of archives: its numbers are "
+    "possible and consistent, but could not be recomputed.",
     Mark.FOREIGN_DATA: "vbench does not read the data set itself; its protocol and trials are as stated.",
     Mark.FOREIGN_ATTACK: "The attack is not one of vbench: what it knows and its settings are as stated.",
     Mark.LIBRARY_ATTACK: "The attack is one of torchattacks or ART; its settings are as stated.",
     Mark.FOREIGN_VICTIM: "The victim is not one of vbench; its options and its name are as stated.",
     Mark.FOREIGN_SURROGATE: "The attack was crafted on a model that is not one of vbench.",
     Mark.OLDER_IDENTITY: "Its id was made before ids covered the content of images, the code of plugins and "
-    "the arithmetic: it names less, and nothing tells whether the record was changed.",
+    "the arithmetic: it identifies less, and changes of the record cannot be detected.",
     Mark.OTHER_VERSION: "Made with another version of vbench, whose attack or victim is another or has other "
     "settings.",
-    Mark.TIES: "More than 1 % of the queries hang on equal distances: their result is gallery order, "
+    Mark.TIES: "More than 1 % of the queries depend on equal distances: their result is gallery order, "
     "not ranking.",
 }
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``reasons`` against a record, each naming the field and both values; empty if it stands."""
+    """``reasons`` against a record, each naming the field and both values; empty if it is accepted."""
 
     reasons: Sequence[str] = ()
     marks: Sequence[Mark] = ()
@@ -63,10 +63,10 @@ class Verdict:
         return not self.reasons
 
 
-#: The most that a record may hold beside its per-query values, in characters of JSON.
+#: Most characters of JSON in a record, without its per-query values.
 LARGEST_REST = 1 << 20
 
-# Characters that cannot be seen, and those that turn the direction of a line: a name could pass for another.
+# Invisible characters, and those that change the direction of text: a name could look like another.
 _UNSEEN = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -86,9 +86,9 @@ def parse(text: bytes) -> Record | list[str]:
             "a record of a newer vbench needs a newer vbench"
         ]
     rest = record.model_dump(exclude={"per_query"})
-    reasons = [] if _fit(rest) else list(_unfit(rest, ""))[:5]
+    reasons = [] if _is_valid(rest) else list(_invalid_values(rest, ""))[:5]
     if not reasons and len(record.model_dump_json(exclude={"per_query"})) > LARGEST_REST:
-        reasons = [f"the record holds more than {LARGEST_REST >> 20} MiB beside its per-query values"]
+        reasons = [f"the record holds more than {LARGEST_REST >> 20} MiB besides its per-query values"]
     return reasons or record
 
 
@@ -99,19 +99,19 @@ def _said(error: Any) -> str:
     return f"{where or 'file'}: {error['msg']}{found}"
 
 
-def _fit(value: Any) -> bool:
-    """Whether :func:`_unfit` has nothing to say; ten times as fast."""
+def _is_valid(value: Any) -> bool:
+    """Whether :func:`_invalid_values` yields nothing; ten times as fast."""
     kind = type(value)
     if kind is float:
         return math.isfinite(value)
     if kind is str:
         return len(value) <= _LONGEST_TEXT and not _UNSEEN.search(value)
     if kind is dict:
-        return all(map(_fit, value)) and all(map(_fit, value.values()))
-    return all(map(_fit, value)) if kind in (list, tuple) else True
+        return all(map(_is_valid, value)) and all(map(_is_valid, value.values()))
+    return all(map(_is_valid, value)) if kind in (list, tuple) else True
 
 
-def _unfit(value: Any, where: str) -> Iterator[str]:
+def _invalid_values(value: Any, where: str) -> Iterator[str]:
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{where}: {value} is not finite"
     elif isinstance(value, str):
@@ -121,8 +121,8 @@ def _unfit(value: Any, where: str) -> Iterator[str]:
             yield f"{where}: {len(value)} characters of text, at most {_LONGEST_TEXT}"
     elif isinstance(value, dict):
         for key, one in value.items():
-            yield from _unfit(key, f"{where or 'record'}, a name in it")
-            yield from _unfit(one, f"{where}.{key}" if where else str(key))
+            yield from _invalid_values(key, f"{where or 'record'}, a name in it")
+            yield from _invalid_values(one, f"{where}.{key}" if where else str(key))
     elif isinstance(value, (list, tuple)):
         for index, one in enumerate(value):
-            yield from _unfit(one, f"{where}[{index}]")
+            yield from _invalid_values(one, f"{where}[{index}]")

@@ -208,6 +208,7 @@ ROWS = [(f, s, a) for f in ("true", "false") for s in ("true", "false") for a in
 
 
 @pytest.mark.parametrize(("fsam", "sfm", "loss"), ROWS)
+@pytest.mark.slow
 def test_every_row_of_the_published_ablation_spends_the_same_budget(victim, fsam, sfm, loss):
     from vbench.run.craft import Meter
 

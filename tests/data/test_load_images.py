@@ -143,7 +143,7 @@ def test_damaged_bytes_never_escape_as_anything_but_bad_input(tmp_path, kind):
     Image.fromarray(generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(buffer, kind)
     whole = buffer.getvalue()
     refused = 0
-    for index in range(60):
+    for index in range(30):
         damaged = bytearray(whole if index % 2 else whole[: generator.integers(0, len(whole))])
         for _ in range(index % 5):
             if damaged:
@@ -155,7 +155,7 @@ def test_damaged_bytes_never_escape_as_anything_but_bad_input(tmp_path, kind):
             refused += 1
         else:
             assert found.shape == (1, 4, 4, 3)
-    assert refused > 12
+    assert refused > 6
 
 
 @pytest.mark.parametrize(("size", "name"), [((0, 4), "lanczos"), ((4, 2.5), "lanczos"), ((4, 4), "cubic")])

@@ -14,14 +14,13 @@ import quick
 from pages import PAGES, ROOT, blocks
 from pipeline.conftest import vbench
 
-from vbench.core.threat import ThreatModel
 from vbench.data.synthetic import write_dataset
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.gate.baseline import write_baseline
 from vbench.gate.compare import make_baseline
 from vbench.records.files import KEEPABLE
 from vbench.records.store import RunStore, to_archive
-from vbench.run.prepare import Choice, open_named
+from vbench.run.prepare import open_named
 from vbench.run.request import Request
 from vbench.run.session import Session
 from vbench.sweep.read import read_suite
@@ -118,10 +117,11 @@ def world(tmp_path_factory) -> World:
         _enter(folder, patched)
         for block in (block for page in PAGES for block in blocks(page) if block.file):
             Path(block.file).write_text(block.text)
-        series = Session(Choice(), ThreatModel("8/255"), Path("runs"), quiet=True, keep=KEEPABLE)
-        plain, learnt = series.execute(["agw"], ["metric_ifgsm", "uap[evaluations=64]"], [0], {})
-        smaller = Session(Choice(), ThreatModel("4/255"), Path("runs"), quiet=True)
-        smaller.execute(["agw"], ["metric_ifgsm"], [0], {})
+        session = Session(Path("runs"), quiet=True, keep=KEEPABLE)
+        both = Request(victims=["agw"], attacks=["metric_ifgsm", "uap[evaluations=64]"])
+        plain, learnt = session.run_all(both.specs())
+        smaller = Request(victims=["agw"], attacks=["metric_ifgsm"], eps="4/255")
+        Session(Path("runs"), quiet=True).run_all(smaller.specs())
         asked = Request(victims=["agw"], attacks=["noise"])
         write_baseline(Path("baseline.json"), make_baseline(asked, range(2), folder, 0.005, quiet=True))
         suite = read_suite(Path("suite.yaml"))

@@ -65,7 +65,13 @@ def typed(at_home, monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("words", VBENCH, ids=lambda words: str(VBENCH[words]))
+def _checked(words: tuple[str, ...]) -> object:
+    # All ten splits of RegDB are opened before work begins.
+    marks = [pytest.mark.slow] if any("{trial}" in word for word in words) else []
+    return pytest.param(words, marks=marks, id=str(VBENCH[words]))
+
+
+@pytest.mark.parametrize("words", [_checked(words) for words in VBENCH])
 def test_a_command_comes_to_the_start_of_its_work(words, typed):
     typed([os.path.expandvars(word) for word in words])
 

@@ -101,8 +101,8 @@ def test_a_damaged_choice_of_precision_is_made_again(tmp_path, content, monkeypa
     monkeypatch.setattr(prepare, "choose", lambda trials: trials[-1])
     path = tmp_path / "choice.json"
     path.write_text(content)
-    assert prepare._kept(path, options) is None
+    assert prepare._stored(path, options) is None
     bench = types.SimpleNamespace(victim=types.SimpleNamespace(name="agw"))
-    assert prepare._tried(bench, options, path, quiet=True) == options[1]
+    assert prepare._measured(bench, options, path, quiet=True) == options[1]
     assert json.loads(path.read_text()) == options[1].card()
-    assert prepare._kept(path, options) == options[1]
+    assert prepare._stored(path, options) == options[1]

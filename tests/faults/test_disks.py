@@ -44,7 +44,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 # A few bytes of a record, of decoded images, and of embeddings that are kept.
-@pytest.mark.parametrize("most", [600, 6_000, 40_000])
+@pytest.mark.parametrize("most", [pytest.param(600, marks=pytest.mark.slow), 6_000, 40_000])
 def test_a_disk_that_fills_up_costs_nothing_but_the_run(quick, forked, tmp_path, most):
     runs, cache = tmp_path / "runs", {"VBENCH_CACHE": str(tmp_path / "cache")}
     given = run_arguments(quick, runs, *NOISE)

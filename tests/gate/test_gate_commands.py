@@ -80,6 +80,7 @@ def test_red_exits_with_one_and_says_what_moved(file, vbench, tmp_path):
     assert summary.read_text().startswith("before\n### vbench check: red: 1 of 24")
 
 
+@pytest.mark.slow
 def test_update_rewrites_what_moved_and_shows_the_difference(file, vbench):
     good = json.loads(file.read_text())
     same = vbench("check", file, "--quiet", "--update")
@@ -138,6 +139,7 @@ def test_a_bound_that_allows_everything_is_not_green(file, vbench):
     assert "1 of 24 figures cannot be guarded" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_other_weights_are_red_and_named(file, vbench, quick):
     done = vbench("check", file, "--quiet", "--weights", quick.weights(seed=1), expect=1)
     assert "other weights: " in " ".join(done.stdout.split())

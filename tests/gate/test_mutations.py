@@ -11,6 +11,7 @@ ALL = (*MOST, "square[queries=50]", FSAM)
 
 
 @pytest.mark.parametrize("attacks", [MOST, pytest.param(ALL, marks=pytest.mark.slow)], ids=["most", "all"])
+@pytest.mark.slow
 def test_as_it_is_everything_is_within_bounds(baseline, rerun, attacks):
     gate = rerun(attacks, baseline.seeds[:1])
     assert [(str(row.subject), row.metric, row.note) for row in gate.moved] == []
@@ -54,6 +55,7 @@ def test_a_broken_line_turns_it_red(baseline, rerun, mutation):
         assert any(expected == one or expected in one.partition(": ")[2] for one in told), told
 
 
+@pytest.mark.slow
 def test_the_lines_are_whole_again_afterwards(baseline, rerun):
     for mutation in MUTATIONS:
         with mutation.applied():

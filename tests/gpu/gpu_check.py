@@ -314,8 +314,8 @@ GFLOP = {
 def built(name: str, thin: bool = False, classes: int = 395):
     import torch
 
-    from vbench.core.registry import victims
     from vbench.victims.load import build_victim
+    from vbench.victims.registry import victims
 
     cls = victims.load(name)
     options = {**cls.THIN, "input_size": (64, 32)} if thin else {}
@@ -520,23 +520,33 @@ def agreement() -> dict:
     return found
 
 
-def thin_series(runs: str, **more):
-    from vbench.core.threat import ThreatModel
-    from vbench.run.prepare import Choice
+def runs_of(folder: str, data, attacks, seed: int = 0, victim: str = "agw", weights=None, **how):
+    """A session with records in ``folder``, and the specs of attacks on one victim."""
+    from vbench.records.spec import ModelSpec, RunSpec, Setup
+    from vbench.run.request import run_specs
     from vbench.run.session import Session
 
-    choice = Choice(device=DEVICE, **{"precision": "float32", "channels_last": False, **more})
-    return Session(choice, ThreatModel(), WORK / runs, force=True, quiet=True)
+    setup = Setup(data, ModelSpec("", weights), device=DEVICE, **how)
+    specs = run_specs(RunSpec(setup, "", eps="8/255", side="query"), [victim], attacks, [seed])
+    return Session(WORK / folder, quiet=True), specs
+
+
+def thin_runs(folder: str, attacks):
+    """The built-in synthetic set and thin AGW, in float32."""
+    from vbench.records.spec import DataSpec
+
+    data = DataSpec("synthetic", "synthetic")
+    return runs_of(folder, data, attacks, precision="float32", channels_last=False)
 
 
 def thin_table() -> dict:
     """The README's table on the device, in float32; how far Rank-1 and mAP are from the CPU's."""
     found = {}
-    series = thin_series("thin-runs")
-    specs = list(CPU_TABLE)[:3] if TINY else list(CPU_TABLE)
-    for run, spec in zip(series.each(["agw"], specs, [0], {}), specs, strict=True):
+    session, specs = thin_runs("thin-runs", list(CPU_TABLE)[:3] if TINY else list(CPU_TABLE))
+    for one in specs:
+        spec = one.attack
         try:
-            record = series.recorder.record(run)
+            record = session.run(one)
         except Exception as error:
             found[spec] = f"{type(error).__name__}: {error}"
             say(f"{spec}: {found[spec]}")
@@ -558,16 +568,14 @@ def touch() -> dict:
     from vbench.run.craft import Plan, craft_side
 
     found = {}
-    series = thin_series("touch-runs")
-    specs = TOUCH[:4] if TINY else TOUCH
-    bench = None
-    for spec in specs:
+    session, specs = thin_runs("touch-runs", TOUCH[:4] if TINY else TOUCH)
+    for one in specs:
+        spec = one.attack
         if left() < 60:
             found[spec] = "skipped"
             continue
         try:
-            (run,) = list(series.each(["agw"] if bench is None else [bench.victim], [spec], [0], {}))
-            bench = bench or run.bench
+            run = session.ready(one)
             started = time.perf_counter()
             learnt, _ = run._fit(True, {})
             plan = Plan(run.attack, run.threat, 0, learnt, run._edits(learnt))
@@ -598,9 +606,9 @@ def repeatable() -> dict:
     import torch
 
     found = {}
-    series = thin_series("repeat-runs")
-    for spec in ("uap[evaluations=640]", "fsam_uap[evaluations=2000]"):
-        (run,) = list(series.each(["agw"], [spec], [0], {}))
+    session, specs = thin_runs("repeat-runs", ["uap[evaluations=640]", "fsam_uap[evaluations=2000]"])
+    for one in specs:
+        spec, run = one.attack, session.ready(one)
         digests = {run._fit(True, {})[0].digest for _ in range(2)}
         found[spec] = "same bits" if len(digests) == 1 else "different bits"
     if DEVICE.startswith("cuda"):
@@ -633,7 +641,7 @@ def gate() -> dict:
         [sys.executable, "-m", "vbench", "check", str(file), "--device", DEVICE, "--quiet"],
         capture_output=True,
         text=True,
-        timeout=max(20, min(75, left() - 30)),
+        timeout=max(20, min(600 if TINY else 75, left() - 30)),
     )
     say(f"gate: exit code {done.returncode}")
     return {"code": done.returncode, "out": done.stdout[-4000:], "err": done.stderr[-2000:]}
@@ -689,8 +697,8 @@ def train() -> dict:
     dataset, size = drawn_set(), size_of()
     victim = built("agw", thin=TINY, classes=len(dataset.train_labels))
     if TINY:
-        from vbench.core.registry import victims
         from vbench.victims.load import build_victim
+        from vbench.victims.registry import victims
 
         cls = victims.load("agw")
         victim = build_victim(
@@ -793,22 +801,11 @@ def train() -> dict:
 # ------------------------------------------------------------------------------------------------ the table
 def attack() -> dict:
     """One seed of the universal attacks at full size, each record kept as soon as it is done."""
-    from vbench.core.threat import ThreatModel
-    from vbench.run.prepare import Choice
-    from vbench.run.session import Session
+    from vbench.records.spec import DataSpec, Given
 
     OUT.mkdir(parents=True, exist_ok=True)
     precision = GIVEN.precision or ("float32" if TINY else "bfloat16")
     half = precision != "float32"
-    choice = Choice(
-        drawn_set(),
-        weights=WORK / "agw.safetensors",
-        device=DEVICE,
-        ignore_gates=True,
-        precision=precision,
-        channels_last=half,
-    )
-    series = Session(choice, ThreatModel(), WORK / "runs", quiet=True)
     specs = list(UNIVERSAL)
     if TINY:
         specs = [
@@ -818,14 +815,25 @@ def attack() -> dict:
         ]
     if GIVEN.seed == 0:
         specs = ["noise", *specs, *(() if TINY else ("pgd", "metric_ifgsm", "sma"))]
+    session, specs = runs_of(
+        "runs",
+        DataSpec("drawn", Given(drawn_set())),
+        specs,
+        GIVEN.seed,
+        weights=str(WORK / "agw.safetensors"),
+        ignore_gates=True,
+        precision=precision,
+        channels_last=half,
+    )
     found = {}
-    for run, spec in zip(series.each(["agw"], specs, [GIVEN.seed], {}), specs, strict=True):
+    for one in specs:
+        spec = one.attack
         if left() < 20:
             found[spec] = "skipped"
             continue
         began = time.monotonic()
         try:
-            record = series.recorder.record(run)
+            record = session.run(one)
         except Exception as error:
             found[spec] = f"{type(error).__name__}: {error}"
             say(f"{spec}: {found[spec]}")

@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(os.environ.get("PRETEND_ROOT") or tempfile.mkdtemp(prefix="vbench-pretend-"))
@@ -15,15 +16,18 @@ import torch
 torch.set_num_threads(1)
 import pretend_device as P
 
-from vbench.core.registry import attacks, victims
+from vbench.attacks.registry import attacks
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.run.prepare import Choice
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
+from vbench.run.prepare import Opener
+from vbench.run.request import models, run_specs
 from vbench.run.session import Session
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim
+from vbench.victims.registry import victims
 
 P.RAISE = os.environ.get("RAISE", "0") == "1"
 P.DETAIL = True
@@ -152,17 +156,36 @@ def part_options():
         attempt(f"victim {name} {opts}", work)
 
 
-def series(ds, name, threat, runs=None, keep=(), precision="float32", channels_last=False, **choice):
-    c = Choice(
-        ds,
-        weights=weights(name, ds),
-        device="cuda",
-        ignore_gates=True,
+def series(
+    ds,
+    name,
+    threat,
+    runs=None,
+    keep=(),
+    precision="float32",
+    channels_last=False,
+    surrogates=(),
+    surrogate_weights=(),
+):
+    """What does runs of one victim, given names of attacks."""
+    setup = Setup(
+        DataSpec("drawn", Given(ds)),
+        ModelSpec("", str(weights(name, ds))),
         precision=precision,
         channels_last=channels_last,
-        **choice,
+        device="cuda",
+        ignore_gates=True,
     )
-    return Session(c, threat, runs, force=True, quiet=True, keep=keep)
+    like = RunSpec(setup, "", (), threat.eps, threat.norm, threat.side.value, threat.quantize)
+    turns = [models(surrogates, surrogate_weights)]
+
+    class Series:
+        def execute(self, victims, attacks, seeds, settings, perturbation=None):
+            one = replace(like, perturbation=None if perturbation is None else str(perturbation))
+            session = Session(runs, force=True, quiet=True, keep=keep)
+            return session.run_all(run_specs(one, victims, attacks, seeds, surrogates=turns))
+
+    return Series()
 
 
 SPECS = [
@@ -334,14 +357,15 @@ def part_misc():
         from vbench.audit.evidence import Evidence
 
         for precision in ("float32", "bfloat16"):
-            bench = Choice(
-                ds,
-                weights=weights("agw", ds),
-                device="cuda",
-                ignore_gates=True,
+            setup = Setup(
+                DataSpec("drawn", Given(ds)),
+                ModelSpec("agw", str(weights("agw", ds))),
                 precision=precision,
                 channels_last=precision != "float32",
-            ).workbench("agw", ds, ROOT / "cache", True)
+                device="cuda",
+                ignore_gates=True,
+            )
+            bench = Opener(setup).bench(ds, ROOT / "cache", True)
             evidence = Evidence(bench, ThreatModel(), 0)
             for probe in (*victim.FORWARD_PROBES, *victim.GRADIENT_PROBES, *attacks.STORAGE_PROBES):
                 try:

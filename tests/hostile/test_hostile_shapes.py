@@ -19,8 +19,7 @@ from vbench.records.store import LARGEST, RunStore, to_archive
 from vbench.reports.frame import frame
 from vbench.reports.page import page_of
 from vbench.reports.select import select
-from vbench.reports.table import html, report
-from vbench.reports.tables import comparison, report_of, transfer_matrices
+from vbench.reports.tables import comparison, report, report_of, transfer_matrices
 from vbench.reports.verify import verify
 
 BATTERY = 2
@@ -130,7 +129,7 @@ def readers(records: list[Record]) -> None:
     report_of(records, "plain", group="victim")
     page_of(records, figures=False)
     comparison(records)
-    html(records)
+    report(records, "html")
     transfer_matrices(records)
     to_archive(records)
     for record in records:

@@ -14,9 +14,10 @@ from payloads import TERMINAL
 from test_hostile_shapes import PLENTY
 
 from vbench.core.errors import BadInput
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.sweep.read import read_suite
 from vbench.sweep.state import States, TaskState
-from vbench.sweep.tasks import MOST_RUNS, Data, Group, Model, Task, tasks_of
+from vbench.sweep.tasks import MOST_RUNS, tasks_of
 
 HEAD = "victims: agw\nattacks: noise\n"
 TAGS = (
@@ -94,8 +95,8 @@ def test_the_limit_is_above_what_is_meant(tmp_path):
 def test_the_states_of_a_sweep_are_data_too(vbench, tmp_path):
     """What ``vbench status`` reads lies among the records, and may come with them."""
     states = States.of(tmp_path, "night")
-    group = Group(Data(TERMINAL, "sysu", TERMINAL), Model(TERMINAL))
-    tasks = [Task(group, TERMINAL, seed=seed) for seed in range(4)]
+    group = Setup(DataSpec(TERMINAL, "sysu", TERMINAL), ModelSpec(TERMINAL))
+    tasks = [RunSpec(group, TERMINAL, seed=seed) for seed in range(4)]
     states.list_tasks(tmp_path / "suite.yaml", tasks, 1)
     failed = TaskState(status="failed", reason=TERMINAL, title=TERMINAL, host=TERMINAL)
     states.put(tasks[0].key, failed)

@@ -43,7 +43,7 @@ def row():
     def figures(bench, attack, threat=EIGHT, seed=0, learnt=None):
         run = Run(bench, attack, threat, seed)
         try:
-            record, perturbation = run.execute(ignore_gates=True, quiet=True, learnt=learnt)
+            record, perturbation = replace(run, ignore_gates=True).execute(quiet=True, learnt=learnt)
         except VbenchError as error:
             return str(error)
         # Two attacks that do the same are compared as well, and their configurations name them.

@@ -99,7 +99,8 @@ def test_a_log_of_anything_is_stored(fresh, tmp_path):
     log = {"a": "\udcff", "b": np.float64("nan"), "c": torch.arange(2)}
     attack = universal("logs", lambda victim, *_: Perturbation(flat(victim).delta, fit_log=log))
     store = RunStore(tmp_path)
-    record = Recorder(store, ignore_gates=True, quiet=True).record(Run(fresh(), attack, ThreatModel("8/255")))
+    run = Run(fresh(), attack, ThreatModel("8/255"), ignore_gates=True)
+    record = Recorder(store, quiet=True).record(run)
     (read,) = store.read_all().records
     assert read.fit_log == record.fit_log and read.fit_log["b"] == "nan" and read.fit_log["c"] == [0, 1]
     (path,) = (tmp_path / "perturbations").iterdir()

@@ -117,8 +117,8 @@ LINES = (
     Line(
         "attacks are checked against the first victim alone",
         "vbench.run.upfront:Upfront.check_attacks",
-        "in self._built:",
-        "in self._built[:1]:",
+        "if key in seen:",
+        "if seen:",
         "tests/pipeline/test_upfront.py::test_the_last_victim_is_checked_against_the_last_attack_first",
     ),
 )

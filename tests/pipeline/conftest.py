@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import quick as quickly
+from opening import opener
 
 from vbench.cli import main
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.run.bench import Bench
-from vbench.run.prepare import Choice
 
 GATE = Path(__file__).parents[1] / "gate"
 SIZE = (48, 24)
@@ -41,8 +41,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Fixture:
     folder = tmp_path_factory.mktemp("small")
     root = write_dataset("sysu", folder / "data", ids=150, seed=3, size=SIZE, test_ids=12, quiet=True)
     weights = shutil.copy(GATE / "agw.safetensors", folder)
-    choice = Choice("sysu", root, weights=weights)
-    bench = choice.workbench("agw", open_dataset("sysu", root), folder / "cache", quiet=True)
+    made = opener("sysu", root, weights=weights)
+    bench = made.bench(open_dataset("sysu", root), folder / "cache", quiet=True)
     return Fixture(root, weights, folder / "cache", bench)
 
 

@@ -35,6 +35,7 @@ def test_a_trained_victim_holds_and_is_stored_beside_the_records(small, vbench, 
     assert len(contents.records) == 1 and not contents.broken
 
 
+@pytest.mark.slow
 def test_a_masked_victim_exits_with_1_and_says_what_to_do(small, vbench, tmp_path):
     (tmp_path / "mine.py").write_text(MASKED)
     arguments = small.arguments(tmp_path / "runs")

@@ -25,7 +25,7 @@ from vbench.data.synthetic import write_dataset
 from vbench.records.record import Record
 from vbench.reports.frame import frame
 from vbench.reports.rows import tables
-from vbench.reports.table import report
+from vbench.reports.tables import report
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.victims.embed import to_images
@@ -93,7 +93,7 @@ def bench(dataset):
 
 
 def run(bench, attack, threat=EIGHT, **more):
-    return Run(bench, attack, threat, **more).execute(ignore_gates=True, quiet=True)[0]
+    return Run(bench, attack, threat, ignore_gates=True, **more).execute(quiet=True)[0]
 
 
 def arrays(record, *names):
@@ -230,7 +230,7 @@ def test_what_a_battery_cannot_hold_or_do_is_refused(bench):
         Run(bench, battery(battery("noise")), EIGHT).check()
     with pytest.raises(BadInput, match="works in linf, not in l2"):
         Run(bench, build_attack("ensemble"), ThreatModel("1", "l2")).check()
-    _, learnt = Run(bench, build_attack(SPECS[1]), EIGHT).execute(ignore_gates=True, quiet=True)
+    _, learnt = Run(bench, build_attack(SPECS[1]), EIGHT, ignore_gates=True).execute(quiet=True)
     with pytest.raises(BadInput, match="cannot replay"):
         Run(bench, battery("noise"), EIGHT, perturbation=learnt).check()
 
@@ -239,9 +239,9 @@ def test_what_was_learnt_alone_is_not_learnt_again(bench, monkeypatch):
     fits, learn = [], UAP.learn
     monkeypatch.setattr(UAP, "learn", lambda *args: fits.append(1) or learn(*args))
     known = {}
-    alone, _ = Run(bench, build_attack(SPECS[1]), EIGHT).execute(True, True, known)
-    together = Run(bench, battery(*SPECS), EIGHT)
-    record, learnt = together.execute(True, True, known)
+    alone, _ = Run(bench, build_attack(SPECS[1]), EIGHT, ignore_gates=True).execute(True, known)
+    together = Run(bench, battery(*SPECS), EIGHT, ignore_gates=True)
+    record, learnt = together.execute(True, known)
     assert len(fits) == 1 and learnt is None
     assert list(known) == together.fits()
     assert record.members[1].trials == alone.adversarial
@@ -293,6 +293,7 @@ def test_the_table_shows_members_under_their_battery(bench):
     assert table[shares].sum(axis=1).tolist() == pytest.approx([1, 1])
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_the_fixed_list_it_is_described_as(bench):
     attack = build_attack("ensemble")
     assert attack.settings() == {}

@@ -31,6 +31,7 @@ def test_run_then_report_in_every_format(quick, vbench, tmp_path):
     assert latex.count(r"\toprule") == 2 and r"metric\_fgsm" in latex
 
 
+@pytest.mark.slow
 def test_a_preset_brings_its_side_and_budget_unless_they_are_given(quick, vbench, tmp_path):
     def cards(*more):
         runs = tmp_path / f"runs{len(more)}"
@@ -165,6 +166,7 @@ def test_finished_runs_survive_a_failing_one_and_a_broken_record(quick, vbench, 
     assert "torn.json" in report.stderr and "noise" in report.stdout
 
 
+@pytest.mark.slow
 def test_kill_9_loses_at_most_the_run_in_flight(quick, vbench, forked, tmp_path):
     (tmp_path / "dies.py").write_text(
         "import os, signal\n"

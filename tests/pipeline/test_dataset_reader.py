@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from metrics.literal_ranking import literal_ranking
+from opening import opener
 
 from vbench.core.errors import BadInput
 from vbench.core.registry import import_target
 from vbench.core.types import Modality, Side
 from vbench.data import Dataset, DatasetReader, Sample, Trial, open_dataset
 from vbench.data.open import read_with
-from vbench.run.prepare import Choice
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "named_files"
 FILE = f"{PLUGIN / 'named_files.py'}:NamedFiles"
@@ -46,8 +46,8 @@ def test_a_reader_in_a_file_runs_by_its_own_rule(small, named, vbench, tmp_path)
     printed = vbench(*run, "--attack", "noise", "--runs", runs, "--ignore-gates", "--quiet").stdout
     assert "named/ir2vis" in printed and "SYNTHETIC" not in printed
     (record,) = [json.loads(file.read_text()) for file in runs.glob("*.json")]
-    choice = Choice(FILE, named, weights=small.weights, ignore_gates=True)
-    bench = choice.workbench("agw", choice.open(tmp_path, quiet=True), tmp_path, quiet=True)
+    made = opener(FILE, named, weights=small.weights, ignore_gates=True)
+    bench = made.bench(made.open(tmp_path, quiet=True), tmp_path, quiet=True)
     query, gallery = (bench.clean[side].embeddings.double().numpy() for side in (Side.QUERY, Side.GALLERY))
     sides = (bench.dataset.query, bench.dataset.gallery)
     ids, cams = ([np.array([getattr(s, what) for s in side]) for side in sides] for what in ("pid", "cam"))
@@ -75,7 +75,7 @@ def test_an_installed_reader_has_a_name_of_its_own(tmp_path):
 
 def test_an_unknown_name_is_told_the_nearest(tmp_path):
     with pytest.raises(BadInput, match="unknown dataset 'sisu'; did you mean 'sysu'"):
-        Choice("sisu", tmp_path).open(tmp_path)
+        opener("sisu", tmp_path).open(tmp_path)
 
 
 def made(root: Path) -> Dataset:

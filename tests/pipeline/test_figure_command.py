@@ -12,6 +12,7 @@ from vbench.reports.figures import FIGURES
 UAP = "uap[evaluations=960,batch=48]"
 
 
+@pytest.mark.slow
 def test_a_run_that_kept_nothing_is_done_again_once_and_learns_nothing_anew(
     small, vbench, tmp_path, monkeypatch
 ):
@@ -32,6 +33,7 @@ def test_a_run_that_kept_nothing_is_done_again_once_and_learns_nothing_anew(
     assert kept == {"embeddings.safetensors", "images.safetensors"}
 
 
+@pytest.mark.slow
 def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench, tmp_path, monkeypatch):
     runs = tmp_path / "runs"
     base = ["run", *small.arguments(runs), "--attack", "noise", "--keep", "embeddings,images"]
@@ -62,7 +64,7 @@ def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench,
         (["figure", "cmc", "--run", "zzz"], "no run 'zzz'"),
         (["figure", "cmc", "--where", "atack=uap"], "did you mean 'attack'"),
         (["figure", "cmc", "--out", "x.jpg"], "does not end in .png, .svg or .pdf"),
-        (["figure", "cmc", "--out", "x.svg", "--format", "pdf"], "no pdf file by its name"),
+        (["figure", "cmc", "--out", "x.svg", "--format", "pdf"], "x.svg does not end in .pdf"),
         (["figure", "cmc", "--format", "pgn"], "did you mean 'png'"),
         (["figure", "cmc", "--width", "ful"], "did you mean 'full'"),
         (["figure", "cost", "--metric", "rank1"], "unknown metric 'rank1'"),

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from opening import opener
 from own_victim import Mine
 
 from vbench.api import evaluate
@@ -14,7 +15,6 @@ from vbench.attacks.fsam_uap.attack import FSAMUAP
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput
 from vbench.data import open_dataset
-from vbench.run.prepare import Choice
 from vbench.victims.agw import AGW
 
 MODULES = "fsam_uap[module_steps=2,hinge=soft,evaluations=160,batch=8]"
@@ -45,7 +45,7 @@ def test_any_number_of_classes_runs_and_another_one_is_said(where, capsys, tmp_p
     victim = Mine(num_classes=classes).eval()
     found = evaluate(victim, "fgsm", ignore_gates=True, **where)
     assert found.record.config["victim"]["options"]["num_classes"] == classes
-    Choice(where["dataset"]).workbench(victim, where["dataset"], tmp_path, True)
+    opener(where["dataset"], victim=victim).bench(where["dataset"], tmp_path, True)
     said = capsys.readouterr().err.replace("\n", " ")
     wanted = f"victim 'mine': its classifier knows {classes} identities, the training set of sysu has 6"
     assert (wanted in said) == (classes != 6)
@@ -53,13 +53,12 @@ def test_any_number_of_classes_runs_and_another_one_is_said(where, capsys, tmp_p
 
 def test_weights_of_known_models_must_be_of_the_set(where, tmp_path, quick):
     victim = AGW(num_classes=7, **{**AGW.THIN, "width": 0.125, "input_size": (32, 16)}).eval()
-    choice = Choice(where["dataset"])
     with pytest.raises(BadInput, match="knows 7 identities, the training set of sysu has 6"):
-        choice.workbench(victim, where["dataset"], tmp_path, True)
+        opener(where["dataset"], victim=victim).bench(where["dataset"], tmp_path, True)
     own = Mine(num_classes=6).eval()
     own.weights_metadata["split"] = "regdb/trial-3"
     with pytest.raises(BadInput, match="was trained on split regdb/trial-3"):
-        choice.workbench(own, where["dataset"], tmp_path, True)
+        opener(where["dataset"], victim=own).bench(where["dataset"], tmp_path, True)
 
 
 def test_the_own_modules_stand_at_the_victims_own_stages(where):

@@ -70,7 +70,7 @@ def test_listing_imports_no_torch():
         (["ablation", "--eps", "8"], "did you mean 8/255"),
         (["ablation", "--format", "markdwon"], "did you mean 'markdown'"),
         (["ablation", "--victim", "agv"], "did you mean 'agw'"),
-        (["systems", "--weights", "x.t"], "say whose"),
+        (["systems", "--weights", "x.t"], "name its victim"),
         (["ablation", "--dataset", "sysu"], "needs --root"),
     ],
 )
@@ -98,6 +98,7 @@ def test_a_suite_prints_its_rows_in_order_with_the_records_figures(paper, tmp_pa
     assert order == sorted(order)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_not_run_again_in_any_suite(paper, tmp_path):
     runs = tmp_path / "runs"
     first = paper("attention", runs)
@@ -113,6 +114,7 @@ def test_what_is_recorded_is_not_run_again_in_any_suite(paper, tmp_path):
     assert "6 runs, 3 recorded already; about" in more.stderr, "records tell how long the others take"
 
 
+@pytest.mark.slow
 def test_a_failing_row_is_named_and_the_others_go_on(paper, tmp_path):
     runs = tmp_path / "runs"
     done = paper("ablation", runs, "--level", "pixel", "--set", "margin=-100", expect=1)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+from opening import opener
 
 from vbench.attacks.build import build_attack
 from vbench.core.threat import ThreatModel
 from vbench.reports.frame import frame
-from vbench.reports.table import report
+from vbench.reports.tables import report
 from vbench.run import prepare
 from vbench.run.execute import Run
-from vbench.run.prepare import Choice, Trial, choose_precision, measure
+from vbench.run.prepare import Trial, choose_precision, measure
 from vbench.victims.precision import PLAIN, Precision, precision_of
 
 EIGHT = ThreatModel("8/255")
 
 
 def fresh(small, **precision):
-    choice = Choice("sysu", small.root, weights=small.weights, **precision)
-    return choice.workbench("agw", small.bench.dataset, small.cache, quiet=True)
+    made = opener("sysu", small.root, weights=small.weights, **precision)
+    return made.bench(small.bench.dataset, small.cache, quiet=True)
 
 
 def test_bfloat16_is_another_record_with_the_same_ranking(small):

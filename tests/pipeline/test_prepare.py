@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import pytest
+from opening import opener
 
 from vbench.core.errors import BadInput
 from vbench.data.synthetic import write_dataset
 from vbench.data.synthetic.embedded import SyntheticSet
-from vbench.run.prepare import Choice
 
 
 def test_weights_of_another_split_are_refused_unless_forced(small, tmp_path):
     root = write_dataset("regdb", tmp_path / "regdb", ids=4, seed=0, size=(64, 32), test_ids=4, quiet=True)
-    choice = Choice("regdb", root, weights=small.weights)
-    dataset = choice.open(tmp_path, quiet=True)
+    made = opener("regdb", root, weights=small.weights)
+    dataset = made.open(tmp_path, quiet=True)
     with pytest.raises(BadInput, match="was trained on split sysu"):
-        choice.workbench("agw", dataset, tmp_path, quiet=True)
-    forced = Choice("regdb", root, weights=small.weights, ignore_gates=True)
-    assert forced.workbench("agw", dataset, tmp_path, quiet=True).victim.num_classes == 150
+        made.bench(dataset, tmp_path, quiet=True)
+    forced = opener("regdb", root, weights=small.weights, ignore_gates=True)
+    assert forced.bench(dataset, tmp_path, quiet=True).victim.num_classes == 150
 
 
 def test_real_data_needs_a_root_and_weights(small, tmp_path):
     with pytest.raises(BadInput, match="needs --root"):
-        Choice("sysu").open(tmp_path)
+        opener("sysu").open(tmp_path)
     with pytest.raises(BadInput, match="--root is for real data"):
-        Choice("synthetic", tmp_path).open(tmp_path)
+        opener("synthetic", tmp_path).open(tmp_path)
     (small.root / "vbench-synthetic.json").rename(small.root / "hidden.json")
     try:
-        choice = Choice("sysu", small.root)
+        made = opener("sysu", small.root)
         with pytest.raises(BadInput, match="needs --weights"):
-            choice.workbench("agw", choice.open(tmp_path, quiet=True), tmp_path, quiet=True)
+            made.bench(made.open(tmp_path, quiet=True), tmp_path, quiet=True)
     finally:
         (small.root / "hidden.json").rename(small.root / "vbench-synthetic.json")
 

@@ -51,12 +51,12 @@ def files(tmp_path_factory):
 def ran(vbench, tmp_path, monkeypatch):
     """Call ``vbench run``; returns the records it would store."""
 
-    def execute(run, ignore_gates=False, *_):
+    def execute(run, *_):
         config, size = run.config(), {"linf_levels": 8.0, "changed_share": 1.0, "psnr_db": 30.0}
         values = dict.fromkeys(("r1", "r5", "r10", "r20", "map", "minp", "tied_share"), 0.5)
         trials = [TrialMetrics(trial="0", queries=1, skipped=0, **values)]
         facts = {"protocol": config["dataset"]["protocol"], "synthetic": True, "size": size}
-        facts["asked"] = run.asked(ignore_gates)
+        facts["asked"] = run.asked()
         made = Record(id=config_id(config), config=config, clean=trials, adversarial=trials, **facts)
         return made, None
 
@@ -186,6 +186,7 @@ GATES = {"gated": [], "ungated": ["--ignore-gates"]}
 @pytest.mark.parametrize("computing", COMPUTING.values(), ids=COMPUTING)
 @pytest.mark.parametrize("threat", THREATS.values(), ids=THREATS)
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+@pytest.mark.slow
 def test_every_option_comes_back(files, ran, monkeypatch, data, threat, computing, gates):
     class Small(SyntheticSet):
         def __init__(self, layout="sysu", size=SIZE, **_):

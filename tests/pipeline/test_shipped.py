@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from opening import opener
 
 from vbench.run import builtin
 from vbench.run.builtin import thin_path, thin_weights
-from vbench.run.prepare import Choice
 from vbench.victims.build import read_victim
 from vbench.victims.checkpoint import read_checkpoint, sha256_of
 from vbench.victims.training import trainer
@@ -17,9 +17,10 @@ SIZE = (64, 32)
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """The default set, as every first run draws it."""
-    return Choice().open(tmp_path_factory.mktemp("default"), quiet=True)
+    return opener().open(tmp_path_factory.mktemp("default"), quiet=True)
 
 
+@pytest.mark.slow
 def test_the_default_victim_needs_no_training(dataset, tmp_path, monkeypatch):
     """Fails when recipe, network or drawn people changed: make thin."""
 
@@ -47,7 +48,7 @@ def test_what_only_ranks_otherwise_is(dataset, tmp_path):
 
 
 def test_it_recognises_people_it_never_saw(dataset, tmp_path):
-    bench = Choice().workbench("agw", dataset, tmp_path, quiet=True)
+    bench = opener().bench(dataset, tmp_path, quiet=True)
     ranks = [trial.first_match_rank for trial in bench.clean_trials]
     right = sum(int((rank == 1).sum()) for rank in ranks) / sum(len(rank) for rank in ranks)
     chance = 1 / dataset.trials[0].gallery.__len__()

@@ -35,6 +35,7 @@ def results(runs):
     }
 
 
+@pytest.mark.slow
 def test_workers_do_what_vbench_run_does_and_do_it_once(world, vbench, tmp_path):
     runs, alone = tmp_path / "runs", tmp_path / "alone"
     attacks = ["noise", "metric_ifgsm[steps=2]", UAP]
@@ -74,6 +75,7 @@ def test_workers_do_what_vbench_run_does_and_do_it_once(world, vbench, tmp_path)
     assert all(states.get(task["key"]).memory > 50 * 2**20 for task in told["tasks"])
 
 
+@pytest.mark.slow
 def test_shards_together_do_everything_and_a_bad_attack_fails_alone(world, vbench, tmp_path):
     runs = tmp_path / "runs"
     suite = world.suite("attacks: [noise, './odd.py:Bad']\nseeds: [0, 1]\nresources: {jobs: 1, retries: 0}\n")
@@ -115,10 +117,11 @@ def test_a_killed_worker_costs_its_run_and_a_rerun_completes_the_sweep(world, vb
 @pytest.mark.parametrize(
     ("number", "status"),
     [
-        pytest.param(signal.SIGTERM, "interrupted", marks=pytest.mark.slow),
+        (signal.SIGTERM, "interrupted"),
         (signal.SIGKILL, "running"),
     ],
 )
+@pytest.mark.slow
 def test_killing_the_one_in_charge_ends_its_workers_and_loses_nothing(
     world, vbench, tmp_path, number, status
 ):

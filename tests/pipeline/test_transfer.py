@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from opening import opener, setup
 
 from vbench.attacks.build import build_attack
 from vbench.attacks.perturbation import Perturbation
@@ -13,10 +14,12 @@ from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.records.record import config_id
+from vbench.records.spec import ModelSpec, RunSpec
 from vbench.reports.rows import tables
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
-from vbench.run.prepare import Choice, Surrogate
+from vbench.run.prepare import Opener, Surrogate
+from vbench.run.request import run_specs
 from vbench.run.session import Session
 from vbench.victims.agw import AGW
 from vbench.victims.build import victim_label
@@ -39,6 +42,7 @@ def over(small, *members):
     return Bench(small.bench.dataset, stands_in, small.cache / "images", True)
 
 
+@pytest.mark.slow
 def test_a_victim_as_its_own_surrogate_is_white_box(small):
     attack = build_attack("metric_ifgsm")
     white, _ = Run(small.bench, attack, EIGHT).execute(quiet=True)
@@ -77,6 +81,7 @@ def test_an_untrained_surrogate_is_weaker_than_white_box(small):
     assert drop(weak) < 0.5 * drop(white)
 
 
+@pytest.mark.slow
 def test_a_universal_perturbation_is_learnt_on_the_surrogate_once(small):
     attack = build_attack("uap[evaluations=640]")
     source = over(small, untrained(DDAG))
@@ -146,8 +151,8 @@ def test_the_policy_of_resizing_is_in_record_and_file(small, tmp_path):
     delta = torch.full((3, 96, 48), 8 / 255)
     settings = build_attack("uap").settings()
     Perturbation(delta, provenance={"attack": "uap", "settings": settings}).save(file)
-    series = Session(Choice("sysu", small.root, weights=small.weights), EIGHT, tmp_path / "runs", quiet=True)
-    (record,) = series.execute(["agw"], ["uap"], [0], {}, perturbation=file)
+    one = RunSpec(setup("sysu", small.root, weights=small.weights), "uap", perturbation=str(file))
+    (record,) = Session(tmp_path / "runs", quiet=True).run_all([one])
     (written,) = (tmp_path / "runs" / "perturbations").glob("*.safetensors")
     kept = Perturbation.load(written)
     assert kept.delta.shape == (3, 48, 24) and record.id in written.name
@@ -172,10 +177,10 @@ def test_two_settings_of_one_checkpoint_are_two_surrogates(small):
 
 def test_a_sweep_opens_and_embeds_every_victim_once(small, tmp_path, monkeypatch):
     models = ["agw", "agw[embedding=pooled]"]
-    attacks, given = ["metric_fgsm", "uap[evaluations=64]"], {}
-    alone = Choice("sysu", small.root, weights=small.weights)
-    alone = dataclasses.replace(alone, surrogates=(models[1],), surrogate_weights=(small.weights,))
-    apart = Session(alone, EIGHT, tmp_path / "apart", quiet=True).execute(models[:1], attacks, [0], given)
+    attacks, files = ["metric_fgsm", "uap[evaluations=64]"], {"weights": small.weights}
+    alone = setup("sysu", small.root, surrogates=models[1:], surrogate_weights=[small.weights], **files)
+    specs = run_specs(RunSpec(alone, ""), models[:1], attacks, [0], surrogates=[alone.surrogates])
+    apart = Session(tmp_path / "apart", quiet=True).run_all(specs)
     opened, embedded = [], []
 
     def counted(spec, *rest, **options):
@@ -188,9 +193,10 @@ def test_a_sweep_opens_and_embeds_every_victim_once(small, tmp_path, monkeypatch
 
     monkeypatch.setattr("vbench.run.prepare.thin_weights", counted)
     monkeypatch.setattr("vbench.run.bench.embed", watched)
-    monkeypatch.setattr(Choice, "open", lambda *_: small.bench.dataset)
-    series = Session(Choice(), EIGHT, tmp_path / "together", quiet=True)
-    together = series.execute(models, attacks, [0], given, surrogates=models)
+    monkeypatch.setattr(Opener, "open", lambda *_: small.bench.dataset)
+    turns = [(ModelSpec(name),) for name in models]
+    specs = run_specs(RunSpec(setup(), ""), models, attacks, [0], surrogates=turns)
+    together = Session(tmp_path / "together", quiet=True).run_all(specs)
     assert len(opened) == len(set(opened)) == 2
     views = [
         "clean query images",
@@ -218,9 +224,8 @@ def test_tables_keep_white_box_and_transfer_apart(small):
 
 
 def test_surrogates_need_weights_on_real_data_and_one_file_each(small, tmp_path):
-    choice = Choice("sysu", small.root, weights=small.weights, surrogates=("agw", "agw"))
-    both = dataclasses.replace(choice, surrogate_weights=(small.weights, small.weights))
+    given = {"weights": small.weights, "surrogates": ("agw", "agw")}
+    both = opener("sysu", small.root, surrogate_weights=(small.weights, small.weights), **given)
     assert both.source(small.bench, tmp_path, quiet=True).victim.name == "agw+agw"
-    short = dataclasses.replace(choice, surrogate_weights=(small.weights,))
     with pytest.raises(BadInput, match="1 --surrogate-weights for 2 surrogates"):
-        short.source(small.bench, tmp_path, quiet=True)
+        opener("sysu", small.root, surrogate_weights=(small.weights,), **given)

@@ -219,6 +219,7 @@ def reader(tmp_path):
     return f"{path}:Mine"
 
 
+@pytest.mark.slow
 def test_evaluate_and_suites_take_the_readers_that_run_takes(quick, reader, vbench, tmp_path):
     given = {"root": quick.root, "weights": quick.weights(), "ignore_gates": True}
     record = evaluate("agw", "noise", reader, **given).record

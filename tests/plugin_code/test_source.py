@@ -149,6 +149,7 @@ def test_a_constant_that_somebody_overwrote_counts(tmp_path, monkeypatch):
     assert code_card(module.Mine) != before
 
 
+@pytest.mark.slow
 def test_an_installed_plugin_is_hashed_with_its_own_distribution_alone(tmp_path, monkeypatch):
     helper = "AMOUNT = 1\n"
     attack(

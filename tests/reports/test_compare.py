@@ -17,8 +17,7 @@ from vbench.core.threat import ThreatModel, show_budget
 from vbench.records.store import RunStore, to_archive
 from vbench.reports.frame import flat
 from vbench.reports.rows import setting
-from vbench.reports.table import report
-from vbench.reports.tables import cells, comparison
+from vbench.reports.tables import cells, comparison, report
 
 
 def some():

@@ -13,7 +13,7 @@ from vbench.api import Result
 from vbench.core.errors import BadInput
 from vbench.records.record import CompressedArray, ControlRecord
 from vbench.reports.frame import frame
-from vbench.reports.table import html
+from vbench.reports.tables import report
 
 
 def packed(**arrays):
@@ -71,7 +71,7 @@ def test_a_battery_says_whose_image_each_query_is():
 def test_bad_requests_are_refused():
     with pytest.raises(BadInput, match="did you mean 'query'"):
         frame([record()], "querry")
-    with pytest.raises(BadInput, match="keeps nothing of single queries"):
+    with pytest.raises(BadInput, match="has no per-query values"):
         frame([record()], "query")
     assert frame([], "query").empty and frame([], "trial").empty and frame([]).empty
 
@@ -95,15 +95,15 @@ class Cells(HTMLParser):
 def test_a_notebook_shows_the_same_table_marked_synthetic_and_escaped():
     controls = [ControlRecord(name="modules, d = 0", trials=trials(0.7))]
     hostile = record("<script>alert(1)</script>", after=0.3, controls=controls)
-    page = html([hostile])
+    page = report([hostile], "html")
     assert "<script>" not in page
     found = Cells(page)
     assert "SYNTHETIC" in found.texts and "<script>alert(1)</script>" in found.texts
     assert "80.0 → 30.0" in found.texts and any("modules, d = 0" in text for text in found.texts)
     assert found.tags.count("tr") == 3
-    assert "SYNTHETIC" not in html([record(synthetic=False)])
-    assert html([record(), record(eps="4/255")]).count("<table>") == 2
-    assert html([]) == "<div>no record</div>"
+    assert "SYNTHETIC" not in report([record(synthetic=False)], "html")
+    assert report([record(), record(eps="4/255")], "html").count("<table>") == 2
+    assert report([], "html") == "<div>no record</div>"
 
 
 def test_a_result_prints_its_table_and_hands_out_what_is_single():
@@ -116,7 +116,7 @@ def test_a_result_prints_its_table_and_hands_out_what_is_single():
     with pytest.raises(BadInput, match="holds 0 perturbations"):
         _ = both.perturbation
     assert [found.label for found in both.where("attack=uap")] == ["uap"]
-    assert "80.0" in both.report("latex") and both._repr_html_() == html([one, other])
+    assert "80.0" in both.report("latex") and both._repr_html_() == report([one, other], "html")
     assert isinstance(both.to_frame(), pd.DataFrame) and str(Result(())) == "no record"
 
 

@@ -121,7 +121,7 @@ def test_what_differs_carries_its_badge(surf):
     assert page.locator(".badge", has_text="clean differs").count() >= 3
     refused = surf("refused.html")
     body = refused.locator("main").inner_text()
-    assert "person0/bad.json" in body and "clean figures of agw" in body and "person1/" in body
+    assert "person0/bad.json" in body and "clean results of agw" in body and "person1/" in body
 
 
 @pytest.mark.slow

@@ -46,8 +46,8 @@ def test_cautions_come_before_the_figures():
         "1 files could not be read: a.json: Invalid JSON",
     ):
         assert part in said
-    assert said.index("Before quoting a figure") < said.index("Results</h2>")
-    assert "Before quoting a figure" not in page_text([run(synthetic=False)])
+    assert said.index("Before quoting a number") < said.index("Results</h2>")
+    assert "Before quoting a number" not in page_text([run(synthetic=False)])
 
 
 def test_warnings_are_said_once_with_their_rows(page):

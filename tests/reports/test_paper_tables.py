@@ -193,7 +193,7 @@ def test_an_unknown_style_is_refused():
 
 
 def test_every_published_row_of_a_suite_is_in_the_file_and_named_like_its_record():
-    from vbench.sweep.paper.settings import Settings
+    from vbench.sweep.paper.suite import Settings
 
     for suite in SUITES.values():
         for line in suite.lines:
@@ -227,4 +227,4 @@ def test_reports_of_variants_get_their_own_row_or_none(settings, shown):
 
 def test_blocks_name_what_the_paper_prints_nothing_about():
     text = " ".join(paper_report(filled(BLOCKS, place())).split())
-    assert "No published figure is known for block0, block1, block2, block3, block4." in text
+    assert "No published value is known for block0, block1, block2, block3, block4." in text

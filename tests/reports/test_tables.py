@@ -11,7 +11,7 @@ import pytest
 from vbench.core.errors import BadInput
 from vbench.records.record import CompressedArray, ControlRecord, Record, TrialMetrics, config_id
 from vbench.records.store import RunStore
-from vbench.reports.table import report
+from vbench.reports.tables import report
 
 
 def trials(r1: float, count: int = 2) -> list[TrialMetrics]:

@@ -55,7 +55,7 @@ def test_a_budget_between_two_levels_counts_as_the_lower():
 
 @pytest.mark.parametrize(("by", "asked"), [(4 / 255, 0.5), (8 / 255, 1.0), (24 / 255, 3.0)])
 def test_a_record_says_what_was_asked_for_and_warns_of_too_much(bench, by, asked):
-    record = Run(bench, Brighter(by=by), ThreatModel("8/255")).execute(ignore_gates=True, quiet=True)[0]
+    record = Run(bench, Brighter(by=by), ThreatModel("8/255"), ignore_gates=True).execute(quiet=True)[0]
     assert record.size["asked"] == pytest.approx(asked, abs=1e-4)
     assert record.size["linf_levels"] == pytest.approx(min(by * 255, 8), abs=1e-3)
     found = [line for line in record.warnings if "the attack returned" in line]

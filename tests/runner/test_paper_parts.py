@@ -10,12 +10,10 @@ from vbench.core import progress
 from vbench.core.errors import BadInput
 from vbench.core.progress import Overview, shared, track
 from vbench.records.record import Record
-from vbench.run.prepare import Choice
 from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
 from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
 from vbench.sweep.paper.plan import Durations, kind_of
-from vbench.sweep.paper.settings import Settings
-from vbench.sweep.paper.suite import Line, expand, question
+from vbench.sweep.paper.suite import Line, Settings, expand, question
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
@@ -89,7 +87,7 @@ def test_weights_are_named_or_alone(tmp_path):
     assert both.of("mrcn", sysu) is None
     with pytest.raises(BadInput, match="has no trial"):
         both.of("deen[embedding=weighted]", sysu)
-    with pytest.raises(BadInput, match=r"say whose, as in --weights agw=x\.t"):
+    with pytest.raises(BadInput, match=r"name its victim, as in --weights agw=x\.t"):
         Checkpoints(["x.t"]).check(["agw", "ddag"])
     with pytest.raises(BadInput, match="'ddag' is not among the victims"):
         Checkpoints(["ddag=x.t"]).check(["agw"])
@@ -97,7 +95,7 @@ def test_weights_are_named_or_alone(tmp_path):
 
 def test_victims_are_the_asked_the_papers_or_those_with_weights(capsys):
     systems, ablation = SUITES["systems"], ABLATION
-    drawn, real = Choice(), Choice("sysu")
+    drawn, real = "synthetic", "sysu"
     assert victims_of([systems], (), Checkpoints([]), drawn) == {"systems": ["agw", "ddag", "mrcn"]}
     assert victims_of([systems], ["pmt"], Checkpoints([]), real) == {"systems": ["pmt"]}
     named = Checkpoints(["mrcn=a", "agw=b"])

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.records.record import IDENTITY, Record, TrialMetrics, config_id
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.sweep.engine import Did, Do, Identity, Job, Open, Opened, Outcome, Ready
-from vbench.sweep.tasks import Data, Group, Model, Task
 
-DATA = Data("real", "sysu", "sysu/all/single/ir2vis/seed10", "/data")
+DATA = DataSpec("real", "sysu", "sysu/all/single/ir2vis/seed10", "/data")
 
 
-def task(victim="agw", attack="pgd", seed=0, side="query", protocol=DATA.protocol) -> Task:
+def task(victim="agw", attack="pgd", seed=0, side="query", protocol=DATA.protocol) -> RunSpec:
     """A task that nobody will really do."""
-    data = Data("real", "sysu", protocol, "/data")
-    return Task(Group(data, Model(victim)), attack, (), "8/255", "linf", side, True, seed)
+    data = DataSpec("real", "sysu", protocol, "/data")
+    return RunSpec(Setup(data, ModelSpec(victim)), attack, (), "8/255", "linf", side, True, seed)
 
 
 def record(name: str) -> Record:
@@ -45,7 +45,7 @@ class FakeSlot:
 
     number: int
     job: Job | None = None
-    opened: Group | None = None
+    opened: Setup | None = None
     pid: int | None = 1
 
 
@@ -111,18 +111,18 @@ class FakePool:
         return Did(made.record, 1.0, fits)
 
     @property
-    def tasks_begun(self) -> list[Task]:
+    def tasks_begun(self) -> list[RunSpec]:
         """Tasks in the order in which they were begun."""
         return [job.task for _, job in self.begun if isinstance(job, Do)]
 
 
-def identity(one: Task) -> Identity:
+def identity(one: RunSpec) -> Identity:
     """What is known of a task that is open; aliases of an attack share a record."""
     fits = (f"fit-{one.group.victim.victim}-{one.seed}",) if one.attack == "uap" else ()
     return Identity(record(called(one).key).id, fits, 1000)
 
 
-def called(one: Task) -> Task:
+def called(one: RunSpec) -> RunSpec:
     """The task by whose key the record of this one is called."""
     alias = one.attack.startswith("also_")
     return task(one.group.victim.victim, one.attack[5:], one.seed) if alias else one

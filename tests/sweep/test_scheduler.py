@@ -7,12 +7,13 @@ import os
 import pytest
 from fake_pool import FakePool, record, task
 
+from vbench.records.spec import ModelSpec
 from vbench.records.store import RunStore
 from vbench.sweep.display import Display
 from vbench.sweep.engine import Died, Do, Failed, Open, Opened, Train
 from vbench.sweep.schedule import Scheduler
 from vbench.sweep.state import Ledger, States, TaskState
-from vbench.sweep.tasks import Durations, Model
+from vbench.sweep.tasks import Durations
 
 
 class Sweep:
@@ -219,7 +220,7 @@ def test_an_interruption_leaves_nothing_running(tmp_path):
 
 def test_preparations_are_retried_when_a_worker_dies_and_reported_when_they_fail(tmp_path):
     data = task().group.data
-    jobs = [Train(data, Model(name)) for name in "abc"]
+    jobs = [Train(data, ModelSpec(name)) for name in "abc"]
     seen = []
 
     def script(job):

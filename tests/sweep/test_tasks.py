@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput
 from vbench.core.types import Side
+from vbench.records.spec import ModelSpec
+from vbench.run.session import threat_of
 from vbench.sweep.read import read_suite
-from vbench.sweep.tasks import Group, parse_shard, shard, task_from, tasks_of
-from vbench.sweep.worker import choice_of, threat_of
+from vbench.sweep.tasks import parse_shard, shard, task_from, tasks_of
 from vbench.victims.registry import victims
 
 FULL = """\
@@ -133,15 +134,14 @@ def test_what_is_not_said_is_left_to_the_preset(tmp_path):
     assert (threat_of(said).card()["eps"], threat_of(said).side) == ("2/255", Side.BOTH)
 
 
-def test_a_group_is_the_choice_that_vbench_run_would_make(tmp_path):
+def test_a_group_says_all_that_is_opened(tmp_path):
     group = tasks(tmp_path, FULL + "precision: bfloat16\nchannels_last: true\ndevice: cpu\n")[-1].group
-    choice = choice_of(group)
-    assert (choice.dataset, str(choice.root)) == ("sysu", "/data/sysu")
-    assert choice.protocol == "sysu/all/single/ir2vis/seed10"
-    assert str(choice.weights) == str(tmp_path.resolve() / "mmn.t")
-    assert choice.surrogates == ("agw", "deen") and choice.surrogate_weights == (None, None)
-    assert (choice.precision, choice.channels_last, choice.device) == ("bfloat16", True, "cpu")
-    assert {field.name for field in dataclasses.fields(Group)} >= {"ignore_gates"} and not choice.ignore_gates
+    assert (group.data.dataset, group.data.root) == ("sysu", "/data/sysu")
+    assert group.data.protocol == "sysu/all/single/ir2vis/seed10"
+    assert group.victim.weights == str(tmp_path.resolve() / "mmn.t")
+    assert group.surrogates == (ModelSpec("agw"), ModelSpec("deen"))
+    assert (group.precision, group.channels_last, group.device) == ("bfloat16", True, "cpu")
+    assert group.ignore_gates is False
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import quick as quickly
 import torch
+from opening import opener
 
 from vbench.data import open_dataset
-from vbench.run.prepare import Choice
 from vbench.victims.training import trainer
 
 
@@ -28,8 +28,8 @@ def test_device_and_precision_of_use_are_not_those_of_training(tmp_path, monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     made = quickly.make(tmp_path)
-    choice = Choice(size=quickly.SIZE, device=device, precision=precision)
+    thin = opener(size=quickly.SIZE, device=device, precision=precision)
     with pytest.raises(Enough):
-        choice.workbench("agw", open_dataset("sysu", made.root), made.cache, quiet=True)
+        thin.bench(open_dataset("sysu", made.root), made.cache, quiet=True)
     assert (seen["device"], seen["precision"], seen["threads"]) == ("cpu", "float32", 2)
     assert seen["of"] == {"cpu"}

@@ -248,6 +248,7 @@ def test_validation_identities_are_training_ones_that_no_batch_shows(monkeypatch
     assert 0 <= result.metadata["validation"]["mAP"] <= 100
 
 
+@pytest.mark.slow
 def test_every_training_setting_changes_the_outcome():
     changes = {
         "identities": 5, "instances": 3, "optimizer": "sgd", "learning_rate": 1e-3, "weight_decay": 0.5,

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 import torch
+from opening import opener
 from released_agw import released_layout, save_released
 from typer.testing import CliRunner
 
@@ -13,7 +14,6 @@ from vbench.cli import app
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.data.synthetic import write_dataset
-from vbench.run.prepare import Choice
 from vbench.victims.checkpoint import read_checkpoint, read_metadata, sha256_of
 from vbench.victims.load import load_victim
 
@@ -86,8 +86,8 @@ def test_weights_run_on_their_own_regdb_split_alone(regdb_file, tmp_path):
     assert convert(regdb_file, "--victim", f"agw[{SHAPE}]", "--out", converted).exit_code == 0
 
     def open_with(weights, trial, victim=f"agw[{SHAPE}]"):
-        choice = Choice("regdb", root, protocol=f"regdb/vis2ir/trial-{trial}", weights=weights)
-        return choice.workbench(victim, choice.open(tmp_path, quiet=True), tmp_path, quiet=True)
+        made = opener("regdb", root, victim, weights, f"regdb/vis2ir/trial-{trial}")
+        return made.bench(made.open(tmp_path, quiet=True), tmp_path, quiet=True)
 
     for weights, victim in ((regdb_file, f"agw[{SHAPE}]"), (converted, "agw")):
         assert open_with(weights, 3, victim).victim.num_classes == 206
@@ -99,10 +99,10 @@ def test_weights_run_on_their_own_regdb_split_alone(regdb_file, tmp_path):
 
 def test_weights_of_another_data_set_are_refused(tmp_path):
     root = write_dataset("sysu", tmp_path / "sysu", ids=5, seed=0, size=(32, 16), test_ids=2, quiet=True)
-    choice = Choice("sysu", root, weights=released(tmp_path / "odd.t", 7))
-    dataset = choice.open(tmp_path, quiet=True)
+    made = opener("sysu", root, f"agw[{SHAPE}]", released(tmp_path / "odd.t", 7))
+    dataset = made.open(tmp_path, quiet=True)
     with pytest.raises(BadInput, match="knows 7 identities, the training set of sysu has 5"):
-        choice.workbench(f"agw[{SHAPE}]", dataset, tmp_path, quiet=True)
+        made.bench(dataset, tmp_path, quiet=True)
 
 
 def test_a_file_of_another_model_is_recognised(tmp_path):

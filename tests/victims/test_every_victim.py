@@ -227,6 +227,7 @@ def test_losses_are_finite_and_train_every_parameter(name):
     assert idle == []
 
 
+@pytest.mark.slow
 def test_losses_survive_bfloat16(name):
     victim = thin(name).train()
     batch = training_batch(victim.recipe())

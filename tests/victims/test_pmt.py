@@ -162,6 +162,7 @@ def test_stages_are_the_quarters_of_the_blocks_but_the_last_two_as_maps(victim, 
         torch.testing.assert_close(features[stage][1], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_size_is_the_authors_network():
     with torch.device("meta"):
         shapes = {
@@ -511,6 +512,7 @@ def test_starting_tokens_keep_their_size_and_near_positions_are_alike():
     assert 0.8 < tokens.std() < 1.7
 
 
+@pytest.mark.slow
 def test_recipe_follows_the_width():
     thin = PMT(num_classes=3, **PMT.THIN).recipe()
     assert thin.epochs != PMT().recipe().epochs

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vbench.victims.layers.pooling import bn_neck
 from vbench.victims.training.batches import drop_elements
 
-#: A gate is worked out from this many times fewer hidden channels.
+#: A gate has this many times fewer hidden channels.
 _REDUCTION = 16
 
 
@@ -27,13 +27,14 @@ class ChannelGate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The gates."""
-        # Not mean(): another order of summation than the authors' would show after instance normalisation.
+        # Not mean(): instance normalisation would make the difference to the authors' order of summation
+        # visible.
         average = F.avg_pool2d(features, features.shape[2:])
         return self.excite(F.relu(self.squeeze(average))).sigmoid()
 
 
 class PartAttention(nn.Module):
-    """Refines a vector by what the horizontal stripes of its map say about each other.
+    """Refines a vector by attention between the horizontal stripes of its map.
 
     The ``count`` stripes of an N x ``channels`` x h x w map are average pooled; each attends to all by
     ``softmax(q k^T) v``, without scaling of the product. Their mean, weighted by softmax(gate), is added to
@@ -50,7 +51,7 @@ class PartAttention(nn.Module):
         self.neck = bn_neck(channels)
 
     def draw_weights(self, generator: torch.Generator) -> None:
-        """Start with stripes of equal weight; nothing is drawn."""
+        """Start with stripes of equal weight; uses no random numbers."""
         nn.init.constant_(self.gate, 1 / len(self.gate))
 
     def forward(self, features: Tensor, vectors: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class PartAttention(nn.Module):
         query, key, value = (
             layer(stripes).squeeze(3).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
-        # Not a matrix product: in half precision that would round the unscaled, large scores.
+        # Not a matrix product, which in half precision would round the unscaled, large scores.
         scores = (query[:, :, None] * key[:, None]).sum(dim=3)
         refined = scores.softmax(dim=2) @ value
         return self.neck((refined * self.gate.softmax(dim=0)[:, None]).sum(dim=1) + vectors)
@@ -98,11 +99,11 @@ class GraphAttention(nn.Module):
 
 
 class GraphClassifier(nn.Module):
-    """Identity logits of the images of a batch, each seen together with all images of its identity.
+    """Identity logits of the images of a batch, each computed from all images of its identity.
 
-    ``heads`` attention layers of ``width`` outputs side by side, ELU, one more layer to ``classes``, ELU.
-    Images of one identity are linked, an image with itself too, whatever their modality. Source: Ye et al.,
-    ECCV 2020, section 3.3, equations 6-8.
+    ``heads`` parallel attention layers of ``width`` outputs, ELU, one more layer to ``classes``, ELU. All
+    images of one identity, of both modalities, are linked, also each with itself. Source: Ye et al., ECCV
+    2020, section 3.3, equations 6-8.
     """
 
     def __init__(self, channels: int, width: int, heads: int, classes: int) -> None:
@@ -134,7 +135,8 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.theta = nn.Conv2d(high, low, kernel_size=1)
         self.phi = nn.Conv2d(low, low, kernel_size=1, stride=stride)
-        # The authors stride in the projection; mixing acts on single positions, so the others may go first.
+        # The authors stride in the projection; mixing acts on single positions, so striding first is
+        # equivalent.
         self.g = nn.Conv2d(low, low, kernel_size=1, stride=stride)
         self.project = nn.Conv2d(low, high, kernel_size=1)
         self.norm = nn.BatchNorm2d(high)
@@ -148,7 +150,7 @@ class ChannelAttention(nn.Module):
 
 
 class PositionAttention(nn.Module):
-    """Adds to every position of the stage's output what positions of its input hold.
+    """Adds information from positions of the stage's input to every position of its output.
 
     ``y_i = 1/P sum_j theta(high)_i phi(low)_j g(low)_j``; returned is ``high + BN(project y)``. The three
     projections have half of ``low``'s channels, but the authors lay their maps out as ``low`` channels of
@@ -171,7 +173,8 @@ class PositionAttention(nn.Module):
             project(source).reshape(len(high), self.low, -1)
             for project, source in ((self.theta, high), (self.phi, low), (self.g, low))
         )
-        # In the authors' order: three factors multiply rounding so that another order can be seen in parity.
+        # In the authors' order: the product of three factors amplifies rounding, so another order would break
+        # parity.
         scores = theta.transpose(1, 2) @ phi
         mixed = (scores / scores.shape[2]) @ g.transpose(1, 2)
         mixed = mixed.transpose(1, 2).reshape(len(high), self.low // 2, *high.shape[2:])
@@ -191,6 +194,6 @@ class FeatureAggregation(nn.Module):
         return self.position(self.channel(high, low), low)
 
     def start_as_identity(self) -> None:
-        """Let the block begin without effect, so that a pretrained trunk is not disturbed."""
+        """Initialise the block as the identity, so that it does not change a pretrained trunk."""
         for norm in (self.channel.norm, self.position.norm):
             nn.init.zeros_(norm.weight)

@@ -1,4 +1,4 @@
-"""Modules that treat modality."""
+"""Layers that handle the difference between modalities."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Encoder(nn.Module):
 
 
 class MiddleModality(nn.Module):
-    """Turns images of either modality into one that both share, pixel by pixel.
+    """Turns images of either modality into a shared middle modality, pixel by pixel.
 
     Each modality has its own encoder to a single channel (1x1 convolutions and batch normalisation); one
     decoder makes three channels of it for both. Source: Zhang et al., ACM MM 2021 (middle modality
@@ -50,7 +50,7 @@ class MiddleModality(nn.Module):
 
     @torch.no_grad()
     def start_as_average(self) -> None:
-        """Give every convolution the authors' starting weights: all equal, so that channels are averaged."""
+        """Give every convolution the authors' initial weights: all equal, so that channels are averaged."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.constant_(module.weight, _START)
@@ -58,7 +58,7 @@ class MiddleModality(nn.Module):
 
 
 class ModalityAlleviation(nn.Module):
-    """Blend a map with its instance-normalised self, channel by channel.
+    """Blend a map with its instance-normalised version, channel by channel.
 
     N x C x h x w to the same shape: ``m x + (1 - m) IN(x)`` with a gate m for each channel of each image.
     Normalisation has neither scale nor shift. In training a map needs more than one position. Source: Wu et
@@ -80,11 +80,11 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Disentangled:
-    """Maps of a visible and an infrared batch, N x C x h x w each, row i of both of one identity.
+    """Maps of a visible and an infrared batch, N x C x h x w each; row i of both has the same identity.
 
-    ``normalised``: IN(F); ``restituted``: with the modality-irrelevant part of the removed F - IN(F) added;
-    ``tainted``: IN(F) with the modality-relevant part added instead; ``compensated``: the restituted map with
-    the modality-relevant part of the other modality's map added.
+    ``normalised``: IN(F); ``restituted``: IN(F) plus the modality-irrelevant part of the removed F - IN(F);
+    ``tainted``: IN(F) plus the modality-relevant part instead; ``compensated``: the restituted map plus the
+    modality-relevant part of the other modality's map.
     """
 
     normalised: Pair
@@ -97,9 +97,9 @@ class ModalityRestitution(nn.Module):
     """An instance normalisation for each modality, and gates that distil what it removed.
 
     With the removed R = F - IN(F), the restitution gate a keeps its modality-irrelevant channels, a R, and
-    the compensation gate b its modality-relevant ones, b R. A forward pass restitutes only: IN(F) + a R, as
-    compensation takes both modalities. Maps need more than one position in training. Source: Zhang et al.,
-    AAAI 2023 (MRM and MCM), with gates as in Jin et al., CVPR 2020 (SNR).
+    the compensation gate b its modality-relevant ones, b R. A forward pass only restitutes, IN(F) + a R,
+    because compensation needs both modalities. Maps need more than one position in training. Source: Zhang et
+    al., AAAI 2023 (MRM and MCM), with gates as in Jin et al., CVPR 2020 (SNR).
     """
 
     def __init__(self, channels: int) -> None:
@@ -111,7 +111,7 @@ class ModalityRestitution(nn.Module):
 
     @torch.no_grad()
     def draw_weights(self, generator: torch.Generator) -> None:
-        """Plain normalisation at first; the gates draw their own weights."""
+        """Initialise normalisation with scale 1 and shift 0; the gates sample their own weights."""
         for norm in (self.visible_norm, self.infrared_norm):
             nn.init.ones_(norm.weight)
             nn.init.zeros_(norm.bias)
@@ -163,7 +163,7 @@ class _Branch(nn.Module):
 
 
 class EmbeddingExpansion(nn.Module):
-    """N x ``channels`` x h x w maps to 3N: themselves, below them a first and a second version of each.
+    """N x ``channels`` x h x w maps to 3N maps: the originals, then a first and a second version of each.
 
     Source: Zhang et al., CVPR 2023 (diverse embedding expansion).
     """
@@ -178,7 +178,7 @@ class EmbeddingExpansion(nn.Module):
 
 
 class PatternParts(nn.Module):
-    """Masks that each look at one pattern of a map: a 1x1 convolution and a sigmoid.
+    """Masks that each select one pattern of a map: a 1x1 convolution and a sigmoid.
 
     N x ``channels`` x h x w to N x ``parts`` x h x w in (0, 1). Source: Wu et al., CVPR 2021 (pattern
     alignment).
@@ -201,8 +201,8 @@ class PatternParts(nn.Module):
 def masked_vectors(features: Tensor, masks: Tensor) -> Tensor:
     """N x (P + 1) C: the mean of each of P masked maps, mask by mask, and last the mean of the map itself.
 
-    ``features`` is N x C x h x w, ``masks`` N x P x h x w; a mean is over all h x w positions, whatever the
-    mask holds.
+    ``features`` is N x C x h x w, ``masks`` N x P x h x w; a mean is over all h x w positions, not only those
+    inside the mask.
     """
     flat, weights = features.flatten(2), masks.flatten(2)
     parts = weights @ flat.transpose(1, 2) / flat.shape[2]
@@ -219,6 +219,7 @@ def mask_overlap(masks: Tensor) -> Tensor:
     if parts < 2:
         raise BadInput("mask overlap: there must be two masks at least")
     masks = widen(masks)
-    # A mask times the sum of those before it: every pair once, and no matrix product to be rounded.
+    # Each mask times the sum of those before it: every pair once, without a matrix product, which would
+    # round.
     products = masks[:, 1:] * masks[:, :-1].cumsum(dim=1)
     return products.sum() / (len(masks) * parts * (parts - 1) / 2)

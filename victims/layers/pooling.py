@@ -1,4 +1,4 @@
-"""GeM, neck, unit length, normalisation."""
+"""GeM pooling, BN neck, L2 normalisation of vectors, normalisation of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def gem_pool(features: Tensor, p: float = 3.0) -> Tensor:
     """Generalised-mean pooling of a non-negative N x C x h x w map: ``(mean(x^p) + 1e-12)^(1/p)``, N x C.
 
     ``p = 1`` is average pooling, ``p`` to infinity maximum pooling. Source: Radenovic et al., TPAMI 2019,
-    equation 3; the constant is the one of the released AGW code.
+    equation 3; the constant is that of the released AGW code.
     """
     return (features.flatten(2).pow(p).mean(dim=2) + _EPSILON).pow(1.0 / p)
 
@@ -30,8 +30,8 @@ def bn_neck(dim: int) -> nn.BatchNorm1d:
 def l2_normalise(vectors: Tensor) -> Tensor:
     """Divide each row of an N x D tensor by its Euclidean length.
 
-    No epsilon, as in the AGW line of released code: a zero row becomes NaN, which the benchmark refuses,
-    instead of an embedding that is equally far from everything.
+    No epsilon, as in the released code of AGW and its successors: a zero row becomes NaN, which the benchmark
+    refuses, instead of an embedding with equal distances to all others.
     """
     return vectors / vectors.pow(2).sum(dim=1, keepdim=True).sqrt()
 

@@ -1,4 +1,4 @@
-"""Residual stages, non-local blocks."""
+"""Residual stages and non-local blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STRIDES = (1, 2, 2, 1)
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
-#: Kinds of residual block; "basic" has no fourfold widening, which is what costs most in a thin trunk.
+#: Kinds of residual block; "basic" has no fourfold widening, the most expensive part of a thin trunk.
 BLOCKS = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
@@ -40,9 +40,9 @@ class Stem(nn.Module):
 class ResidualStages(nn.Module):
     """``layer1`` ... ``layer4`` of ResNet-50, with the last stride removed.
 
-    ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` is the number of residual blocks a
-    stage, ``block`` their kind, ``stages`` how many stages there are. ``stems`` names the stems to make; they
-    become attributes. ``channels`` maps "stem" and each stage to its output channels.
+    ``width`` scales every channel count (1.0 is ResNet-50), ``blocks`` are the numbers of residual blocks per
+    stage, ``block`` their kind, ``stages`` the number of stages. ``stems`` names the stems; they become
+    attributes. ``channels`` maps "stem" and each stage to its output channels.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ResidualStages(nn.Module):
             raise unknown_name("residual block", block, BLOCKS)
         planes = [round(base * width) for base in (64, 128, 256, 512)]
         if len(blocks) != 4 or min(blocks) < 1:
-            raise BadInput(f"blocks must be four positive numbers, one a stage, got {tuple(blocks)}")
+            raise BadInput(f"blocks must be four positive numbers, one per stage, got {tuple(blocks)}")
         if planes[0] < 1:
             raise BadInput(f"width {width} leaves no channel; use at least {1 / 64}")
         self.channels = {"stem": planes[0]}

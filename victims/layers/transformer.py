@@ -1,4 +1,4 @@
-"""A vision transformer whose image patches overlap."""
+"""A vision transformer with overlapping patches."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vbench.core.errors import BadInput
 from vbench.victims.layers.resnet import Stem
 from vbench.victims.training.batches import drop_branches, drop_elements
 
-#: Starting standard deviation of the class token and of the positions around their waves.
+#: Initial standard deviation of the class token, and of the positions around their sinusoidal values.
 _TABLE_DEVIATION = 0.02
 #: Blocks are counted in quarters, so that a transformer has as many stages as a ResNet.
 QUARTERS = 4
-#: Blocks behind the last quarter. After the last block only the class token is read, and by the last block
-#: patch tokens only as a set and normalised: of an edit there, a scaling would not even show.
+#: Blocks after the last quarter. After the last block only the class token is used, and the last block uses
+#: patch tokens only as a normalised set, where scaling by an edit would have no effect.
 _LAST_BLOCKS = 2
 _LEAST_DEPTH = QUARTERS + _LAST_BLOCKS
-#: Ratio of the longest to the shortest wave of the starting positions, for grids of some ten patches.
+#: Ratio of the longest to the shortest wavelength of the initial positions, for grids of about ten patches.
 _LONGEST_WAVE = 100.0
 
 
@@ -40,7 +40,7 @@ class Attention(nn.Module):
         return self._mix(query, key, value)
 
     def first(self, tokens: Tensor) -> Tensor:
-        """The first of the mixed tokens alone, N x 1 x width: no other is asked what it attends to."""
+        """Only the first of the mixed tokens, N x 1 x width, without computing the others."""
         width = tokens.shape[2]
         weights, shifts = self.qkv.weight.split((width, 2 * width)), self.qkv.bias.split((width, 2 * width))
         (query,) = self._split(F.linear(tokens[:, :1], weights[0], shifts[0]))
@@ -132,14 +132,14 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def embed(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Tokens of the patches behind the class token, with their positions added."""
+        """The class token and the tokens of the patches, with positions added."""
         images = self.stem(images) if hasattr(self, "stem") else images
         patches = self.project(images).flatten(2).transpose(1, 2)
         tokens = torch.cat((self.class_token.expand(len(images), -1, -1), patches), dim=1)
         return drop_elements(tokens + self.positions, self.dropout, generator)
 
     def quarter(self, number: int, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Run quarter ``number`` (0 to 3) of the blocks but the last two."""
+        """Run quarter ``number`` (0 to 3) of the blocks before the last two."""
         count = len(self.blocks) - _LAST_BLOCKS
         for index in range(number * count // QUARTERS, (number + 1) * count // QUARTERS):
             tokens = self.blocks[index](tokens, generator)
@@ -149,7 +149,7 @@ class VisionTransformer(nn.Module):
         """The class token after the last two blocks, normalised, N x width."""
         for block in self.blocks[-_LAST_BLOCKS:-1]:
             tokens = block(tokens, generator)
-        # A ModuleList does not tell a type checker what it holds.
+        # A type checker does not know the types in a ModuleList.
         last = cast(TransformerBlock, self.blocks[-1])
         return self.norm(last.first(tokens, generator)[:, 0])
 
@@ -162,10 +162,10 @@ class VisionTransformer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights for training from scratch.
+        """Sample all weights for training from scratch.
 
-        Linear layers keep the variance of what they are given (LeCun); the last one of each branch divides it
-        by the number of branches, so that their sum is no larger than the tokens they are added to.
+        Linear layers keep the variance of their input (LeCun); the last one of each branch divides it by the
+        number of branches, so that the sum of all branches is no larger than the tokens.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -191,10 +191,10 @@ def _draw(linear: nn.Linear, scale: float, generator: torch.Generator) -> None:
 
 
 def _waves(grid: tuple[int, int], width: int) -> Tensor:
-    """Sines and cosines of both coordinates, (h w) x ``width``, so that near patches start out alike.
+    """Sines and cosines of both coordinates, (h w) x ``width``: similar for nearby patches.
 
-    Source: Vaswani et al., NeurIPS 2017, section 3.5, one half of the channels for each coordinate; of
-    half their amplitude.
+    Source: Vaswani et al., NeurIPS 2017, section 3.5, half of the channels for each coordinate, with half
+    their amplitude.
     """
     count = -(-width // 4)
     rates = _LONGEST_WAVE ** -(torch.arange(count) / count)

@@ -14,7 +14,7 @@ from vbench.victims.losses.triplet import batch_hard_triplet, euclidean, identit
 
 
 def center_cluster(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """Draw vectors to the center of their identity and push centers ``margin`` apart; a scalar.
+    """Pull vectors to the center of their identity and push centers ``margin`` apart; a scalar.
 
     ``vectors`` is N x D of both modalities, ``labels`` N. The mean Euclidean distance of a vector to its
     center (the mean vector of an identity) plus the mean of ``max(0, margin - distance)`` over pairs of
@@ -31,19 +31,20 @@ def center_cluster(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
 
 
 def center_pair_mining(original: Pair, generated: Pair, labels: Tensor, margin: float = 0.2) -> Tensor:
-    """Draw generated vectors to the other modality's identity centers; a scalar.
+    """Pull generated vectors to the other modality's identity centers; a scalar.
 
-    ``original`` and ``generated`` are a visible and an infrared N x D tensor each, row i of all showing
-    ``labels[i]``. On the centers of identities, with generated ones of one modality: their distance to the
-    original center of the other modality must be smaller, by ``margin``, than (whole) that to the original
-    center of their own modality, which gets no gradient, and than (half each) the least distance between two
-    identities among the generated and among the original centers of their modality. Mean over identities and
-    over the two modalities. Raises BadInput for a single identity.
-    Source: Zhang et al., CVPR 2023 (center-guided pair mining).
+    ``original`` and ``generated`` are a visible and an infrared N x D tensor each; row i of all has identity
+    ``labels[i]``. The loss is on identity centers. For the generated centers of one modality, the distance to
+    the original center of the other modality must be smaller by ``margin`` than two others: (weight 1) the
+    distance to the original center of their own modality, which gets no gradient; (weight 1/2 each) the
+    smallest distance between two identities among the generated and among the original centers of their
+    modality. Mean over identities and over the two modalities. Raises BadInput for a single identity. Source:
+    Zhang et al., CVPR 2023 (center-guided pair mining).
     """
     if len(labels.unique()) < 2:
         raise BadInput("center-guided pair mining: a batch needs two identities")
-    # Centers by label; the authors cut the batch into equal runs, which is the same for their sampler only.
+    # Centers by label; the authors split the batch into equal runs, which is equivalent only for their
+    # sampler.
     visible, infrared = (identity_centers(vectors, labels)[0] for vectors in original)
     new_visible, new_infrared = (identity_centers(vectors, labels)[0] for vectors in generated)
     return (
@@ -74,8 +75,8 @@ def _nearest_other(centers: Tensor) -> Tensor:
 def orthogonality(first: Tensor, second: Tensor) -> Tensor:
     """A third of the mean dot product of two versions' N x D vectors of the same image; a scalar.
 
-    Vectors come from rectified maps, so it is never negative. The third is the released code's: it divides
-    by the rows of all three versions. Source: Zhang et al., CVPR 2023 (orthogonal loss).
+    Vectors come from rectified maps, so it is never negative. The factor 1/3 is that of the released code,
+    which divides by the rows of all three versions. Source: Zhang et al., CVPR 2023 (orthogonal loss).
     """
     return (widen(first) * widen(second)).sum(dim=1).mean() / 3
 
@@ -83,10 +84,10 @@ def orthogonality(first: Tensor, second: Tensor) -> Tensor:
 def center_quadruplet(versions: Sequence[Tensor], labels: Tensor, margin: float) -> Tensor:
     """Keep the centers of an identity's versions together and away from other identities'; a scalar.
 
-    ``versions`` are N x D vectors each, row i of all showing ``labels[i]``: visible and infrared, restituted
-    and compensated. Each of the four centers of an identity is an anchor: the mean of ``max(0, margin +
-    furthest own center - nearest center of another identity)`` over all of them, distances Euclidean. Raises
-    BadInput for fewer than two versions or two identities.
+    ``versions`` are N x D tensors; row i of all has identity ``labels[i]``: visible and infrared, restituted
+    and compensated. Each of the four centers of an identity is an anchor: the mean of
+    ``max(0, margin + furthest own center - nearest center of another identity)`` over all of them, distances
+    Euclidean. Raises BadInput for fewer than two versions or two identities.
     """
     if len(versions) < 2 or len(labels.unique()) < 2:
         raise BadInput("center quadruplet loss: there must be two versions and two identities at least")
@@ -95,13 +96,14 @@ def center_quadruplet(versions: Sequence[Tensor], labels: Tensor, margin: float)
 
 
 def causal_separation(normalised: Pair, restituted: Pair, tainted: Pair, labels: Tensor) -> Tensor:
-    """Ask that the distilled parts have the effect they are distilled for; a scalar.
+    """Train the distilled parts to have their intended effect; a scalar.
 
     Every argument but ``labels`` (N) is a visible and an infrared N x D tensor. d is the Euclidean distance
     between the two modalities' centers of an identity, vectors being brought to unit length first. Modality-
     irrelevant features must bring the modalities closer than normalisation left them, modality-relevant ones
-    must drive them apart: the mean over identities of ``log(1 + exp(d_restituted - d_normalised)) + log(1 +
-    exp(d_normalised - d_tainted))``. The normalised distance is a yardstick and gets no gradient.
+    must drive them apart: the mean over identities of
+    ``log(1 + exp(d_restituted - d_normalised)) + log(1 + exp(d_normalised - d_tainted))``. The normalised
+    distance is only a reference and gets no gradient.
     """
     yardstick = _modality_gap(normalised, labels).detach()
     closer = F.softplus(_modality_gap(restituted, labels) - yardstick)
@@ -115,7 +117,7 @@ def _modality_gap(pair: Pair, labels: Tensor) -> Tensor:
 
 
 def discriminative_center(vectors: Tensor, labels: Tensor) -> Tensor:
-    """Distances from identity centers to their own images, relative to those to close other ones; a scalar.
+    """Distances from identity centers to their own images, relative to nearby other images; a scalar.
 
     ``vectors`` is N x D of both modalities, ``labels`` N. The numerator is the mean Euclidean distance
     between a center (mean vector of an identity) and its images; the denominator averages, for each center,
@@ -129,7 +131,7 @@ def discriminative_center(vectors: Tensor, labels: Tensor) -> Tensor:
     centers = own.to(vectors.dtype) @ vectors / own.sum(dim=1, keepdim=True)
     distance = euclidean(centers, vectors)
     threshold = _masked_mean(distance.detach(), ~own)
-    # Equal distances have no nearer half: then all of them count, instead of an empty mean.
+    # If all distances are equal, none is below the mean: then all of them count, to avoid an empty mean.
     near = ~own & (distance.detach() <= threshold[:, None])
     return distance[own].mean() / _masked_mean(distance, near).mean()
 

@@ -16,7 +16,7 @@ def modality_enhancement(visible: Tensor, infrared: Tensor, labels: Tensor) -> T
     """Pull an image as close to its identity in the other modality as in its own; a scalar.
 
     ``visible`` and ``infrared`` are N x D, ``labels`` N for both. For each image the mean Euclidean distance
-    to the images of its identity in the other modality, less the mean distance to the others in its own, is
+    to the images of its identity in the other modality, minus the mean distance to the others in its own, is
     squared; the loss is the mean over all 2N images. Raises BadInput if an identity has one image only.
     Source: Lu et al., AAAI 2023 (MSEL).
     """
@@ -40,12 +40,12 @@ _EPSILON = 1e-5
 class DistributionConsistency(nn.Module):
     """Mean Euclidean distance of paired middle-modality vectors after a projection; a scalar.
 
-    ``visible`` and ``infrared`` are N x ``dim`` each, row i of both showing the same person. They are brought
-    to unit length, projected together (``dim`` to 256, batch normalisation, ReLU, 256 to 256, batch
-    normalisation, both over this batch) and brought to unit length again. Source: Zhang et al., ACM MM 2021.
+    ``visible`` and ``infrared`` are N x ``dim`` each; row i of both has the same identity. They are
+    normalised to unit length, projected together (``dim`` to 256, batch normalisation, ReLU, 256 to 256,
+    batch normalisation, both over this batch) and normalised again. Source: Zhang et al., ACM MM 2021.
 
-    The authors' optimiser leaves the projection out and their files do not hold it: it is random and fixed.
-    Here it comes from a fixed seed and is no part of the state dict.
+    The authors' optimiser does not train the projection and their files do not contain it: it is random and
+    fixed. Here it comes from a fixed seed and is not in the state dict.
     """
 
     def __init__(self, dim: int) -> None:
@@ -60,9 +60,9 @@ class DistributionConsistency(nn.Module):
             ("shift", _WIDTH, (_WIDTH,)),
         ):
             bound = 1 / math.sqrt(fan_in)
-            # On the CPU even while the victim around it is made without storage.
-            drawn = torch.empty(shape, device="cpu").uniform_(-bound, bound, generator=generator)
-            self.register_buffer(name, drawn, persistent=False)
+            # On the CPU even if the victim around it is built on the meta device.
+            sampled = torch.empty(shape, device="cpu").uniform_(-bound, bound, generator=generator)
+            self.register_buffer(name, sampled, persistent=False)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Compare the pairs; differentiable in both arguments."""
@@ -93,7 +93,7 @@ class MutualClassifiers(nn.Module):
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Set the running means to the classifiers as they are."""
+        """Set the running means to the current classifiers."""
         self.follow(1.0)
 
     @torch.no_grad()
@@ -107,10 +107,10 @@ class MutualClassifiers(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of both classifiers, and disagreement with the other modality's mean; two scalars.
 
-        ``visible`` and ``infrared`` are N x D, row i of both showing ``labels[i]``. The disagreement is the
-        Kullback-Leibler divergence from a modality's own prediction to the mean classifier of the other
-        modality on the same features, averaged over all 2N images; gradients pass through the own
-        prediction alone.
+        ``visible`` and ``infrared`` are N x D; row i of both has identity ``labels[i]``. The disagreement is
+        the Kullback-Leibler divergence from a modality's own prediction to the mean classifier of the other
+        modality on the same features, averaged over all 2N images; gradients pass only through the modality's
+        own prediction.
         """
         if visible.shape != infrared.shape or len(visible) != len(labels):
             raise BadInput("mutual learning: both modalities need one feature vector a label")

@@ -1,4 +1,4 @@
-"""Triplets; identity centers."""
+"""Triplet losses; identity centers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vbench.core.errors import BadInput
 
 
 def widen(tensor: Tensor) -> Tensor:
-    """The tensor in float32 if it is in half precision, as it is otherwise."""
+    """The tensor in float32 if it is in half precision, otherwise unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
@@ -28,10 +28,10 @@ def weighted_regularised_triplet(vectors: Tensor, labels: Tensor) -> Tensor:
 def enhanced_squared_triplet(vectors: Tensor, labels: Tensor) -> Tensor:
     """Mean over anchors of ``log(1 + exp(sign(g) g^2))``, g the exponent of the weighted triplet; a scalar.
 
-    Squaring makes hard anchors (g > 0) count more and easy ones less. Arguments, weights and refusals as in
+    Squaring makes hard anchors (g > 0) count more and easy ones less. Arguments, weights and errors as in
     :func:`weighted_regularised_triplet`. Source: Ye et al., ICCV 2021 (enhanced squared difference); the
-    released code's cap of the square at 88 is left out, as it guards an exponential that does not overflow
-    here and would take the gradient from the hardest anchors.
+    released code's cap of the square at 88 is left out: the exponential does not overflow here, and the cap
+    would remove the gradient of the hardest anchors.
     """
     gap = _weighted_gap(vectors, labels)
     return F.softplus(gap * gap.abs()).mean()
@@ -77,11 +77,11 @@ def _weighted_mean(values: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
 def identity_centers(vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Centers I x D of the I identities of N x D ``vectors``, in float32 or wider.
 
-    Also each row's identity (N, indices into the centers) and the number of rows of each (I). Identities
-    stand in the order of their labels.
+    Also returns each row's identity (N, indices into the centers) and the number of rows of each (I).
+    Identities are in the order of their labels.
     """
     vectors = widen(vectors)
     identities, which, counts = labels.unique(return_inverse=True, return_counts=True)
-    # Summed outside of a matrix product, which automatic mixed precision would round.
+    # Not summed by a matrix product, which automatic mixed precision would round.
     sums = vectors.new_zeros(len(identities), vectors.shape[1]).index_add(0, which, vectors)
     return sums / counts[:, None], which, counts

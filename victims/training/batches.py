@@ -1,4 +1,4 @@
-"""P x K batches and augmentation."""
+"""P x K batches (P identities, K images each) and augmentation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vbench.data.base import Dataset
 
 
 class PairedSampler:
-    """Draws batches of ``identities`` x ``instances`` images per modality.
+    """Samples batches of ``identities`` x ``instances`` images per modality.
 
-    Row i of both index lists of a batch shows the same identity. Identities come from reshuffled rounds, so
-    that each appears equally often; images of an identity repeat in a batch only where it has fewer than
-    ``instances``. Identities seen in one modality alone and those in ``leave_out`` are not drawn.
+    Row i of both index lists of a batch has the same identity. Identities come from reshuffled rounds, so
+    that each appears equally often; images of an identity repeat in a batch only if it has fewer than
+    ``instances``. Identities with images in one modality only and those in ``leave_out`` are not used.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PairedSampler:
         self._visible = {label: np.flatnonzero(visible_labels == label) for label in self.labels}
         self._infrared = {label: np.flatnonzero(infrared_labels == label) for label in self.labels}
         counts = [sum(map(len, images.values())) for images in (self._visible, self._infrared)]
-        #: Batches in an epoch: enough to show as many images as the larger modality has.
+        #: Batches per epoch: enough for as many images as the larger modality has.
         self.batches = max(1, math.ceil(max(counts) / (identities * instances)))
 
     def epoch(self, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -83,9 +83,9 @@ def augment(
 ) -> Tensor:
     """Turn N x H x W x 3 uint8 images into augmented N x 3 x H x W float images in [0, 1].
 
-    Each image is mirrored with probability ``flip``, shifted by up to ``padding`` pixels over a black
-    border, and with probability ``erasing`` loses a rectangle to its own mean colour, whose share of the
-    image lies within ``erasing_area``. ``generator`` and ``images`` are on the CPU; the input is not changed.
+    Each image is mirrored with probability ``flip``, shifted by up to ``padding`` pixels over a black border,
+    and with probability ``erasing`` a rectangle is filled with the image's mean colour; its share of the
+    image is within ``erasing_area``. ``generator`` and ``images`` are on the CPU; the input is not changed.
     """
     moved = _flip_and_shift(images, generator, flip, padding)
     floats = moved.permute(0, 3, 1, 2).to(torch.float32).div_(255)
@@ -186,7 +186,7 @@ _SOURCES = ((0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 3), (0, 1, 2))
 
 
 def exchange_channels(images: Tensor, shares: Sequence[float], generator: torch.Generator) -> Tensor:
-    """Give every image of an N x 3 x H x W batch one of five channel layouts, drawn independently.
+    """Give every image of an N x 3 x H x W batch one of five channel layouts, sampled independently.
 
     ``shares`` are the probabilities, up to a common factor, of: red in all three channels, green in all,
     blue in all, grey in all, unchanged. ``generator`` is on the CPU; the input is not changed. Raises
@@ -215,9 +215,9 @@ _BLUR, _RADIUS, _HEIGHT = (0.1, 3.0), 10, 256
 def jitter_or_blur(images: Tensor, generator: torch.Generator) -> Tensor:
     """Change brightness and contrast of one half of N x 3 x H x W images in [0, 1], blur the others.
 
-    Which image gets what, both factors (within 0.7 to 1.3), their order and the Gaussian's width (0.1 to 3
-    pixels of an image of 256 rows, in proportion for others) are drawn on the CPU for each image. Returns a
-    new tensor in [0, 1]. Source: Lu et al., AAAI 2023 (released training transforms).
+    The choice for each image, both factors (0.7 to 1.3), their order and the Gaussian's width (0.1 to 3
+    pixels at 256 rows, in proportion for other heights) are sampled on the CPU. Returns a new tensor in [0,
+    1]. Source: Lu et al., AAAI 2023 (released training transforms).
     """
     draws = torch.rand(5, len(images), 1, 1, 1, generator=generator).to(images.device)
     factors = 1 + _STRENGTH * (2 * draws[:2] - 1)
@@ -231,7 +231,7 @@ def jitter_or_blur(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def blur(images: Tensor, deviations: Tensor, radius: int) -> Tensor:
-    """Gaussian blur of N x C x H x W images, image i by ``deviations[i]`` pixels; borders are reflected.
+    """Gaussian blur of N x C x H x W images, image i with ``deviations[i]`` pixels; borders are reflected.
 
     The kernel reaches ``radius`` pixels to each side, less than H and W.
     """
@@ -257,10 +257,10 @@ def _contrast(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def drop_elements(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Set a share ``rate`` of the elements to zero and scale the others up, so that the mean stays.
+    """Set a share ``rate`` of the elements to zero and scale up the others, so that the mean does not change.
 
-    ``generator`` is on the device of ``values``; without one, or at rate 0, ``values`` come back as they are.
-    Source: Srivastava et al., JMLR 2014.
+    ``generator`` is on the device of ``values``; without one, or at rate 0, ``values`` are returned
+    unchanged. Source: Srivastava et al., JMLR 2014.
     """
     if generator is None or rate == 0:
         return values
@@ -277,9 +277,9 @@ def drop_branches(values: Tensor, rate: float, generator: torch.Generator | None
 
 
 def generator_on(device: torch.device, source: torch.Generator) -> torch.Generator:
-    """A generator on ``device`` seeded from ``source``, which advances by one draw.
+    """A generator on ``device`` seeded from ``source``, which advances by one number.
 
-    Masks as large as all activations would take longer to draw on the CPU than a GPU needs for the step.
+    Sampling masks of the size of all activations on the CPU would take longer than the step on a GPU.
     """
     seed = int(torch.randint(2**62, (), generator=source))
     return torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""How a victim is trained; common recipes."""
+"""Training settings of a victim; common recipes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vbench.core.errors import BadInput
 
 
 def check_share(share: float) -> None:
-    """Raise :class:`BadInput` for a share of training identities to leave out that is not in [0, 1)."""
+    """Raise :class:`BadInput` for a validation share that is not in [0, 1)."""
     if not 0 <= share < 1:
         raise BadInput(f"the validation share must be in [0, 1), got {share}")
 
@@ -22,15 +22,15 @@ def check_share(share: float) -> None:
 class Recipe:
     """Training settings a victim declares.
 
-    A batch holds ``identities`` x ``instances`` images of each modality; an epoch shows as many images as
-    the larger modality has. ``learning_rate`` is the peak; parameters whose name does not start with one
-    of ``head`` learn at ``trunk_rate`` times it. ``optimizer``: "sgd" (Nesterov), "adam" or "adamw".
-    ``schedule``: "step" (linear warm-up by whole epochs, then a tenth at each of ``milestones``) or
-    "cosine" (linear warm-up by step, then half a cosine to zero). ``padding`` in pixels; ``flip`` and
-    ``erasing`` are probabilities, ``erasing_area`` bounds the erased share of an image. Each visible image
-    comes in ``visible_views`` versions, augmented independently. What else a model does to its training
-    images it does itself, in its losses. ``validation`` is the share of training identities that is left
-    out of training and measured at the end.
+    A batch holds ``identities`` x ``instances`` images of each modality; an epoch has as many images as the
+    larger modality. ``learning_rate`` is the peak; parameters whose name does not start with one of ``head``
+    learn at ``trunk_rate`` times it. ``optimizer``: "sgd" (Nesterov), "adam" or "adamw".
+    ``schedule``: "step" (linear warm-up by whole epochs, then a tenth at each of ``milestones``) or "cosine"
+    (linear warm-up by step, then half a cosine to zero). ``padding`` in pixels; ``flip`` and ``erasing`` are
+    probabilities, ``erasing_area`` bounds the erased share of an image. Each visible image comes in
+    ``visible_views`` versions, augmented independently. A model does any other augmentation itself, in its
+    losses. ``validation`` is the share of training identities that is left out of training and evaluated at
+    the end.
     """
 
     epochs: int
@@ -57,7 +57,7 @@ class Recipe:
         check_share(self.validation)
 
     def stretched(self, epochs: int) -> Recipe:
-        """The same recipe over another number of epochs, warm-up and milestones in proportion."""
+        """The same recipe for another number of epochs, warm-up and milestones in proportion."""
         if epochs < 1:
             raise BadInput(f"training needs at least 1 epoch, got {epochs}")
         factor = epochs / self.epochs
@@ -73,10 +73,10 @@ class Recipe:
 class TrainBatch:
     """One P x K batch of both modalities, on the victim's device.
 
-    ``infrared``: N x 3 x H x W in [0, 1]; ``labels``: N, the identity of row i, K = ``instances`` rows of an
-    identity in sequence. ``visible``: ``visible_views`` blocks of N images, row i of every block showing
-    ``labels[i]``. ``generator`` (CPU) is for augmentation of the victim's own. ``epoch`` counts from 0 to
-    ``epochs`` - 1; ``previous`` are the mean losses of the epoch before, {} in the first.
+    ``infrared``: N x 3 x H x W in [0, 1]; ``labels``: N, the identity of row i, with K = ``instances``
+    consecutive rows per identity. ``visible``: ``visible_views`` blocks of N images; row i of every block has
+    identity ``labels[i]``. ``generator`` (CPU) is for the victim's own augmentation. ``epoch`` counts from 0
+    to ``epochs`` - 1; ``previous`` are the mean losses of the previous epoch, {} in the first.
     """
 
     visible: Tensor
@@ -92,7 +92,7 @@ class TrainBatch:
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What a victim offers to be trainable."""
+    """Methods that make a victim trainable."""
 
     def recipe(self) -> Recipe:
         """Settings for this instance (they may depend on its width)."""
@@ -103,7 +103,7 @@ class Trainable(Protocol):
         ...
 
 
-#: The published schedule of AGW, which most later two-stream models took over.
+#: The published schedule of AGW, also used by most later two-stream models.
 PUBLISHED_TWO_STREAM = Recipe(
     epochs=81,
     identities=8,
@@ -119,7 +119,7 @@ PUBLISHED_TWO_STREAM = Recipe(
     padding=10,
 )
 
-#: Settings found for a thin residual network on two CPU cores.
+#: Settings chosen for a thin residual network on two CPU cores.
 THIN_RESIDUAL = Recipe(
     epochs=20,
     identities=16,
@@ -136,7 +136,7 @@ THIN_RESIDUAL = Recipe(
     validation=0.05,
 )
 
-#: Constructor options of that network: every part of the full one, one block a stage.
+#: Constructor options of that network: every part of the full one, one block per stage.
 THIN_RESIDUAL_OPTIONS = {
     "width": 0.25,
     "blocks": (1, 1, 1, 1),

@@ -1,4 +1,4 @@
-"""The state of an unfinished training run, so that a killed one goes on where it was."""
+"""The state of an unfinished training run, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _REMEDY = "delete it or train without resuming"
 
 
 class UnusableState(BadInput):
-    """A state file that a training run cannot go on from."""
+    """A state file from which training cannot be resumed."""
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """What an epoch leaves behind: epochs done, weights, optimiser and the losses so far.
+    """The state after an epoch: epochs done, weights, optimiser and the losses so far.
 
-    No random state is needed: every epoch draws from generators made from the seed and its own number.
+    No random state is needed: every epoch uses generators made from the seed and its own number.
     """
 
     epochs_done: int
@@ -36,7 +36,7 @@ class TrainState:
     history: list[dict[str, float]]
 
     def restore(self, out: Path, victim: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put weights and optimiser where they were; raises UnusableState if they are of something else."""
+        """Restore weights and optimiser; raises UnusableState if they are of another victim."""
         try:
             victim.load_state_dict(self.model)
             optimizer.load_state_dict(self.optimizer)
@@ -45,12 +45,12 @@ class TrainState:
 
 
 def state_path(out: Path) -> Path:
-    """Where the unfinished run of a weights file keeps its state."""
+    """Path of the state file that belongs to the weights file ``out``."""
     return out.with_name(out.name + ".partial")
 
 
 def fingerprint_of(facts: dict[str, Any]) -> str:
-    """Hash everything that decides the outcome, so that a run never goes on from another one's state."""
+    """Hash everything that determines the result, so that a run is never resumed from another one's state."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -62,7 +62,7 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
 ) -> None:
-    """Write the state after an epoch; the previous one stays until this one is whole."""
+    """Write the state after an epoch; the previous one is kept until this one is complete."""
     buffer = io.BytesIO()
     content = {
         "fingerprint": fingerprint,
@@ -85,7 +85,7 @@ def load_state(out: Path, fingerprint: str) -> TrainState | None:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on the pickle protocol of files it then refuses
+            warnings.simplefilter("ignore")  # torch warns about the pickle protocol of files it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
         stored = content["fingerprint"]
         state = TrainState(

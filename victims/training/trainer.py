@@ -56,7 +56,7 @@ def make_optimizer(victim: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, fraction: float) -> float:
-    """Set the rate for a moment of training and return it; see :func:`rate_at`."""
+    """Set the learning rate and return it; see :func:`rate_at`."""
     rate = rate_at(recipe, epoch, fraction)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
@@ -64,7 +64,7 @@ def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int, fract
 
 
 def rate_at(recipe: Recipe, epoch: int, fraction: float) -> float:
-    """Learning rate of the head in ``epoch`` (from 0), ``fraction`` (in [0, 1)) of which has passed."""
+    """Learning rate of the head in ``epoch`` (from 0), after the share ``fraction`` (in [0, 1)) of it."""
     if recipe.schedule == "step":
         warm = min(1.0, (epoch + 1) / recipe.warmup_epochs) if recipe.warmup_epochs else 1.0
         return recipe.learning_rate * warm * 0.1 ** sum(epoch >= stone for stone in recipe.milestones)
@@ -80,7 +80,7 @@ def _cosine(now: float, warmup: float, end: float) -> float:
 
 
 def held_out_labels(images: TrainImages, share: float, seed: int) -> tuple[int, ...]:
-    """Choose the labels that are not trained on: ``share`` of those seen in both modalities, at least two.
+    """Choose the held-out labels: ``share`` of those with images in both modalities, at least two.
 
     Empty for a share of 0. The choice depends on the labels and the seed alone.
     """
@@ -95,10 +95,10 @@ def held_out_labels(images: TrainImages, share: float, seed: int) -> tuple[int, 
 
 
 def validate(victim: Victim, dataset: Dataset, images: TrainImages, held_out: tuple[int, ...]) -> dict:
-    """Rank all held-out images across modalities in the dataset's direction, by its own rule.
+    """Rank all held-out images across modalities in the dataset's direction, by its ranking rule.
 
     Returns percentages ``rank1``, ``rank10``, ``mAP``, ``mINP`` and the counts behind them, or ``skipped``
-    with the reason where nothing can be ranked. Uses training images only.
+    with the reason if nothing can be ranked. Uses training images only.
     """
     sides = {
         Modality.VISIBLE: (images.visible, images.visible_labels, dataset.train_visible),
@@ -139,7 +139,7 @@ def validate(victim: Victim, dataset: Dataset, images: TrainImages, held_out: tu
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``metadata`` is what the weights file says about itself; ``history`` the mean losses of each epoch."""
+    """``metadata`` of the weights file; ``history``: the mean losses of each epoch."""
 
     path: Path | None
     metadata: dict[str, Any]
@@ -162,14 +162,14 @@ def train_victim(
 ) -> TrainResult:
     """Train ``victim`` in place by its own recipe, or by ``recipe``; it ends in evaluation mode.
 
-    The weights of the last epoch are kept: nothing is selected, and test identities are never looked at.
+    The weights of the last epoch are kept: there is no selection, and test identities are never used.
     ``epochs`` stretches or shortens the recipe's schedule. With ``out`` the weights, a ``.json`` with their
     metadata and a ``.csv`` of losses are written, and a state file after every epoch, from which the same
-    call goes on (``resume``) to the same bits. On the CPU a seed gives the same bits for a number of threads.
-    ``precision`` as of :func:`mixed_precision`.
+    call resumes (``resume``) with the same final bits. On the CPU the bits depend only on the seed and the
+    number of threads. ``precision``: see :func:`mixed_precision`.
 
-    Raises BadInput if the victim cannot be trained or does not fit the data, VbenchError if a loss stops
-    being finite.
+    Raises BadInput if the victim cannot be trained or does not fit the data, VbenchError if a loss is not
+    finite.
     """
     seed = check_seed(seed)
     recipe = recipe_of(victim, epochs, recipe)
@@ -224,9 +224,9 @@ def train_victim(
 
 
 def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type that "auto", "float32" or "bfloat16" computes in on a device; None stays in float32.
+    """The autocast dtype for "auto", "float32" or "bfloat16" on a device; None: no autocast.
 
-    "auto" is bfloat16 on a GPU that has it: its range is float32's, so no loss has to be scaled.
+    "auto" is bfloat16 on a GPU that supports it: it has the range of float32, so losses need no scaling.
     """
     if precision not in ("auto", "bfloat16", "float32"):
         raise unknown_name("precision", precision, ("auto", "bfloat16", "float32"))
@@ -235,7 +235,7 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def recipe_of(victim: Victim, epochs: int | None = None, recipe: Recipe | None = None) -> Recipe:
-    """The recipe a victim is trained by: its own unless given, over its own number of epochs unless given.
+    """The recipe for a training run: ``recipe`` or the victim's own, over ``epochs`` if given.
 
     Raises BadInput for a victim that cannot be trained.
     """
@@ -282,7 +282,7 @@ def _update(
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
         optimizer.step()
     except torch.cuda.OutOfMemoryError as error:
-        # Half a batch would be another training: the losses compare the images of a batch.
+        # The losses compare the images of a batch, so halving it would change the training.
         taken = len(batch.visible) + len(batch.infrared)
         raise VbenchError(
             f"training {victim.name}: out of memory with a batch of {taken} images on {device}; "

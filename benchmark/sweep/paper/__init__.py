@@ -1,1 +1,1 @@
-"""The tables of the paper behind ``fsam_uap``, each by one command: what is run, and running it."""
+"""The tables of the paper of ``fsam_uap``: which runs they need, executing these, and printing the tables."""

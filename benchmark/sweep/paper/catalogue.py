@@ -1,4 +1,4 @@
-"""The suites: the paper's main table, its systems, its ablation, its blocks, its kinds of attention."""
+"""The suites of the paper: main table, systems, ablation, blocks, kinds of attention."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _ablated(fsam: bool, sfm: bool, aqal: bool) -> Line:
     )
 
 
-#: Both modules are in place, whatever the preset: there is nothing to compare otherwise.
+#: Both modules are used whatever the preset: without them there would be nothing to compare.
 _MODULES = {"fsam": "true", "sfm": "true"}
 
 
@@ -100,7 +100,7 @@ SUITES = {suite.name: suite for suite in (COMPARISON, SYSTEMS, ABLATION, BLOCKS,
 
 
 def suites_called(name: str) -> tuple[Suite, ...]:
-    """The suite of a name, or every one for "all"; :class:`BadInput` with the nearest name otherwise."""
+    """The suite with a name, or all for "all"; raises :class:`BadInput` for an unknown name."""
     if name == ALL:
         return tuple(SUITES.values())
     if name not in SUITES:

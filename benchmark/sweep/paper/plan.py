@@ -1,11 +1,10 @@
-"""Which runs the suites of the paper need, each listed once."""
+"""The runs that the suites of the paper need, each listed once, and how long they take."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -14,63 +13,76 @@ from vbench.attacks.build import label
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.environment import environment
 from vbench.core.errors import BadInput
-from vbench.core.files import cache_folder
 from vbench.core.seeds import check_seed
 from vbench.core.text import show_left
 from vbench.core.threat import ThreatModel
+from vbench.data.base import Dataset
 from vbench.records.record import Record, config_id
+from vbench.records.spec import ModelSpec, RunSpec, Setup
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
-from vbench.run.prepare import Choice, Named
+from vbench.run.prepare import Opener
+from vbench.run.session import Session, threat_of
 from vbench.sweep.paper.checkpoints import Checkpoints
-from vbench.sweep.paper.settings import ANY_STAGES, Settings, has_modules
-from vbench.sweep.paper.suite import Line, Place, Slot, Suite
-from vbench.victims.base import Victim, example_tensor
+from vbench.sweep.paper.suite import ANY_STAGES, Line, Place, Settings, Slot, Suite, has_modules
+from vbench.victims.base import example_tensor
 from vbench.victims.build import expand_victims
 
 
 def at_feature_level(attack: Any) -> Attack | None:
-    """The attack that keeps its modules, for one at pixel level that has some; None for any other."""
+    """For an attack at pixel level with modules: the same at feature level; None for any other."""
     if attack.name != "fsam_uap" or attack.tampers or not has_modules(attack):
         return None
     return dataclasses.replace(attack, level="feature")
 
 
 def without_modules(learnt: Perturbation, attack: Attack) -> Perturbation:
-    """What ``attack``, at pixel level, would have learnt where its twin learnt ``learnt``."""
-    alone = dataclasses.replace(learnt, modules={})
-    return alone.with_provenance(settings=attack.settings(), digest=alone.digest)
+    """The perturbation of ``attack``, at pixel level, from the one that its twin at feature level learnt."""
+    stripped = dataclasses.replace(learnt, modules={})
+    return stripped.with_provenance(settings=attack.settings(), digest=stripped.digest)
 
 
 @dataclass(frozen=True)
 class Request:
-    """Suites with their victims, on one data set; ``protocols`` None is the data set's default.
+    """Suites with their victims, on one data set.
 
-    ``levels`` as of :data:`vbench.sweep.paper.suite.LEVELS`. Everything is checked when a plan is made.
+    ``like``: a spec with the data, threat model, precision and device of all runs. ``protocols``: "" is the
+    data set's default. ``levels``: of :data:`vbench.sweep.paper.suite.LEVELS`. :func:`make_plan` checks all.
     """
 
     suites: Mapping[str, Suite]
     victims: Mapping[str, Sequence[str]]
-    choice: Choice
+    like: RunSpec
     checkpoints: Checkpoints
-    threat: ThreatModel
     settings: Settings
-    protocols: Sequence[str | None] = (None,)
+    protocols: Sequence[str] = ("",)
     seeds: Sequence[int] = (0,)
     levels: Sequence[str] = ("pixel", "feature")
 
     @property
-    def everybody(self) -> list[str]:
+    def all_victims(self) -> list[str]:
         """All victims, each once."""
         return list(dict.fromkeys(name for names in self.victims.values() for name in names))
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The threat model of all runs."""
+        return threat_of(self.like)
+
+    def setup(self, victim: str, protocol: str, dataset: Dataset) -> Setup:
+        """A victim with its checkpoint for a protocol; ``dataset``: the opened data of the protocol."""
+        setup = self.like.group
+        file = self.checkpoints.of(victim, dataset.protocol)
+        model = ModelSpec(victim, None if file is None else str(file))
+        return replace(setup, data=replace(setup.data, protocol=protocol), victim=model)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be done; ``kind`` says which others take about as long."""
+    """One run to be done; runs of one ``kind`` take about equally long."""
 
     id: str
-    protocol: str | None
+    protocol: str
     victim: str
     attack: Any
     seed: int
@@ -80,7 +92,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """``jobs`` are the runs that the slots want, by id, those of one victim and protocol together."""
+    """``jobs``: the runs of the slots by record id; those of one victim and protocol follow each other."""
 
     slots: list[Slot]
     jobs: dict[str, Job]
@@ -88,7 +100,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
     def twin(self, job: Job) -> Job | None:
-        """The job at feature level that learns what a job at pixel level needs, None where there is none."""
+        """The job at feature level with the same fit as a job at pixel level; None if there is none."""
         wanted = at_feature_level(job.attack)
         return next(
             (
@@ -101,72 +113,60 @@ class Plan:
         )
 
     def in_order(self) -> list[Job]:
-        """All jobs, a twin before the job that uses what it learnt."""
+        """All jobs, each twin before the job that reuses its fit."""
         pairs = [(self.twin(job), job) for job in self.jobs.values()]
         return list(dict.fromkeys(one for pair in pairs for one in pair if one is not None))
 
 
-class Opener:
-    """Benches by victim and protocol, of which only the last stays open: weights fill memory."""
+class Benches:
+    """The benches of a :class:`Session` by victim and protocol."""
 
-    def __init__(self, request: Request, quiet: bool) -> None:
+    def __init__(self, request: Request, session: Session) -> None:
         self._request = request
-        self._quiet = quiet
-        self._key: tuple[str, str | None] | None = None
-        self._bench: Bench | None = None
+        self._session = session
 
     def check(self) -> None:
-        """Raise :class:`BadInput`, before any victim is trained, for one that could not be opened."""
-        names = self._request.everybody
-        specs = dict(zip(names, expand_victims(names), strict=True))
-        choices = [
-            dataclasses.replace(self._request.choice, protocol=protocol)
-            for protocol in self._request.protocols
-        ]
-        for choice in choices:
-            choice.check()
-        built: dict[tuple[str, Path | None], Victim] = {}
-        for choice in choices:
-            dataset = choice.open(cache_folder(), self._quiet)
-            for name, spec in specs.items():
-                file = self._request.checkpoints.of(name, dataset.protocol)
-                named = Named(spec, file, f"--weights {name}=FILE")
-                if (name, file) not in built:
-                    built[name, file] = choice.structure(named)
-                choice.check_fits(named, built[name, file], dataset)
+        """Raise :class:`BadInput`, before any victim is trained, if one cannot be opened."""
+        request = self._request
+        expand_victims(request.all_victims)
+        for protocol in request.protocols:
+            Opener(self._setup(protocol)).check()
+        for protocol in request.protocols:
+            dataset = self._dataset(protocol)
+            setups = [request.setup(name, protocol, dataset) for name in request.all_victims]
+            self._session.open(setups)
 
-    def open(self, victim: str, protocol: str | None) -> Bench:
-        """The workbench; raises :class:`BadInput` for whatever makes it impossible."""
-        if self._key != (victim, protocol) or self._bench is None:
-            self._key, self._bench = None, None
-            choice = dataclasses.replace(self._request.choice, protocol=protocol)
-            dataset = choice.open(cache_folder(), self._quiet)
-            file = self._request.checkpoints.of(victim, dataset.protocol)
-            choice = dataclasses.replace(choice, weights=file)
-            self._bench = choice.workbench(victim, dataset, cache_folder(), self._quiet)
-            self._key = (victim, protocol)
-        return self._bench
+    def open(self, victim: str, protocol: str) -> Bench:
+        """The bench of a victim; raises :class:`BadInput` if it cannot be opened."""
+        return self._session.bench(self._request.setup(victim, protocol, self._dataset(protocol)))
+
+    def _dataset(self, protocol: str) -> Dataset:
+        return self._session.dataset(self._setup(protocol))
+
+    def _setup(self, protocol: str) -> Setup:
+        setup = self._request.like.group
+        return replace(setup, data=replace(setup.data, protocol=protocol))
 
 
-def make_plan(request: Request, opener: Opener) -> Plan:
-    """Open every victim once and list what is wanted of it.
+def make_plan(request: Request, opener: Benches) -> Plan:
+    """Open every victim once and list its runs.
 
     Raises :class:`BadInput`, before any run, for unknown names and settings, and for victims, data or
-    checkpoints that do not fit. A row that a victim cannot have is a slot that says why.
+    checkpoints that do not fit. A row that does not apply to a victim becomes a slot with the reason.
     """
     request.settings.check(list(request.suites.values()))
-    request.checkpoints.check(request.everybody)
+    request.checkpoints.check(request.all_victims)
     for seed in request.seeds:
         check_seed(seed)
     opener.check()
     plan = Plan([], {}, "")
     for protocol in request.protocols:
-        for victim in request.everybody:
+        for victim in request.all_victims:
             bench = opener.open(victim, protocol)
             plan = dataclasses.replace(plan, device=_device(bench))
             for suite in request.suites.values():
                 if victim in request.victims[suite.name]:
-                    for slot, job in _wanted(request, suite, victim, protocol, bench):
+                    for slot, job in _slots(request, suite, victim, protocol, bench):
                         plan.slots.append(slot)
                         if job is not None:
                             plan.jobs.setdefault(job.id, job)
@@ -174,8 +174,8 @@ def make_plan(request: Request, opener: Opener) -> Plan:
     return plan
 
 
-def _wanted(
-    request: Request, suite: Suite, victim: str, protocol: str | None, bench: Bench
+def _slots(
+    request: Request, suite: Suite, victim: str, protocol: str, bench: Bench
 ) -> Iterator[tuple[Slot, Job | None]]:
     place = Place(
         bench.dataset.protocol,
@@ -196,14 +196,14 @@ def _wanted(
                     continue
                 name = label(attack)
                 slot = dataclasses.replace(slot, id=config_id(run.config()), label=name)
-                spent = getattr(attack, "evaluations", 0)
-                kind = kind_of(bench.victim.name, bench.victim.describe(), attack.name, name, spent)
+                evaluations = getattr(attack, "evaluations", 0)
+                kind = kind_of(bench.victim.name, bench.victim.describe(), attack.name, name, evaluations)
                 title = f"{bench.victim_label()} {name}, seed {seed}, {bench.dataset.protocol}"
                 yield slot, Job(slot.id, protocol, victim, attack, seed, title, kind)
 
 
 def _lines(request: Request, suite: Suite, level: str) -> list[Line]:
-    """The rows of a suite at a level: at feature level none, unless one of them has modules to keep."""
+    """The rows of a suite at a level; none at feature level if no attack has modules."""
     if level == "pixel":
         return list(suite.lines)
     lines = [line for line in suite.lines if line.levelled]
@@ -229,9 +229,9 @@ def _device(bench: Bench) -> str:
 
 
 class Kind(NamedTuple):
-    """What the length of a run depends on: ``victim`` with its options, attack, and its whole setting.
+    """What the duration of a run depends on: victim with options, attack, and its label with all settings.
 
-    ``evaluations``: gradient evaluations of a fit, 0 for an attack that learns nothing.
+    ``evaluations``: gradient evaluations of a fit, 0 for an attack without a fit.
     """
 
     victim: str
@@ -250,13 +250,13 @@ def kind_of(
 class Durations:
     """Seconds by kind of run.
 
-    Records tell what learning and crafting took on the same kind of device. Runs that are done while
-    somebody watches, :meth:`add`, tell the whole time and are believed over records of the same kind.
+    Records have the time of learning and crafting; those of the same kind of device are used. Durations from
+    :meth:`add` are of whole runs and are preferred to records.
     """
 
     def __init__(self, records: Iterable[Record] = (), device: str = "") -> None:
         self._recorded: dict[Kind, list[float]] = {}
-        self._watched: dict[Kind, list[float]] = {}
+        self._measured: dict[Kind, list[float]] = {}
         for record in records:
             fitted = record.cost.get("fit_seconds", 0.0)
             seconds = fitted + record.cost.get("attack_seconds", 0.0)
@@ -269,14 +269,15 @@ class Durations:
                 self._recorded.setdefault(kind, []).append(seconds)
 
     def add(self, kind: Kind, seconds: float) -> None:
-        """A run of this kind took so long."""
-        self._watched.setdefault(kind, []).append(seconds)
+        """Add the duration of a run."""
+        self._measured.setdefault(kind, []).append(seconds)
 
     def of(self, kind: Kind) -> float | None:
-        """Seconds that a run of this kind may take; None where nothing like it is known.
+        """Expected seconds of a run of this kind; None if no similar one is known.
 
-        Alike are, in this order: the same victim with the same attack and settings; with the attack in other
-        settings; for a fit, with any fit, by their gradient evaluations; the attack on any victim.
+        Similar runs are, in this order: the same victim, attack and settings; the same victim and attack with
+        other settings; for a fit, any fit on the same victim; the same attack on any victim. Fits with other
+        settings are scaled by their gradient evaluations.
         """
         rules: tuple[Callable[[Kind], bool], ...] = (
             lambda one: (one.victim, one.label) == (kind.victim, kind.label),
@@ -284,12 +285,12 @@ class Durations:
             lambda one: one.victim == kind.victim and bool(kind.evaluations and one.evaluations),
             lambda one: one.attack == kind.attack,
         )
-        for alike in rules:
-            for known in (self._watched, self._recorded):
+        for similar in rules:
+            for known in (self._measured, self._recorded):
                 found = [
                     seconds * _scale(kind, one)
                     for one, times in known.items()
-                    if alike(one)
+                    if similar(one)
                     for seconds in times
                 ]
                 if found:
@@ -297,12 +298,12 @@ class Durations:
         return None
 
     def left(self, kinds: Sequence[Kind]) -> str:
-        """What runs of these kinds will take together, in words."""
+        """The expected time of runs of these kinds together, as text."""
         return show_left([self.of(kind) for kind in kinds], unknown="time unknown until a run is done")
 
 
 def _scale(kind: Kind, other: Kind) -> float:
-    # The same settings count as they are: a fit may spend a little less than it was given.
+    # Not scaled for equal settings: a fit may use slightly fewer evaluations than its budget.
     if kind.label == other.label or not (kind.evaluations and other.evaluations):
         return 1.0
     return kind.evaluations / other.evaluations

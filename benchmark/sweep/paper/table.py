@@ -9,10 +9,10 @@ from statistics import mean, stdev
 
 from vbench.core.threat import budget_text
 from vbench.records.record import Record
-from vbench.reports.frame import flat, to_csv, to_json
+from vbench.reports.frame import flat
 from vbench.reports.published import Published, References, printed_by
 from vbench.reports.rows import HEADINGS, METRICS, Row, budget, rows_of
-from vbench.reports.table import Page, style_of
+from vbench.reports.table import Column, Table, simple, write
 from vbench.sweep.paper.suite import SPLITS, Filled, Line, Place, Suite, question
 
 
@@ -27,12 +27,12 @@ class SuiteRow:
 
     @cached_property
     def records(self) -> list[Record]:
-        """What was measured."""
+        """The records of its runs."""
         return [one.record for one in self.filled if one.record is not None]
 
     @property
     def state(self) -> str:
-        """ "" where there are figures; else "failed", "n/a" (does not apply) or "not run"."""
+        """ "" if there are results; else "failed", "n/a" (does not apply) or "not run"."""
         if any(one.failed for one in self.filled):
             return "failed"
         if any(one.slot.unfit for one in self.filled):
@@ -41,7 +41,7 @@ class SuiteRow:
 
     @property
     def remark(self) -> str:
-        """Why a row has no figures, or not those of all its runs; empty where nothing is missing."""
+        """Why a row lacks results of some or all of its runs; empty if it is complete."""
         for one in self.filled:
             if one.failed or one.slot.unfit:
                 what = "failed" if one.failed else "does not apply"
@@ -52,7 +52,7 @@ class SuiteRow:
 
     @property
     def name(self) -> str:
-        """The victim where rows are victims, else what the paper calls the row."""
+        """The victim if rows are victims, else the row's name in the paper."""
         return self.victim if self.suite.across else self.line.name
 
     @property
@@ -62,7 +62,7 @@ class SuiteRow:
 
     @property
     def verdict(self) -> str:
-        """Whether a system that is tampered with keeps its clean Rank-1."""
+        """Whether the tampered system keeps its clean Rank-1."""
         known = [record.stealthy for record in self.records if record.stealthy is not None]
         if not known:
             return "no modules: as at pixel level"
@@ -71,17 +71,17 @@ class SuiteRow:
         return f"stealthy in {sum(known)} of {len(known)}"
 
     @cached_property
-    def figures(self) -> Row:
-        """Means over the records; only where there are some."""
+    def means(self) -> Row:
+        """Means over the records; there must be some."""
         return rows_of(self.records)[0]
 
     @cached_property
     def controls(self) -> list[Row]:
-        """The controls, in the same way."""
+        """Means of the controls over the records."""
         return [row for row in rows_of(self.records)[1:] if row.control]
 
     def spread(self, metric: str) -> float | None:
-        """Standard deviation over seeds, in points; over splits where there is one seed, None for one run."""
+        """Standard deviation in percent points over seeds, or over splits for one seed; None for one run."""
         grouped: dict[object, list[float]] = {}
         seeds = {record.config["seed"] for record in self.records}
         for record in self.records:
@@ -90,7 +90,7 @@ class SuiteRow:
         return stdev(map(mean, grouped.values())) if len(grouped) > 1 else None
 
     def published(self, protocol: str, clean: bool = False) -> Mapping[str, Published]:
-        """Metric -> the figure that the paper prints for this row, or for its clean victim."""
+        """Metric -> the published value of this row, or of its clean victim."""
         attack = "" if clean else self.line.published
         if not self.suite.source or not (clean or attack):
             return {}
@@ -103,7 +103,7 @@ class SuiteRow:
 
 @dataclass(frozen=True)
 class SuiteTable:
-    """Rows of one suite at one level under one question; of one victim, unless rows are victims."""
+    """The rows of one suite, level and protocol; of one victim, unless rows are victims."""
 
     suite: Suite
     level: str
@@ -116,27 +116,27 @@ class SuiteTable:
 
     @property
     def levelled(self) -> bool:
-        """Whether the level makes a difference here."""
+        """Whether any row depends on the level."""
         return any(row.line.levelled for row in self.rows)
 
     @property
     def real(self) -> bool:
-        """Whether published figures may stand here."""
+        """Whether the data are real, so that published values may be shown."""
         return not self.place.synthetic
 
     @property
     def clean(self) -> SuiteRow | None:
-        """A row whose records say what the victim is worth unattacked, None where nothing was measured."""
+        """A row with records, for the clean results of the victim; None if there is none."""
         return next((row for row in self.rows if row.records), None)
 
     @property
     def partial(self) -> bool:
-        """Whether these are some of RegDB's splits, of which papers print the mean."""
+        """Whether some of RegDB's splits are missing; published values are means over all ten."""
         return self.protocol != self.place.protocol and len(self.splits) < SPLITS
 
 
 def suite_tables(filled: Sequence[Filled]) -> list[SuiteTable]:
-    """The tables of filled slots, in their order; RegDB's splits of one direction are one table."""
+    """The tables of the slots, in the order of suites; RegDB's splits of one direction share a table."""
     grouped: dict[tuple[str, str, str, str, tuple[tuple[str, object], ...]], list[Filled]] = {}
     for one in filled:
         slot = one.slot
@@ -144,9 +144,9 @@ def suite_tables(filled: Sequence[Filled]) -> list[SuiteTable]:
         key = (slot.suite.name, slot.level, victim, question(slot.place.protocol), slot.place.threat)
         grouped.setdefault(key, []).append(one)
     order = list(dict.fromkeys(one.slot.suite.name for one in filled))
-    # A table of one suite below the other, whatever order the runs were done in.
-    ranked = sorted(grouped.items(), key=lambda item: order.index(item[0][0]))
-    return [_table(victim, protocol, same) for (_, _, victim, protocol, _), same in ranked]
+    # Tables of one suite follow each other, whatever the order of the runs.
+    ordered = sorted(grouped.items(), key=lambda item: order.index(item[0][0]))
+    return [_table(victim, protocol, same) for (_, _, victim, protocol, _), same in ordered]
 
 
 def _table(victim: str, protocol: str, filled: Sequence[Filled]) -> SuiteTable:
@@ -163,16 +163,15 @@ def _table(victim: str, protocol: str, filled: Sequence[Filled]) -> SuiteTable:
         tuple(dict.fromkeys(one.slot.place.protocol for one in filled)),
         len({one.slot.seed for one in filled}),
         tuple(
-            SuiteRow(first.suite, same[0].slot.line, whose, tuple(same)) for (whose, _), same in rows.items()
+            SuiteRow(first.suite, same[0].slot.line, name, tuple(same)) for (name, _), same in rows.items()
         ),
     )
 
 
 def flat_rows(filled: Sequence[Filled]) -> list[dict[str, object]]:
-    """Suite, row, state and reason, then the columns of a record; ``{metric}_published`` on real data.
+    """One row per run: suite, row, state and reason, then the columns of a record, if there is one.
 
-    ``{metric}_published_before`` is the clean figure that the same source prints. A run without a record has
-    no figures of ours.
+    On real data also ``{metric}_published``, and ``{metric}_published_before`` for the clean victim.
     """
     lines = []
     for table in suite_tables(filled):
@@ -182,11 +181,11 @@ def flat_rows(filled: Sequence[Filled]) -> list[dict[str, object]]:
                 for ending, clean in (("_before", True), ("", False)):
                     found = row.published(table.protocol, clean).values()
                     printed |= {f"{one.metric}_published{ending}": one.value / 100 for one in found}
-            lines += [{**_about(one), **_measured(one), **printed} for one in row.filled]
+            lines += [{**_description(one), **_results(one), **printed} for one in row.filled]
     return lines
 
 
-def _about(one: Filled) -> dict[str, object]:
+def _description(one: Filled) -> dict[str, object]:
     slot = one.slot
     state = "failed" if one.failed else "n/a" if slot.unfit else "done" if one.record else "not run"
     return {
@@ -204,7 +203,7 @@ def _about(one: Filled) -> dict[str, object]:
     }
 
 
-def _measured(one: Filled) -> dict[str, object]:
+def _results(one: Filled) -> dict[str, object]:
     return flat([one.record])[0] if one.record else {}
 
 
@@ -215,65 +214,59 @@ _LEVELS = {
 
 _TEN = "Published on RegDB is the mean of ten splits; not all are here."
 
-_EITHER = "The source does not say at which level it measured; its figures stand beside both."
+_EITHER = "The source does not say at which level it measured; its values are shown at both."
 
 
 def paper_report(filled: Sequence[Filled], style: str = "plain") -> str:
-    """Every table of the slots, as "plain", "markdown" or "latex" text; "csv" and "json" have a row a run.
+    """Every table of the slots, as "plain", "markdown" or "latex" text; "csv" and "json" have a row per run.
 
-    One table a suite, level, victim and protocol (systems: victims are rows). Figures are percent, mean over
-    trials, splits and seeds. Published figures stand beside rows on real data alone, under the same protocol.
-    Rows without figures say why below. Raises BadInput for an unknown style.
+    One table per suite, level, victim and protocol (systems: victims are rows). Values are percent, mean over
+    trials, splits and seeds. On real data, published values of the same protocol are next to them. Notes give
+    the reason for missing results. Raises BadInput for an unknown style.
     """
     if style in ("csv", "json"):
-        lines = flat_rows(filled)
-        return to_csv(lines) if style == "csv" else to_json(lines)
-    page = style_of(style)
-    return page.join([text for table in suite_tables(filled) for text in _texts(table, page)])
+        return write([Table("", "", (), (), flat=lambda: flat_rows(filled))], style)
+    return write([one for table in suite_tables(filled) for one in _tables(table)], style)
 
 
-def _texts(table: SuiteTable, page: Page) -> list[str]:
-    texts = [_Writer(table, page).text()]
+def _tables(table: SuiteTable) -> list[Table]:
+    found = [_Writer(table).table()]
     if any(row.controls for row in table.rows if row.records):
-        texts.append(_controls(table, page))
-    return texts
+        found.append(_controls(table))
+    return found
 
 
 class _Writer:
     """Writes one table: header, lines, notes."""
 
-    def __init__(self, table: SuiteTable, page: Page) -> None:
+    def __init__(self, table: SuiteTable) -> None:
         self._table = table
-        self._page = page
         self._references = References()
         printed = [row.published(table.protocol, clean) for row in table.rows for clean in (True, False)]
         known = {metric for found in printed for metric in found} if table.real else set()
         self._printed = [metric for metric in METRICS if metric in known]
 
-    def text(self) -> str:
-        table, page = self._table, self._page
-        head = ["victim" if table.suite.across else "attack"]
-        head += ["verdict"] if table.level == "feature" else []
-        sides = ["left"] * len(head)
+    def table(self) -> Table:
+        table = self._table
+        columns = [Column("victim" if table.suite.across else "attack")]
+        columns += [Column("verdict")] if table.level == "feature" else []
         for metric in METRICS:
-            head += [HEADINGS[metric], *(["published"] if metric in self._printed else [])]
-        head += ["ASR", "gradient evaluations", "s"]
-        sides += ["right"] * (len(head) - len(sides))
+            columns.append(Column(HEADINGS[metric], True))
+            columns += [Column("published", True)] if metric in self._printed else []
+        columns += [Column(head, True) for head in ("ASR", "gradient evaluations", "s")]
         lines = [] if table.suite.across else [self._clean()]
         lines += [self._line(row) for row in table.rows]
-        cells = [[page.escape(cell) for cell in line] for line in lines]
-        header = [page.escape(name) for name in (*head, "run")]
-        slug = [table.suite.name, table.level, table.victim, table.protocol]
-        return page.table(header, cells, [*sides, "left"], _title(table), slug, self._notes())
+        anchor = " ".join([table.suite.name, table.level, table.victim, table.protocol])
+        return simple(_title(table), [*columns, "run"], lines, anchor, notes=self._notes())
 
     def _clean(self) -> list[str]:
         row = self._table.clean
-        figures = row.figures.before if row else {}
+        clean = row.means.before if row else {}
         printed = self._table.rows[0].published(self._table.protocol, clean=True)
         cells = ["clean", *([""] if self._table.level == "feature" else [])]
         for metric in METRICS:
-            cells.append(f"{figures[metric]:.1f}" if row else "not run" if metric == METRICS[0] else "")
-            cells += self._beside(metric, printed)
+            cells.append(f"{clean[metric]:.1f}" if row else "not run" if metric == METRICS[0] else "")
+            cells += self._published(metric, printed)
         return [*cells, "", "", "", ""]
 
     def _line(self, row: SuiteRow) -> list[str]:
@@ -284,28 +277,28 @@ class _Writer:
         before = row.published(self._table.protocol, clean=True) if self._table.suite.across else {}
         for metric in METRICS:
             state = row.state if metric == METRICS[0] else ""
-            cells.append(state if row.state else self._figure(row, metric))
+            cells.append(state if row.state else self._value(row, metric))
             cells += (
-                self._beside(metric, before, attacked)
+                self._published(metric, before, attacked)
                 if self._table.suite.across
-                else self._beside(metric, attacked)
+                else self._published(metric, attacked)
             )
         if row.state:
             return [*cells, "", "", "", row.label]
-        found = row.figures
+        found = row.means
         asr = "" if found.asr is None else f"{found.asr:.1f}"
         return [*cells, asr, found.evaluations, f"{found.seconds:.1f}", row.label]
 
-    def _figure(self, row: SuiteRow, metric: str) -> str:
+    def _value(self, row: SuiteRow, metric: str) -> str:
         spread = row.spread(metric)
-        after = f"{row.figures.after[metric]:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
-        return f"{row.figures.before[metric]:.1f} → {after}" if self._table.suite.across else after
+        after = f"{row.means.after[metric]:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+        return f"{row.means.before[metric]:.1f} → {after}" if self._table.suite.across else after
 
-    def _beside(self, metric: str, *printed: Mapping[str, Published]) -> list[str]:
+    def _published(self, metric: str, *printed: Mapping[str, Published]) -> list[str]:
         if metric not in self._printed:
             return []
-        figures = [self._references.figures([found[metric]]) if metric in found else "" for found in printed]
-        return [" → ".join(figures) if any(figures) else ""]
+        values = [self._references.figures([found[metric]]) if metric in found else "" for found in printed]
+        return [" → ".join(values) if any(values) else ""]
 
     def _notes(self) -> list[str]:
         table = self._table
@@ -315,11 +308,9 @@ class _Writer:
         if sources:
             notes.append("Published, as printed (settings are the source's own): " + "; ".join(sources))
             without = [row.name for row in table.rows if not row.published(table.protocol)]
-            notes += [f"No published figure is known for {', '.join(without)}."] if without else []
+            notes += [f"No published value is known for {', '.join(without)}."] if without else []
             notes += [_EITHER] if table.levelled else []
-            notes += (
-                ["Published on RegDB is the mean of ten splits; not all are here."] if table.partial else []
-            )
+            notes += [_TEN] if table.partial else []
         return notes
 
 
@@ -330,12 +321,12 @@ def _title(table: SuiteTable) -> str:
     parts += [_LEVELS[table.level]] if table.levelled else []
     parts.append(f"{table.protocol} ({_extent(table)})")
     parts.append(budget(dict(table.place.threat)))
-    figures = "before → after, %" if table.suite.across else "after the attack, %"
+    values = "before → after, %" if table.suite.across else "after the attack, %"
     if table.seeds > 1:
-        figures += f", mean ± sd over {table.seeds} seeds"
+        values += f", mean ± sd over {table.seeds} seeds"
     elif len(table.splits) > 1:
-        figures += f", mean ± sd over {len(table.splits)} splits"
-    return "; ".join([*parts, figures])
+        values += f", mean ± sd over {len(table.splits)} splits"
+    return "; ".join([*parts, values])
 
 
 def _extent(table: SuiteTable) -> str:
@@ -345,19 +336,21 @@ def _extent(table: SuiteTable) -> str:
     return f"{table.place.trials} trial{'s' if table.place.trials != 1 else ''}"
 
 
-def _controls(table: SuiteTable, page: Page) -> str:
+def _controls(table: SuiteTable) -> Table:
     rows = [row for row in table.rows if row.records and row.controls]
     names = list(dict.fromkeys(control.attack for row in rows for control in row.controls))
     lines = []
     for row in rows:
         found = {control.attack: control for control in row.controls}
-        figures = [f"{found[name].after['r1']:.1f}" if name in found else "" for name in names]
-        own = [row.name, f"{row.figures.before['r1']:.1f}", f"{row.figures.after['r1']:.1f}"]
-        lines.append([page.escape(cell) for cell in (*own, *figures)])
-    header = ["victim" if table.suite.across else "attack", "clean", "attacked", *names]
+        values = [f"{found[name].after['r1']:.1f}" if name in found else "" for name in names]
+        own = [row.name, f"{row.means.before['r1']:.1f}", f"{row.means.after['r1']:.1f}"]
+        lines.append([*own, *values])
+    columns = [Column(name, True) for name in ("clean", "attacked", *names)]
     title = f"{'' if table.real else 'SYNTHETIC '}controls of paper {table.suite.name} at feature level"
     title += f"; {table.victim}" if table.victim else ""
-    sides = ["left", *["right"] * (len(header) - 1)]
-    slug = ["controls", table.suite.name, table.victim, table.protocol]
-    escaped = [page.escape(name) for name in header]
-    return page.table(escaped, lines, sides, f"{title}; {table.protocol}; Rank-1, %", slug, [])
+    return simple(
+        f"{title}; {table.protocol}; Rank-1, %",
+        ["victim" if table.suite.across else "attack", *columns],
+        lines,
+        " ".join(["controls", table.suite.name, table.victim, table.protocol]),
+    )

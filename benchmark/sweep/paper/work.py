@@ -1,4 +1,4 @@
-"""Doing the runs of a plan: found ones are taken, a failing one is noted, what is done is kept."""
+"""Executes the runs of a plan that have no record, and notes failed ones."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from vbench.records.store import RunStore
 from vbench.run.execute import Run
 from vbench.run.failures import LOSES_A_RUN
 from vbench.run.session import Recorder
-from vbench.sweep.paper.plan import Durations, Job, Kind, Opener, Plan, without_modules
+from vbench.sweep.paper.plan import Benches, Durations, Job, Kind, Plan, without_modules
 from vbench.sweep.paper.suite import Filled
 
 
 @dataclass
 class Work:
-    """The state of a plan: records and failures by run id, filled by :meth:`do`.
+    """The results of a plan: records and reasons of failures by run id, filled by :meth:`do`.
 
-    ``interrupted``: somebody stopped it; what is done stays.
+    ``interrupted``: stopped with Ctrl-C; finished runs are kept.
     """
 
     plan: Plan
     threat: ThreatModel
-    opener: Opener
+    opener: Benches
     recorder: Recorder
     store: RunStore
     force: bool = False
     quiet: bool = False
+    ignore_gates: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
 
     @default_arithmetic()
     def do(self, name: str) -> None:
-        """Do every run that has no record, one after the other, and say how long it will take.
+        """Execute every run without a record, one after the other, and print the expected time.
 
-        A run that fails is noted with its reason and the next begins. Ctrl-C ends the work and loses the
-        run in progress alone.
+        A run that fails is noted with its reason, and the next begins. Ctrl-C ends the work; only the current
+        run is lost.
         """
         self._find()
         todo = [job for job in self.plan.in_order() if job.id not in self.records]
@@ -62,7 +63,7 @@ class Work:
             self.interrupted = True
 
     def filled(self) -> list[Filled]:
-        """Every slot with what became of it."""
+        """Every slot with its record or the reason of its failure."""
         return [
             Filled(slot, self.records.get(slot.id), self.failures.get(slot.id, ""))
             for slot in self.plan.slots
@@ -77,24 +78,30 @@ class Work:
     def _one(self, job: Job, durations: Durations) -> None:
         started = time.monotonic()
         try:
-            run = Run(self.opener.open(job.victim, job.protocol), job.attack, self.threat, job.seed)
+            run = Run(
+                self.opener.open(job.victim, job.protocol),
+                job.attack,
+                self.threat,
+                job.seed,
+                ignore_gates=self.ignore_gates,
+            )
             self._share(job, run)
             self.records[job.id] = self.recorder.record(run)
         except LOSES_A_RUN as error:
-            # Whatever it is, a night's other runs must not be lost to it.
+            # Any error: the other runs must continue.
             self.failures[job.id] = reason(error)
             say(f"failed: {job.name}: {self.failures[job.id]}", self.quiet)
         else:
             durations.add(self._kind(job), time.monotonic() - started)
 
     def _kind(self, job: Job) -> Kind:
-        """What says how long a job takes: without its fit where a twin does that."""
+        """The kind of a job, for its duration: without its fit if its twin does the fit."""
         if self.plan.twin(job) is None:
             return job.kind
         return job.kind._replace(attack=f"{job.kind.attack}, learnt", label="", evaluations=0)
 
     def _share(self, job: Job, run: Run) -> None:
-        """Spare a run at pixel level the fit that its twin did."""
+        """Let a run at pixel level reuse the fit of its twin."""
         twin = self.plan.twin(job)
         record = self.records.get(twin.id) if twin else None
         if record is not None:

@@ -38,7 +38,7 @@
       return body;
     }
 
-    // A thumbnail says by its frame and by a sign in words whose person it shows.
+    // The frame and a word of a thumbnail say whether it has the query's identity.
     function thumbnail(source, alt, right) {
       const frame = make("span", "", { class: right === undefined ? "frame" : right ? "frame right" : "frame wrong" });
       frame.append(make("img", "", { src: source, alt, loading: "lazy" }));
@@ -97,7 +97,7 @@
       link.addEventListener("click", () => show(link.dataset.queryRun));
     }
     controls.hidden = explored.hidden = false;
-    // The run that does the most harm is what a reader comes for.
+    // Show the most harmful run first.
     show(runs.reduce((worst, run) => run.lost > worst.lost ? run : worst).key);
   }
 
@@ -112,7 +112,7 @@
         await navigator.clipboard.writeText(command.textContent);
         button.textContent = "Copied";
       } catch {
-        // Not allowed here: select it, so that the usual keys copy it.
+        // Copying is not allowed: select the command, so that the usual keys copy it.
         getSelection().selectAllChildren(command);
         button.textContent = "Selected";
       }

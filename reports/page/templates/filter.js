@@ -1,4 +1,4 @@
-// Filtering: one set of filters for all tables of the page, and a line that tells how many rows are shown.
+// Filtering: one set of filters for all tables of the page, and a line with the number of rows shown.
 (() => {
   const filters = document.querySelector("[data-filters]");
   if (!filters) return;
@@ -16,7 +16,7 @@
   }));
 
   function meets(row, asked, chosen) {
-    // A value follows "=", so that choosing an empty one is not choosing all.
+    // A value follows "=", so that an empty value differs from "all".
     return asked.every(word => row.text.includes(word)) &&
       chosen.every(([name, value]) => "=" + row.body.dataset[name] === value);
   }
@@ -47,6 +47,6 @@
     for (const choice of choices) choice.value = "";
     apply();
   });
-  // A browser may bring back what was typed before a reload.
+  // A browser may restore the text typed before a reload.
   apply();
 })();

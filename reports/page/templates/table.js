@@ -1,4 +1,4 @@
-// Sorting: every heading of a table[data-sortable] is a button. First ascending, then descending, then as it came.
+// Sorting: every heading of a table[data-sortable] is a button. First ascending, then descending, then the original order.
 // Rows with details open and close.
 "use strict";
 (() => {
@@ -14,7 +14,7 @@
   }
 
   function compare(one, other, numeric, sign) {
-    // What has no value stands last whichever way the rest is sorted.
+    // Cells without a value are last in both directions.
     const empty = value => value === null || value === "";
     if (empty(one) || empty(other)) return empty(one) - empty(other);
     return sign * (numeric ? one - other : words.compare(one, other));
@@ -25,7 +25,7 @@
     for (const other of heading.parentNode.cells) other.setAttribute("aria-sort", "none");
     heading.setAttribute("aria-sort", way);
     const bodies = [...table.tBodies];
-    // A table that a script has filled meanwhile is met here for the first time, in the order it came.
+    // A table filled by a script is first seen here, in its original order.
     for (const body of bodies) if (!came.has(body)) came.set(body, serial++);
     bodies.sort((a, b) => came.get(a) - came.get(b));
     if (way !== "none") {
@@ -42,7 +42,7 @@
       heading.querySelector("button").addEventListener("click", () => sort(table, heading, column)));
   }
 
-  // Without a script all details are open; they close only where they can be opened again.
+  // Without this script all details stay open, because they could not be opened again.
   document.documentElement.classList.add("js");
   for (const toggle of document.querySelectorAll("[data-toggle]")) {
     toggle.setAttribute("aria-expanded", "false");

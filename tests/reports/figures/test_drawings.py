@@ -28,6 +28,7 @@ STARTS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
 
 @pytest.mark.parametrize("style", STARTS)
+@pytest.mark.slow
 def test_files_have_their_format_and_equal_figures_equal_bytes(style):
     first, second = (encode(cmc.draw(MANY[:2]), style) for _ in range(2))
     assert first.startswith(STARTS[style])
@@ -42,6 +43,7 @@ def test_files_carry_no_date():
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in FIGURES.values() if entry.needs == "records"])
+@pytest.mark.slow
 def test_widths_are_those_of_a_column_and_of_a_page(name, tmp_path):
     runs = [one for one in MANY if one.config["victim"]["name"] == "agw"]
     for width, inches in (("column", 3.4), ("full", 7.0)):

@@ -1,4 +1,4 @@
-"""Config, id, protocol, budget."""
+"""Checks of a record's configuration, id, protocol and budget."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _FormerPrecision(_Strict):
 
 
 class _Code(_Strict):
-    """Whose code it is: the version of a class of vbench's own, a hash of the source of any other."""
+    """Identity of the code: the version of vbench's own classes, a hash of the source of others."""
 
     version: Annotated[int, Field(ge=1)] | None = None
     source: _Hash | None = None
@@ -128,7 +128,7 @@ class _Config(_Common):
 
 
 class _FormerConfig(_Common):
-    """Before configurations said what kind they are."""
+    """Configurations of the older kind, without a field for their kind."""
 
     victim: _FormerVictim
     dataset: _FormerDataset
@@ -137,7 +137,7 @@ class _FormerConfig(_Common):
 
 
 def problems(config: dict[str, Any]) -> list[str]:
-    """What is wrong with the shape of a configuration, one line each."""
+    """Errors in the structure of a configuration, one line each."""
     try:
         (_Config if "identity" in config else _FormerConfig).model_validate(config)
     except ValidationError as error:
@@ -151,7 +151,7 @@ def problems(config: dict[str, Any]) -> list[str]:
 _SPLITS = {"sysu": "sysu", "llcm": "llcm"}
 
 
-def named(record: Record, file_name: str | None) -> Iterator[str]:
+def check_id(record: Record, file_name: str | None) -> Iterator[str]:
     """The id is the hash of the configuration, and the file is named by it."""
     found = config_id(record.config)
     if record.id != found:
@@ -160,15 +160,15 @@ def named(record: Record, file_name: str | None) -> Iterator[str]:
         yield f"file name: {file_name}, should end in -{record.id}.json"
 
 
-def sealed(record: Record) -> Iterator[str]:
-    """It says what it said when it was written."""
+def check_digest(record: Record) -> Iterator[str]:
+    """The digest matches the content."""
     fault = record.fault()
     if fault is not None:
         yield f"digest: {fault}"
 
 
-def dated(record: Record) -> Iterator[str]:
-    """The date is one, with its time zone."""
+def check_date(record: Record) -> Iterator[str]:
+    """The date is valid and has a time zone."""
     try:
         when = datetime.datetime.fromisoformat(record.created)
     except ValueError:
@@ -178,7 +178,7 @@ def dated(record: Record) -> Iterator[str]:
         yield f"created: {record.created} has no time zone"
 
 
-def posed(record: Record) -> Iterator[str]:
+def check_protocol(record: Record) -> Iterator[str]:
     """Protocol, data set, split and the SYNTHETIC mark agree."""
     data = record.config["dataset"]
     if record.protocol != data["protocol"]:
@@ -201,9 +201,9 @@ def posed(record: Record) -> Iterator[str]:
 
 
 def protocol_of(record: Record) -> Protocol | None:
-    """The protocol of a record; None for a data set that vbench does not read itself.
+    """The protocol of a record; None for a data set that is not vbench's own.
 
-    Raises :class:`BadInput` for a protocol that a set of vbench's own does not have.
+    Raises :class:`BadInput` for an unknown protocol of one of vbench's own data sets.
     """
     data = record.config["dataset"]
     return parse_protocol(data["protocol"]) if data["name"] in LAYOUTS else None
@@ -222,7 +222,7 @@ def queries_of(protocol: Protocol) -> int | None:
     """How many queries each trial of a real set has; None where nobody published it."""
     known = DATASETS[protocol.layout]["published"]
     if protocol.layout == "sysu":
-        # Indoor search asks the same queries; how many visible test images there are is not published.
+        # Indoor search has the same queries; the number of visible test images is not published.
         return known["queries, all-search"] if protocol.direction == "ir2vis" else None
     asked = "visible" if protocol.direction == "vis2ir" else "infrared"
     return known[f"test images, {asked}"]
@@ -230,15 +230,15 @@ def queries_of(protocol: Protocol) -> int | None:
 
 _FIGURES = ("linf_levels", "l2", "psnr_db", "ssim", "changed_share")
 
-#: Stored figures went through 32-bit floats.
+#: Tolerance: stored values were 32-bit floats.
 _ROUNDING = 1e-4
 
-#: What the threat model itself allows a float image beyond its budget.
+#: Tolerance of the threat model for float images beyond the budget.
 _FLOAT_SLACK = 1e-5
 
 
-def stated(record: Record) -> Iterator[str]:
-    """The threat card is that of a threat model."""
+def check_threat(record: Record) -> Iterator[str]:
+    """The threat card is that of a valid threat model."""
     card = record.config["threat"]
     try:
         text = parse_budget(card["eps"], card["norm"])
@@ -249,13 +249,13 @@ def stated(record: Record) -> Iterator[str]:
     known = {show_budget(text, card["norm"]), *([show_budget(text)] if record.older else [])}
     if card["eps"] not in known:
         yield f"config.threat.eps: {card['eps']}, is written {show_budget(text, card['norm'])}"
-    # A decimal is written with six digits.
+    # Decimals are written with six digits.
     if abs(float(text) - card["eps_value"]) > 1e-5 * card["eps_value"]:
         yield f"config.threat.eps_value: {card['eps_value']}, eps {card['eps']} is {float(text)}"
 
 
-def kept(record: Record) -> Iterator[str]:
-    """The recorded size of the change is possible, and within the budget."""
+def check_size(record: Record) -> Iterator[str]:
+    """The recorded size of the change is consistent and within the budget."""
     size, threat = record.size, _threat(record)
     absent = [name for name in _FIGURES if name not in size]
     if absent:
@@ -280,11 +280,11 @@ def _possible(size: dict[str, float]) -> Iterator[str]:
     ranges = {"linf_levels": (0, 255), "psnr_db": (0, 100), "ssim": (-1, 1), "changed_share": (0, 1)}
     for name, (low, high) in {**ranges, "l2": (0, math.inf)}.items():
         if not low - _ROUNDING <= size[name] <= high + _ROUNDING:
-            yield f"size.{name}: {size[name]:.6g} lies outside [{low}, {high}]"
+            yield f"size.{name}: {size[name]:.6g} is outside [{low}, {high}]"
 
 
 def _asked(size: dict[str, float], threat: ThreatModel) -> Iterator[str]:
-    """Projecting and rounding make no change larger than what was handed over."""
+    """Projecting and rounding do not enlarge the change that the attack returned."""
     asked = size.get("asked")
     if asked is None:
         return
@@ -293,11 +293,11 @@ def _asked(size: dict[str, float], threat: ThreatModel) -> Iterator[str]:
     else:
         most, name, shown = asked * threat.epsilon, "l2", "in L2"
     if not size[name] <= most + 1e-3:
-        yield f"size.asked: {asked:.4g} budgets handed over, and {size[name]:.4g} {shown} shown"
+        yield f"size.asked: {asked:.4g} budgets returned by the attack, but {size[name]:.4g} {shown} recorded"
 
 
 def _together(record: Record) -> Iterator[str]:
-    """Bounds between the figures, each from the convexity of one in another over the images."""
+    """Bounds between the sizes, each from convexity over the images."""
     size, pixels = record.size, _values(record)
     if pixels is None:
         return
@@ -308,13 +308,13 @@ def _together(record: Record) -> Iterator[str]:
     if l2 <= 0:
         return
     least = 10 * math.log10(pixels) - 20 * math.log10(l2)
-    # Unchanged images count as 100 dB, which bends the bound near there.
+    # Unchanged images count as 100 dB, so the bound does not hold near there.
     if least < 90 and size["psnr_db"] < least - 0.01:
         yield f"size.psnr_db: {size['psnr_db']:.4g}, at least {least:.4g} with the stated l2"
 
 
 def _values(record: Record) -> int | None:
-    """Values of one image, from the victim's input size."""
+    """Number of values in one image, from the victim's input size."""
     shape = record.config["victim"]["options"].get("input_size")
     if isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape):
         return 3 * shape[0] * shape[1]

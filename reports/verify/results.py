@@ -1,4 +1,4 @@
-"""Figures of trials, queries, members add up."""
+"""Checks that the numbers of trials, queries, controls and members are consistent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vbench.core.errors import BadInput
 from vbench.data.protocols import Protocol
 from vbench.metrics.statistics import bootstrap_drop
 from vbench.records.record import STEALTH_LOSS, Record, TrialMetrics
-from vbench.reports.verify.asked import protocol_of, queries_of, trial_names
+from vbench.reports.verify.configuration import protocol_of, queries_of, trial_names
 from vbench.reports.verify.declared import declared_attack
 
 DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
 
-#: More queries than any set has; keeps what is unpacked small.
+#: More queries than any data set has; limits the size of unpacked arrays.
 _MOST_QUERIES = 100_000
 
 _MOST_TRIALS = 100
@@ -31,7 +31,7 @@ _CAMERAS: Mapping[str, Mapping[str | None, int]] = {
 
 
 def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
-    """Every list of trials in a record with its name there."""
+    """Every list of trials in a record, with the name of its field."""
     yield "clean", record.clean
     yield "adversarial", record.adversarial
     for index, control in enumerate(record.controls):
@@ -41,7 +41,7 @@ def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
 
 
 def most_matches(record: Record) -> int | None:
-    """How many gallery images of one identity there can be; None where the protocol does not say."""
+    """Most gallery images of one identity; None if the protocol does not determine it."""
     protocol = protocol_of(record)
     if protocol is None:
         return None
@@ -53,7 +53,7 @@ def most_matches(record: Record) -> int | None:
     return cameras * protocol.shots_per_camera
 
 
-def listed(record: Record) -> Iterator[str]:
+def check_trial_lists(record: Record) -> Iterator[str]:
     """Every list has the trials of the protocol, over the same queries."""
     protocol = protocol_of(record)
     expected = trial_names(protocol) if protocol else _own_names(record)
@@ -69,7 +69,7 @@ def listed(record: Record) -> Iterator[str]:
 
 
 def _own_names(record: Record) -> list[str]:
-    """The trials of a set that is not ours: those of the clean ranking, each once."""
+    """The trials of a data set that is not vbench's own: those of the clean ranking, each once."""
     return list(dict.fromkeys(trial.trial for trial in record.clean))
 
 
@@ -91,12 +91,12 @@ def _counted(
         elif protocol is not None and published is not None and total != published:
             yield (
                 f"{here}.queries: {total} with those skipped, {protocol.layout} has {published}; "
-                "is it drawn data, or a part of the set?"
+                "is it synthetic data, or a part of the set?"
             )
 
 
-def possible_trials(record: Record) -> Iterator[str]:
-    """Shares are shares of the stated number of queries, CMC never falls, means stay within their bounds."""
+def check_trials(record: Record) -> Iterator[str]:
+    """Shares are multiples of one query, the CMC never falls, means are within their bounds."""
     matches = most_matches(record)
     for where, trials in every_list(record):
         for index, trial in enumerate(trials):
@@ -107,7 +107,7 @@ def _one(where: str, trial: TrialMetrics, matches: int | None) -> Iterator[str]:
     for name in ("r1", "r5", "r10", "r20", "map", "minp", "tied_share"):
         value = getattr(trial, name)
         if not 0 <= value <= 1 + _TRIAL_ROUNDING:
-            yield f"{where}.{name}: {value:.6g} is no share, it lies outside [0, 1]"
+            yield f"{where}.{name}: {value:.6g} is outside [0, 1]"
             return
     for name in ("r1", "r5", "r10", "r20", "tied_share"):
         count = getattr(trial, name) * trial.queries
@@ -122,15 +122,16 @@ def _one(where: str, trial: TrialMetrics, matches: int | None) -> Iterator[str]:
             yield f"{where}.{name}: 0, but every query that counts has a match"
     if matches is None:
         return
-    # A first match at rank 1 is worth 1/m at least; an mINP divides m matches by the rank of the last.
+    # A first match at rank 1 gives an AP of at least 1/m; an INP is m matches divided by the rank of the
+    # last.
     if trial.map < trial.r1 / matches - _TRIAL_ROUNDING:
         yield f"{where}.map: {trial.map:.6g}, at least {trial.r1 / matches:.6g} with the stated r1"
     if trial.minp > matches * trial.map + _TRIAL_ROUNDING:
         yield f"{where}.minp: {trial.minp:.6g}, at most {matches * trial.map:.6g} with the stated map"
 
 
-def succeeded(record: Record) -> Iterator[str]:
-    """The success rate counts queries, within what the Rank-1 before and after leave open."""
+def check_success_rate(record: Record) -> Iterator[str]:
+    """The success rate is a multiple of one query, and possible with Rank-1 before and after."""
     yield from _rate("asr", record.asr, record.clean, record.adversarial)
     for index, member in enumerate(record.members):
         yield from _rate(f"members[{index}].asr", member.asr, record.clean, member.trials)
@@ -165,7 +166,7 @@ _MEMBER = {"member": "<i4"}
 #: Average precisions are stored as 32-bit floats.
 _ROUNDING = 1e-6
 
-#: No gallery is deeper, and no identity has more images in one where the protocol does not say how many.
+#: Largest gallery, and most images of one identity if the protocol does not determine it.
 _DEEPEST = 100_000
 
 _MANY_MATCHES = 1000
@@ -173,7 +174,7 @@ _MANY_MATCHES = 1000
 
 @dataclass(frozen=True)
 class Queries:
-    """The unpacked arrays of a record, trials x queries; ``member`` for batteries alone."""
+    """The unpacked arrays of a record, trials x queries; ``member`` for batteries only."""
 
     clean_rank: np.ndarray
     clean_ap: np.ndarray
@@ -183,7 +184,7 @@ class Queries:
 
 
 def unpack(record: Record) -> Queries | list[str] | None:
-    """The arrays, None where the record has none at all, or the reasons against them."""
+    """The arrays, None if the record has none at all, or the reasons against them."""
     if not record.per_query:
         return None
     expected = {**_ARRAYS, **(_MEMBER if record.members else {})}
@@ -208,8 +209,8 @@ def unpack(record: Record) -> Queries | list[str] | None:
     return reasons or Queries(**arrays)
 
 
-def possible_queries(record: Record, found: Queries) -> Iterator[str]:
-    """Ranks and average precisions are such, of the same queries, and fit each other."""
+def check_queries(record: Record, found: Queries) -> Iterator[str]:
+    """Ranks and average precisions are valid, of the same queries, and consistent."""
     matches = most_matches(record)
     gone = found.clean_rank == 0
     for when in ("clean", "adversarial"):
@@ -237,8 +238,8 @@ def possible_queries(record: Record, found: Queries) -> Iterator[str]:
             )
 
 
-def given_queries(record: Record, found: Queries) -> Iterator[str]:
-    """Every figure of every trial is what its queries give."""
+def recompute_metrics(record: Record, found: Queries) -> Iterator[str]:
+    """Every metric of every trial equals the one computed from its queries."""
     matches = most_matches(record)
     for when in ("clean", "adversarial"):
         rank, precision = getattr(found, f"{when}_rank"), getattr(found, f"{when}_ap").astype(float)
@@ -280,7 +281,7 @@ def _trials(
                 yield f"{when}[{index}].{name}: {said:.6f}, its queries give {values[index]:.6f}"
     if matches is None:
         return
-    # Per query m matches end at rank m / INP; m is not stored, the most that there can be gives bounds.
+    # Per query the last of m matches is at rank m / INP; m is not stored, but its maximum gives bounds.
     low = per_trial(np.maximum(0, 1 - matches * (1 - precision)))
     high = per_trial(matches / np.maximum(1, rank + matches - 1))
     for index, trial in enumerate(trials):
@@ -290,13 +291,13 @@ def _trials(
 
 
 def _bounds(first: np.ndarray, matches: int | None, by_image: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest average precision for a first match at a rank.
+    """Smallest and largest average precision for a first match at a rank.
 
-    ``matches``: the most images of one identity in a gallery. A rank over identities is no deeper than that
-    over images, and rank 1 is the same of both.
+    ``matches``: the most images of one identity in a gallery. A rank over identities is at most that over
+    images, and rank 1 is the same for both.
     """
     most = matches or _MANY_MATCHES
-    # The mean of i / (rank + i - 1) over i = 1 .. most: nothing but matches from the first one on.
+    # The mean of i / (rank + i - 1) over i = 1 .. most: only matches from the first one on.
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(first.max(initial=1)) + most + 1))])
     high = 1 - (first - 1) / most * (harmonic[first + most - 1] - harmonic[first - 1])
     if matches is None:
@@ -313,14 +314,14 @@ def _differ(stated: float | None, found: float | None) -> bool:
 
 _METRICS = ("r1", "map")
 
-#: Of the interval's width: two bootstraps of the same queries differ by less.
+#: Tolerance in interval widths: two bootstraps of the same queries differ by less.
 _TOLERANCE = 0.15
 
 _NORMAL = 1.959964
 
 
-def stated(record: Record) -> Iterator[str]:
-    """There is an interval for Rank-1 and mAP, in order, and the drop lies in it."""
+def check_intervals(record: Record) -> Iterator[str]:
+    """There is an ordered interval for Rank-1 and mAP, and it contains the drop."""
     if record.drop_interval.keys() != set(_METRICS):
         yield f"drop_interval: of {', '.join(sorted(record.drop_interval)) or 'nothing'}; needs r1 and map"
         return
@@ -328,20 +329,19 @@ def stated(record: Record) -> Iterator[str]:
         drop = record.mean("clean", metric) - record.mean("adversarial", metric)
         slack = _TOLERANCE * (high - low) + 1e-6
         if not -1 <= low <= high <= 1:
-            yield f"drop_interval.{metric}: [{low:.6g}, {high:.6g}] is no interval of a drop"
+            yield f"drop_interval.{metric}: [{low:.6g}, {high:.6g}] is not an interval of a drop"
         elif not low - slack <= drop <= high + slack:
-            yield f"drop_interval.{metric}: [{low:.6g}, {high:.6g}] does not hold the drop, {drop:.6g}"
+            yield f"drop_interval.{metric}: [{low:.6g}, {high:.6g}] does not contain the drop, {drop:.6g}"
 
 
 def _hits(ranks: np.ndarray) -> np.ndarray:
     return np.where(ranks == 0, np.nan, ranks == 1)
 
 
-def given_interval(record: Record, found: Queries) -> Iterator[str]:
-    """The interval is, but for chance, that of the queries.
+def recompute_interval(record: Record, found: Queries) -> Iterator[str]:
+    """The interval equals the bootstrap interval of the queries, up to its randomness.
 
-    Most are settled by the normal approximation, which costs nothing; the bootstrap is drawn again for those
-    that it does not confirm.
+    The fast normal approximation confirms most; for the others the bootstrap is repeated.
     """
     pairs = {
         "r1": (_hits(found.clean_rank), _hits(found.adversarial_rank)),
@@ -352,7 +352,7 @@ def given_interval(record: Record, found: Queries) -> Iterator[str]:
         for metric in _METRICS
     ):
         return
-    # As the run did it: both metrics from one generator, in this order.
+    # As in the run: both metrics from one generator, in this order.
     generator = np.random.default_rng(record.config["seed"])
     for metric in _METRICS:
         again, said = bootstrap_drop(*pairs[metric], generator), record.drop_interval[metric]
@@ -369,7 +369,7 @@ def _approximate(clean: np.ndarray, adversarial: np.ndarray) -> tuple[float, flo
     counted = valid.sum(1, keepdims=True)
     drop = np.where(valid, drop, 0.0)
     mean = drop.sum(1, keepdims=True) / counted
-    # What each query adds to the mean over trials, were it there once more.
+    # The change of the mean over trials if a query occurred once more.
     influence = (np.where(valid, drop - mean, 0.0) / counted).mean(0)
     half = _NORMAL * float(np.sqrt((influence**2).sum()))
     centre = float(mean.mean())
@@ -381,7 +381,7 @@ def _near(said: tuple[float, float], found: tuple[float, float], queries: int) -
     return all(abs(one - other) <= slack for one, other in zip(said, found, strict=True))
 
 
-#: Controls that stand beside an attack that changes features, in this order.
+#: Controls of an attack that changes features, in this order.
 CONTROLS = (
     "modules, d = 0",
     "random modules, d = 0",
@@ -391,14 +391,14 @@ CONTROLS = (
 )
 
 
-def controls(record: Record) -> Iterator[str]:
-    """An attack of ours that changes features has all its controls, and its verdict follows from them."""
+def check_controls(record: Record) -> Iterator[str]:
+    """A built-in attack that changes features has all its controls, and its verdict follows from them."""
     tampers, found = record.level == "feature", tuple(control.name for control in record.controls)
     if declared_attack(record.config["attack"]["name"]) and found != (CONTROLS if tampers else ()):
         expected = ", ".join(CONTROLS) if tampers else "none"
         yield f"controls: {', '.join(found)[:200] or 'none'}; at {record.level} level: {expected}"
     if not tampers and record.stealthy is not None:
-        yield f"stealthy: {record.stealthy}, at pixel level nothing is tampered with"
+        yield f"stealthy: {record.stealthy}, but at pixel level the victim is not tampered with"
     for control in record.controls:
         if tampers and control.name == CONTROLS[0] and control.trials:
             loss = record.mean("clean", "r1") - mean(trial.r1 for trial in control.trials)
@@ -406,7 +406,7 @@ def controls(record: Record) -> Iterator[str]:
                 yield f"stealthy: {record.stealthy}, tampering alone costs {100 * loss:.2f} points of Rank-1"
 
 
-def members(record: Record) -> Iterator[str]:
+def check_members(record: Record) -> Iterator[str]:
     """A battery has all its members, each as declared, none stronger in mAP, and their shares add up."""
     if declared_attack(record.config["attack"]["name"]):
         yield from _as_declared(record)
@@ -417,7 +417,7 @@ def members(record: Record) -> Iterator[str]:
         if name == "won_lost" and all(share is None for share in shares):
             continue
         if None in shares or min(shares) < 0 or abs(sum(shares) - 1) > _ROUNDING:
-            yield f"members.{name}: {shares} are no shares of one"
+            yield f"members.{name}: {shares} are not shares that add up to one"
     for index, member in enumerate(record.members):
         own = mean(trial.map for trial in member.trials)
         if own < record.mean("adversarial", "map") - _ROUNDING:
@@ -449,8 +449,8 @@ def _as_declared(record: Record) -> Iterator[str]:
             )
 
 
-def winners(record: Record, found: Queries) -> Iterator[str]:
-    """The shares that members win are those of the queries."""
+def recompute_winners(record: Record, found: Queries) -> Iterator[str]:
+    """The shares that members win equal those computed from the queries."""
     if found.member is None:
         return
     count, member = len(record.members), found.member
@@ -458,10 +458,10 @@ def winners(record: Record, found: Queries) -> Iterator[str]:
         yield f"per_query.member: positions outside 0 .. {count - 1}"
         return
     if protocol_of(record) is None:
-        # A set from outside may ask its queries in another order in each trial.
+        # A data set that is not vbench's own may order its queries differently in each trial.
         return
     if (member != member[0]).any():
-        yield "per_query.member: another member's image in another trial; a query is one image"
+        yield "per_query.member: differs between trials; a query has one image in all trials"
         return
     matched = (found.clean_rank > 0).any(0)
     gone = (found.clean_rank == 1) & (found.adversarial_rank > 1)
@@ -474,8 +474,8 @@ def winners(record: Record, found: Queries) -> Iterator[str]:
                 yield f"members[{index}].{name}: {said}, the queries give {share}"
 
 
-def cost(record: Record) -> Iterator[str]:
-    """Costs are not negative, and what is stated in two ways agrees."""
+def check_cost(record: Record) -> Iterator[str]:
+    """Costs are not negative, and values that are stated twice agree."""
     found = record.cost
     for name, value in found.items():
         if value < 0:
