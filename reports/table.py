@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape as escape_html
+from html import escape
 from textwrap import fill
 from typing import Any
 
@@ -291,9 +291,13 @@ _BADGE = (
 )
 
 
+def _escape_html(text: str) -> str:
+    return escape(one_line(text))
+
+
 def _html(table: Table) -> str:
     """For a notebook: styles in the elements, all text escaped."""
-    badges = "".join(_BADGE.format(escape_html(one)) for one in table.badges)
+    badges = "".join(_BADGE.format(_escape_html(one)) for one in table.badges)
     caption = "; ".join(filter(None, [table.caption, table.legend]))
     sides = ["right" if column.numeric else "left" for column in table.columns]
     heads = [_element("th", column.title, side) for column, side in zip(table.columns, sides, strict=True)]
@@ -303,14 +307,28 @@ def _html(table: Table) -> str:
             # What belongs to the row above it is faded.
             style = "" if line is group.cells else ";opacity:0.75"
             cells = zip(line, sides, strict=True)
-            shown = (_element("td", cell.lead + cell.text, side + style) for cell, side in cells)
+            shown = (
+                _element(
+                    "td", cell.lead + cell.text, side + (";font-weight:bold" if cell.strong else "") + style
+                )
+                for cell, side in cells
+            )
             body += f"<tr>{''.join(shown)}</tr>"
+    notes = "".join(f"<div>{_escape_html(note)}</div>" for note in table.notes)
     return (
-        f'<div style="margin:0.6em 0 0.3em">{badges}{escape_html(caption)}</div>'
-        f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{body}</tbody></table>"
+        f'<div style="margin:0.6em 0 0.3em">{badges}{_escape_html(caption)}</div>'
+        f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{body}</tbody></table>{notes}"
+    )
+
+
+def html_page(title: str, body: str) -> str:
+    """A document around the HTML of tables; it loads nothing."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{_escape_html(title)}</title>\n'
+        f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _element(tag: str, text: str, style: str) -> str:
-    shown = escape_html(text.replace("->", "→"))
+    shown = _escape_html(text.replace("->", "→"))
     return f'<{tag} style="text-align:{style};white-space:nowrap">{shown}</{tag}>'

@@ -6,15 +6,15 @@ from textwrap import fill
 
 from vbench.audit.record import Audit, Check, Verdict
 from vbench.core.text import json_text
-from vbench.reports.table import check_format, simple, write
+from vbench.reports.table import FORMATS, check_format, html_page, simple, write
 
 _HEADER = ("check", "verdict", "measured", "a failure would mean")
 _WIDTHS = (19, None, 58, 46)
 
 
 def render(audit: Audit, style: str = "plain") -> str:
-    """The whole audit as plain, markdown, JSON, LaTeX or CSV text, with one row per check in CSV."""
-    check_format(style)
+    """The whole audit as plain, markdown, JSON, LaTeX, HTML or CSV text, with one row per check in CSV."""
+    check_format(style, (*FORMATS, "html"))
     if style == "json":
         return json_text(audit.model_dump_json(indent=1))
     lines = [[check.name, check.verdict.value, check.measured, check.means] for check in audit.checks]
@@ -24,10 +24,12 @@ def render(audit: Audit, style: str = "plain") -> str:
         _HEADER,
         lines,
         f"audit {audit.victim_label} {audit.protocol}",
-        notes=[*todo, verdict(audit)] if style == "latex" else (),
+        notes=[*todo, verdict(audit)] if style in ("latex", "html") else (),
         flat=lambda: [_flat(audit, check) for check in audit.checks],
         widths=_WIDTHS,
     )
+    if style == "html":
+        return html_page(_title(audit), write([table], style))
     if style in ("csv", "latex"):
         return write([table], style)
     return "\n\n".join([write([table], style), *(["\n".join(todo)] if todo else []), verdict(audit)])

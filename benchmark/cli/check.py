@@ -40,7 +40,9 @@ def audit(
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    style: Annotated[str, typer.Option("--format", help="plain, markdown, json, csv or latex.")] = "plain",
+    style: Annotated[
+        str, typer.Option("--format", help="plain, markdown, html, json, csv or latex.")
+    ] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
     """Check whether results of attacks on a victim can be trusted: gradients, randomness, batches, budget.
@@ -50,9 +52,9 @@ def audit(
     from vbench.audit.report import render
     from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
-    from vbench.reports.table import check_format
+    from vbench.reports.table import FORMATS, check_format
 
-    check_format(style)
+    check_format(style, (*FORMATS, "html"))
     threat = ThreatModel(eps)
     height_width = parse_size(size) if size else None
 

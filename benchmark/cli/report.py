@@ -62,12 +62,12 @@ def report(
             raise BadInput("--compare does not go with --metrics, --group or --versus; leave them out")
     if images and style != "html":
         raise BadInput("--images needs --format html")
-    if style == "html" and (published or compare):
-        raise BadInput("--format html does not go with --published or --compare; leave them out")
+    if compare and style == "jsonl":
+        raise BadInput("--format jsonl is an archive of records; leave --compare out")
     if published:
         if compare or group or versus or style == "jsonl":
             raise BadInput("--published goes only with --format, --metrics, --where and --out")
-        _write(_published(style, picked, where), style, out)
+        _write(_document(_published(style, picked, where), style), style, out)
         return
     contents = read_contents(runs)
     records = contents.records if where is None else select(contents.records, where)
@@ -78,7 +78,7 @@ def report(
     elif compare:
         from vbench.reports.tables import comparison
 
-        text = comparison(records, compare, style)
+        text = _document(comparison(records, compare, style), style)
     elif style == "html":
         from vbench.reports.page import page_of
 
@@ -90,6 +90,13 @@ def report(
 
         text = report_of(records, style, picked, group, versus)
     _write(text, style, out)
+
+
+def _document(text: str, style: str) -> str:
+    """The tables of an html report as a whole page; any other text as it is."""
+    from vbench.reports.table import html_page
+
+    return html_page("vbench report", text) if style == "html" else text
 
 
 def _write(text: str, style: str, out: Path | None) -> None:

@@ -57,7 +57,7 @@ def test_a_masked_victim_exits_with_1_and_says_what_to_do(small, vbench, tmp_pat
     ("arguments", "message"),
     [
         (["--victim", "awg"], "did you mean 'agw'"),
-        (["--format", "html"], "unknown format 'html'"),
+        (["--format", "docx"], "unknown format 'docx'"),
         (["--eps", "8"], "did you mean 8/255?"),
         (["--queries", "0"], "at least 1"),
         (["--queries", "5"], "are too few for a significant result"),
