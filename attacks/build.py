@@ -73,8 +73,10 @@ def presets(cls: type) -> Mapping[str, Mapping[str, Any]]:
     return getattr(cls, "PRESETS", {})
 
 
-def _preset(cls: type, owner: str, chosen: str) -> Mapping[str, Any]:
+def _preset(cls: type, owner: str, chosen: Any) -> Mapping[str, Any]:
     known = presets(cls)
+    if not isinstance(chosen, str):
+        raise BadInput(f"attack '{owner}': preset is a name, not {_kind(chosen)}")
     if not known:
         raise BadInput(f"attack '{owner}' has no presets")
     if chosen not in known:

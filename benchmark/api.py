@@ -183,6 +183,9 @@ def evaluate(
         raise BadInput("evaluate takes at least one victim, one attack and one seed")
     if not isinstance(settings, Mapping | None):
         raise BadInput(f"settings are a mapping, as in settings={{'steps': 20}}, not {_kind(settings)}")
+    for name, value in (("force", force), ("ignore_gates", ignore_gates), ("quiet", quiet)):
+        if not isinstance(value, bool):
+            raise BadInput(f"{name} is True or False, not {shortened(repr(value))}")
     # The attack's preset may give what the caller did not.
     eps: Any = threat.eps if isinstance(threat, ThreatModel) else threat
     side = threat.side if isinstance(threat, ThreatModel) else None
@@ -240,6 +243,8 @@ def _path(name: str, given: Any) -> str | None:
 
 def _folder(name: str, given: Any) -> Path | None:
     path = _path(name, given)
+    if path == "":
+        raise BadInput(f"{name} is empty; name a folder, as in {name}='runs'")
     return None if path is None else Path(path)
 
 

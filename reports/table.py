@@ -191,8 +191,10 @@ def _plain(table: Table) -> str:
 
 
 # "<" is escaped only where it could open a tag: "<0.001" stays readable. A bracket after a bracket would make
-# a link.
-_SPECIAL = re.compile(r"([\\`*|]|<(?=[A-Za-z/!?])|(?<=\])[(\[])")
+# a link, "_" at the edge of a word emphasis, "&" before a name a character.
+_SPECIAL = re.compile(
+    r"([\\`*|~]|<(?=[A-Za-z/!?])|(?<=\])[(\[]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;))"
+)
 
 
 def escape_markdown(text: str) -> str:

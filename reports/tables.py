@@ -8,7 +8,7 @@ from html import escape
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from vbench.core.errors import unknown_name
+from vbench.core.errors import BadInput, unknown_name
 from vbench.records.record import Record
 from vbench.records.store import older_note
 from vbench.reports.frame import flat
@@ -459,9 +459,13 @@ def printed_report(
     """Values as published, percent; "csv" and "json" have one row per value.
 
     A row is a victim, an attack and a budget; a cell holds the value and number of every source, in the order
-    of the file. Raises BadInput for an unknown style.
+    of the file. Raises BadInput for an unknown style, and where nothing is left to show.
     """
     wanted = [one for one in figures if metrics is None or one.metric in metrics]
+    if not wanted:
+        raise BadInput("no published value of these metrics; leave --metrics or --where out")
+    if style in ("csv", "json"):
+        return write([Table("", "", (), (), flat=lambda: [asdict(one) for one in wanted])], style)
     protocols = list(dict.fromkeys(one.protocol for one in wanted))
     return write(
         [_printed(name, [one for one in wanted if one.protocol == name]) for name in protocols], style
@@ -486,7 +490,6 @@ def _printed(protocol: str, figures: Sequence[Published]) -> Table:
         lines,
         f"published {protocol}",
         notes=references.notes(),
-        flat=lambda: [asdict(one) for one in figures],
     )
 
 

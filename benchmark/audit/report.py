@@ -6,7 +6,7 @@ from textwrap import fill
 
 from vbench.audit.record import Audit, Check, Verdict
 from vbench.core.text import json_text
-from vbench.reports.table import FORMATS, check_format, html_page, simple, write
+from vbench.reports.table import FORMATS, check_format, escape_markdown, html_page, simple, write
 
 _HEADER = ("check", "verdict", "measured", "a failure would mean")
 _WIDTHS = (19, None, 58, 46)
@@ -32,7 +32,8 @@ def render(audit: Audit, style: str = "plain") -> str:
         return html_page(_title(audit), write([table], style))
     if style in ("csv", "latex"):
         return write([table], style)
-    return "\n\n".join([write([table], style), *(["\n".join(todo)] if todo else []), verdict(audit)])
+    last = escape_markdown(verdict(audit)) if style == "markdown" else verdict(audit)
+    return "\n\n".join([write([table], style), *(["\n".join(todo)] if todo else []), last])
 
 
 def _flat(audit: Audit, check: Check) -> dict[str, object]:

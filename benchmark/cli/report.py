@@ -58,14 +58,14 @@ def report(
 
     picked = None if metrics is None else pick_metrics(metrics)
     for one, other in ((compare, metrics), (compare, group), (compare, versus)):
-        if one and other:
+        if one is not None and other:
             raise BadInput("--compare does not go with --metrics, --group or --versus; leave them out")
-    if images and style != "html":
-        raise BadInput("--images needs --format html")
-    if compare and style == "jsonl":
+    if images and (style != "html" or compare is not None):
+        raise BadInput("--images needs --format html, and does not go with --compare")
+    if compare is not None and style == "jsonl":
         raise BadInput("--format jsonl is an archive of records; leave --compare out")
     if published:
-        if compare or group or versus or style == "jsonl":
+        if compare is not None or group or versus or images or style == "jsonl":
             raise BadInput("--published goes only with --format, --metrics, --where and --out")
         _write(_document(_published(style, picked, where), style), style, out)
         return
@@ -75,7 +75,7 @@ def report(
         from vbench.records.store import to_archive
 
         text = to_archive(records)
-    elif compare:
+    elif compare is not None:
         from vbench.reports.tables import comparison
 
         text = _document(comparison(records, compare, style), style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -130,7 +131,8 @@ def describe(
     put(f"{entry.name}: {entry.summary}")
     if entry.paper:
         put(f"paper: {entry.paper}")
-    put(f"\n{inspect.getdoc(cls) or ''}\n")
+    about = re.sub(r":\w+:`~?([^`]+)`", r"\1", inspect.getdoc(cls) or "")  # references of Sphinx
+    put(f"\n{about}\n")
     if kind == "attack":
         lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
         if lines:
@@ -283,11 +285,9 @@ def protocols(
 
 
 def _lines(report: Report) -> list[str]:
-    kind = (
-        "synthetic, not compared with published counts"
-        if report.synthetic
-        else "compared with published counts"
-    )
+    compared = any(count.known is not None for count in report.counts)
+    kind = "compared with published counts" if compared else "not compared with published counts"
+    kind = f"synthetic, {kind}" if report.synthetic else kind
     lines = [f"{report.name} in {report.root} ({kind})"]
     for count in report.counts:
         known = (

@@ -338,8 +338,8 @@ class Opener:
         if victim is not None and (model.weights is not None or isinstance(model.victim, Given)):
             _check_split(victim, dataset, model.weights or asked, self.setup.ignore_gates)
         elif not dataset.synthetic:
-            named = self.option.format(victim=model.victim)
-            option = "--surrogate-weights" if model in self.setup.surrogates else named
+            own = model == self.setup.victim
+            option = self.option.format(victim=model.victim) if own else "--surrogate-weights"
             raise BadInput(f"{asked} on {dataset.name} needs {option}, its released checkpoint")
 
     def _in_precision(self, bench: Bench, cache: Path, quiet: bool) -> Bench:

@@ -396,7 +396,8 @@ class Session:
         if key not in self._sources:
             if not _thin(setup.surrogates):
                 self._sources.clear()
-            shared = len(setup.surrogates) == 1 and _thin(setup.surrogates)
+            # A victim with weights is the only one that stays open; opening another would close it.
+            shared = len(setup.surrogates) == 1 and _thin(setup.models)
             opened = (lambda model: self.bench(replace(setup, victim=model))) if shared else None
             self._sources[key] = self._opener(setup).source(bench, cache_folder(), self._quiet, opened)
         return self._sources[key]

@@ -219,3 +219,17 @@ def test_transfer_is_a_keyword(quick, where):
     found = evaluate("agw", "metric_fgsm", surrogate="agw", surrogate_weights=quick.weights(), **where)
     assert found.record.surrogate == "agw"
     assert Modality.VISIBLE in Modality
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ignore_gates": "no"}, "ignore_gates is True or False"),
+        ({"force": 1}, "force is True or False"),
+        ({"runs": ""}, "runs is empty"),
+        ({"attack": "fsam_uap", "settings": {"preset": ["strong"]}}, "preset is a name, not list"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(given, message):
+    with pytest.raises(BadInput, match=message):
+        evaluate(**{"victim": "agw", "attack": "noise", **given})

@@ -34,6 +34,16 @@ def test_real_data_needs_a_root_and_weights(small, tmp_path):
         (small.root / "hidden.json").rename(small.root / "vbench-synthetic.json")
 
 
+def test_a_victim_that_is_its_own_surrogate_is_asked_for_its_own_weights(small, tmp_path):
+    (small.root / "vbench-synthetic.json").rename(small.root / "hidden.json")
+    try:
+        made = opener("sysu", small.root, surrogates=("agw",))
+        with pytest.raises(BadInput, match="needs --weights, its released checkpoint"):
+            made.check_fits(made.setup.victim, None, made.open(tmp_path, quiet=True))
+    finally:
+        (small.root / "hidden.json").rename(small.root / "vbench-synthetic.json")
+
+
 def test_the_default_set_is_written_once(tmp_path):
     wanted = SyntheticSet(ids=3, test_ids=2, size=(32, 16))
     folder = wanted.write(tmp_path, quiet=True)

@@ -229,3 +229,19 @@ def test_surrogates_need_weights_on_real_data_and_one_file_each(small, tmp_path)
     assert both.source(small.bench, tmp_path, quiet=True).victim.name == "agw+agw"
     with pytest.raises(BadInput, match="1 --surrogate-weights for 2 surrogates"):
         opener("sysu", small.root, surrogate_weights=(small.weights,), **given)
+
+
+def test_a_victim_with_weights_stays_open_beside_a_thin_surrogate(small, tmp_path, monkeypatch):
+    opened, bench = [], Opener.bench
+
+    def counted(one, *given, **more):
+        opened.append(one.setup.victim)
+        return bench(one, *given, **more)
+
+    monkeypatch.setattr(Opener, "bench", counted)
+    monkeypatch.setattr("vbench.run.prepare.thin_weights", lambda *_, **__: small.weights)
+    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "cache"))
+    at = setup("sysu", small.root, weights=small.weights, surrogates=("agw",))
+    records = Session(quiet=True).run_all([RunSpec(at, attack) for attack in ("noise", "metric_fgsm")])
+    assert [record.surrogate for record in records] == ["agw", "agw"]
+    assert opened == [at.victim]

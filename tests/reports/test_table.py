@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from vbench.core.errors import BadInput
-from vbench.reports.table import Cell, Column, Group, Table, html_page, simple, write
+from vbench.reports.table import Cell, Column, Group, Table, escape_markdown, html_page, simple, write
 
 HOSTILE = "<b>a|b</b>_&%$#{}[x](y)\x1b[31m\nc"
 
@@ -69,6 +69,7 @@ def test_text_of_strangers_stays_text():
     assert "b" not in found.tags and any("<b>a|b</b>" in text for text in found.texts)
     (line,) = [line for line in write([table()], "markdown").splitlines() if "a\\|b" in line]
     assert len(re.findall(r"(?<!\\)\|", line)) == 3 and "\\<b>" in line
+    assert escape_markdown("a_b _c_ ~~d~~ &lt; & x") == r"a_b \_c\_ \~\~d\~\~ \&lt; & x"
     assert r"\_\&\%\$\#\{\}" in write([table()], "latex")
 
 
