@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all test-docs lint versions catalogue bench gate thin study ablation site clean
+.PHONY: install demo test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin study ablation site clean
 
 install: $(STAMP)
 
@@ -72,6 +72,11 @@ gate: install
 # The universal attacks at equal cost: controls, ablation rows, both levels, three seeds, both directions.
 study: install
 	$(ONE_THREAD) PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/study.sh
+
+# The check for machines with a GPU, in small and on the CPU: does every phase still run? Ten minutes.
+gpu-rehearsal: install
+	rm -rf build/gpu
+	$(ONE_THREAD) $(BIN)/python tests/gpu/gpu_check.py all --tiny --device cpu --deadline 3000 --out build/gpu --work build/gpu/work
 
 # What makes a universal attack strong: the tables of docs/ablation.md, made again.
 ablation: install

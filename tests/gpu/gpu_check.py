@@ -957,6 +957,17 @@ def everything() -> None:
     say("done; " + ", ".join(f"{k} {v.get('seconds', '-')}" for k, v in RESULTS["phases"].items()))
 
 
+def failures() -> list[str]:
+    """A line for each phase, and each attack or victim within one, that raised an error."""
+    found = []
+    for name, entry in RESULTS["phases"].items():
+        inside = entry.get("found")
+        inside = inside.get("found", inside) if isinstance(inside, dict) else {}
+        words = {name: entry.get("error"), **(inside or {})}
+        found += [f"{name}: {key}: {value}" for key, value in words.items() if "Error: " in str(value)]
+    return found
+
+
 if __name__ == "__main__":
     single = {
         "draw": draw,
@@ -975,6 +986,8 @@ if __name__ == "__main__":
     }
     if GIVEN.phase == "all":
         everything()
+        if TINY:  # a rehearsal is there to find what does not work
+            sys.exit("\n".join(failures()) or 0)
     elif GIVEN.phase == "speed":
         phase("speed", 0, speed, ceilings())
     else:
