@@ -22,7 +22,7 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.data.protocols import SYNTHETIC
 from vbench.records.record import Failure, Record
-from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup, as_name
 from vbench.records.store import RunStore
 from vbench.run.request import models, run_specs
 from vbench.run.session import Session, keep, stored_perturbations
@@ -193,7 +193,7 @@ def evaluate(
         threat = ThreatModel(_DEFAULT_BUDGET if eps is None else eps)
     data = DataSpec(
         str(getattr(dataset, "name", dataset)),
-        dataset if isinstance(dataset, str) else Given(dataset),
+        as_name(dataset),
         "",
         _path("root", root),
         _text("layout", layout),

@@ -282,9 +282,9 @@ def _latex_cell(text: str) -> str:
     return latex_escape(text.lstrip() if text.startswith("  ") else text) if text.strip() else ""
 
 
-def latex_label(*parts: str) -> str:
+def latex_label(anchor: str) -> str:
     """A label of letters, digits and hyphens: "tab:vbench-sysu-all-8-255"."""
-    return "tab:vbench-" + re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+    return "tab:vbench-" + re.sub(r"[^a-z0-9]+", "-", anchor.lower()).strip("-")
 
 
 _BADGE = (

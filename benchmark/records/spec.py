@@ -30,6 +30,11 @@ class Given:
         return str(getattr(self.value, "name", type(self.value).__name__))
 
 
+def as_name(value: Any) -> Any:
+    """A text as it is; an object of the caller as :class:`Given`."""
+    return value if isinstance(value, str) else Given(value)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a text")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vbench.core.errors import BadInput
 from vbench.core.seeds import check_seed
-from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup, as_name
 
 
 class Request(BaseModel):
@@ -108,7 +108,7 @@ def run_specs(
     if one.perturbation is not None and len(attacks) != 1:
         raise BadInput("--perturbation replays one attack; name just that one")
     numbers = list(dict.fromkeys(check_seed(seed) for seed in seeds))
-    given_victims, given_attacks = [_given(name) for name in names], [_given(attack) for attack in attacks]
+    given_victims, given_attacks = map(as_name, names), list(map(as_name, attacks))
     found = []
     for protocol, victim, group in product(dict.fromkeys(protocols or ("",)), given_victims, surrogates):
         data = replace(one.group.data, protocol=protocol)
@@ -125,10 +125,6 @@ def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[
     if len(files) != len(names):
         raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")
     return tuple(ModelSpec(name, file) for name, file in zip(names, files, strict=True))
-
-
-def _given(value: Any) -> str | Given:
-    return value if isinstance(value, str) else Given(value)
 
 
 def _text(path: str | Path | None) -> str | None:
