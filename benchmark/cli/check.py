@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbench.cli.options import takes_request
+from vbench.cli.options import request_of, takes_request
 from vbench.cli.output import put
-from vbench.run.request import Request
 
 if TYPE_CHECKING:
     from vbench.gate.baseline import Baseline
@@ -90,7 +89,6 @@ def audit(
 
 @takes_request
 def baseline(
-    request: Request,
     out: Annotated[Path, typer.Option(help="File to write, as in baseline.json.")],
     seeds: Annotated[
         int, typer.Option(help="Seeds, 0, 1, ...; more give narrower bounds.", min=2, max=1000)
@@ -105,6 +103,7 @@ def baseline(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Run attacks with several seeds; write the results and bounds that vbench check compares with.
 
@@ -113,6 +112,7 @@ def baseline(
     """
     from vbench.core.errors import BadInput
 
+    request = request_of(**given)
     if out.is_dir():
         raise BadInput(f"--out {out} is a folder; name a file, such as {out / 'baseline.json'}")
     if out.exists() and not force:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -108,21 +107,17 @@ def request_of(
     return request
 
 
-def takes_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorator: replaces the first parameter of a command by the options of :func:`request_of`."""
+C = TypeVar("C", bound=Callable[..., None])
+
+
+def takes_request(command: C) -> C:
+    """Decorator: gives a command the options of :func:`request_of`, whose values it takes as ``**given``."""
     shared = inspect.signature(request_of, eval_str=True).parameters
-    first, *rest = inspect.signature(command, eval_str=True).parameters.values()
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        request = request_of(**{name: given.pop(name) for name in shared})
-        command(**{first.name: request}, **given)
-
-    options = [*shared.values(), *rest]
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    options = [*shared.values(), *(one for one in own if one.kind is not one.VAR_KEYWORD)]
     # A signature has parameters without a default first; the order does not matter to typer.
     options.sort(key=lambda option: option.default is not option.empty)
     # A documented attribute that type stubs do not have.
-    with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {option.name: option.annotation for option in options}
-    del with_options.__wrapped__
-    return with_options
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {option.name: option.annotation for option in options}
+    return command

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vbench.cli.options import takes_request
+from vbench.cli.options import request_of, takes_request
 from vbench.cli.output import end_with, put
-from vbench.run.request import Request
 
 
 @takes_request
 def run(
-    request: Request,
     seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
     perturbation: Annotated[
         Path | None, typer.Option(help="Replay this learnt perturbation instead of learning one.")
@@ -32,12 +30,14 @@ def run(
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
     from vbench.records.files import read_keep
     from vbench.reports.table import check_format
     from vbench.reports.tables import report
 
+    request = request_of(**given)
     check_format(style)
 
     from vbench.run.session import Session

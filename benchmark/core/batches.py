@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,12 +12,14 @@ from vbench.core.errors import VbenchError
 from vbench.core.processes import all_or_none
 from vbench.core.progress import say
 
-T = TypeVar("T")
-
 
 @dataclass
 class Batches:
-    """Processes a range of images in batches as large as memory allows, at most ``size``.
+    """Splits a range of images into batches as large as memory allows, at most ``size``::
+
+        for rows in batches.over(range(1000)):
+            with batches.retried():
+                work(rows)
 
     ``what`` names the work in the message printed when the batch is halved. A halved size stays for later
     ranges.
@@ -26,28 +28,35 @@ class Batches:
     what: str
     size: int
     quiet: bool = False
+    _short: bool = field(default=False, init=False)
 
-    def over(self, rows: range, work: Callable[[slice], T]) -> list[T]:
-        """What ``work`` returns for consecutive slices that cover ``rows``.
+    def over(self, rows: range) -> Iterator[slice]:
+        """Consecutive slices that cover ``rows``, the one that ran out of memory again in smaller ones.
 
-        On out-of-memory the batch is halved and retried, on all processes if one fails; ``work`` must have
-        no side effects if it fails. Raises :class:`VbenchError` if memory does not suffice for one image.
+        Raises :class:`VbenchError` if memory does not suffice for one image.
         """
-        found: list[T] = []
         start = rows.start
         while start < rows.stop:
             part = slice(start, min(start + self.size, rows.stop))
-            try:
-                with all_or_none():
-                    done = work(part)
-                found.append(done)
+            self._short = False
+            yield part
+            if self._short:
+                self._halve(part.stop - part.start)
+            else:
                 start = part.stop
-                continue
-            except torch.cuda.OutOfMemoryError:
-                count = part.stop - part.start
-            # Outside the handler, since the error's frames keep the tensors that filled the memory alive.
-            self._halve(count)
-        return found
+
+    @contextmanager
+    def retried(self) -> Iterator[None]:
+        """A block that ends early on out-of-memory, on all processes if on one, and is then done again.
+
+        It must have no side effects unless it succeeds.
+        """
+        try:
+            with all_or_none():
+                yield
+        except torch.cuda.OutOfMemoryError:
+            # Halved later, since the error's frames keep the tensors that filled the memory alive.
+            self._short = True
 
     def _halve(self, count: int) -> None:
         if count == 1:

@@ -80,10 +80,10 @@ LINES = (
     ),
     Line(
         "attacks are given the images themselves",
-        "vbench.run.craft:Crafter._crafted",
-        "images.clone()",
-        "images",
-        f"{ROWS}::test_an_attack_that_takes_over_perturb_works_on_a_copy_too",
+        "vbench.run.craft:Crafter.craft",
+        "own.clone()",
+        "own",
+        f"{ROWS}::test_a_row_of_an_attack_that_works_in_place_is_that_of_one_that_does_not",
     ),
     Line(
         "attacks are given the clean embeddings themselves",
