@@ -8,7 +8,7 @@ from typing import Any
 
 from vbench.records.spec import DataSpec, ModelSpec, Setup, as_name
 from vbench.run.prepare import Opener
-from vbench.run.request import models
+from vbench.records.spec import models
 
 
 def setup(

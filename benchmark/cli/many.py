@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from vbench.cli.options import takes
 from vbench.cli.output import end_with, put
 
 
@@ -103,50 +104,41 @@ def run(
 
 
 @app.command("transfer")
+@takes(
+    *("attack", "victim", "surrogate", "layout", "size", "protocol", "eps", "norm", "side", "seed", "device"),
+    several=("attack", "victim", "surrogate", "seed"),
+    surrogate={"help": "Surrogate, repeatable, or all.", "shown": "the victims"},
+    protocol={"help": "Protocol id."},
+    eps={"default": "8/255", "shown": None},
+    side={"default": "query", "shown": None},
+)
 def transfer(
-    attack: Annotated[list[str], typer.Option(help="Attack, repeatable; settings as in pgd[steps=20].")],
-    victim: Annotated[list[str], typer.Option(help="Victim, repeatable, or all.")],
-    surrogate: Annotated[
-        list[str] | None, typer.Option(help="Surrogate, repeatable, or all.", show_default="the victims")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
-    size: Annotated[
-        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocol id.", show_default="the layout's")] = None,
-    eps: Annotated[str, typer.Option(help="Budget in [0, 1] pixel units.")] = "8/255",
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    side: Annotated[str, typer.Option(help="Which images are changed: query, gallery or both.")] = "query",
-    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
     metric: Annotated[str, typer.Option(help="r1, r5, r10, r20, map or minp.")] = "r1",
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Craft on each surrogate, test on each victim; print the matrix of a metric after the attack.
 
     Uses synthetic data, for which every model has weights; recorded runs are not repeated.
     """
     from vbench.core.errors import unknown_name
-    from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
-    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
+    from vbench.records.spec import models, run_specs, spec_of
     from vbench.reports.rows import HEADINGS
     from vbench.reports.tables import transfer_matrices
-    from vbench.run.request import models, run_specs
     from vbench.run.session import Session
     from vbench.victims.build import victim_names
 
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
-    ThreatModel(eps, norm, side)
-    data = DataSpec("synthetic", "synthetic", layout=layout, size=parse_size(size) if size else None)
-    one = RunSpec(Setup(data, ModelSpec(""), device=device), "", (), eps, norm, side)
-    surrogates = [models([name], ()) for name in victim_names(surrogate or victim)]
+    victims, attacks, surrogates, seeds = map(given.pop, ("victim", "attack", "surrogate", "seed"))
+    one = spec_of(given)
+    ThreatModel(one.eps, one.norm, one.side)
+    turns = [models([name], ()) for name in victim_names(surrogates or victims)]
     session = Session(runs, quiet=quiet)
-    records = session.run_all(
-        run_specs(one, victim, attack, seed or [0], [protocol] if protocol else (), surrogates)
-    )
+    protocols = [one.group.data.protocol]
+    records = session.run_all(run_specs(one, victims, attacks, seeds or [0], protocols, turns))
     put(transfer_matrices(records, metric))
     end_with(session.failures.lost)
 

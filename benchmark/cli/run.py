@@ -7,16 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from vbench.cli.options import request_of, takes_request
+from vbench.cli.options import checked_request, takes
 from vbench.cli.output import end_with, put
+from vbench.records.spec import OPTIONS, SEVERAL
 
 
-@takes_request
+@takes(*OPTIONS, several=SEVERAL)
 def run(
-    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
-    perturbation: Annotated[
-        Path | None, typer.Option(help="Replay this learnt perturbation instead of learning one.")
-    ] = None,
     keep: Annotated[
         str | None,
         typer.Option(help="Files to store for figures: embeddings, images, or embeddings,images."),
@@ -25,7 +22,6 @@ def run(
     force: Annotated[
         bool, typer.Option(help="Run again even if the record exists, and decode images again.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
@@ -37,13 +33,13 @@ def run(
     from vbench.reports.table import check_format
     from vbench.reports.tables import report
 
-    request = request_of(**given)
     check_format(style)
+    request = checked_request(given)
 
     from vbench.run.session import Session
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
-    records = session.run_all(request.specs(seed or [0], device, perturbation))
+    records = session.run_all(request.specs(given["seed"] or [0], given["device"], given["perturbation"]))
     put(report(records, style, session.failures.lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")

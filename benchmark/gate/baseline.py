@@ -20,7 +20,7 @@ from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.data.synthetic.write import GENERATOR_VERSION, MANIFEST
 from vbench.gate.figures import ATTACKED, CLEAN, METRICS, STRENGTH
 from vbench.metrics.statistics import FALSE_ALARM, Spread, allowed, seeds_needed
-from vbench.run.request import Request
+from vbench.records.spec import Request
 
 SCHEMA: Final = 1
 

@@ -18,7 +18,7 @@ from vbench.gate.baseline import Baseline, Measured, now, resolved, stored
 from vbench.gate.figures import METRICS, Metric
 from vbench.gate.measure import Taken, Takings, measure
 from vbench.metrics.statistics import Spread
-from vbench.run.request import Request
+from vbench.records.spec import Request
 from vbench.victims.registry import victims
 
 #: Parts of a configuration that must not differ: other weights or data cannot be compared.

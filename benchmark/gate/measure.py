@@ -20,11 +20,11 @@ from vbench.gate.baseline import Measured, Place
 from vbench.gate.figures import ATTACKED, CLEAN, PARTS, Metric, independent
 from vbench.metrics.statistics import Spread
 from vbench.records.record import IDENTITY, Record
+from vbench.records.spec import Request
 from vbench.records.store import RunStore
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.failures import LOSES_A_RUN
-from vbench.run.request import Request
 from vbench.run.session import Session
 from vbench.run.summary import trial_metrics
 from vbench.victims.base import example_tensor

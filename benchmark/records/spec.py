@@ -6,18 +6,46 @@ The command line, :func:`vbench.evaluate`, suites and baselines make these, and
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from vbench.core.errors import BadInput
+from vbench.core.seeds import check_seed
+from vbench.core.settings import parse_size, read_settings
 
 #: The surrogate of a white-box run in a suite.
 NONE = "none"
 
 #: Fields that are not part of :attr:`RunSpec.key`, because they do not change what is computed.
 _NOT_IN_KEY = ("label", "device", "ignore_gates", "perturbation")
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a user gives a field of a spec; the field is an option of commands and a key of baselines.
+
+    ``kind``: what is typed, and ``read`` makes the value of it. ``several``: the name of the field in a
+    request, if that may have several values. ``shown``: the default in ``--help``, if the field's own is
+    None. ``flags``: how the option is written, if not as the field. ``kept``: its type in a baseline, if not
+    ``kind``; None for a field that baselines lack. ``default``: the field's, ``...`` if it has none.
+    """
+
+    help: str
+    kind: Any = str
+    read: Callable[[Any], Any] | None = None
+    several: str = ""
+    shown: str | None = None
+    flags: str = ""
+    kept: Any = ...
+    default: Any = ...
 
 
 class Given:
@@ -49,8 +77,8 @@ Name = Annotated[Any, BeforeValidator(_text)]
 class ModelSpec:
     """A victim as text with its options, and its checkpoint; None: a thin one, trained on synthetic data."""
 
-    victim: Name
-    weights: str | None = None
+    victim: Annotated[Name, Option("Victim, repeatable, or all.", several="victims")]
+    weights: Annotated[str | None, Option("Checkpoint, released or trained here.", Path)] = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +89,26 @@ class DataSpec:
     """
 
     label: str
-    dataset: Name
-    protocol: str = ""
-    root: str | None = None
-    layout: str = "sysu"
-    size: tuple[int, int] | None = None
+    dataset: Annotated[
+        Name, Option("synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root.")
+    ] = "synthetic"
+    protocol: Annotated[
+        str,
+        Option(
+            "Protocol id, repeatable; see vbench data protocols.", several="protocols", shown="the layout's"
+        ),
+    ] = ""
+    root: Annotated[str | None, Option("Folder of a real data set.", Path)] = None
+    layout: Annotated[str, Option("Layout of the synthetic set.")] = "sysu"
+    size: Annotated[
+        tuple[int, int] | None,
+        Option(
+            "Size of the synthetic set, height x width.",
+            read=parse_size,
+            shown="64x32",
+            kept=tuple[int, int],
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +123,25 @@ class Setup:
     data: DataSpec
     victim: ModelSpec
     surrogates: tuple[ModelSpec, ...] = ()
-    precision: str = "auto"
-    channels_last: bool | None = None
-    device: str = "auto"
-    ignore_gates: bool = False
+    precision: Annotated[
+        str, Option("Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU.")
+    ] = "auto"
+    channels_last: Annotated[
+        bool | None,
+        Option(
+            "Memory layout of images.",
+            bool,
+            shown="as precision auto",
+            flags="--channels-last/--no-channels-last",
+        ),
+    ] = None
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:1 ...", kept=None)] = "auto"
+    ignore_gates: Annotated[
+        bool,
+        Option(
+            "Run even with Rank-1 at chance level or weights of another split.", bool, flags="--ignore-gates"
+        ),
+    ] = False
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -104,14 +162,33 @@ class RunSpec:
     """
 
     group: Setup
-    attack: Name
-    settings: tuple[tuple[str, Name], ...] = ()
-    eps: Name | None = None
-    norm: str = "linf"
-    side: str | None = None
-    quantize: bool = True
-    seed: int = 0
-    perturbation: str | None = None
+    attack: Annotated[
+        Name, Option("Attack, repeatable, or all; settings as in pgd[steps=20].", several="attacks")
+    ]
+    settings: Annotated[
+        tuple[tuple[str, Name], ...],
+        Option(
+            "Setting for every attack given, as in steps=20.",
+            list[str],
+            read=read_settings,
+            flags="--set",
+            kept=dict[str, str],
+        ),
+    ] = ()
+    eps: Annotated[
+        Name | None, Option("Budget in [0, 1] pixel units.", shown="8/255, or the attack preset's")
+    ] = None
+    norm: Annotated[str, Option("linf or l2.")] = "linf"
+    side: Annotated[
+        str | None,
+        Option("Which images are changed: query, gallery or both.", shown="query, or the attack preset's"),
+    ] = None
+    quantize: Annotated[bool, Option("Round adversarial images to 8 bits.", bool)] = True
+    seed: Annotated[int, Option("Seed, repeatable.", int, several="seeds", shown="0", kept=None)] = 0
+    perturbation: Annotated[
+        str | None,
+        Option("Replay this learnt perturbation instead of learning one.", Path, kept=None),
+    ] = None
 
     @property
     def key(self) -> str:
@@ -168,3 +245,171 @@ def _without(value: Any, names: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         return {key: _without(one, names) for key, one in value.items() if key not in names}
     return [_without(one, names) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _options() -> dict[str, Option]:
+    """The option of every field that has one, with the field's default; those without a default first."""
+    found = {}
+    for part in (DataSpec, ModelSpec, RunSpec, Setup):
+        hints = get_type_hints(part, include_extras=True)
+        for field in dataclasses.fields(part):
+            for option in getattr(hints[field.name], "__metadata__", ()):
+                if isinstance(option, Option):
+                    required = field.default is dataclasses.MISSING
+                    found[field.name] = option if required else replace(option, default=field.default)
+    # The fields of Setup.surrogates.
+    found["surrogate"] = Option(
+        "Craft on this victim instead (transfer); repeat for an ensemble.", several="surrogates", default=None
+    )
+    found["surrogate_weights"] = Option(
+        "Checkpoint of a surrogate, in the same order.", Path, several="surrogate_weights", default=None
+    )
+    return dict(sorted(found.items(), key=lambda item: item[1].default is not ...))
+
+
+#: How users give the fields of a :class:`RunSpec` and of its parts, by name.
+OPTIONS = _options()
+
+#: The options that a request may repeat.
+SEVERAL = tuple(name for name, option in OPTIONS.items() if option.several)
+
+
+def _in_request(option: Option) -> Any:
+    kept = option.kind if option.kept is ... else option.kept
+    if option.several:
+        return (
+            (Annotated[tuple[kept, ...], Field(min_length=1)], ...)
+            if option.default is ...
+            else (tuple[kept, ...], ())
+        )
+    if option.read is read_settings:
+        return kept, {}
+    return (kept | None, None) if option.default is None else (kept, option.default)
+
+
+if TYPE_CHECKING:
+    _Fields: Any = BaseModel
+else:
+    _Fields = create_model(
+        "_Fields",
+        __config__=ConfigDict(extra="forbid", frozen=True),
+        **{
+            option.several or name: _in_request(option)
+            for name, option in OPTIONS.items()
+            if option.kept is not None
+        },
+    )
+
+
+class Request(_Fields):
+    """Victims x attacks on a data set under a threat model; the options of ``vbench run`` by name.
+
+    ``eps`` and ``side`` are None if they were not given: then the attack's preset decides, else 8/255 and
+    query. Device, seeds and the folder of records are not part of a request.
+    """
+
+    def check_threat(self) -> None:
+        """Raise :class:`BadInput` for an invalid budget, norm or side."""
+        from vbench.core.threat import ThreatModel
+
+        ThreatModel(self.eps or "8/255", self.norm, self.side or "query", self.quantize)
+
+    def expanded(self) -> Request:
+        """The same with ``all`` replaced by names, so that plugins installed later add no runs."""
+        from vbench.attacks.build import expand
+        from vbench.victims.build import victim_names
+
+        victims, attacks = victim_names(self.victims), expand(list(self.attacks))
+        return self.model_copy(update={"victims": tuple(victims), "attacks": tuple(attacks)})
+
+    def specs(
+        self, seeds: Sequence[int] = (0,), device: str = "auto", perturbation: Path | None = None
+    ) -> list[RunSpec]:
+        """The specs of all runs; see :func:`run_specs`."""
+        self.check_threat()
+        given = dict(self) | {
+            "surrogate": self.surrogates,
+            "device": device,
+            "perturbation": perturbation,
+        }
+        return run_specs(spec_of(given), self.victims, self.attacks, seeds, self.protocols)
+
+
+def request_of(given: Mapping[str, Any]) -> Request:
+    """The request of the values of options, as typed; None for an option that was not given."""
+    typed = {
+        name: value for name, value in given.items() if value is not None and OPTIONS[name].kept is not None
+    }
+    return Request(**{OPTIONS[name].several or name: _read(name, value) for name, value in typed.items()})
+
+
+def spec_of(given: Mapping[str, Any]) -> RunSpec:
+    """A spec from values by the name of their option, typed or read; those that are None are left out.
+
+    Without a victim or an attack these are empty, for :func:`run_specs` to fill in.
+    """
+    values = {name: _read(name, value) for name, value in given.items() if value is not None}
+
+    def part(cls: type, **more: Any) -> Any:
+        own = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
+        return cls(**own | more)
+
+    values = {"victim": "", "attack": "", **values}
+    data = part(DataSpec, label=str(values.get("dataset", DataSpec.dataset)))
+    members = models(values.pop("surrogate", ()), values.pop("surrogate_weights", ()))
+    setup = part(Setup, data=data, victim=part(ModelSpec), surrogates=members)
+    return part(RunSpec, group=setup, settings=tuple(dict(values.get("settings", ())).items()))
+
+
+def _read(name: str, value: Any) -> Any:
+    option = OPTIONS.get(name)
+    read = option.read if option else None
+    if read is not None and isinstance(value, str | list):
+        return read(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def run_specs(
+    one: RunSpec,
+    victims: Sequence[Any],
+    attacks: Sequence[Any],
+    seeds: Sequence[int],
+    protocols: Sequence[str] = (),
+    surrogates: Sequence[tuple[ModelSpec, ...]] | None = None,
+) -> list[RunSpec]:
+    """Copies of ``one`` for every protocol, victim, group of surrogates, attack and seed, in this order.
+
+    ``surrogates``: None for those of ``one``. Repeats are dropped. ``victims`` and ``attacks`` are texts
+    ("all": every known one) or objects. Raises :class:`BadInput` for an unknown name (with the nearest name),
+    and for a perturbation to replay with several attacks.
+    """
+    from vbench.attacks.build import expand
+    from vbench.victims.build import expand_victims, victim_names
+
+    names, surrogates = victim_names(victims), surrogates or [one.group.surrogates]
+    expand_victims([*names, *(model.victim for group in surrogates for model in group)])
+    attacks = expand(list(attacks))
+    if one.perturbation is not None and len(attacks) != 1:
+        raise BadInput("--perturbation replays one attack; name just that one")
+    numbers = list(dict.fromkeys(check_seed(seed) for seed in seeds))
+    given_victims, given_attacks = map(as_name, names), list(map(as_name, attacks))
+    found = []
+    for protocol, victim, group in product(dict.fromkeys(protocols or ("",)), given_victims, surrogates):
+        data = replace(one.group.data, protocol=protocol)
+        model = replace(one.group.victim, victim=victim)
+        setup = replace(one.group, data=data, victim=model, surrogates=tuple(group))
+        for attack, seed in product(given_attacks, numbers):
+            found.append(replace(one, group=setup, attack=attack, seed=seed))
+    return found
+
+
+def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[ModelSpec, ...]:
+    """Surrogates with their checkpoints; raises :class:`BadInput` unless there is none, or one for each."""
+    files = [_text(file) for file in weights] or [None] * len(names)
+    if len(files) != len(names):
+        raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")
+    return tuple(ModelSpec(name, file) for name, file in zip(names, files, strict=True))
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)

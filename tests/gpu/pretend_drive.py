@@ -23,7 +23,7 @@ from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 from vbench.run.prepare import Opener
-from vbench.run.request import models, run_specs
+from vbench.records.spec import models, run_specs
 from vbench.run.session import Session
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim

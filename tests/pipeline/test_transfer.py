@@ -19,7 +19,7 @@ from vbench.reports.rows import tables
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.prepare import Opener, Surrogate
-from vbench.run.request import run_specs
+from vbench.records.spec import run_specs
 from vbench.run.session import Session
 from vbench.victims.agw import AGW
 from vbench.victims.build import victim_label
