@@ -29,12 +29,13 @@ def run(
     **given: Any,
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
+    # First, before anything that takes time to import.
+    request = checked_request(given)
     from vbench.records.files import read_keep
     from vbench.reports.table import check_format
     from vbench.reports.tables import report
 
     check_format(style)
-    request = checked_request(given)
 
     from vbench.run.session import Session
 

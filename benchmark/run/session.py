@@ -30,6 +30,7 @@ from vbench.run.execute import Run, fit_of
 from vbench.run.failures import LOSES_A_RUN, Failures
 from vbench.run.keep import Keeper
 from vbench.run.prepare import Opener, unwrapped, victim_of
+from vbench.run.summary import clean_gate
 from vbench.run.upfront import Upfront
 
 
@@ -69,9 +70,15 @@ class Recorder:
         return found if found is not None and not self._missing_files(found) else None
 
     def record(self, run: Run) -> Record:
-        """The record of a run, found or new; a new one is stored with the perturbations learnt for it."""
+        """The record of a run, found or new; a new one is stored with the perturbations learnt for it.
+
+        Raises what :meth:`Run.execute` raises, and :class:`BadInput` for a found one that it would refuse.
+        """
         known = self.known(run)
         if known is not None and self._store:
+            if not run.ignore_gates:
+                # It may have been made with --ignore-gates.
+                clean_gate(run.bench, known.clean)
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
         wanted, learnt = from_main(lambda: self._to_execute(run))
@@ -334,7 +341,8 @@ class Session:
             (openers[setup], attack, threat, replay) for setup, attack, threat, replay in attacks
         )
         self.recorder.check_writable()
-        self._datasets |= upfront.open(cache_folder(), self._quiet)
+        # Those that are open stay, and with them the victims on them.
+        self._datasets = upfront.open(cache_folder(), self._quiet) | self._datasets
         return self._datasets
 
     def ready(self, spec: RunSpec) -> Run:
@@ -363,12 +371,12 @@ class Session:
 
         To save memory, only the last victim with weights stays open.
         """
-        alone = replace(setup, surrogates=())
-        if alone not in self._benches:
+        alone, opened = replace(setup, surrogates=()), dataset or self.dataset(setup)
+        known = self._benches.get(alone)
+        if known is None or known.dataset is not opened:
             self._close_others(setup)
-            opened = dataset or self.dataset(setup)
-            self._benches[alone] = self._opener(alone).bench(opened, cache_folder(), self._quiet)
-        return self._benches[alone]
+            self._benches[alone] = known = self._opener(alone).bench(opened, cache_folder(), self._quiet)
+        return known
 
     def attack(self, spec: RunSpec) -> Attack:
         """The attack of a spec; raises :class:`BadInput` for an unknown attack or unfit settings."""

@@ -19,9 +19,9 @@ from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.gate.baseline import write_baseline
 from vbench.gate.compare import make_baseline
 from vbench.records.files import KEEPABLE
+from vbench.records.spec import Request
 from vbench.records.store import RunStore, to_archive
 from vbench.run.prepare import open_named
-from vbench.records.spec import Request
 from vbench.run.session import Session
 from vbench.sweep.read import read_suite
 from vbench.sweep.state import States

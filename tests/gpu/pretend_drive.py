@@ -21,9 +21,8 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup, models, run_specs
 from vbench.run.prepare import Opener
-from vbench.records.spec import models, run_specs
 from vbench.run.session import Session
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim
