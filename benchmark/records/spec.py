@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
@@ -26,26 +26,6 @@ NONE = "none"
 
 #: Fields that are not part of :attr:`RunSpec.key`, because they do not change what is computed.
 _NOT_IN_KEY = ("label", "device", "ignore_gates", "perturbation")
-
-
-@dataclass(frozen=True)
-class Option:
-    """How a user gives a field of a spec; the field is an option of commands and a key of baselines.
-
-    ``kind``: what is typed, and ``read`` makes the value of it. ``several``: the name of the field in a
-    request, if that may have several values. ``shown``: the default in ``--help``, if the field's own is
-    None. ``flags``: how the option is written, if not as the field. ``kept``: its type in a baseline, if not
-    ``kind``; None for a field that baselines lack. ``default``: the field's, ``...`` if it has none.
-    """
-
-    help: str
-    kind: Any = str
-    read: Callable[[Any], Any] | None = None
-    several: str = ""
-    shown: str | None = None
-    flags: str = ""
-    kept: Any = ...
-    default: Any = ...
 
 
 class Given:
@@ -77,8 +57,8 @@ Name = Annotated[Any, BeforeValidator(_text)]
 class ModelSpec:
     """A victim as text with its options, and its checkpoint; None: a thin one, trained on synthetic data."""
 
-    victim: Annotated[Name, Option("Victim, repeatable, or all.", several="victims")]
-    weights: Annotated[str | None, Option("Checkpoint, released or trained here.", Path)] = None
+    victim: Name
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,26 +69,11 @@ class DataSpec:
     """
 
     label: str
-    dataset: Annotated[
-        Name, Option("synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root.")
-    ] = "synthetic"
-    protocol: Annotated[
-        str,
-        Option(
-            "Protocol id, repeatable; see vbench data protocols.", several="protocols", shown="the layout's"
-        ),
-    ] = ""
-    root: Annotated[str | None, Option("Folder of a real data set.", Path)] = None
-    layout: Annotated[str, Option("Layout of the synthetic set.")] = "sysu"
-    size: Annotated[
-        tuple[int, int] | None,
-        Option(
-            "Size of the synthetic set, height x width.",
-            read=parse_size,
-            shown="64x32",
-            kept=tuple[int, int],
-        ),
-    ] = None
+    dataset: Name = "synthetic"
+    protocol: str = ""
+    root: str | None = None
+    layout: str = "sysu"
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,25 +88,10 @@ class Setup:
     data: DataSpec
     victim: ModelSpec
     surrogates: tuple[ModelSpec, ...] = ()
-    precision: Annotated[
-        str, Option("Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU.")
-    ] = "auto"
-    channels_last: Annotated[
-        bool | None,
-        Option(
-            "Memory layout of images.",
-            bool,
-            shown="as precision auto",
-            flags="--channels-last/--no-channels-last",
-        ),
-    ] = None
-    device: Annotated[str, Option("auto, cpu, cuda, cuda:1 ...", kept=None)] = "auto"
-    ignore_gates: Annotated[
-        bool,
-        Option(
-            "Run even with Rank-1 at chance level or weights of another split.", bool, flags="--ignore-gates"
-        ),
-    ] = False
+    precision: str = "auto"
+    channels_last: bool | None = None
+    device: str = "auto"
+    ignore_gates: bool = False
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -162,33 +112,14 @@ class RunSpec:
     """
 
     group: Setup
-    attack: Annotated[
-        Name, Option("Attack, repeatable, or all; settings as in pgd[steps=20].", several="attacks")
-    ]
-    settings: Annotated[
-        tuple[tuple[str, Name], ...],
-        Option(
-            "Setting for every attack given, as in steps=20.",
-            list[str],
-            read=read_settings,
-            flags="--set",
-            kept=dict[str, str],
-        ),
-    ] = ()
-    eps: Annotated[
-        Name | None, Option("Budget in [0, 1] pixel units.", shown="8/255, or the attack preset's")
-    ] = None
-    norm: Annotated[str, Option("linf or l2.")] = "linf"
-    side: Annotated[
-        str | None,
-        Option("Which images are changed: query, gallery or both.", shown="query, or the attack preset's"),
-    ] = None
-    quantize: Annotated[bool, Option("Round adversarial images to 8 bits.", bool)] = True
-    seed: Annotated[int, Option("Seed, repeatable.", int, several="seeds", shown="0", kept=None)] = 0
-    perturbation: Annotated[
-        str | None,
-        Option("Replay this learnt perturbation instead of learning one.", Path, kept=None),
-    ] = None
+    attack: Name
+    settings: tuple[tuple[str, Name], ...] = ()
+    eps: Name | None = None
+    norm: str = "linf"
+    side: str | None = None
+    quantize: bool = True
+    seed: int = 0
+    perturbation: str | None = None
 
     @property
     def key(self) -> str:
@@ -247,28 +178,77 @@ def _without(value: Any, names: tuple[str, ...]) -> Any:
     return [_without(one, names) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _options() -> dict[str, Option]:
-    """The option of every field that has one, with the field's default; those without a default first."""
-    found = {}
-    for part in (DataSpec, ModelSpec, RunSpec, Setup):
-        hints = get_type_hints(part, include_extras=True)
-        for field in dataclasses.fields(part):
-            for option in getattr(hints[field.name], "__metadata__", ()):
-                if isinstance(option, Option):
-                    required = field.default is dataclasses.MISSING
-                    found[field.name] = option if required else replace(option, default=field.default)
-    # The fields of Setup.surrogates.
-    found["surrogate"] = Option(
-        "Craft on this victim instead (transfer); repeat for an ensemble.", several="surrogates", default=None
-    )
-    found["surrogate_weights"] = Option(
-        "Checkpoint of a surrogate, in the same order.", Path, several="surrogate_weights", default=None
-    )
-    return dict(sorted(found.items(), key=lambda item: item[1].default is not ...))
+@dataclass(frozen=True)
+class Option:
+    """How a user gives a field of a spec.
+
+    ``kind``: what is typed, and ``read`` makes the value of it. ``several``: the name of the field in a
+    request, if that may have several values. ``shown``: the default in ``--help``, if the field's own is
+    None. ``flags``: how the option is written, if not as the field. ``kept``: its type in a baseline, if not
+    ``kind``; None for a field that baselines lack. ``default``: the field's, ``...`` if it has none.
+    """
+
+    help: str
+    kind: Any = str
+    several: str = ""
+    shown: str | None = None
+    flags: str = ""
+    read: Callable[[Any], Any] | None = None
+    kept: Any = ...
+    default: Any = None
 
 
-#: How users give the fields of a :class:`RunSpec` and of its parts, by name.
-OPTIONS = _options()
+_SETTING = "Setting for every attack given, as in steps=20."
+_DATASET = "synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."
+_PRECISION = "Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU."
+_GATES = "Run even with Rank-1 at chance level or weights of another split."
+_LAYOUTS = "--channels-last/--no-channels-last"
+
+_TABLE = {
+    "victim": Option("Victim, repeatable, or all.", several="victims"),
+    "attack": Option("Attack, repeatable, or all; settings as in pgd[steps=20].", several="attacks"),
+    "settings": Option(_SETTING, list[str], flags="--set", read=read_settings, kept=dict[str, str]),
+    "dataset": Option(_DATASET),
+    "root": Option("Folder of a real data set.", Path),
+    "layout": Option("Layout of the synthetic set."),
+    "size": Option(
+        "Size of the synthetic set, height x width.", shown="64x32", read=parse_size, kept=tuple[int, int]
+    ),
+    "protocol": Option(
+        "Protocol id, repeatable; see vbench data protocols.", several="protocols", shown="the layout's"
+    ),
+    "weights": Option("Checkpoint, released or trained here.", Path),
+    "eps": Option("Budget in [0, 1] pixel units.", shown="8/255, or the attack preset's"),
+    "norm": Option("linf or l2."),
+    "side": Option(
+        "Which images are changed: query, gallery or both.", shown="query, or the attack preset's"
+    ),
+    "quantize": Option("Round adversarial images to 8 bits.", bool),
+    "surrogate": Option(
+        "Craft on this victim instead (transfer); repeat for an ensemble.", several="surrogates"
+    ),
+    "surrogate_weights": Option(
+        "Checkpoint of a surrogate, in the same order.", Path, several="surrogate_weights"
+    ),
+    "ignore_gates": Option(_GATES, bool, flags="--ignore-gates"),
+    "precision": Option(_PRECISION),
+    "channels_last": Option("Memory layout of images.", bool, shown="as precision auto", flags=_LAYOUTS),
+    "device": Option("auto, cpu, cuda, cuda:1 ...", kept=None),
+    "seed": Option("Seed, repeatable.", int, several="seeds", shown="0", kept=None),
+    "perturbation": Option("Replay this learnt perturbation instead of learning one.", Path, kept=None),
+}
+
+
+def _with_default(name: str, option: Option) -> Option:
+    parts = (ModelSpec, DataSpec, Setup, RunSpec)
+    defaults = {field.name: field.default for part in parts for field in dataclasses.fields(part)}
+    default = defaults.get(name)
+    return replace(option, default=... if default is dataclasses.MISSING else default)
+
+
+#: How users give the fields of a :class:`RunSpec` and of its parts, by name. The options of commands and the
+#: keys of baselines are made from it.
+OPTIONS = {name: _with_default(name, option) for name, option in _TABLE.items()}
 
 #: The options that a request may repeat.
 SEVERAL = tuple(name for name, option in OPTIONS.items() if option.several)
