@@ -18,7 +18,7 @@ import psutil
 from vbench.core.errors import BadInput, VbenchError
 from vbench.sweep.engine import Died, Job, Outcome
 from vbench.sweep.suite import Resources
-from vbench.sweep.worker import Start, serve
+from vbench.sweep.worker import serve
 
 
 @dataclass(frozen=True)
@@ -290,11 +290,11 @@ class LocalPool:
 
     def _spawn(self, slot: Slot) -> None:
         ours, theirs = self._context.Pipe()
-        start = Start(self._runs, self._log(slot), self._threads)
+        arguments = theirs, self._runs, self._log(slot), self._threads
         with _environment(self._variables(slot)):
             # Libraries read these when they are imported, which may be before the worker's own code runs.
             slot.process = self._context.Process(
-                target=serve, args=(theirs, start), name=f"vbench-worker-{slot.number}", daemon=True
+                target=serve, args=arguments, name=f"vbench-worker-{slot.number}", daemon=True
             )
             slot.process.start()
         theirs.close()

@@ -7,6 +7,7 @@ driver writes records.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import socket
 import tempfile
@@ -49,14 +50,13 @@ class RayPool:
     def __init__(self, address: str | None, resources: Resources, known: Collection[str] = ()) -> None:
         import ray
 
-        # Ray's messages would mix with the progress display.
-        quiet = {"logging_level": "ERROR", "log_to_driver": False}
         chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
         cache = os.environ.get(CACHE_VARIABLE)
         environment = {"env_vars": {CACHE_VARIABLE: str(Path(cache).resolve())}} if cache else {}
         _check_address(chosen)
         try:
-            ray.init(address=chosen, runtime_env=environment, **quiet)
+            # Ray's messages would mix with the progress display.
+            ray.init(chosen, runtime_env=environment, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(chosen, error) from error
         self._ray = ray
@@ -64,9 +64,10 @@ class RayPool:
         if resources.memory:
             self._needs["memory"] = int(resources.memory)
         threads = max(1, round(resources.cpus or 1))
-        self._actor = ray.remote(_Worker).options(**self._needs), (threads, frozenset(known))
+        worker = ray.remote(_Worker).options(**self._needs)
+        self._new_worker = lambda: worker.remote(threads, frozenset(known))
         self._slots: list[RaySlot] = []
-        self._running: dict[Any, RaySlot] = {}
+        self._running: dict[Any, tuple[RaySlot, Job]] = {}
         self.width = self._room()
         if not self.width:
             needs = ", ".join(f"{_NAMES[name]} {amount:g}" for name, amount in self._needs.items())
@@ -89,11 +90,9 @@ class RayPool:
 
     def start(self, slot: RaySlot, job: Job, need: int = 0) -> None:
         """Hand a job to the worker of a slot."""
-        if slot.actor is None:
-            kind, arguments = self._actor
-            slot.actor = kind.remote(*arguments)
+        slot.actor = slot.actor or self._new_worker()
         slot.job = job
-        self._running[slot.actor.perform.remote(job)] = slot
+        self._running[slot.actor.perform.remote(job)] = slot, job
 
     def wait(self, seconds: float) -> list[tuple[RaySlot, Job, Outcome]]:
         """Outcomes of finished jobs, waiting at most ``seconds`` for the first."""
@@ -122,9 +121,8 @@ class RayPool:
         self._ray.shutdown()
 
     def _ended(self, reference: Any) -> tuple[RaySlot, Job, Outcome]:
-        slot = self._running.pop(reference)
-        job, slot.job = slot.job, None
-        assert job is not None
+        slot, job = self._running.pop(reference)
+        slot.job = None
         try:
             outcome: Outcome = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:

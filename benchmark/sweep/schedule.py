@@ -202,7 +202,8 @@ def _prepared(
 ) -> list[RunSpec]:
     """Write synthetic sets and train thin victims, each once; returns the tasks that can be done."""
     blocked: dict[Setup, str] = {}
-    groups, tried = dict.fromkeys(task.group for task in tasks), set()
+    tried: set[Prepare] = set()
+    groups = dict.fromkeys(task.group for task in tasks)
     while jobs := {
         job: waiting
         for job, waiting in inputs.unprepared(group for group in groups if group not in blocked).items()

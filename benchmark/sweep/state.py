@@ -176,19 +176,18 @@ class Ledger:
         index, pending = self.store.index(), []
         for task in tasks:
             state = self.states.get(task.key)
+            self.elsewhere.discard(task)
             if state is None:
-                self.elsewhere.discard(task)
                 pending.append(task)
                 continue
             self._note_memory(task, state.memory)
             files = index.get(state.record or "", ())
             if files and self._same(task, state) and self.store.get(state.record or "", files) is not None:
-                self.elsewhere.discard(task)
                 self.found[task] = state.record or ""
                 if state.status != "done":
                     self.states.put(task.key, state.model_copy(update={"status": "done", "reason": ""}))
-            elif self.runs_elsewhere(task):
-                continue
+            elif self.states.alive(task.key, state):
+                self.elsewhere.add(task)
             elif state.status == "failed" and not retry_failed:
                 self.failed[task] = state.reason
             else:
@@ -206,8 +205,7 @@ class Ledger:
         return self.memory.get(task.kind) or max(self.memory.values(), default=0)
 
     def runs_elsewhere(self, task: RunSpec) -> bool:
-        """Whether another process runs this task now."""
-        self.elsewhere.discard(task)
+        """Whether another process has begun this task since :meth:`sort`."""
         if self.states.alive(task.key, self.states.get(task.key)):
             self.elsewhere.add(task)
         return task in self.elsewhere

@@ -9,7 +9,6 @@ import threading
 import time
 import traceback
 from collections.abc import Collection
-from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -79,26 +78,20 @@ def _run(task: RunSpec, session: Session, known: Collection[str]) -> Done:
 _POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Start:
-    """``log``: the file for everything that the worker prints; ``threads``: number of torch threads."""
+def serve(connection: Connection, runs: Path, log: Path, threads: int) -> None:
+    """Send "up" when everything is loaded, then an outcome for every job, until the connection is closed.
 
-    runs: Path
-    log: Path
-    threads: int
-
-
-def serve(connection: Connection, start: Start) -> None:
-    """Send "up" when everything is loaded, then an outcome for every job, until the connection is closed."""
+    ``log``: the file for everything that the worker prints; ``threads``: number of torch threads.
+    """
     # The terminal sends Ctrl-C to all its processes; the driver ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _print_to(start.log)
+    _print_to(log)
 
     import torch
 
-    torch.set_num_threads(start.threads)
-    session = Session(start.runs, quiet=True)
+    torch.set_num_threads(threads)
+    session = Session(runs, quiet=True)
     connection.send("up")
     while True:
         try:
