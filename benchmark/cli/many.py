@@ -97,7 +97,7 @@ def run(
     if engine == "local":
         result = conduct(file, tasks, mine, wishes, local_engine(file, runs, jobs, quiet))
     else:
-        result = conduct(file, tasks, mine, wishes, ray_engine(file, address))
+        result = conduct(file, tasks, mine, wishes, ray_engine(file, runs, address))
     put(summary(result, runs, prepare))
     if result.failed or not (prepare or result.complete):
         raise typer.Exit(1)
@@ -154,7 +154,7 @@ def status(
     import json
 
     from vbench.core.errors import unknown_name
-    from vbench.sweep.status import as_json, show, sweeps
+    from vbench.sweep.state import as_json, show, sweeps
 
     if style not in ("plain", "json"):
         raise unknown_name("format", style, ("plain", "json"))

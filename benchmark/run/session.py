@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -136,19 +137,16 @@ class Recorder:
         """Let runs whose fit has this id use ``learnt``."""
         self._learnt.setdefault(fit_id, learnt.with_provenance(fit=fit_id))
 
-    def take(self, fit_id: str, learnt: Perturbation) -> None:
-        """As :meth:`adopt`, but only if the fit with this id made ``learnt``."""
-        if learnt.provenance.get("fit") == fit_id:
-            self._learnt.setdefault(fit_id, learnt)
-
-    def learnt(self, fit_id: str) -> Perturbation | None:
-        """What the fit with this id learnt; None if it is not known to this recorder."""
-        return self._learnt.get(fit_id)
-
-    @property
-    def store(self) -> RunStore | None:
-        """The store of the records, if there is one."""
-        return self._store
+    def reuse_stored(self, run: Run) -> None:
+        """Let a run reuse what an equal fit of another process learnt, from the files next to the records."""
+        wanted = [fit for fit in run.fits() if fit not in self._learnt]
+        folder = self._store.root / "perturbations" if self._store and wanted else None
+        for path in sorted(folder.glob("*.safetensors")) if folder else ():
+            # A damaged file is no reason to fail: the run learns the perturbation itself.
+            with suppress(BadInput):
+                learnt = Perturbation.load(path)
+                if learnt.provenance.get("fit") in wanted:
+                    self._learnt.setdefault(learnt.provenance["fit"], learnt)
 
     def store_in(self, runs: Path) -> None:
         """Store records in another folder from now on; learnt perturbations stay available."""
