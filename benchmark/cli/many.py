@@ -134,7 +134,7 @@ def transfer(
         raise unknown_name("metric", metric, HEADINGS)
     victims, attacks, surrogates, seeds = map(given.pop, ("victim", "attack", "surrogate", "seed"))
     one = spec_of(given)
-    ThreatModel(one.eps, one.norm, one.side)
+    ThreatModel(given["eps"], one.norm, given["side"])
     turns = [models([name], ()) for name in victim_names(surrogates or victims)]
     session = Session(runs, quiet=quiet)
     protocols = [one.group.data.protocol]

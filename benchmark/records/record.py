@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from vbench.core.errors import BadInput
 from vbench.core.threat import parse_budget
@@ -89,9 +90,13 @@ _Size = Annotated[list[Annotated[int, Field(gt=0, lt=10**6)]], Field(min_length=
 _ID = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f]{1,200}")
 
 
+def _wrong(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("record", "{reason}", {"reason": reason})
+
+
 def _file_name(name: str) -> str:
     if not _ID.fullmatch(name):
-        raise ValueError(f"{name[:40]!r} cannot be part of a file name")
+        raise _wrong(f"{name[:40]!r} cannot be part of a file name")
     return name
 
 
@@ -104,19 +109,27 @@ _TYPES = {
 }
 
 
-def _of_one_shape(arrays: dict[str, CompressedArray]) -> dict[str, CompressedArray]:
+def _trials_by_queries(packed: CompressedArray) -> CompressedArray:
+    shape = packed.shape
+    if len(shape) != 2 or not all(0 < length <= _MOST_QUERIES for length in shape):
+        raise _wrong(f"{packed.dtype} of shape {str(shape)[:60]}, not trials x queries")
+    if 4 * shape[0] * shape[1] > LIMIT:
+        raise _wrong(f"{packed.dtype} of shape {shape}, more values than any set has queries")
+    return packed
+
+
+def _fit_together(arrays: dict[str, CompressedArray]) -> dict[str, CompressedArray]:
     for name, packed in arrays.items():
         if packed.dtype != _TYPES.get(name, packed.dtype):
-            raise ValueError(f"per_query.{name} is {packed.dtype}, should be {_TYPES[name]}")
-    shapes = {packed.shape for packed in arrays.values()}
-    for shape in shapes:
-        if len(shape) != 2 or not all(0 < length <= _MOST_QUERIES for length in shape):
-            raise ValueError(f"of shape {str(shape)[:60]}, not trials x queries")
-        if 4 * shape[0] * shape[1] > LIMIT:
-            raise ValueError("more values than any set has queries")
-    if len(shapes) > 1:
-        raise ValueError("arrays of different shapes")
+            raise _wrong(f"per_query.{name} is {packed.dtype}, should be {_TYPES[name]}")
+    if len({packed.shape for packed in arrays.values()}) > 1:
+        raise _wrong("arrays of different shapes")
     return arrays
+
+
+_Arrays = Annotated[
+    dict[str, Annotated[CompressedArray, AfterValidator(_trials_by_queries)]], AfterValidator(_fit_together)
+]
 
 
 class TrialMetrics(BaseModel):
@@ -221,7 +234,7 @@ class _Threat(_Open):
     def _is_budget(cls, value: str, info: ValidationInfo) -> str:
         reason = _unreadable(value, info.data.get("norm", "linf"))
         if reason:
-            raise ValueError(reason)
+            raise _wrong(reason)
         return value
 
 
@@ -316,9 +329,7 @@ class Record(BaseModel):
     stealthy: bool | None = None
     asr: Share | None = None
     drop_interval: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
-    per_query: Annotated[dict[str, CompressedArray], AfterValidator(_of_one_shape)] = Field(
-        default_factory=dict
-    )
+    per_query: _Arrays = Field(default_factory=dict)
     size: dict[str, Finite] = Field(default_factory=dict)
     cost: dict[str, Finite] = Field(default_factory=dict)
     fit_log: dict[str, Any] = Field(default_factory=dict)
@@ -328,7 +339,7 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def _same_trials(self) -> Record:
         if len(self.clean) != len(self.adversarial):
-            raise ValueError(f"adversarial: {len(self.adversarial)} trials, clean has {len(self.clean)}")
+            raise _wrong(f"adversarial: {len(self.adversarial)} trials, clean has {len(self.clean)}")
         return self
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
@@ -43,14 +44,14 @@ def as_name(value: Any) -> Any:
     return value if isinstance(value, str) else Given(value)
 
 
-def _text(value: Any) -> str:
+def _is_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a text")
     return value
 
 
 #: A text, or :class:`Given`; specs read from a file only have texts.
-Name = Annotated[Any, BeforeValidator(_text)]
+Name = Annotated[Any, BeforeValidator(_is_text)]
 
 
 @dataclass(frozen=True)
@@ -257,11 +258,7 @@ SEVERAL = tuple(name for name, option in OPTIONS.items() if option.several)
 def _in_request(option: Option) -> Any:
     kept = option.kind if option.kept is ... else option.kept
     if option.several:
-        return (
-            (Annotated[tuple[kept, ...], Field(min_length=1)], ...)
-            if option.default is ...
-            else (tuple[kept, ...], ())
-        )
+        return GenericAlias(tuple, (kept, ...)), Field(min_length=1) if option.default is ... else ()
     if option.read is read_settings:
         return kept, {}
     return (kept | None, None) if option.default is None else (kept, option.default)
@@ -385,11 +382,7 @@ def run_specs(
 
 def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[ModelSpec, ...]:
     """Surrogates with their checkpoints; raises :class:`BadInput` unless there is none, or one for each."""
-    files = [_text(file) for file in weights] or [None] * len(names)
+    files = [None if file is None else str(file) for file in weights] or [None] * len(names)
     if len(files) != len(names):
         raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")
     return tuple(ModelSpec(name, file) for name, file in zip(names, files, strict=True))
-
-
-def _text(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -27,12 +27,12 @@ from vbench.records.record import Record
 from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.run.bench import Bench
-from vbench.run.execute import Run, fit_of
+from vbench.run.execute import Run, check_fit, fit_of
 from vbench.run.failures import LOSES_A_RUN, Failures
 from vbench.run.keep import Keeper
-from vbench.run.prepare import Opener, unwrapped, victim_of
+from vbench.run.prepare import Opener, Surrogate, unwrapped, victim_of
 from vbench.run.summary import clean_gate
-from vbench.run.upfront import Upfront
+from vbench.victims.base import Victim
 
 
 class Recorder:
@@ -285,7 +285,7 @@ class Session:
 
         A surrogate without weights is shared with the victims of the same data: each is opened and embedded
         once. Protocols of one split share what a universal attack learnt from its training identities.
-        Invalid specs are refused before any work, see :class:`Upfront`. If a run cannot be made ready,
+        Invalid specs are refused before any work, see :meth:`open`. If a run cannot be made ready,
         ``on_failure`` is called with victim, attack, seed and error; without it, and for bad input before the
         first run, the error is raised.
         """
@@ -332,15 +332,42 @@ class Session:
         setups: Sequence[Setup],
         attacks: Sequence[tuple[Setup, Attack, ThreatModel, Perturbation | None]] = (),
     ) -> dict[DataSpec, Dataset]:
-        """Open the data of setups; raises :class:`BadInput` if victims or attacks do not fit them."""
+        """Open the data of setups; raises :class:`BadInput` if victims or attacks do not fit them.
+
+        What can be refused without the data is, before images are rendered or decoded, or a victim trained.
+        """
         openers = {setup: self._opener(setup) for setup in setups}
-        upfront = Upfront(list(openers.values()))
-        upfront.check_attacks(
-            (openers[setup], attack, threat, replay) for setup, attack, threat, replay in attacks
-        )
+        built: dict[tuple[ModelSpec, tuple[int, int] | None], Victim] = {}
+
+        def structure(setup: Setup, model: ModelSpec) -> Victim:
+            """The victim with its weights, or untrained if a thin one is trained later."""
+            key = (model, setup.data.size)
+            if key not in built:
+                built[key] = openers[setup].structure(model)
+            return built[key]
+
+        for model in dict.fromkeys(model for setup in setups for model in setup.models):
+            victim_of(model)
+        for opener in openers.values():
+            opener.check()
+        seen = set()
+        for setup, attack, threat, replay in attacks:
+            different = (setup.victim, setup.surrogates, setup.data.size, id(attack), threat)
+            if different in seen:
+                continue
+            seen.add(different)
+            victim = structure(setup, setup.victim)
+            members = [structure(setup, model) for model in setup.surrogates]
+            origin = Surrogate(members, victim.input_size, victim.resize_filter) if members else victim
+            check_fit(attack, threat, origin, bool(members), replay)
+            if replay is not None and isinstance(attack, UniversalAttack):
+                attack.edits(replay.resized(victim.input_size, threat), victim)
         self.recorder.check_writable()
-        # Those that are open stay, and with them the victims on them.
-        self._datasets = upfront.open(cache_folder(), self._quiet) | self._datasets
+        models = [(setup, model, structure(setup, model)) for setup in setups for model in setup.models]
+        for setup in setups:
+            self.dataset(setup)
+        for setup, model, victim in models:
+            openers[setup].check_fits(model, victim, self._datasets[setup.data])
         return self._datasets
 
     def ready(self, spec: RunSpec) -> Run:

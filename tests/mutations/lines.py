@@ -116,8 +116,8 @@ LINES = (
     ),
     Line(
         "attacks are checked against the first victim alone",
-        "vbench.run.upfront:Upfront.check_attacks",
-        "if key in seen:",
+        "vbench.run.session:Session.open",
+        "if different in seen:",
         "if seen:",
         "tests/pipeline/test_upfront.py::test_the_last_victim_is_checked_against_the_last_attack_first",
     ),

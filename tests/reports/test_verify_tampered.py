@@ -175,11 +175,17 @@ def test_without_a_new_hash_no_part_of_the_configuration_can_change(honest):
         (lambda r: r["config"].update(surrogate=r["config"]["victim"]), "surrogate"),
         (lambda r: r.update(synthetic=False), "synthetic: False"),
         (lambda r: (r.update(synthetic=False), r["config"]["dataset"].update(synthetic=False)), "3803"),
-        (lambda r: r["clean"].pop(), "clean: trials"),
+        (lambda r: r["clean"].pop(), "clean has 9"),
         (lambda r: r["adversarial"].reverse(), "adversarial: trials"),
         (lambda r: r["adversarial"][2].update(skipped=3), "adversarial[2].queries"),
-        (lambda r: [t.update(queries=10**9) for t in r["clean"] + r["adversarial"]], "queries: 1000000000"),
-        (lambda r: r["adversarial"][0].update(map=math.nan), "adversarial[0].map: nan is not finite"),
+        (
+            lambda r: [t.update(queries=10**9) for t in r["clean"] + r["adversarial"]],
+            "queries: Input",
+        ),
+        (
+            lambda r: r["adversarial"][0].update(map=math.nan),
+            "adversarial.0.map: Input",
+        ),
         (lambda r: r["adversarial"][0].update(map=-0.1), "adversarial.0.map|adversarial[0].map"),
         (lambda r: r["adversarial"][0].update(r1=0.4567), "no whole number"),
         (lambda r: r["adversarial"][0].update(r5=0.0), "r5: 0 is below r1"),
@@ -253,7 +259,7 @@ def test_one_query_changed_is_seen(honest, name):
 )
 def test_arrays_that_are_none_are_refused(honest, name, change):
     reasons = judged(repacked(honest, name, change)).reasons
-    assert reasons and all(reason.startswith(("per_query.", "asr", "clean", "adv")) for reason in reasons)
+    assert reasons and all(reason.startswith(("per_query", "asr", "clean", "adv")) for reason in reasons)
 
 
 def test_a_rank_and_a_precision_that_exclude_each_other_are_seen(honest):

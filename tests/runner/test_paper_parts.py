@@ -119,7 +119,9 @@ def record(seconds, label_="uap", device="cpu", evaluations=100):
     config = {"victim": {"name": "agw", "options": {"width": 1}}, "attack": {"name": "uap"}}
     cost = {"fit_seconds": seconds, "fit_evaluations": evaluations, "attack_seconds": 1.0}
     facts = {"protocol": "p", "synthetic": True, "clean": [], "adversarial": [], "cost": cost}
-    return Record(id="x", config=config, label=label_, environment={"device_name": device}, **facts)
+    return Record.model_construct(
+        id="x", config=config, label=label_, environment={"device_name": device}, **facts
+    )
 
 
 def kind(victim="agw", attack="uap", label_="uap", evaluations=100):
