@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from vbench.core.progress import say
+from vbench.core.progress import Display, say
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.spec import RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.reports.table import simple, write
-from vbench.sweep.display import Display
 from vbench.sweep.engine import (
     Did,
     Died,

@@ -13,7 +13,7 @@ from vbench.reports.frame import flat
 from vbench.reports.published import Published, References, printed_by
 from vbench.reports.rows import HEADINGS, METRICS, Row, budget, rows_of
 from vbench.reports.table import Column, Table, simple, write
-from vbench.sweep.paper.suite import SPLITS, Filled, Line, Place, Suite, question
+from vbench.sweep.paper import SPLITS, Line, Place, Slot, Suite, question
 
 
 @dataclass(frozen=True)
@@ -23,32 +23,32 @@ class SuiteRow:
     suite: Suite
     line: Line
     victim: str
-    filled: tuple[Filled, ...]
+    slots: tuple[Slot, ...]
 
     @cached_property
     def records(self) -> list[Record]:
         """The records of its runs."""
-        return [one.record for one in self.filled if one.record is not None]
+        return [one.record for one in self.slots if one.record is not None]
 
     @property
     def state(self) -> str:
         """ "" if there are results; else "failed", "n/a" (does not apply) or "not run"."""
-        if any(one.failed for one in self.filled):
+        if any(one.failed for one in self.slots):
             return "failed"
-        if any(one.slot.unfit for one in self.filled):
+        if any(one.unfit for one in self.slots):
             return "n/a"
         return "" if self.records else "not run"
 
     @property
     def remark(self) -> str:
         """Why a row lacks results of some or all of its runs; empty if it is complete."""
-        for one in self.filled:
-            if one.failed or one.slot.unfit:
+        for one in self.slots:
+            if one.failed or one.unfit:
                 what = "failed" if one.failed else "does not apply"
-                run = f" with seed {one.slot.seed} on {one.slot.place.protocol}" if self._several else ""
-                return f"{self.name} {what}{run}: {one.failed or one.slot.unfit}"
-        missing = len(self.filled) - len(self.records)
-        return f"{self.name}: {missing} of {len(self.filled)} runs are not done" if missing else ""
+                run = f" with seed {one.seed} on {one.place.protocol}" if self._several else ""
+                return f"{self.name} {what}{run}: {one.failed or one.unfit}"
+        missing = len(self.slots) - len(self.records)
+        return f"{self.name}: {missing} of {len(self.slots)} runs are not done" if missing else ""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class SuiteRow:
     @property
     def label(self) -> str:
         """The attack with its settings."""
-        return next((one.slot.label for one in self.filled if one.slot.label), "")
+        return next((one.label for one in self.slots if one.label), "")
 
     @property
     def verdict(self) -> str:
@@ -98,7 +98,7 @@ class SuiteRow:
 
     @property
     def _several(self) -> bool:
-        return len(self.filled) > 1
+        return len(self.slots) > 1
 
 
 @dataclass(frozen=True)
@@ -135,76 +135,69 @@ class SuiteTable:
         return self.protocol != self.place.protocol and len(self.splits) < SPLITS
 
 
-def suite_tables(filled: Sequence[Filled]) -> list[SuiteTable]:
+def suite_tables(slots: Sequence[Slot]) -> list[SuiteTable]:
     """The tables of the slots, in the order of suites; RegDB's splits of one direction share a table."""
-    grouped: dict[tuple[str, str, str, str, tuple[tuple[str, object], ...]], list[Filled]] = {}
-    for one in filled:
-        slot = one.slot
+    grouped: dict[tuple[str, str, str, str, tuple[tuple[str, object], ...]], list[Slot]] = {}
+    for slot in slots:
         victim = "" if slot.suite.across else slot.victim
         key = (slot.suite.name, slot.level, victim, question(slot.place.protocol), slot.place.threat)
-        grouped.setdefault(key, []).append(one)
-    order = list(dict.fromkeys(one.slot.suite.name for one in filled))
+        grouped.setdefault(key, []).append(slot)
+    order = list(dict.fromkeys(one.suite.name for one in slots))
     # Tables of one suite follow each other, whatever the order of the runs.
     ordered = sorted(grouped.items(), key=lambda item: order.index(item[0][0]))
     return [_table(victim, protocol, same) for (_, _, victim, protocol, _), same in ordered]
 
 
-def _table(victim: str, protocol: str, filled: Sequence[Filled]) -> SuiteTable:
-    first = filled[0].slot
-    rows: dict[tuple[str, str], list[Filled]] = {}
-    for one in filled:
-        rows.setdefault((one.slot.victim, one.slot.line.name), []).append(one)
+def _table(victim: str, protocol: str, slots: Sequence[Slot]) -> SuiteTable:
+    first = slots[0]
+    rows: dict[tuple[str, str], list[Slot]] = {}
+    for one in slots:
+        rows.setdefault((one.victim, one.line.name), []).append(one)
     return SuiteTable(
         first.suite,
         first.level,
         victim,
         first.place,
         protocol,
-        tuple(dict.fromkeys(one.slot.place.protocol for one in filled)),
-        len({one.slot.seed for one in filled}),
-        tuple(
-            SuiteRow(first.suite, same[0].slot.line, name, tuple(same)) for (name, _), same in rows.items()
-        ),
+        tuple(dict.fromkeys(one.place.protocol for one in slots)),
+        len({one.seed for one in slots}),
+        tuple(SuiteRow(first.suite, same[0].line, name, tuple(same)) for (name, _), same in rows.items()),
     )
 
 
-def flat_rows(filled: Sequence[Filled]) -> list[dict[str, object]]:
+def flat_rows(slots: Sequence[Slot]) -> list[dict[str, object]]:
     """One row per run: suite, row, state and reason, then the columns of a record, if there is one.
 
     On real data also ``{metric}_published``, and ``{metric}_published_before`` for the clean victim.
     """
     lines = []
-    for table in suite_tables(filled):
+    for table in suite_tables(slots):
         for row in table.rows:
             printed: dict[str, object] = {}
             if table.real:
                 for ending, clean in (("_before", True), ("", False)):
                     found = row.published(table.protocol, clean).values()
                     printed |= {f"{one.metric}_published{ending}": one.value / 100 for one in found}
-            lines += [{**_description(one), **_results(one), **printed} for one in row.filled]
+            lines += [{**_description(one), **printed} for one in row.slots]
     return lines
 
 
-def _description(one: Filled) -> dict[str, object]:
-    slot = one.slot
-    state = "failed" if one.failed else "n/a" if slot.unfit else "done" if one.record else "not run"
+def _description(slot: Slot) -> dict[str, object]:
+    state = "failed" if slot.failed else "n/a" if slot.unfit else "done" if slot.record else "not run"
     return {
         "suite": slot.suite.name,
         "row": slot.line.name,
         "table_level": slot.level,
         "state": state,
-        "reason": one.failed or slot.unfit,
+        "reason": slot.failed or slot.unfit,
         "victim": slot.victim,
         "attack": slot.label,
         "protocol": slot.place.protocol,
         "synthetic": slot.place.synthetic,
         "eps": budget_text(dict(slot.place.threat)),
         "seed": slot.seed,
+        **(flat([slot.record])[0] if slot.record else {}),
     }
-
-
-def _results(one: Filled) -> dict[str, object]:
-    return flat([one.record])[0] if one.record else {}
 
 
 _LEVELS = {
@@ -217,7 +210,7 @@ _TEN = "Published on RegDB is the mean of ten splits; not all are here."
 _EITHER = "The source does not say at which level it measured; its values are shown at both."
 
 
-def paper_report(filled: Sequence[Filled], style: str = "plain") -> str:
+def paper_report(slots: Sequence[Slot], style: str = "plain") -> str:
     """Every table of the slots, as "plain", "markdown" or "latex" text; "csv" and "json" have a row per run.
 
     One table per suite, level, victim and protocol (systems: victims are rows). Values are percent, mean over
@@ -225,8 +218,8 @@ def paper_report(filled: Sequence[Filled], style: str = "plain") -> str:
     the reason for missing results. Raises BadInput for an unknown style.
     """
     if style in ("csv", "json"):
-        return write([Table("", "", (), (), flat=lambda: flat_rows(filled))], style)
-    return write([one for table in suite_tables(filled) for one in _tables(table)], style)
+        return write([Table("", "", (), (), flat=lambda: flat_rows(slots))], style)
+    return write([one for table in suite_tables(slots) for one in _tables(table)], style)
 
 
 def _tables(table: SuiteTable) -> list[Table]:
