@@ -275,7 +275,7 @@ def paper(
         put(f"\nrecords in {runs}; the same command continues where this one stopped")
     if not complete:
         say("interrupted; finished runs are kept")
-    failed = {slot.spec for slot in slots if slot.failed}
+    failed = {slot.spec for slot in slots if slot.state == "failed"}
     if failed:
         total = len({slot.spec for slot in slots if slot.spec})
         say(f"{len(failed)} of {total} runs failed; the reasons are below the tables")

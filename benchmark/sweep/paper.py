@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 from vbench.attacks.build import build_attack, label, presets
@@ -55,11 +56,6 @@ class Line:
         """Whether the attack also exists at feature level."""
         return self.attack == "fsam_uap"
 
-    @property
-    def fixed(self) -> set[str]:
-        """The settings that this row sets."""
-        return {*self.settings, *(() if self.block is None else ("stages",))}
-
 
 @dataclass(frozen=True)
 class Suite:
@@ -79,36 +75,19 @@ class Suite:
     notes: tuple[str, ...] = ()
 
 
-ALL = "all"
-
 _REBUTTAL = "rebuttal of FSAM-UAP"
 _FULL = Line("FSAM-UAP", "fsam_uap", published="fsam_uap")
+_PARTS = ("FSAM", "SFM", "AQAL")
 
 
-def _switches(fsam: bool, sfm: bool, aqal: bool) -> dict[str, str]:
-    return {"fsam": str(fsam).lower(), "sfm": str(sfm).lower(), "aqal": str(aqal).lower()}
-
-
-def _ablated(fsam: bool, sfm: bool, aqal: bool) -> Line:
-    parts = ["noise"]
-    parts += [name for name, on in (("FSAM", fsam), ("SFM", sfm), ("AQAL", aqal)) if on]
-    name = " + ".join(parts)
-    whole = fsam and sfm and aqal
-    return Line(
-        name,
-        "fsam_uap",
-        _switches(fsam, sfm, aqal),
-        published="fsam_uap" if whole else f"fsam_uap: {name}",
-    )
+def _ablated(on: Sequence[str]) -> Line:
+    name = " + ".join(("noise", *on))
+    switches = {part.lower(): str(part in on).lower() for part in _PARTS}
+    return Line(name, "fsam_uap", switches, published="fsam_uap" if on == _PARTS else f"fsam_uap: {name}")
 
 
 #: Both modules are used whatever the preset: without them there would be nothing to compare.
 _MODULES = {"fsam": "true", "sfm": "true"}
-
-
-def _at_block(number: int) -> Line:
-    return Line(f"block{number}", "fsam_uap", _MODULES, block=number)
-
 
 COMPARISON = Suite(
     "comparison",
@@ -135,16 +114,7 @@ SYSTEMS = Suite(
 ABLATION = Suite(
     "ablation",
     "ablation of FSAM, SFM and AQAL",
-    (
-        _ablated(False, False, False),
-        _ablated(True, False, False),
-        _ablated(False, True, False),
-        _ablated(False, False, True),
-        _ablated(True, True, False),
-        _ablated(True, False, True),
-        _ablated(False, True, True),
-        _ablated(True, True, True),
-    ),
+    tuple(_ablated(on) for count in range(4) for on in combinations(_PARTS, count)),
     source="FSAM-UAP (NeurIPS 2024), ablation",
 )
 
@@ -152,7 +122,7 @@ BLOCKS = Suite(
     "blocks",
     "where the modules sit",
     (
-        *(_at_block(number) for number in range(5)),
+        *(Line(f"block{number}", "fsam_uap", _MODULES, block=number) for number in range(5)),
         Line("all blocks", "fsam_uap", {**_MODULES, "stages": "all"}, published="fsam_uap"),
     ),
     source=_REBUTTAL,
@@ -175,10 +145,10 @@ SUITES = {suite.name: suite for suite in (COMPARISON, SYSTEMS, ABLATION, BLOCKS,
 
 def suites_called(name: str) -> tuple[Suite, ...]:
     """The suite with a name, or all for "all"; raises :class:`BadInput` for an unknown name."""
-    if name == ALL:
+    if name == "all":
         return tuple(SUITES.values())
     if name not in SUITES:
-        raise unknown_name("suite of the paper", name, (*SUITES, ALL))
+        raise unknown_name("suite of the paper", name, (*SUITES, "all"))
     return (SUITES[name],)
 
 
@@ -202,17 +172,15 @@ class Settings:
         if self.preset not in known:
             raise unknown_name("preset of fsam_uap", self.preset, known)
         lines = [(suite, line) for suite in suites for line in suite.lines]
+        everywhere = {one for _, line in lines for one in _fields(line)}
         for name in self.common:
-            for suite, line in lines:
-                if name in line.fixed or name in ("level", "preset"):
-                    raise BadInput(
-                        f"--set {name}: the rows of '{suite.name}' set it themselves"
-                        if name in line.fixed
-                        else f"--set {name}: use --{name}"
-                    )
-            everywhere = {one for _, line in lines for one in _fields(line)}
+            if name in ("level", "preset"):
+                raise BadInput(f"--set {name}: use --{name}")
             if name not in everywhere:
                 raise unknown_name("setting of these attacks", name, everywhere)
+            for suite, line in lines:
+                if name in line.settings or (name == "stages" and line.block is not None):
+                    raise BadInput(f"--set {name}: the rows of '{suite.name}' set it themselves")
         for _, line in lines:
             self.attack(line, "pixel", ANY_STAGES)
 
@@ -275,16 +243,6 @@ def read_weights(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def check_weights(weights: Mapping[str, str], wanted: Sequence[str]) -> None:
-    """Raise :class:`BadInput` for a checkpoint of another victim, or one whose victim is not clear."""
-    for name in filter(None, weights):
-        if name not in wanted:
-            raise BadInput(f"--weights {name}=...: '{name}' is not among the victims: {', '.join(wanted)}")
-    if "" in weights and (len(wanted) > 1 or len(weights) > 1):
-        plain = weights[""]
-        raise BadInput(f"--weights {plain}: name its victim, as in --weights {wanted[0]}={plain}")
-
-
 def weights_of(weights: Mapping[str, str], victim: str, protocol: str) -> str | None:
     """The checkpoint of a victim under a protocol; None if none was given.
 
@@ -309,21 +267,26 @@ def victims_of(
     """Suite -> victims. If ``asked`` is given, every suite has those.
 
     Otherwise a suite has the paper's victims; if checkpoints are named, those of them with one, or, if there
-    are none, all victims with one. On real data a note names the victims that are left out.
+    are none, all victims with one. On real data a note names the victims that are left out. Raises
+    :class:`BadInput` for a checkpoint of another victim, or one whose victim is not clear.
     """
     from vbench.victims.build import victim_names
 
-    if asked:
-        return {suite.name: victim_names(asked) for suite in suites}
-    found: dict[str, list[str]] = {}
+    named, found = list(filter(None, weights)), {}
     for suite in suites:
-        named = list(filter(None, weights))
         own = [victim for victim in suite.victims if victim in named]
-        found[suite.name] = own or named or list(suite.victims)
+        found[suite.name] = victim_names(asked) or own or named or list(suite.victims)
         left = [victim for victim in suite.victims if victim not in found[suite.name]]
-        if left and dataset != SYNTHETIC:
+        if left and not asked and dataset != SYNTHETIC:
             hint = f"name {'its' if len(left) == 1 else 'their'} checkpoint with --weights {left[0]}=FILE"
             say(f"note: {suite.name} leaves out {', '.join(left)}: {hint}", quiet)
+    wanted = list(dict.fromkeys(name for names in found.values() for name in names))
+    for name in named:
+        if name not in wanted:
+            raise BadInput(f"--weights {name}=...: '{name}' is not among the victims: {', '.join(wanted)}")
+    if "" in weights and (named or len(wanted) > 1):
+        plain = weights[""]
+        raise BadInput(f"--weights {plain}: name its victim, as in --weights {wanted[0]}={plain}")
     return found
 
 
@@ -367,8 +330,8 @@ class Place:
 class Slot:
     """One row of one suite at one level, on one victim under one protocol, with one seed.
 
-    ``spec``: its run, which other slots may need too; None if the row does not apply to the victim, and then
-    ``unfit`` is the reason. Without a ``record`` ``failed`` is the reason, or empty if it was not run.
+    ``spec``: its run, which other slots may need too; None if the row does not apply to the victim.
+    ``reason``: why it does not apply, or why the run failed.
     """
 
     suite: Suite
@@ -378,14 +341,20 @@ class Slot:
     place: Place
     seed: int
     spec: RunSpec | None = None
-    unfit: str = ""
     record: Record | None = None
-    failed: str = ""
+    reason: str = ""
 
     @property
     def label(self) -> str:
         """The attack with its settings; empty if the row does not apply."""
         return self.spec.attack_text if self.spec else ""
+
+    @property
+    def state(self) -> str:
+        """ "done", "failed", "n/a" (does not apply) or "not run"."""
+        if self.reason:
+            return "failed" if self.spec else "n/a"
+        return "done" if self.record else "not run"
 
 
 def slots_of(
@@ -407,11 +376,10 @@ def slots_of(
     """
     from vbench.victims.build import expand_victims
 
-    names = list(dict.fromkeys(name for names in victims_of_suites.values() for name in names))
     suites = [SUITES[name] for name in victims_of_suites]
+    names = list(dict.fromkeys(name for names in victims_of_suites.values() for name in names))
     threat = ThreatModel(like.eps or "8/255", like.norm, like.side or "query", like.quantize)
     settings.check(suites)
-    check_weights(weights, names)
     for seed in seeds:
         check_seed(seed)
     expand_victims(names)
@@ -421,43 +389,30 @@ def slots_of(
         own = session.dataset(common).protocol
         setups += [replace(common, victim=ModelSpec(one, weights_of(weights, one, own))) for one in names]
     session.open(setups)
+    rows = [
+        (suite, level, line) for suite in suites for level in levels for line in settings.lines(suite, level)
+    ]
     for suite in suites:
         if "feature" in levels and not settings.lines(suite, "feature"):
             preset = settings.preset
             say(f"note: {suite.name}: preset {preset} has no modules, so there is no feature level", quiet)
-    return [
-        slot
-        for setup in setups
-        for suite in suites
-        if setup.victim.victim in victims_of_suites[suite.name]
-        for slot in _slots(session, suite, replace(like, group=setup), threat, settings, seeds, levels)
-    ]
-
-
-def _slots(
-    session: Session,
-    suite: Suite,
-    like: RunSpec,
-    threat: ThreatModel,
-    settings: Settings,
-    seeds: Sequence[int],
-    levels: Sequence[str],
-) -> Iterator[Slot]:
-    bench = session.bench(like.group)
-    data, card = bench.dataset, tuple(threat.card().items())
-    place = Place(data.protocol, data.synthetic, len(data.trials), card)
-    for level in levels:
-        for line in settings.lines(suite, level):
-            for seed in seeds:
-                slot = Slot(suite, line, level, like.group.victim.victim, place, seed)
-                try:
-                    attack = settings.attack(line, level, bench.victim.stages)
-                    spec = _with_attack(replace(like, seed=seed), attack)
-                    slot.record = session.recorder.known(session.ready(spec))
-                    slot.spec = spec
-                except BadInput as error:
-                    slot.unfit = str(error)
-                yield slot
+    slots = []
+    for setup, (suite, level, line), seed in product(setups, rows, seeds):
+        victim = setup.victim.victim
+        if victim not in victims_of_suites[suite.name]:
+            continue
+        bench = session.bench(setup)
+        data = bench.dataset
+        place = Place(data.protocol, data.synthetic, len(data.trials), tuple(threat.card().items()))
+        slot = Slot(suite, line, level, victim, place, seed)
+        try:
+            attack = settings.attack(line, level, bench.victim.stages)
+            spec = _with_attack(replace(like, group=setup, seed=seed), attack)
+            slot.record, slot.spec = session.recorder.known(session.ready(spec)), spec
+        except BadInput as error:
+            slot.reason = str(error)
+        slots.append(slot)
+    return slots
 
 
 def _with_attack(spec: RunSpec, attack: Any) -> RunSpec:
@@ -509,7 +464,7 @@ def fill(slots: Sequence[Slot], session: Session, title: str, quiet: bool = Fals
     finally:
         for slot in slots:
             if slot.spec is not None:
-                slot.record, slot.failed = records.get(slot.spec), failures.get(slot.spec, "")
+                slot.record, slot.reason = records.get(slot.spec), failures.get(slot.spec, "")
     return True
 
 

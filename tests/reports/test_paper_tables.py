@@ -11,6 +11,7 @@ from test_tables import record, trials
 
 from vbench.core.errors import BadInput
 from vbench.records.record import ControlRecord
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.reports.published import printed_by, printed_name
 from vbench.reports.tables import report_of
 from vbench.sweep.paper import (
@@ -69,6 +70,7 @@ def filled(suite, where, victim="agw", level="pixel", seeds=(0,), after=0.3, **m
     return [
         Slot(
             *(suite, line, level, victim, where, seed),
+            spec=RunSpec(Setup(DataSpec("sysu", "sysu"), ModelSpec(victim)), line.attack),
             record=record(
                 line.attack, after, seed, protocol=where.protocol, synthetic=where.synthetic, **more
             ),
@@ -171,9 +173,9 @@ def test_levels_and_victims_are_tables_of_their_own_and_verdicts_are_said():
 
 def test_rows_without_figures_say_why():
     slots = filled(COMPARISON, place())
-    slots[1] = replace(slots[1], record=None, failed="attack 'fgsm' yields non-finite pixels")
+    slots[1] = replace(slots[1], record=None, reason="attack 'fgsm' yields non-finite pixels")
     slots[2] = replace(slots[2], record=None)
-    slots[3] = replace(slots[3], record=None, unfit="there is no block4")
+    slots[3] = replace(slots[3], record=None, spec=None, reason="there is no block4")
     text = paper_report(slots, "markdown")
     rows = table(text)
     assert [rows[name]["Rank-1"] for name in ("FGSM", "PGD", "UAP")] == ["failed", "not run", "n/a"]
@@ -187,13 +189,13 @@ def test_rows_without_figures_say_why():
         "n/a",
     ]
     assert flat["FGSM"]["r1_published"] == pytest.approx(0.3602) and flat["FGSM"]["r1_after"] is None
-    nothing = paper_report([replace(one, record=None, failed="") for one in slots])
+    nothing = paper_report([replace(one, record=None, reason="") for one in slots])
     assert "not run" in nothing
 
 
 def test_a_seed_that_fails_is_named():
     slots = filled(SYSTEMS, place(), seeds=(0, 1))
-    slots[1] = replace(slots[1], record=None, failed="the AQAL hinge is dead")
+    slots[1] = replace(slots[1], record=None, reason="the AQAL hinge is dead")
     text = paper_report(slots)
     assert f"agw failed with seed 1 on {ALL}: the AQAL hinge is dead" in " ".join(text.split())
 

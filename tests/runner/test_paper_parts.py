@@ -18,7 +18,6 @@ from vbench.sweep.paper import (
     SUITES,
     Line,
     Settings,
-    check_weights,
     expand,
     question,
     read_weights,
@@ -91,22 +90,19 @@ def test_common_settings_reach_the_attacks_that_have_them():
 
 def test_weights_are_named_or_alone():
     sysu = "sysu/all/single/ir2vis/seed10"
-    alone = read_weights(["a=b.t"])
-    check_weights(alone, ["agw"])
-    assert weights_of(alone, "agw", sysu) == "a=b.t"
+    assert weights_of(read_weights(["a=b.t"]), "agw", sysu) == "a=b.t"
     both = read_weights(["agw=a.t", "deen[embedding=weighted]=d{trial}.t"])
-    check_weights(both, ["agw", "deen[embedding=weighted]"])
     assert weights_of(both, "deen[embedding=weighted]", "regdb/vis2ir/trial-7") == "d7.t"
     assert weights_of(both, "mrcn", sysu) is None
     with pytest.raises(BadInput, match="has no trial"):
         weights_of(both, "deen[embedding=weighted]", sysu)
     for texts, victims in ((["x.t"], ["agw", "ddag"]), (["x.t", "agw=a.t"], ["agw"])):
         with pytest.raises(BadInput, match=r"name its victim, as in --weights agw=x\.t"):
-            check_weights(read_weights(texts), victims)
+            victims_of([ABLATION], victims, read_weights(texts), "sysu")
     with pytest.raises(BadInput, match="name its victim"):
         read_weights(["x.t", "y.t"])
     with pytest.raises(BadInput, match="'ddag' is not among the victims"):
-        check_weights(read_weights(["ddag=x.t"]), ["agw"])
+        victims_of([ABLATION], ["agw"], read_weights(["ddag=x.t"]), "sysu")
 
 
 def test_victims_are_the_asked_the_papers_or_those_with_weights(capsys):
