@@ -125,12 +125,8 @@ class Recorder:
         same_fit = learnt.provenance.get("fit") == run.fit_id()
         return learnt if same_fit and learnt.fit_log == known.fit_log else None
 
-    def adopt(self, fit_id: str, learnt: Perturbation) -> None:
-        """Let runs whose fit has this id use ``learnt``."""
-        self._learnt.setdefault(fit_id, learnt.with_provenance(fit=fit_id))
-
     def take(self, fit_id: str, learnt: Perturbation) -> None:
-        """As :meth:`adopt`, but only if the fit with this id made ``learnt``."""
+        """Let runs whose fit has this id use ``learnt``, if such a fit made it."""
         if learnt.provenance.get("fit") == fit_id:
             self._learnt.setdefault(fit_id, learnt)
 

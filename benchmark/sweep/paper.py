@@ -222,9 +222,6 @@ def _at_feature_level(attack: Any) -> Any:
     return replace(attack, level="feature")
 
 
-#: Replaced by the number of the RegDB split that the checkpoint was trained on.
-TRIAL = "{trial}"
-
 _NAMED = re.compile(r"(?P<victim>[^\[\]=]+(?:\[[^\]]*\])?)=(?P<file>.+)")
 
 
@@ -246,15 +243,16 @@ def read_weights(texts: Sequence[str]) -> dict[str, str]:
 def weights_of(weights: Mapping[str, str], victim: str, protocol: str) -> str | None:
     """The checkpoint of a victim under a protocol; None if none was given.
 
-    Raises :class:`BadInput` for ``{trial}`` under a protocol that is no split of RegDB.
+    ``{trial}`` is replaced by the number of the RegDB split that the checkpoint was trained on; raises
+    :class:`BadInput` under a protocol that has none.
     """
     text = weights.get(victim, weights.get(""))
-    if text is None or TRIAL not in text:
+    if text is None or "{trial}" not in text:
         return text
     trial = parse_protocol(protocol).trial
     if trial is None:
-        raise BadInput(f"--weights {text}: {protocol} has no trial number for {TRIAL}")
-    return text.replace(TRIAL, str(trial))
+        raise BadInput(f"--weights {text}: {protocol} has no trial number for {{trial}}")
+    return text.replace("{trial}", str(trial))
 
 
 def victims_of(
@@ -288,9 +286,6 @@ def victims_of(
         plain = weights[""]
         raise BadInput(f"--weights {plain}: name its victim, as in --weights {wanted[0]}={plain}")
     return found
-
-
-SPLITS = 10
 
 
 def expand(protocols: Sequence[str]) -> list[str]:
@@ -389,13 +384,13 @@ def slots_of(
         own = session.dataset(common).protocol
         setups += [replace(common, victim=ModelSpec(one, weights_of(weights, one, own))) for one in names]
     session.open(setups)
-    rows = [
-        (suite, level, line) for suite in suites for level in levels for line in settings.lines(suite, level)
-    ]
-    for suite in suites:
-        if "feature" in levels and not settings.lines(suite, "feature"):
-            preset = settings.preset
-            say(f"note: {suite.name}: preset {preset} has no modules, so there is no feature level", quiet)
+    rows = []
+    for suite, level in product(suites, levels):
+        lines = settings.lines(suite, level)
+        rows += [(suite, level, line) for line in lines]
+        if not lines:
+            why = f"preset {settings.preset} has no modules, so there is no feature level"
+            say(f"note: {suite.name}: {why}", quiet)
     slots = []
     for setup, (suite, level, line), seed in product(setups, rows, seeds):
         victim = setup.victim.victim
@@ -494,5 +489,5 @@ def _share(session: Session, learner: Record | None, run: Run) -> None:
     """
     for learnt in session.recorder.perturbations(learner) if learner else ():
         alone = replace(learnt, modules={})
-        facts = {"settings": run.attack.settings(), "digest": alone.digest}
-        session.recorder.adopt(run.fit_id(), alone.with_provenance(**facts))
+        facts = {"settings": run.attack.settings(), "digest": alone.digest, "fit": run.fit_id()}
+        session.recorder.take(run.fit_id(), alone.with_provenance(**facts))

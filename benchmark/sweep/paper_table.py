@@ -13,7 +13,7 @@ from vbench.reports.frame import flat
 from vbench.reports.published import Published, References, printed_by
 from vbench.reports.rows import HEADINGS, METRICS, Row, budget, rows_of
 from vbench.reports.table import Column, Table, simple, write
-from vbench.sweep.paper import SPLITS, Slot, question
+from vbench.sweep.paper import Slot, expand, question
 
 
 def paper_report(slots: Sequence[Slot], style: str = "plain") -> str:
@@ -211,7 +211,7 @@ class SuiteTable:
             without = [row.name for row in self._rows if not row.published()]
             notes += [f"No published value is known for {', '.join(without)}."] if without else []
             notes += [_EITHER] if self._levelled else []
-            notes += [_TEN] if self._is_split and len(self._splits) < SPLITS else []
+            notes += [_TEN] if self._is_split and len(self._splits) < len(expand([self._protocol])) else []
         return notes
 
     @property
