@@ -6,6 +6,8 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +207,7 @@ class Durations:
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._added: dict[Kind, list[float]] = defaultdict(list)
         self._recorded: dict[Kind, list[float]] = defaultdict(list)
+        self._means: dict[Kind, float | None] = {}
         for record in records:
             seconds = record.cost.get("fit_seconds", 0.0) + record.cost.get("attack_seconds", 0.0)
             if seconds:
@@ -214,6 +217,7 @@ class Durations:
         """Add the duration of a task; negative ones, from a clock that was set back, are ignored."""
         if seconds > 0:
             self._added[task.kind].append(seconds)
+            self._means.clear()
 
     def of(self, task: RunSpec) -> float | None:
         """Expected seconds of a task: the mean of similar ones; None if none is known.
@@ -222,26 +226,30 @@ class Durations:
         same attack on this victim; for a fit, any fit on this victim; the same attack on any victim, first
         with the same settings. Fits with other settings are scaled by their gradient evaluations.
         """
-        text, models, _ = task.kind
+        kind = task.kind
+        if kind not in self._means:
+            self._means[kind] = self._mean(kind)
+        return self._means[kind]
+
+    def _mean(self, wanted: Kind) -> float | None:
+        text, models, _ = wanted
         name, fit = _fit(text)
         rules: tuple[Callable[[Kind], bool], ...] = (
-            lambda kind: kind == task.kind,
+            lambda kind: kind == wanted,
             lambda kind: kind[:2] == (text, models),
-            lambda kind: (_fit(kind[0])[0], kind[1]) == (name, models),
+            lambda kind: kind[1] == models and _fit(kind[0])[0] == name,
             lambda kind: kind[1] == models and bool(fit and _fit(kind[0])[1]),
             lambda kind: kind[0] == text,
             lambda kind: _fit(kind[0])[0] == name,
         )
-        for similar in rules:
-            for known in (self._added, self._recorded):
-                found = [
-                    seconds * (fit / (_fit(kind[0])[1] or fit) if fit else 1.0)
-                    for kind, times in known.items()
-                    if similar(kind)
-                    for seconds in times
-                ]
-                if found:
-                    return statistics.fmean(found)
+        for similar, known in product(rules, (self._added, self._recorded)):
+            found = [
+                seconds * (fit / (_fit(kind[0])[1] or fit) if fit else 1.0)
+                for kind in filter(similar, known)
+                for seconds in known[kind]
+            ]
+            if found:
+                return statistics.fmean(found)
         return None
 
     def left(self, tasks: Collection[RunSpec], width: int = 1) -> str:
@@ -249,6 +257,7 @@ class Durations:
         return show_left([self.of(task) for task in tasks], width)
 
 
+@cache
 def _fit(text: str) -> tuple[str, float]:
     """The name of an attack, and the gradient evaluations of its fit, 0 without one."""
     name, settings = parse(text, "attack")
