@@ -224,12 +224,12 @@ def paper(
     """
     from vbench.core.errors import unknown_name
     from vbench.reports.table import check_format
-    from vbench.sweep.paper.catalogue import SUITES, suites_called
-    from vbench.sweep.paper.suite import LEVELS
+    from vbench.sweep.paper import LEVELS, SUITES, suites_called
 
     if suite is None:
         for one in SUITES.values():
-            put(f"{one.name:<12}{one.title}: {_rows(one)}; {', '.join(one.victims)}")
+            rows = ", ".join(line.name for line in one.lines)
+            put(f"{one.name:<12}{one.title}: {rows}; {', '.join(one.victims)}")
         put(f"{'all':<12}all suites")
         return
     chosen = suites_called(suite)
@@ -237,55 +237,39 @@ def paper(
     if level not in (*LEVELS, "both"):
         raise unknown_name("level", level, (*LEVELS, "both"))
 
+    from vbench.core.progress import say
     from vbench.core.settings import parse_size, read_settings
-    from vbench.core.threat import ThreatModel
     from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
-    from vbench.records.store import RunStore
     from vbench.run.session import Session
-    from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
-    from vbench.sweep.paper.plan import Benches, Request, make_plan
-    from vbench.sweep.paper.suite import Settings, expand
-    from vbench.sweep.paper.table import paper_report
-    from vbench.sweep.paper.work import Work
+    from vbench.sweep.paper import Settings, expand, fill, read_weights, slots_of, victims_of
+    from vbench.sweep.paper_table import paper_report
 
     data = DataSpec(
         dataset, dataset, "", str(root) if root else None, layout, parse_size(size) if size else None
     )
     setup = Setup(data, ModelSpec(""), (), precision, None, device, ignore_gates)
-    threat = ThreatModel(eps)
-    checkpoints = Checkpoints(weights or ())
-    request = Request(
-        {one.name: one for one in chosen},
-        victims_of(chosen, victim or (), checkpoints, dataset, quiet),
-        RunSpec(setup, "fsam_uap", (), eps),
-        checkpoints,
+    files = read_weights(weights or ())
+    session = Session(runs, force, quiet, weights_option="--weights {victim}=FILE")
+    slots = slots_of(
+        session,
+        victims_of(chosen, victim or (), files, dataset, quiet),
+        RunSpec(setup, "fsam_uap", (), eps, side="query"),
+        files,
         Settings(preset, read_settings(settings or [])),
         expand(protocol or ()) or ("",),
         seed or (0,),
         LEVELS if level == "both" else (level,),
+        quiet,
     )
-    session = Session(runs, force, quiet, weights_option="--weights {victim}=FILE")
-    session.recorder.check_writable()
-    opener = Benches(request, session)
-    plan = make_plan(request, opener)
-    work = Work(plan, threat, opener, session.recorder, RunStore(runs), force, quiet, ignore_gates)
-    work.do(f"paper {suite}")
-    put(paper_report(work.filled(), style))
-    _end(work, runs, style)
-
-
-def _rows(suite) -> str:
-    return ", ".join(line.name for line in suite.lines)
-
-
-def _end(work, runs: Path, style: str) -> None:
-    from vbench.core.progress import say
-
+    complete = fill(slots, session, f"paper {suite}", quiet)
+    put(paper_report(slots, style))
     if style == "plain":
         put(f"\nrecords in {runs}; the same command continues where this one stopped")
-    if work.interrupted:
+    if not complete:
         say("interrupted; finished runs are kept")
-    if work.failures:
-        say(f"{len(work.failures)} of {len(work.plan.jobs)} runs failed; the reasons are below the tables")
-    if work.interrupted or work.failures:
+    failed = {slot.spec for slot in slots if slot.state == "failed"}
+    if failed:
+        total = len({slot.spec for slot in slots if slot.spec})
+        say(f"{len(failed)} of {total} runs failed; the reasons are below the tables")
+    if failed or not complete:
         raise typer.Exit(1)

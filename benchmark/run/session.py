@@ -133,10 +133,6 @@ class Recorder:
         same_fit = learnt.provenance.get("fit") == run.fit_id()
         return learnt if same_fit and learnt.fit_log == known.fit_log else None
 
-    def adopt(self, fit_id: str, learnt: Perturbation) -> None:
-        """Let runs whose fit has this id use ``learnt``."""
-        self._learnt.setdefault(fit_id, learnt.with_provenance(fit=fit_id))
-
     def reuse_stored(self, run: Run) -> None:
         """Let a run reuse what an equal fit of another process learnt, from the files next to the records."""
         wanted = [fit for fit in run.fits() if fit not in self._learnt]
@@ -147,6 +143,20 @@ class Recorder:
                 learnt = Perturbation.load(path)
                 if learnt.provenance.get("fit") in wanted:
                     self._learnt.setdefault(learnt.provenance["fit"], learnt)
+
+    def take(self, fit_id: str, learnt: Perturbation) -> None:
+        """Let runs whose fit has this id use ``learnt``, if such a fit made it."""
+        if learnt.provenance.get("fit") == fit_id:
+            self._learnt.setdefault(fit_id, learnt)
+
+    def learnt(self, fit_id: str) -> Perturbation | None:
+        """What the fit with this id learnt; None if it is not known to this recorder."""
+        return self._learnt.get(fit_id)
+
+    @property
+    def store(self) -> RunStore | None:
+        """The store of the records, if there is one."""
+        return self._store
 
     def store_in(self, runs: Path) -> None:
         """Store records in another folder from now on; learnt perturbations stay available."""
@@ -268,33 +278,33 @@ class Session:
         succeeds.
         """
         records = []
-        for _, run in self.each(specs, on_failure=self._failed):
+        for spec, run in self.each(specs, on_failure=self._failed):
             try:
                 records.append(self.recorder.record(run))
             except LOSES_A_RUN as error:
-                self._failed(run.bench.victim.name, run.attack, run.seed, error)
+                self._failed(spec, run.bench.victim.name, error)
         self.failures.refuse_if_all(records)
         return records
 
     def each(
         self,
         specs: Sequence[RunSpec],
-        on_failure: Callable[[str, Attack, int, BaseException], None] | None = None,
+        on_failure: Callable[[RunSpec, str, BaseException], None] | None = None,
     ) -> Iterator[tuple[RunSpec, Run]]:
         """Every run, ready to execute, in the order of ``specs``; keep specs of one setup together.
 
         A surrogate without weights is shared with the victims of the same data: each is opened and embedded
         once. Protocols of one split share what a universal attack learnt from its training identities.
         Invalid specs are refused before any work, see :meth:`open`. If a run cannot be made ready,
-        ``on_failure`` is called with victim, attack, seed and error; without it, and for bad input before the
-        first run, the error is raised.
+        ``on_failure`` is called with spec, victim and error; without it, and for bad input before the first
+        run, the error is raised.
         """
         begun = False
 
-        def failed(victim: str, spec: RunSpec, error: BaseException) -> None:
+        def failed(spec: RunSpec, victim: str, error: BaseException) -> None:
             if on_failure is None or (isinstance(error, BadInput) and not begun):
                 raise error
-            on_failure(victim, self.attack(spec), spec.seed, error)
+            on_failure(spec, victim, error)
 
         self.check(specs)
         for setup, group in groupby(specs, key=lambda spec: spec.group):
@@ -304,7 +314,7 @@ class Session:
                 self._source(setup, bench)
             except LOSES_A_RUN as error:
                 for spec in same:
-                    failed(victim_of(setup.victim).name, spec, error)
+                    failed(spec, victim_of(setup.victim).name, error)
                 continue
             runs: list[tuple[RunSpec, Run]] = []
             for spec in same:
@@ -312,7 +322,7 @@ class Session:
                     run = self.ready(spec)
                     run.config()
                 except LOSES_A_RUN as error:
-                    failed(bench.victim.name, spec, error)
+                    failed(spec, bench.victim.name, error)
                 else:
                     runs.append((spec, run))
             self._announce([run for _, run in runs])
@@ -445,8 +455,9 @@ class Session:
         }
         self._sources = {key: bench for key, bench in self._sources.items() if key[0] == setup.data}
 
-    def _failed(self, victim: str, attack: Attack, seed: int, error: BaseException) -> None:
-        say(f"failed: {self.failures.add(victim, attack, seed, error)}", self._quiet)
+    def _failed(self, spec: RunSpec, victim: str, error: BaseException) -> None:
+        failure = self.failures.add(victim, self.attack(spec), spec.seed, error)
+        say(f"failed: {failure}", self._quiet)
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Print which attacks will take long, once each, except for recorded runs."""

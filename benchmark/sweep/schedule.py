@@ -11,11 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Generic
 
-from vbench.core.progress import say
+from vbench.core.progress import Display, say
 from vbench.records.spec import RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.sweep.check import Inputs
-from vbench.sweep.display import Display
 from vbench.sweep.engine import Died, Done, Failed, Job, Outcome, Pool, Prepare, SlotT
 from vbench.sweep.read import SuiteFile
 from vbench.sweep.state import Ledger, States, failures

@@ -7,9 +7,9 @@ import os
 import pytest
 from fake_pool import FakePool, record, task
 
+from vbench.core.progress import Display
 from vbench.records.spec import ModelSpec
 from vbench.records.store import RunStore
-from vbench.sweep.display import Display
 from vbench.sweep.engine import Died, Failed, Prepare
 from vbench.sweep.schedule import Scheduler
 from vbench.sweep.state import Ledger, States, TaskState
