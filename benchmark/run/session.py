@@ -149,10 +149,6 @@ class Recorder:
         if learnt.provenance.get("fit") == fit_id:
             self._learnt.setdefault(fit_id, learnt)
 
-    def learnt(self, fit_id: str) -> Perturbation | None:
-        """What the fit with this id learnt; None if it is not known to this recorder."""
-        return self._learnt.get(fit_id)
-
     @property
     def store(self) -> RunStore | None:
         """The store of the records, if there is one."""
