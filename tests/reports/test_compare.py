@@ -100,8 +100,8 @@ def test_a_comparison_is_written_in_every_format():
 
 @pytest.mark.parametrize("eps", ["2", "510/255"])
 def test_an_l2_budget_is_no_number_of_levels(eps):
-    made = record(eps=eps)
-    made.config["threat"]["norm"] = "l2"
+    made = record()
+    made.config["threat"].update(norm="l2", eps=eps)
     assert setting(made).threat == "L2 2, query side, 8-bit"
     assert flat([made])[0]["eps"] == "2"
     assert show_budget(Fraction(2), "l2") == ThreatModel("2", "l2").card()["eps"] == "2"
