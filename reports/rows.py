@@ -336,15 +336,15 @@ def _spread(runs: Sequence[list[TrialMetrics]], metric: str) -> str:
     return f"± {100 * mean(found):.1f}" if found else ""
 
 
-_DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
+DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
 
 
 def tested_metric(metrics: Sequence[str]) -> str:
     """The first metric with per-query values in records: Rank-k or mAP. Raises BadInput if there is none."""
     for metric in metrics:
-        if metric in _DEPTHS or metric == "map":
+        if metric in DEPTHS or metric == "map":
             return metric
-    raise BadInput(f"--versus tests queries, by {', '.join((*_DEPTHS, 'map'))}; name one in --metrics")
+    raise BadInput(f"--versus tests queries, by {', '.join((*DEPTHS, 'map'))}; name one in --metrics")
 
 
 def reference(records: Sequence[Record], attack: str) -> str:
@@ -390,7 +390,7 @@ def per_query(record: Record, metric: str) -> np.ndarray | None:
         values = np.where(valid, values, 0.0)
     else:
         valid = values > 0
-        values = valid & (values <= _DEPTHS[metric])
+        values = valid & (values <= DEPTHS[metric])
     return (values / valid.sum(1, keepdims=True)).sum(0) / len(values)
 
 

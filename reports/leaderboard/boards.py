@@ -11,7 +11,7 @@ from statistics import stdev
 from vbench.records.record import Record
 from vbench.reports.leaderboard.collect import Entry
 from vbench.reports.rows import HEADINGS, Row, Setting, rows_of, setting, victim_key
-from vbench.reports.verify.declared import declared_attack
+from vbench.reports.verify.configuration import declared_attack
 
 
 @dataclass(frozen=True)
