@@ -67,7 +67,12 @@ def report(
     if published:
         if compare is not None or group or versus or images or style == "jsonl":
             raise BadInput("--published goes only with --format, --metrics, --where and --out")
-        _write(_document(_published(style, picked, where), style), style, out)
+        from vbench.reports.published import published as all_published
+        from vbench.reports.select import select_published
+        from vbench.reports.tables import printed_report
+
+        found = all_published() if where is None else select_published(all_published(), where)
+        _write(_document(printed_report(found, style, picked), style), style, out)
         return
     contents = read_contents(runs)
     records = contents.records if where is None else select(contents.records, where)
@@ -132,15 +137,6 @@ def read_contents(runs: Path) -> Contents:
     if not contents.records:
         raise BadInput(f"no readable run record in {runs}")
     return contents
-
-
-def _published(style: str, metrics: tuple[str, ...] | None, where: str | None) -> str:
-    from vbench.reports.published import published
-    from vbench.reports.select import select_published
-    from vbench.reports.tables import printed_report
-
-    figures = published() if where is None else select_published(published(), where)
-    return printed_report(figures, style, metrics)
 
 
 def figure(
