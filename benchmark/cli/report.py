@@ -179,7 +179,7 @@ def figure(
         records = select(records, where)
     drawn = draw(name, records, runs, metric, width, query)
 
-    from vbench.reports.figures.save import encode
+    from vbench.reports.figures.style import encode
 
     write_atomically(path, encode(drawn, ending))
     put(path)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vbench.records.record import Record
-    from vbench.reports.figures.save import Drawing
+    from vbench.reports.figures.style import Drawing
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _kept(entry: Entry, record: Record, runs: Path, query: int | None) -> tuple[
 def _drawing(
     entry: Entry, records: Sequence[Record], given: tuple[Any, ...], more: dict[str, Any]
 ) -> Drawing:
-    from vbench.reports.figures.save import Drawing, inline, title_of
+    from vbench.reports.figures.style import Drawing, inline, title_of
 
     figure = entry.module.draw(*given, **more)
     title, alt = title_of(figure), entry.module.alt(*given, **more)

@@ -8,8 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vbench.records.record import Record
-from vbench.reports.figures.curves import Curve, cmc, value
-from vbench.reports.figures.panels import Facet, Panels, attack_of, facets, seeds_of, strongest
+from vbench.reports.figures.panels import (
+    Curve,
+    Facet,
+    Panels,
+    attack_of,
+    cmc,
+    facets,
+    seeds_of,
+    strongest,
+    value,
+)
 from vbench.reports.figures.style import CLEAN, DASHES, MARKERS, PALETTE, in_lines, styled
 
 SUBJECT = "CMC{of} before and after attacks"

@@ -12,8 +12,17 @@ from matplotlib.figure import Figure
 from vbench.core.errors import BadInput
 from vbench.core.threat import budget_text, show_budget
 from vbench.records.record import Record
-from vbench.reports.figures.curves import Value, value
-from vbench.reports.figures.panels import Facet, Panels, attack_of, budget_of, facets, facts_of, strongest
+from vbench.reports.figures.panels import (
+    Facet,
+    Panels,
+    Value,
+    attack_of,
+    budget_of,
+    facets,
+    facts_of,
+    strongest,
+    value,
+)
 from vbench.reports.figures.style import DASHES, MARKERS, PALETTE, in_lines, styled
 from vbench.reports.rows import HEADINGS, setting, victim_key
 
