@@ -379,9 +379,9 @@ def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) ->
     return _holm(found)
 
 
-def per_query(record: Record, metric: str) -> np.ndarray | None:
-    """Each query's contribution to a metric after the attack; their sum is the record's mean."""
-    packed = record.per_query.get("adversarial_ap" if metric == "map" else "adversarial_rank")
+def per_query(record: Record, metric: str, which: str = "adversarial") -> np.ndarray | None:
+    """Each query's contribution to a metric of "clean" or "adversarial"; their sum is the record's mean."""
+    packed = record.per_query.get(f"{which}_ap" if metric == "map" else f"{which}_rank")
     if packed is None:
         return None
     values = packed.unpack()
@@ -391,7 +391,7 @@ def per_query(record: Record, metric: str) -> np.ndarray | None:
     else:
         valid = values > 0
         values = valid & (values <= DEPTHS[metric])
-    return (values / valid.sum(1, keepdims=True)).sum(0) / len(values)
+    return (values / np.maximum(valid.sum(1, keepdims=True), 1)).sum(0) / len(values)
 
 
 def _p(row: Sequence[Record], other: Sequence[Record], metric: str) -> float | None:

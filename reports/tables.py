@@ -41,6 +41,8 @@ GROUPS = ("victim", "attack", "dataset")
 
 Entry = tuple[Setting, Row]
 
+_CLEAN = "(clean)"
+
 _BOLD = (
     "Bold: strongest on the victim among rows of the same knowledge, and what ties with it: rows whose drop "
     "interval contains the strongest's drop, or, without an interval, equal values."
@@ -311,27 +313,6 @@ def shown_p(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-@dataclass(frozen=True)
-class Attacked:
-    """A metric after the attack, percent: mean over seeds and its standard deviation (None for one seed)."""
-
-    value: float
-    spread: float | None
-    seeds: int
-
-
-def cells(records: Sequence[Record], metric: str) -> dict[tuple[str, str], Attacked]:
-    """(attack, victim) -> value, for records of one setting, in the order they come."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for record in records:
-        key = (record.label, _victim(record))
-        found.setdefault(key, []).append(100 * record.mean("adversarial", metric))
-    return {
-        key: Attacked(mean(values), stdev(values) if len(values) > 1 else None, len(values))
-        for key, values in found.items()
-    }
-
-
 def comparison(records: Sequence[Record], metric: str = "r1", style: str = "markdown") -> str:
     """One table per setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
 
@@ -347,71 +328,61 @@ def comparison(records: Sequence[Record], metric: str = "r1", style: str = "mark
     return write([_comparison(where, same, metric) for (where, _), same in grouped.items()], style)
 
 
-def _flat_comparison(where: Setting, records: Sequence[Record], metric: str) -> list[dict[str, object]]:
-    first, clean = records[0], _clean(records, metric)
-    shared = {
-        "protocol": where.protocol,
-        "synthetic": where.synthetic,
-        "data": f"{where.data} {where.fingerprint}",
-        "budget": where.threat,
-        "trials": where.trials,
-        "surrogate": first.surrogate,
-        "metric": metric,
-    }
-    return [
-        {
-            **shared,
-            "attack": attack,
-            "victim": victim,
-            "clean": clean[victim] / 100,
-            "attacked": cell.value / 100,
-            "sd": None if cell.spread is None else cell.spread / 100,
-            "seeds": cell.seeds,
-        }
-        for (attack, victim), cell in cells(records, metric).items()
-    ]
-
-
 def _comparison(where: Setting, records: Sequence[Record], metric: str) -> Table:
-    found, clean = cells(records, metric), _clean(records, metric)
-    attacks = list(dict.fromkeys(attack for attack, _ in found))
-    lowest = {victim: min(cell.value for (_, of), cell in found.items() if of == victim) for victim in clean}
-    lines: list[list[object]] = [["(clean)", *(f"{value:.1f}" for value in clean.values())]]
-    for attack in attacks:
-        row = [_shown(found.get((attack, victim)), lowest[victim]) for victim in clean]
-        lines.append([attack, *row])
+    found: dict[tuple[str, str], list[float]] = {}
+    before: dict[str, list[float]] = {}
+    for record in records:
+        victim = _victim(record)
+        found.setdefault((record.label, victim), []).append(100 * record.mean("adversarial", metric))
+        before.setdefault(victim, []).append(100 * record.mean("clean", metric))
+    clean = {victim: mean(values) for victim, values in before.items()}
+    spreads = {key: stdev(values) if len(values) > 1 else None for key, values in found.items()}
+    lowest = {victim: min(mean(found[key]) for key in found if key[1] == victim) for victim in clean}
     surrogate = records[0].surrogate
+
+    def shown(attack: str, victim: str) -> Cell:
+        if (attack, victim) not in found:
+            return Cell("")
+        value, sd = mean(found[attack, victim]), spreads[attack, victim]
+        return Cell(f"{value:.1f}" + ("" if sd is None else f" ± {sd:.1f}"), strong=value == lowest[victim])
+
+    def rows() -> list[dict[str, object]]:
+        return [
+            {
+                "protocol": where.protocol,
+                "synthetic": where.synthetic,
+                "data": f"{where.data} {where.fingerprint}",
+                "budget": where.threat,
+                "trials": where.trials,
+                "surrogate": surrogate,
+                "metric": metric,
+                "attack": attack,
+                "victim": victim,
+                "clean": clean[victim] / 100,
+                "attacked": mean(values) / 100,
+                "sd": None if (sd := spreads[attack, victim]) is None else sd / 100,
+                "seeds": len(values),
+            }
+            for (attack, victim), values in found.items()
+        ]
+
+    lines: list[list[object]] = [[_CLEAN, *(f"{value:.1f}" for value in clean.values())]]
+    lines += [
+        [one, *(shown(one, victim) for victim in clean)] for one in dict.fromkeys(key[0] for key in found)
+    ]
     crafted = f" crafted on {surrogate}" if surrogate else ""
     return simple(
         f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %",
         ["attack", *(Column(name, True) for name in clean)],
         lines,
         " ".join(["compare", where.protocol, where.threat, surrogate, metric]),
-        flat=lambda: _flat_comparison(where, records, metric),
+        flat=rows,
         starred=False,
     )
 
 
-def _clean(records: Sequence[Record], metric: str) -> dict[str, float]:
-    """Victim -> its clean value, percent, mean over the records."""
-    values: dict[str, list[float]] = {}
-    for record in records:
-        values.setdefault(_victim(record), []).append(100 * record.mean("clean", metric))
-    return {victim: mean(found) for victim, found in values.items()}
-
-
-def _shown(mean_of: Attacked | None, lowest: float) -> Cell:
-    if mean_of is None:
-        return Cell("")
-    spread = "" if mean_of.spread is None else f" ± {mean_of.spread:.1f}"
-    return Cell(f"{mean_of.value:.1f}{spread}", strong=mean_of.value == lowest)
-
-
 def _victim(record: Record) -> str:
     return record.victim_label or record.config["victim"]["name"]
-
-
-_CLEAN = "(clean)"
 
 
 def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "plain") -> str:
@@ -429,13 +400,19 @@ def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str 
 
 def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
     victims = list(dict.fromkeys(_victim(record) for record in records))
-    surrogates = list(dict.fromkeys(record.surrogate for record in records))
-    lines = [[_CLEAN, *(_figure(_of(records, v), "clean", metric) for v in victims), ""]]
-    for surrogate in surrogates:
+
+    def figure(found: Iterable[Record], when: str) -> str:
+        values = [record.mean(when, metric) for record in found]
+        return f"{100 * mean(values):.1f}" if values else ""
+
+    def by_victim(found: Sequence[Record], when: str) -> list[str]:
+        return [figure((one for one in found if _victim(one) == victim), when) for victim in victims]
+
+    lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
+    for surrogate in dict.fromkeys(record.surrogate for record in records):
         mine = [record for record in records if record.surrogate == surrogate]
-        others = [record for record in mine if _victim(record) != surrogate]
-        cells = [_figure(_of(mine, victim), "adversarial", metric) for victim in victims]
-        lines.append([surrogate, *cells, _figure(others, "adversarial", metric)])
+        others = figure((record for record in mine if _victim(record) != surrogate), "adversarial")
+        lines.append([surrogate, *by_victim(mine, "adversarial"), others])
     return simple(
         f"{where.title}   {records[0].label}, {HEADINGS[metric]} after the attack, %",
         [Column(name, True) for name in ("from \\ on", *victims, "others")],
@@ -443,14 +420,6 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
         f"transfer {where.protocol} {where.threat} {records[0].label} {metric}",
         flat=lambda: flat(records),
     )
-
-
-def _of(records: Iterable[Record], victim: str) -> list[Record]:
-    return [record for record in records if _victim(record) == victim]
-
-
-def _figure(records: Sequence[Record], when: str, metric: str) -> str:
-    return f"{100 * mean(record.mean(when, metric) for record in records):.1f}" if records else ""
 
 
 def printed_report(
@@ -481,7 +450,7 @@ def _printed(protocol: str, figures: Sequence[Published]) -> Table:
     lines = []
     for (victim, attack, limit), found in sorted(rows.items()):
         shown = [references.figures([one for one in found if one.metric == metric]) for metric in metrics]
-        lines.append([victim, attack or "(clean)", limit, *shown])
+        lines.append([victim, attack or _CLEAN, limit, *shown])
     about = f" ({NOT_IDS[protocol]})" if protocol in NOT_IDS else ""
     heads = [Column(HEADINGS.get(metric, "ASR"), True) for metric in metrics]
     return simple(

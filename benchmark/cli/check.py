@@ -49,7 +49,7 @@ def audit(
 
     Exit code 1 if a check fails.
     """
-    from vbench.audit.report import render
+    from vbench.audit.record import render
     from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
     from vbench.reports.table import FORMATS, check_format

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from vbench.core.text import lines
-from vbench.gate.baseline import Baseline, Unguarded
+from vbench.gate.baseline import METRICS, Baseline, Metric, Unguarded
 from vbench.gate.compare import Gate, Row, Verdict, seeds_text
-from vbench.gate.figures import METRICS, Metric
 from vbench.metrics.statistics import Spread
 from vbench.reports.table import Column, Table, escape_markdown, simple, write
 

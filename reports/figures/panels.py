@@ -22,7 +22,7 @@ from vbench.core.threat import parse_budget
 from vbench.records.files import KeptImages
 from vbench.records.record import Record
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
-from vbench.reports.rows import setting, victim_key
+from vbench.reports.rows import DEPTHS, setting, victim_key
 
 #: Most panels that are readable.
 MOST = 12
@@ -310,8 +310,6 @@ def picture(axes: Axes, pixels: np.ndarray, title: str = "") -> None:
     axes.spines[:].set_visible(False)
 
 
-#: Ranks in the metrics of a record without per-query values.
-DEPTHS = (1, 5, 10, 20)
 DEEPEST = 50
 
 
@@ -346,8 +344,9 @@ def cmc(records: Sequence[Record], which: str) -> Curve:
     whole = [ranks for ranks in stored if ranks is not None]
     if len(whole) < len(stored):
         trials = [trial for record in records for trial in getattr(record, which)]
-        shares = np.array([[getattr(trial, f"r{k}") for k in DEPTHS] for trial in trials])
-        return _curve(np.array(DEPTHS), shares, whole=False)
+        # Records without per-query values have only these ranks.
+        shares = np.array([[getattr(trial, name) for name in DEPTHS] for trial in trials])
+        return _curve(np.array(list(DEPTHS.values())), shares, whole=False)
     deepest = min(DEEPEST, max(1, *(int(ranks.max()) for ranks in whole)))
     depth = np.arange(1, deepest + 1)
     values = [

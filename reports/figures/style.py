@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from textwrap import fill
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -20,12 +24,6 @@ from vbench.core.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
-
-
-import io
-import re
-from collections import Counter
-from xml.etree import ElementTree
 
 #: Widths in inches: a column of a two-column paper, and the whole page.
 WIDTHS = {"column": 3.4, "full": 7.0}
