@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vbench.core.errors import BadInput, unknown_name
+from vbench.core.text import count_of
 from vbench.core.threat import budget_text
 from vbench.metrics.statistics import flip_pvalue
 from vbench.records.record import MemberRecord, Record, TrialMetrics
@@ -34,8 +35,7 @@ class Setting:
     def title(self) -> str:
         """The line above a table."""
         badge = "SYNTHETIC " if self.synthetic else ""
-        trials = f"{self.trials} trial{'s' if self.trials != 1 else ''}"
-        return f"{badge}{self.protocol} ({trials})   {self.threat}"
+        return f"{badge}{self.protocol} ({count_of(self.trials, 'trial')})   {self.threat}"
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,6 @@ def budget(threat: Mapping[str, Any]) -> str:
     side = "both sides" if threat["side"] == "both" else f"{threat['side']} side"
     depth = "8-bit" if threat["quantize"] else "float"
     return f"{norm} {budget_text(threat)}, {side}, {depth}"
-
-
-def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
-    """Group records by setting, average over seeds, and put the controls under their attack."""
-    return {
-        where: [row for same in groups for row in rows_of(same)] for where, groups in grouped(records).items()
-    }
 
 
 def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
@@ -424,8 +417,3 @@ def _rival(row: Row) -> tuple[object, ...]:
 
 def _label(row: Row) -> str:
     return row.records[0].label
-
-
-def heading(label: str, metric: str) -> str:
-    """Heading of the column."""
-    return f"p vs {label} ({HEADINGS[metric]})"

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from vbench.core.errors import BadInput, unknown_name
+from vbench.core.text import count_of, first_of
 from vbench.records.record import Record
 from vbench.records.store import older_note
 from vbench.reports.frame import flat
@@ -21,7 +22,6 @@ from vbench.reports.rows import (
     best,
     change,
     grouped,
-    heading,
     interval,
     p_values,
     reference,
@@ -30,7 +30,6 @@ from vbench.reports.rows import (
     tested_metric,
     victim_key,
 )
-from vbench.reports.rows import tables as short_rows
 from vbench.reports.select import DEFAULT_METRICS, KNOWN_METRICS
 from vbench.reports.table import Cell, Column, Group, Table, simple, write
 
@@ -59,7 +58,7 @@ class Versus:
     @property
     def heading(self) -> str:
         """Heading of the column."""
-        return heading(self.label, self.metric)
+        return f"p vs {self.label} ({HEADINGS[self.metric]})"
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def facts(where: Setting) -> dict[str, str]:
     """The facts of a setting for the title or columns."""
     return {
         "protocol": where.protocol,
-        "trials": f"{where.trials} trial{'s' if where.trials != 1 else ''}",
+        "trials": count_of(where.trials, "trial"),
         "budget": where.threat,
         "data": f"{where.data} {where.fingerprint[:8]}",
     }
@@ -185,8 +184,7 @@ def _legend(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
 def _changed_note(records: Sequence[Record]) -> list[str]:
     """A warning that lists records whose content was changed; their numbers are shown unchanged."""
     found = [f"{record.id} ({reason})" for record in records if (reason := record.fault()) is not None]
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return [f"WARNING, not what a run wrote: {', '.join(found[:5])}{more}"] if found else []
+    return [f"WARNING, not what a run wrote: {first_of(found, 5)}"] if found else []
 
 
 def _versus_note(entries: Sequence[Entry], values: Sequence[float | None], versus: Versus) -> str:
@@ -471,7 +469,10 @@ def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Fa
     """
     if style in ("csv", "json"):
         return write([Table("", "", (), (), flat=lambda: flat(records))], style)
-    text = write([_short(where, rows) for where, rows in short_rows(records).items()], style)
+    groups = grouped(records).items()
+    text = write(
+        [_short(where, [row for same in found for row in rows_of(same)]) for where, found in groups], style
+    )
     if style == "html":
         return (text or "<div>no record</div>") + "".join(
             f"<div>lost: {escape(str(one))}</div>" for one in lost

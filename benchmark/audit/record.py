@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 from textwrap import fill
 
-from vbench.core.text import json_text
+from vbench.core.text import count_of, json_text
 from vbench.reports.table import FORMATS, check_format, escape_markdown, html_page, simple, write
 
 
@@ -61,12 +61,6 @@ class Unmeasured(Exception):
     """A number that a probe needs could not be measured; the message says why."""
 
 
-def _short_of_memory(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, torch.cuda.OutOfMemoryError)
-
-
 @dataclass(frozen=True)
 class Probe:
     """One check, with what its failure means and what to do then."""
@@ -83,7 +77,9 @@ class Probe:
         except Unmeasured as error:
             found = Finding(Verdict.FAIL, f"no result: {error}")
         except (Exception, SystemExit) as error:
-            if _short_of_memory(error):
+            import torch  # which reading the result of an audit does not need
+
+            if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
             found = Finding(Verdict.FAIL, f"no result: {reason(error)}")
         return Check(
@@ -189,7 +185,7 @@ def verdict(audit: Audit) -> str:
 
 def _title(audit: Audit) -> str:
     threat, badge = audit.config["threat"], "SYNTHETIC " if audit.synthetic else ""
-    trials = f"{audit.trials} trial{'s' if audit.trials != 1 else ''}"
+    trials = count_of(audit.trials, "trial")
     budget = f"L_inf {threat['eps']}, query side, 8-bit"
     queries = f"{audit.queries} of {audit.queries_in_protocol} queries, clean Rank-1 {100 * audit.rank1:.1f}"
     return f"{badge}{audit.protocol} ({trials})   {budget}; audit of {audit.victim_label}, {queries}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from vbench.core.text import lines
+from vbench.core.text import count_of, lines
 from vbench.gate.baseline import METRICS, Baseline, Metric, Unguarded
 from vbench.gate.compare import Gate, Row, Verdict, seeds_text
 from vbench.metrics.statistics import Spread
@@ -38,7 +38,7 @@ def summary(gate: Gate) -> str:
 
 def verdict(gate: Gate) -> str:
     """The gate in one line."""
-    seeds = f"{len(gate.seeds)} seed{'s' if len(gate.seeds) != 1 else ''}"
+    seeds = count_of(len(gate.seeds), "seed")
     if gate.green:
         same = sum(row.verdict is Verdict.SAME for row in gate.rows)
         return f"green: {len(gate.rows)} figures within bounds, {same} of them to the last bit ({seeds})"

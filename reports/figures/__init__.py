@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vbench.core.errors import BadInput, unknown_name
+from vbench.reports.rows import HEADINGS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,8 +78,8 @@ def draw(
     for what, given in (("metric", metric), ("query", query)):
         if given is not None and not getattr(entry, what):
             raise BadInput(f"figure {name} has no {what} to choose; leave --{what} away")
-    if metric is not None:
-        _check_metric(metric)
+    if metric is not None and metric not in HEADINGS:
+        raise unknown_name("metric", metric, HEADINGS)
     if entry.needs == "records":
         return entry.module.draw(records, width=width, **({"metric": metric} if metric else {}))
     from vbench.reports.figures.panels import one
@@ -152,10 +153,3 @@ def _drawing(
     about = " ".join([*more.values(), *(record.id for record in records)])
     prefix = f"{entry.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
     return Drawing(entry.name, title, alt, inline(figure, prefix, title, alt))
-
-
-def _check_metric(metric: str) -> None:
-    from vbench.reports.rows import HEADINGS
-
-    if metric not in HEADINGS:
-        raise unknown_name("metric", metric, HEADINGS)

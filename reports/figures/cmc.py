@@ -53,9 +53,7 @@ def alt(records: Sequence[Record]) -> str:
     names, _ = strongest(panels, "r1")
     for panel in panels:
         clean = [value(panel.records, "clean", metric).mean for metric in ("r1", "r10")]
-        parts.append(
-            f"{'; '.join(panel.facts.values())}: clean Rank-1 {clean[0]:.1f}, Rank-10 {clean[1]:.1f}"
-        )
+        parts.append(f"{panel.title}: clean Rank-1 {clean[0]:.1f}, Rank-10 {clean[1]:.1f}")
         for name, same in _drawn(panel, names).items():
             after = [value(same, "adversarial", metric).mean for metric in ("r1", "r10")]
             parts.append(f"{name} {after[0]:.1f}, {after[1]:.1f}")

@@ -61,7 +61,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
     parts = []
     for panel in _panels(records):
         clean = value(panel.records, "clean", metric).mean
-        parts.append(f"{'; '.join(panel.facts.values())}: clean {clean:.1f}")
+        parts.append(f"{panel.title}: clean {clean:.1f}")
         norm = panel.records[0].config["threat"]["norm"]
         for line in lines(panel.records, metric):
             ends = [f"{line.values[at].mean:.1f} at eps {show_budget(line.eps[at], norm)}" for at in (0, -1)]

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL import Image
 
 from vbench.core.errors import BadInput
-from vbench.core.text import one_line
+from vbench.core.text import count_of, first_of, one_line
 from vbench.core.threat import parse_budget
 from vbench.records.files import KeptImages
 from vbench.records.record import Record
@@ -34,6 +34,11 @@ class Facet:
 
     facts: dict[str, str]
     records: list[Record]
+
+    @property
+    def title(self) -> str:
+        """Its facts in one line."""
+        return "; ".join(self.facts.values())
 
 
 def victim_of(record: Record) -> str:
@@ -58,10 +63,9 @@ def facts_of(record: Record) -> dict[str, str]:
     """Facts that a figure must state, in the words of the tables: victim, protocol, budget."""
     where = setting(record)
     badge = "SYNTHETIC " if where.synthetic else ""
-    trials = f"{where.trials} trial{'s' if where.trials != 1 else ''}"
     found = {
         "victim": victim_of(record),
-        "protocol": f"{badge}{one_line(where.protocol)} ({trials})",
+        "protocol": f"{badge}{one_line(where.protocol)} ({count_of(where.trials, 'trial')})",
         "budget": where.threat,
     }
     return {**found, "access": "transfer attacks"} if record.surrogate else found
@@ -259,9 +263,8 @@ _ROWS = 192
 def one(records: Sequence[Record], name: str) -> Record:
     """The only record; raises BadInput, with the ids, if there are several."""
     if len(records) != 1:
-        ids = ", ".join(f"{record.id} ({attack_of(record)})" for record in records[:6])
-        more = f" and {len(records) - 6} more" if len(records) > 6 else ""
-        raise BadInput(f"figure {name} shows one run; choose it with --run: {ids}{more}")
+        ids = first_of([f"{record.id} ({attack_of(record)})" for record in records], 6)
+        raise BadInput(f"figure {name} shows one run; choose it with --run: {ids}")
     return records[0]
 
 

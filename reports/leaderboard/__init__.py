@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vbench.core.errors import BadInput
+from vbench.core.text import count_of
 from vbench.core.version import __version__
 from vbench.records.store import to_archive
 from vbench.reports.frame import flat, to_csv
@@ -131,9 +132,9 @@ class Summary:
     def line(self) -> str:
         """The summary in one line."""
         return (
-            f"{_many(self.read, 'record')} read, {len(self.refused)} refused; "
-            f"{_many(self.configurations, 'configuration')} with {_many(self.results, 'result')} on "
-            f"{_many(self.boards, 'board')}, {_many(len(self.doubts), 'contradiction')}"
+            f"{count_of(self.read, 'record')} read, {len(self.refused)} refused; "
+            f"{count_of(self.configurations, 'configuration')} with {count_of(self.results, 'result')} on "
+            f"{count_of(self.boards, 'board')}, {count_of(len(self.doubts), 'contradiction')}"
         )
 
 
@@ -200,7 +201,7 @@ def _board_row(board: Board, links: Links) -> Group:
     results = board.results
     checked = sum(Mark.TOTALS_ONLY not in result.marks for result in results)
     where = board.setting
-    small = f"{_many(where.trials, 'trial')}, data {where.fingerprint[:8]}"
+    small = f"{count_of(where.trials, 'trial')}, data {where.fingerprint[:8]}"
     return Group(
         board.title,
         [
@@ -211,7 +212,3 @@ def _board_row(board: Board, links: Links) -> Group:
             Cell(max(result.record.created for result in results)[:10]),
         ],
     )
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count != 1 else ''}"

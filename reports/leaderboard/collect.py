@@ -12,7 +12,7 @@ from statistics import fmean as mean
 from typing import BinaryIO
 
 from vbench.core.errors import BadInput
-from vbench.core.text import one_line
+from vbench.core.text import first_of, one_line
 from vbench.records.record import Record
 from vbench.records.store import LARGEST
 from vbench.reports.leaderboard.names import MARK, is_site, shown_roots
@@ -272,7 +272,7 @@ def _doubt_clean(results: Sequence[Result]) -> None:
     record = results[0].record
     listed = "; ".join(
         f"Rank-1 {100 * figures[0]:.2f}, mAP {100 * figures[4]:.2f} over {figures[len(HEADINGS)]:.0f} "
-        f"queries in {_some([source for result in same for source in result.sources])}"
+        f"queries in {first_of([source for result in same for source in result.sources], 3)}"
         for figures, same in said.items()
     )
     victim = f"{record.victim_label}, weights {record.config['victim']['weights']}"
@@ -287,7 +287,7 @@ def _doubt_synthetic(results: Sequence[Result]) -> None:
     if len(kinds) == 1:
         return
     synthetic, real = (
-        _some([source for one in results if one.record.synthetic is kind for source in one.sources])
+        first_of([source for one in results if one.record.synthetic is kind for source in one.sources], 3)
         for kind in (True, False)
     )
     fingerprint = results[0].record.config["dataset"]["fingerprint"]
@@ -298,8 +298,3 @@ def _doubt_synthetic(results: Sequence[Result]) -> None:
 
 def _near(one: Sequence[float], other: Sequence[float]) -> bool:
     return len(one) == len(other) and all(abs(a - b) <= TOLERANCE for a, b in zip(one, other, strict=True))
-
-
-def _some(sources: Sequence[str]) -> str:
-    more = len(sources) - 3
-    return ", ".join(sources[:3]) + (f" and {more} more" if more > 0 else "")

@@ -9,6 +9,7 @@ from functools import cached_property
 from statistics import fmean as mean
 from statistics import stdev
 
+from vbench.core.text import first_of
 from vbench.records.record import Record
 from vbench.reports.leaderboard.collect import Entry, Result
 from vbench.reports.leaderboard.names import Slugs
@@ -408,8 +409,6 @@ def each(board: Board, links: Links) -> Table:
     return Table("each", "Each attack on each victim", columns, rows, legend=legend, notes=notes)
 
 
-_MOST_SOURCES = 5
-
 _CHANGE = "before → after, percent, mean over trials; sorts by after"
 
 _ASR = "share of the queries with a correct first match that lose it, percent"
@@ -441,8 +440,6 @@ def runs(board: Board, links: Links) -> Table:
 def _run(standing: Standing, entry: Entry, result: Result, links: Links) -> Group:
     record = result.record
     badges = checks_of([result]) + ([] if entry.agrees else [DISPUTED])
-    shown, more = result.sources[:_MOST_SOURCES], len(result.sources) - _MOST_SOURCES
-    sources = "; ".join(shown) + (f" and {more} more" if more > 0 else "")
     changes = [(record.mean("clean", metric), record.mean("adversarial", metric)) for metric in ("r1", "map")]
     environment = record.environment
     device = environment.get("device_name") or environment.get("device") or ""
@@ -455,7 +452,7 @@ def _run(standing: Standing, entry: Entry, result: Result, links: Links) -> Grou
         *(Cell(f"{100 * last:.1f}", last, lead=f"{100 * first:.1f} → ") for first, last in changes),
         number(None if record.asr is None else 100 * record.asr),
         Cell("", badges=badges),
-        Cell(record.id, small=sources),
+        Cell(record.id, small=first_of(result.sources, 5, "; ")),
         Cell(record.created[:10], small=", ".join(str(part)[:60] for part in made if part)),
     ]
     facets = {

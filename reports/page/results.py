@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from vbench.core.text import first_of
 from vbench.records.command import Command, command
 from vbench.records.record import Record
 from vbench.reports.rows import HEADINGS, Row, Setting, change, victim_key
@@ -73,8 +74,7 @@ def _figure(row: Row, metric: str) -> Cell:
 
 def _listed(names) -> str:
     found = list(dict.fromkeys(names))
-    more = f" and {len(found) - 12} more" if len(found) > 12 else ""
-    return f"{len(found)}: {', '.join(found[:12])}{more}"
+    return f"{len(found)}: {first_of(found, 12)}"
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ def details(row: Row, queries: Mapping[str, str]) -> Details:
         for record in records
         if record.id in queries
     ]
-    shown = [(term, text) for term, text in facts.items() if text]
-    return Details(command(records), shown, warnings, links)
+    return Details(command(records), [pair for pair in facts.items() if pair[1]], warnings, links)
 
 
 def _settings(settings: Mapping[str, object] | None) -> str:
@@ -130,23 +129,19 @@ def _victim(record: Record) -> str:
 
 
 def _size(records: Sequence[Record]) -> str:
-    def of(name: str) -> float | None:
+    def of(name: str, text: str, scale: int = 1) -> str:
         found = [record.size[name] for record in records if name in record.size]
-        return mean(found) if found else None
+        return text.format(scale * mean(found)) if found else ""
 
     largest = [record.size["linf_levels"] for record in records if "linf_levels" in record.size]
     said = [
-        (f"{max(largest):.0f} levels at most" if largest else None),
-        _detail_figure(of("changed_share"), lambda share: f"{100 * share:.1f} % of values"),
-        _detail_figure(of("l2"), lambda norm: f"L2 {norm:.2f}"),
-        _detail_figure(of("psnr_db"), lambda psnr: f"PSNR {psnr:.1f} dB"),
-        _detail_figure(of("ssim"), lambda ssim: f"SSIM {ssim:.3f}"),
+        f"{max(largest):.0f} levels at most" if largest else "",
+        of("changed_share", "{:.1f} % of values", 100),
+        of("l2", "L2 {:.2f}"),
+        of("psnr_db", "PSNR {:.1f} dB"),
+        of("ssim", "SSIM {:.3f}"),
     ]
     return ", ".join(text for text in said if text)
-
-
-def _detail_figure(value, write) -> str | None:
-    return None if value is None else write(value)
 
 
 def _cost(records: Sequence[Record]) -> str:
