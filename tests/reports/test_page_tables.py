@@ -7,6 +7,7 @@ from markup import text, tree
 from page_records import page_text, study
 
 from vbench.core.errors import BadInput
+from vbench.reports.rows import grouped
 
 
 def results(page):
