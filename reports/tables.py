@@ -30,6 +30,7 @@ from vbench.reports.rows import (
     tested_metric,
     victim_key,
 )
+from vbench.reports.rows import tables as short_rows
 from vbench.reports.select import DEFAULT_METRICS, KNOWN_METRICS
 from vbench.reports.table import Cell, Column, Group, Table, simple, write
 
@@ -469,10 +470,7 @@ def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Fa
     """
     if style in ("csv", "json"):
         return write([Table("", "", (), (), flat=lambda: flat(records))], style)
-    groups = grouped(records).items()
-    text = write(
-        [_short(where, [row for same in found for row in rows_of(same)]) for where, found in groups], style
-    )
+    text = write([_short(where, rows) for where, rows in short_rows(records).items()], style)
     if style == "html":
         return (text or "<div>no record</div>") + "".join(
             f"<div>lost: {escape(str(one))}</div>" for one in lost
