@@ -418,7 +418,10 @@ def measure(
         place = Place(victim=victim, protocol=protocol, attack=attack)
         if not takings.attacks or takings.attacks[-1].place != place:
             say(f"{place}: {len(seeds)} seeds", quiet)
-            takings.attacks.append(Taken(place, _without_seed(run)))
+            config = {
+                name: value for name, value in run.config().items() if name not in ("seed", "perturbation")
+            }
+            takings.attacks.append(Taken(place, config))
         record = _attacked(takings.attacks[-1], run, quiet, learnt)
         if store and record:
             store.write(record)
@@ -454,10 +457,6 @@ def _attacked(taken: Taken, run: Run, quiet: bool, learnt: dict[str, Perturbatio
     for name, part in terms(record).items():
         taken.parts.setdefault(name, []).append(part)
     return record
-
-
-def _without_seed(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.config().items() if name not in ("seed", "perturbation")}
 
 
 def _pixels(bench: Bench) -> str:

@@ -105,17 +105,15 @@ def _files(root: Path, name: str, collected: Collected) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=unreadable):
         here = Path(folder)
-        folders[:] = sorted(one for one in folders if not _is_skipped(here / one))
+        folders[:] = sorted(
+            one for one in folders if not (one.startswith(".") or one == _NOT_RECORDS or is_site(here / one))
+        )
         for linked in [one for one in folders if (here / one).is_symlink()]:
             collected.refuse(_below(here / linked, root, name), "a link to a folder; links are not followed")
             folders.remove(linked)
         for one in sorted(files):
             if one.endswith((".json", ".jsonl")) and not one.startswith(".") and one != MARK:
                 yield here / one
-
-
-def _is_skipped(folder: Path) -> bool:
-    return folder.name.startswith(".") or folder.name == _NOT_RECORDS or is_site(folder)
 
 
 def _below(path: Path, root: Path, name: str) -> str:

@@ -129,7 +129,10 @@ def _card(title: str, rows: Sequence[Row]) -> Card:
         ("output", _DEPTHS[bool(threat["quantize"])]),
         ("image size", _sizes(records)),
         ("largest change seen", _largest(records)),
-        ("protocols", ", ".join(dict.fromkeys(_protocol(record) for record in records))),
+        (
+            "protocols",
+            ", ".join(dict.fromkeys(f"{one.protocol}{' (SYNTHETIC)' * one.synthetic}" for one in records)),
+        ),
     ]
     kinds: dict[str, list[str]] = {}
     for row in rows:
@@ -171,10 +174,6 @@ def _largest(records: Sequence[Record]) -> str:
     psnr = [record.size["psnr_db"] for record in records if "psnr_db" in record.size]
     said = [f"{max(levels):.0f} levels"] if levels else []
     return ", ".join([*said, *([f"PSNR {min(psnr):.1f} dB at least"] if psnr else [])])
-
-
-def _protocol(record: Record) -> str:
-    return f"{record.protocol} (SYNTHETIC)" if record.synthetic else record.protocol
 
 
 @dataclass(frozen=True)

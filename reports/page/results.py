@@ -248,7 +248,9 @@ def _cells(index: int, where: Setting, row: Row, sheet: Sheet, shown: Shown, twi
     cells += [Cell(facts(where)[fact]) for fact in sheet.differing]
     for metric in shown.metrics:
         cells += _figures(row, metric, index in sheet.bold[metric])
-    spent = [record.cost.get("fit_evaluations", 0) + _attacking(record.cost) for record in row.records]
+    costs = [record.cost for record in row.records]
+    each = [cost.get("attack_evaluations", cost.get("evaluations_per_image", 0)) for cost in costs]
+    spent = [cost.get("fit_evaluations", 0) + more for cost, more in zip(costs, each, strict=True)]
     priced = bool(row.evaluations)
     first, *more = row.evaluations.split(" + ")
     cells.append(Cell(first, mean(spent) if spent else None, "+ " + " + ".join(more) if more else ""))
@@ -256,10 +258,6 @@ def _cells(index: int, where: Setting, row: Row, sheet: Sheet, shown: Shown, twi
     if shown.versus:
         cells.append(Cell(shown_p(sheet.p[index]), sheet.p[index]))
     return [*cells, Cell(sheet.published[index])] if sheet.published else cells
-
-
-def _attacking(cost: Mapping[str, float]) -> float:
-    return cost.get("attack_evaluations", cost.get("evaluations_per_image", 0))
 
 
 def _figures(row: Row, metric: str, bold: bool) -> list[Cell]:

@@ -36,7 +36,9 @@ def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
 def check_trial_lists(record: Record) -> Iterator[str]:
     """Every list has the trials of the protocol, over the same queries."""
     protocol = protocol_of(record)
-    expected = trial_names(protocol) if protocol else _own_names(record)
+    # A data set that is not vbench's own has the trials of its clean ranking, each once.
+    own = dict.fromkeys(trial.trial for trial in record.clean)
+    expected = trial_names(protocol) if protocol else list(own)
     if not 0 < len(expected) <= _MOST_TRIALS:
         yield f"clean: {len(expected)} trials"
         return
@@ -46,11 +48,6 @@ def check_trial_lists(record: Record) -> Iterator[str]:
             yield f"{where}: trials {_some(found)}, {record.protocol} has {_some(expected)}"
             continue
         yield from _counted(where, trials, record, protocol)
-
-
-def _own_names(record: Record) -> list[str]:
-    """The trials of a data set that is not vbench's own: those of the clean ranking, each once."""
-    return list(dict.fromkeys(trial.trial for trial in record.clean))
 
 
 def _counted(
