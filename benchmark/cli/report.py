@@ -10,7 +10,6 @@ import typer
 from vbench.cli.output import put
 
 if TYPE_CHECKING:
-    from vbench.records.record import Record
     from vbench.records.store import Contents
 
 
@@ -118,11 +117,6 @@ def _write(text: str, style: str, out: Path | None) -> None:
     say(f"{target}: {len(ended.encode()) / 1000:,.0f} kB")
 
 
-def read_records(runs: Path) -> list[Record]:
-    """The records of a folder or an archive; unreadable files are named on standard error."""
-    return read_contents(runs).records
-
-
 def read_contents(runs: Path) -> Contents:
     """The readable records and the unreadable files of a folder or an archive."""
     from vbench.core.errors import BadInput
@@ -172,7 +166,7 @@ def figure(
 
     find(name)
     path, ending = _target(name, out, style)
-    records = read_records(runs)
+    records = read_contents(runs).records
     if run:
         records = by_id(records, run)
     if where is not None:

@@ -14,7 +14,13 @@ from pydantic import ValidationError
 from vbench.data.protocols import LAYOUTS
 from vbench.records.record import SCHEMA, Record
 from vbench.reports.verify import configuration, results
-from vbench.reports.verify.configuration import crafted_on, declared_attack, of_library, same_version
+from vbench.reports.verify.configuration import (
+    complaints,
+    crafted_on,
+    declared_attack,
+    of_library,
+    same_version,
+)
 from vbench.victims.registry import VICTIMS
 
 
@@ -83,7 +89,7 @@ def parse(text: bytes) -> Record | list[str]:
     try:
         record = Record.model_validate_json(text, strict=True)
     except ValidationError as error:
-        return [_said(one) for one in error.errors(include_url=False, include_input=True)[:5]]
+        return complaints(error)
     if record.schema_version != SCHEMA:
         return [
             f"schema_version: {record.schema_version}, this vbench knows {SCHEMA}; "
@@ -93,13 +99,6 @@ def parse(text: bytes) -> Record | list[str]:
     if not reasons and len(record.model_dump_json(exclude={"per_query"})) > LARGEST_REST:
         reasons = [f"the record holds more than {LARGEST_REST >> 20} MiB besides its per-query values"]
     return reasons or record
-
-
-def _said(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    found = repr(error["input"]) if error["type"] not in ("json_invalid", "missing") else ""
-    found = f", found {found[:60]}" if found else ""
-    return f"{where or 'file'}: {error['msg']}{found}"
 
 
 def _invalid_values(value: Any, where: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
@@ -99,15 +99,22 @@ class _Config(_Strict):
     surrogate: _Victim | None = None
 
 
+def complaints(error: ValidationError, within: Sequence[str] = ()) -> list[str]:
+    """The first errors of types, one line each; ``within``: where the checked part stands in the record."""
+    found = []
+    for one in error.errors(include_url=False)[:5]:
+        where = ".".join([*within, *map(str, one["loc"])]) or "file"
+        shown = "" if one["type"] in ("json_invalid", "missing") else f", found {one['input']!r:.60}"
+        found.append(f"{where}: {one['msg']}{shown}")
+    return found
+
+
 def problems(config: dict[str, Any]) -> list[str]:
     """Errors in the structure of a configuration, one line each."""
     try:
         _Config.model_validate(config)
     except ValidationError as error:
-        return [
-            f"config.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}, found {one['input']!r:.60}"
-            for one in error.errors(include_url=False)[:5]
-        ]
+        return complaints(error, ["config"])
     return []
 
 
