@@ -90,13 +90,7 @@ def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
     """Records of each setting, in groups that differ only in their seed."""
     found: dict[Setting, dict[tuple[str, ...], list[Record]]] = {}
     for record in records:
-        key = (
-            *victim_key(record),
-            record.label,
-            str(record.config.get("perturbation")),
-            str(record.config.get("surrogate")),
-        )
-        found.setdefault(setting(record), {}).setdefault(key, []).append(record)
+        found.setdefault(setting(record), {}).setdefault(seeds_key(record), []).append(record)
     return {where: list(groups.values()) for where, groups in found.items()}
 
 
@@ -105,6 +99,12 @@ def victim_key(record: Record) -> tuple[str, ...]:
     victim = record.config["victim"]
     options = str(sorted(victim.get("options", {}).items()))
     return victim["name"], options, victim["weights"], str(victim.get("precision"))
+
+
+def seeds_key(record: Record) -> tuple[str, ...]:
+    """Equal for records of one setting that differ only in their seed."""
+    sources = (str(record.config.get(part)) for part in ("perturbation", "surrogate"))
+    return (*victim_key(record), record.label, *sources)
 
 
 def rows_of(records: list[Record]) -> list[Row]:

@@ -13,7 +13,7 @@ from vbench.core.text import first_of
 from vbench.records.record import Record
 from vbench.reports.leaderboard.collect import Entry, Result
 from vbench.reports.leaderboard.names import Slugs
-from vbench.reports.rows import HEADINGS, Row, Setting, best, rows_of, setting, victim_key
+from vbench.reports.rows import HEADINGS, Row, Setting, best, rows_of, seeds_key, setting, victim_key
 from vbench.reports.table import Badge, Cell, Column, Group, Table
 from vbench.reports.verify import Mark
 from vbench.reports.verify.configuration import declared_attack
@@ -141,13 +141,7 @@ def boards(entries: Iterable[Entry]) -> list[Board]:
     found: dict[tuple[Setting, str], dict[tuple[object, ...], list[Entry]]] = {}
     for entry in entries:
         record = entry.record
-        same = (
-            *victim_key(record),
-            record.label,
-            str(record.config.get("perturbation")),
-            str(record.config.get("surrogate")),
-            tuple(record.left_out),
-        )
+        same = (*seeds_key(record), tuple(record.left_out))
         found.setdefault((setting(record), record.level), {}).setdefault(same, []).append(entry)
     made = [
         Board(where, level, tuple(Standing(where, tuple(same)) for same in groups.values()))
