@@ -76,10 +76,16 @@ class Sheet:
     shared: dict[str, str]
     differing: Sequence[str]
     bold: dict[str, set[int]]
+    versus: Versus | None
     p: Sequence[float | None]
     published: Sequence[str]
     legend: str
     notes: Sequence[str]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that have columns."""
+        return list(self.bold)
 
     @property
     def synthetic(self) -> bool:
@@ -93,20 +99,17 @@ class Sheet:
 
 
 def sheets(
-    records: Sequence[Record], metrics: Sequence[str], group: str | None = None, versus: Versus | None = None
+    records: Sequence[Record], metrics: Sequence[str], group: str | None = None, attack: str | None = None
 ) -> list[Sheet]:
     """One table per setting (data, protocol, budget, side, trials), or per victim, attack or data set.
 
-    Raises BadInput for an unknown group.
+    ``attack``: the reference of a column of p-values. Raises BadInput for an unknown group, and for an attack
+    without records or an ambiguous name.
     """
+    versus = Versus(reference(records, attack), tested_metric(metrics)) if attack else None
     tables = split(records, group)
     twins = _twins([where for _, entries in tables for where, _ in entries])
     return [_sheet(name, entries, metrics, versus, twins) for name, entries in tables]
-
-
-def versus_of(records: Sequence[Record], attack: str | None, metrics: Sequence[str]) -> Versus | None:
-    """Resolve ``--versus``; raises BadInput for an attack without records or an ambiguous name."""
-    return Versus(reference(records, attack), tested_metric(metrics)) if attack else None
 
 
 def split(records: Sequence[Record], group: str | None = None) -> list[tuple[str, list[Entry]]]:
@@ -155,7 +158,8 @@ def _sheet(
     records = [record for _, row in entries for record in row.records]
     notes += [*_changed_note(records), *older_note(records)]
     legend = _legend(entries, metrics)
-    return Sheet(name, entries, shared, differing, bold, p, printed if any(printed) else (), legend, notes)
+    cells = printed if any(printed) else ()
+    return Sheet(name, entries, shared, differing, bold, versus, p, cells, legend, notes)
 
 
 def _facts(settings: Sequence[Setting], twins: set[str]) -> tuple[dict[str, str], list[str]]:
@@ -231,11 +235,11 @@ def full(
 ) -> list[Table]:
     """The tables of :func:`report_of`."""
     shown = DEFAULT_METRICS if metrics is None else metrics
-    against = versus_of(records, versus, shown)
-    return [_full(sheet, shown, metrics, against) for sheet in sheets(records, shown, group, against)]
+    return [_full(sheet, metrics) for sheet in sheets(records, shown, group, versus)]
 
 
-def _full(sheet: Sheet, metrics: Sequence[str], asked: Sequence[str] | None, versus: Versus | None) -> Table:
+def _full(sheet: Sheet, asked: Sequence[str] | None) -> Table:
+    metrics, versus = sheet.metrics, sheet.versus
     columns = [Column(name) for name in ("victim", "attack", "knowledge", *sheet.differing)]
     for metric in metrics:
         heads = ["ASR"] if metric == "asr" else [HEADINGS[metric], f"{HEADINGS[metric]} drop"]

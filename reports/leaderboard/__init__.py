@@ -169,9 +169,11 @@ def pages(made: Sequence[Board], entries: Sequence[Entry], summary: Summary, tit
         values = {"board": board, "here": here["board"], "other": here["runs"]}
         add(here["board"], "board", [make(board, links) for make in (by_victim, by_attack, each)], **values)
         add(here["runs"], "runs", [runs(board, links)], **values)
-    for (kind, name), same in subjects.items():
+    for (kind, name), kinds in subjects.items():
         tables = [
-            everywhere(same[synthetic], synthetic, links) for synthetic in (False, True) if synthetic in same
+            everywhere(kinds[synthetic], synthetic, links)
+            for synthetic in (False, True)
+            if synthetic in kinds
         ]
         add(links.page(kind, name), "subject", tables, heading=f"{kind.capitalize()} {name}")
     archive = to_archive(result.record for entry in entries for result in entry.results)

@@ -11,7 +11,7 @@ from vbench.records.command import Command, command
 from vbench.records.record import Record
 from vbench.reports.rows import HEADINGS, Row, Setting, change, victim_key
 from vbench.reports.table import Cell, Column, Group, Table
-from vbench.reports.tables import Entry, Sheet, Versus, facts, shown_p
+from vbench.reports.tables import Entry, Sheet, facts, shown_p
 
 _METRICS = ("r1", "map")
 
@@ -189,64 +189,51 @@ _EVALUATIONS = "Per fit, or per image; the column sorts by the total of a run"
 _SECONDS = "Fit and attack together, on the machine of the run"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """Options of the page."""
-
-    metrics: Sequence[str]
-    versus: Versus | None = None
-
-
-def result_tables(found: Sequence[Sheet], shown: Shown, queries: Mapping[str, str]) -> list[Table]:
+def result_tables(found: Sequence[Sheet], queries: Mapping[str, str]) -> list[Table]:
     """One table per sheet; ``queries``: record id -> its name in the query explorer, for links to it."""
     victims = {(row.victim, victim_key(row.records[0])) for s in found for _, row in s.entries if row.records}
     names = [name for name, _ in victims]
     twins = {name for name in names if names.count(name) > 1}
-    return [_table(f"table-{number}", sheet, shown, twins, queries) for number, sheet in enumerate(found, 1)]
+    return [_table(f"table-{number}", sheet, twins, queries) for number, sheet in enumerate(found, 1)]
 
 
-def _table(anchor: str, sheet: Sheet, shown: Shown, twins: set[str], queries: Mapping[str, str]) -> Table:
+def _table(anchor: str, sheet: Sheet, twins: set[str], queries: Mapping[str, str]) -> Table:
     groups: list[Group] = []
     below: list[list[Cell]] = []
     for index, (where, row) in enumerate(sheet.entries):
-        cells = _cells(index, where, row, sheet, shown, twins)
+        cells = _cells(index, where, row, sheet, twins)
         if row.records:
             below = []
             groups.append(Group(_name(row), cells, below, _facets(where, row), details(row, queries)))
         else:
             below.append(cells)
     badges = ["SYNTHETIC"] if sheet.synthetic else []
-    return Table(
-        anchor, "; ".join(sheet.about), _columns(sheet, shown), groups, badges, sheet.legend, sheet.notes
-    )
+    return Table(anchor, "; ".join(sheet.about), _columns(sheet), groups, badges, sheet.legend, sheet.notes)
 
 
-def _columns(sheet: Sheet, shown: Shown) -> list[Column]:
+def _columns(sheet: Sheet) -> list[Column]:
     columns = [Column("attack"), Column("victim"), Column("knowledge", hint="What the attacker knows")]
     columns += [Column(fact) for fact in sheet.differing]
-    for metric in shown.metrics:
+    for metric in sheet.metrics:
         if metric == "asr":
             columns.append(Column("ASR", True, "Share of clean Rank-1 queries that lose it, percent"))
         else:
             columns.append(Column(HEADINGS[metric], True, "Before → after, percent; sorts by after"))
             columns.append(Column(f"{HEADINGS[metric]} drop", True, "In points; in brackets relative"))
     columns += [Column("gradient evaluations", True, _EVALUATIONS), Column("s", True, _SECONDS)]
-    if shown.versus:
-        columns.append(Column(shown.versus.heading, True, "Corrected for the rows of this table"))
-    return (
-        [*columns, Column("published", hint="As its sources print it", prose=True)]
-        if sheet.published
-        else columns
-    )
+    if sheet.versus:
+        columns.append(Column(sheet.versus.heading, True, "Corrected for the rows of this table"))
+    published = [Column("published", hint="As its sources print it", prose=True)] if sheet.published else []
+    return [*columns, *published]
 
 
-def _cells(index: int, where: Setting, row: Row, sheet: Sheet, shown: Shown, twins: set[str]) -> list[Cell]:
+def _cells(index: int, where: Setting, row: Row, sheet: Sheet, twins: set[str]) -> list[Cell]:
     weights = f"weights {row.records[0].config['victim']['weights'][:8]}" if row.victim in twins else ""
     attack = f"· {row.attack}" if row.control else row.attack
     seeds = f"{row.seeds} seeds" if row.seeds > 1 and not row.control else ""
     cells = [Cell(attack, small=seeds), Cell(row.victim, small=weights), Cell(row.knowledge)]
     cells += [Cell(facts(where)[fact]) for fact in sheet.differing]
-    for metric in shown.metrics:
+    for metric in sheet.metrics:
         cells += _figures(row, metric, index in sheet.bold[metric])
     costs = [record.cost for record in row.records]
     each = [cost.get("attack_evaluations", cost.get("evaluations_per_image", 0)) for cost in costs]
@@ -255,7 +242,7 @@ def _cells(index: int, where: Setting, row: Row, sheet: Sheet, shown: Shown, twi
     first, *more = row.evaluations.split(" + ")
     cells.append(Cell(first, mean(spent) if spent else None, "+ " + " + ".join(more) if more else ""))
     cells.append(Cell(f"{row.seconds:.1f}", row.seconds) if priced else Cell(""))
-    if shown.versus:
+    if sheet.versus:
         cells.append(Cell(shown_p(sheet.p[index]), sheet.p[index]))
     return [*cells, Cell(sheet.published[index])] if sheet.published else cells
 
