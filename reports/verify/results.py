@@ -83,28 +83,26 @@ def check_trials(record: Record) -> Iterator[str]:
         if (rate is None) != (hits == 0):
             yield f"{where}: {rate}, with {hits} clean queries at Rank-1"
         elif rate is not None:
-            yield from _whole(where, rate, hits)
+            yield from _share(where, rate, hits)
 
 
 def _one(where: str, trial: TrialMetrics) -> Iterator[str]:
-    for name in (*DEPTHS, "map", "minp", "tied_share"):
-        value = getattr(trial, name)
-        if not 0 <= value <= 1 + _TRIAL_ROUNDING:
-            yield f"{where}.{name}: {value:.6g} is outside [0, 1]"
-            return
-        if name in ("map", "minp"):
-            if value == 0:
-                yield f"{where}.{name}: 0, but every query that counts has a match"
-        else:
-            yield from _whole(f"{where}.{name}", value, trial.queries)
+    for name in (*DEPTHS, "tied_share"):
+        yield from _share(f"{where}.{name}", getattr(trial, name), trial.queries)
+    for name in ("map", "minp"):
+        # Every query that counts has a match.
+        if not 0 < getattr(trial, name) <= 1 + _TRIAL_ROUNDING:
+            yield f"{where}.{name}: {getattr(trial, name):.6g} is outside (0, 1]"
     for low, high in pairwise(DEPTHS):
         if getattr(trial, low) > getattr(trial, high) + _TRIAL_ROUNDING:
             yield f"{where}.{high}: {getattr(trial, high):.6g} is below {low}, {getattr(trial, low):.6g}"
 
 
-def _whole(where: str, share: float, queries: int) -> Iterator[str]:
+def _share(where: str, share: float, queries: int) -> Iterator[str]:
     count = share * queries
-    if abs(count - round(count)) > 1e-6 * queries:
+    if not 0 <= share <= 1 + _TRIAL_ROUNDING:
+        yield f"{where}: {share:.6g} is outside [0, 1]"
+    elif abs(count - round(count)) > 1e-6 * queries:
         yield f"{where}: {share:.8g} of {queries} queries is {count:.4f}, no whole number"
 
 
