@@ -82,14 +82,7 @@ class Probe:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
             found = Finding(Verdict.FAIL, f"no result: {reason(error)}")
-        return Check(
-            name=self.name,
-            verdict=found.verdict,
-            measured=found.measured,
-            means=self.means,
-            advice=self.advice,
-            figures=found.figures,
-        )
+        return Check(name=self.name, means=self.means, advice=self.advice, **vars(found))
 
 
 SCHEMA = 1
