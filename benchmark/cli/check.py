@@ -37,7 +37,7 @@ def audit(
 
     Exit code 1 if a check fails.
     """
-    from vbench.audit.report import render
+    from vbench.audit.record import render
     from vbench.core.threat import ThreatModel
     from vbench.records.spec import spec_of
     from vbench.reports.table import FORMATS, check_format

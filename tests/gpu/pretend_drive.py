@@ -366,7 +366,7 @@ def part_misc():
             )
             bench = Opener(setup).bench(ds, ROOT / "cache", True)
             evidence = Evidence(bench, ThreatModel(), 0)
-            for probe in (*victim.FORWARD_PROBES, *victim.GRADIENT_PROBES, *attacks.STORAGE_PROBES):
+            for probe in (*victim.PROBES, *attacks.PROBES[-2:]):
                 try:
                     print(
                         "   ",
