@@ -269,7 +269,8 @@ if TYPE_CHECKING:
 else:
     _Fields = create_model(
         "_Fields",
-        __config__=ConfigDict(extra="forbid", frozen=True),
+        # Built at its first use, which many commands never come to.
+        __config__=ConfigDict(extra="forbid", frozen=True, defer_build=True),
         **{
             option.several or name: _in_request(option)
             for name, option in OPTIONS.items()
