@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,16 +14,14 @@ from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.layers.attention import FeatureAggregation
 from vbench.victims.layers.modality import BRANCHES, EmbeddingExpansion, Pair
-from vbench.victims.layers.pooling import bn_neck, l2_normalise
+from vbench.victims.layers.pooling import l2_normalise
 from vbench.victims.losses.centers import center_pair_mining, orthogonality
 from vbench.victims.losses.triplet import batch_hard_triplet
-from vbench.victims.make import build_then_initialise
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import (
     TRUNK_RENAMES,
     TRUNK_TWINS,
     Parts,
-    TwoStreamTrunk,
     TwoStreamVictim,
     weighted_concatenation,
 )
@@ -66,6 +64,7 @@ _FULL_RECIPE = replace(
 _THIN_RECIPE = replace(THIN_RESIDUAL, epochs=14, warmup_epochs=3)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DEEN(TwoStreamVictim):
     """The diverse embedding expansion network of Zhang et al., CVPR 2023.
 
@@ -122,34 +121,18 @@ class DEEN(TwoStreamVictim):
         marks=("DEE.FC11.weight", "MFA1.CNL.theta.weight"),
     )
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (384, 144),
-        variant: str = "sysu",
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "sum",
-        flip: bool = True,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-        )
-        self.variant = self._check_choice("variant", variant, _AGGREGATED)
-        self.stages = type(self).stages[: len(_AGGREGATED[variant]) + 2]
-        self._check_positions()
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        build_then_initialise(self._build, self, generator)
+    embeddings: ClassVar[Collection[str]] = _EMBEDDINGS
+    full_recipe: ClassVar[Recipe] = _FULL_RECIPE
+    thin_recipe: ClassVar[Recipe] = _THIN_RECIPE
+    input_size: tuple[int, int] = (384, 144)
+    embedding: str = "sum"
+    flip: bool = True
+    variant: str = "sysu"
+
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        self._check_choice("variant", _AGGREGATED)
+        self.stages = type(self).stages[: len(_AGGREGATED[self.variant]) + 2]
+        super().__post_init__(generator)
         for module in self.modules():
             if isinstance(module, FeatureAggregation):
                 module.start_as_identity()
@@ -164,8 +147,8 @@ class DEEN(TwoStreamVictim):
                 raise BadInput(f"{self.name}: {problem}; use a height that is a multiple of 32")
 
     def _build(self) -> None:
-        stages = len(self.stages) - 1
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block, stages)
+        self._check_positions()
+        super()._build()
         channels, aggregated = self.trunk.channels, _AGGREGATED[self.variant]
         self.aggregation = nn.ModuleDict(
             {
@@ -176,8 +159,7 @@ class DEEN(TwoStreamVictim):
         self.expansion = EmbeddingExpansion(channels[self.stages[-2]])
         dim = channels[self.stages[-1]]
         self.embedding_dim = dim * len(_FUSED.get(self.embedding, (self.embedding,)))
-        self.neck = bn_neck(dim)
-        self.classifier = nn.Linear(dim, self.num_classes, bias=False)
+        self._add_classifier(dim)
 
     @classmethod
     def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -224,9 +206,8 @@ class DEEN(TwoStreamVictim):
 
     def recipe(self) -> Recipe:
         """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        if self.width < 1:
-            return _THIN_RECIPE
-        return _FULL_RECIPE if self.variant == "sysu" else replace(_FULL_RECIPE, erasing_area=(0.02, 0.4))
+        found = super().recipe()
+        return found if self.width < 1 or self.variant == "sysu" else replace(found, erasing_area=(0.02, 0.4))
 
     def _training_map(self, batch: TrainBatch) -> Tensor:
         grey = exchange_channels(batch.visible, _GREY, batch.generator)

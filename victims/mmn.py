@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, ClassVar
 
@@ -18,9 +18,8 @@ from vbench.victims.layers.modality import MiddleModality
 from vbench.victims.layers.pooling import bn_neck, l2_normalise
 from vbench.victims.losses.modality import DistributionConsistency
 from vbench.victims.losses.triplet import batch_hard_triplet
-from vbench.victims.make import build_then_initialise
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamVictim
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
@@ -54,6 +53,7 @@ _FULL_RECIPE = replace(
 _THIN_RECIPE = replace(THIN_RESIDUAL, epochs=8, warmup_epochs=3)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MMN(TwoStreamVictim):
     """The middle modality network of Zhang et al., ACM MM 2021.
 
@@ -100,32 +100,15 @@ class MMN(TwoStreamVictim):
         marks=("encode1.weight", "decode.weight"),
     )
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (384, 192),
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "image",
-        flip: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-        )
-        self._check_stripes()
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.similarity = _EMBEDDINGS[embedding]
-        self.flip = bool(flip)
-        build_then_initialise(self._build, self, generator)
+    embeddings: ClassVar[Collection[str]] = _EMBEDDINGS
+    full_recipe: ClassVar[Recipe] = _FULL_RECIPE
+    thin_recipe: ClassVar[Recipe] = _THIN_RECIPE
+    input_size: tuple[int, int] = (384, 192)
+    embedding: str = "image"
+
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        super().__post_init__(generator)
+        self.similarity = _EMBEDDINGS[self.embedding]
         self.middle.start_as_average()
 
     def _check_stripes(self) -> None:
@@ -137,7 +120,8 @@ class MMN(TwoStreamVictim):
             )
 
     def _build(self) -> None:
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        self._check_stripes()
+        super()._build()
         self.middle = MiddleModality()
         dim = self.trunk.channels["layer4"]
         self.embedding_dim = _STRIPES * dim * (2 if self.embedding in ("min", "max") else 1)
@@ -194,10 +178,6 @@ class MMN(TwoStreamVictim):
             "triplet": mean([_crossed_triplets(vectors, batch.labels) for vectors in pooled]),
             "consistency": _CONSISTENCY_WEIGHT * mean([self._consistency_of(v) for v in pooled]),
         }
-
-    def recipe(self) -> Recipe:
-        """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
 
     def _stripes(self, current: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         pooled = [stripe.mean(dim=(2, 3)) for stripe in current.chunk(_STRIPES, dim=2)]
