@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.victims.layers.pooling import gem_pool, l2_normalise
-from vbench.victims.layers.resnet import NonLocal
-from vbench.victims.losses.triplet import weighted_regularised_triplet
+from vbench.victims.layers import NonLocal, gem_pool, l2_normalise
+from vbench.victims.losses import weighted_regularised_triplet
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import (
     TRUNK_RENAMES,

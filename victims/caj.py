@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.victims.agw import AGW
-from vbench.victims.layers.pooling import gem_pool
-from vbench.victims.losses.triplet import enhanced_squared_triplet
+from vbench.victims.layers import gem_pool
+from vbench.victims.losses import enhanced_squared_triplet
 from vbench.victims.training.batches import exchange_channels
 from vbench.victims.training.recipe import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, Recipe, TrainBatch
 

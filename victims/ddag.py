@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.core.errors import BadInput
-from vbench.victims.layers.attention import GraphClassifier, PartAttention
-from vbench.victims.layers.pooling import l2_normalise
-from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.layers import GraphClassifier, PartAttention, l2_normalise
+from vbench.victims.losses import batch_hard_triplet
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamVictim
 from vbench.victims.training.batches import generator_on

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.layers.attention import FeatureAggregation
-from vbench.victims.layers.modality import BRANCHES, EmbeddingExpansion, Pair
-from vbench.victims.layers.pooling import l2_normalise
-from vbench.victims.losses.centers import center_pair_mining, orthogonality
-from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.layers import BRANCHES, EmbeddingExpansion, FeatureAggregation, l2_normalise
+from vbench.victims.losses import Pair, batch_hard_triplet, center_pair_mining, orthogonality
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import (
     TRUNK_RENAMES,

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from vbench.core import __version__
 from vbench.core.errors import BadInput
 from vbench.core.files import split_entry
-from vbench.core.version import __version__
 from vbench.victims.base import Victim, accepts_generator, option_names
 from vbench.victims.check import check_victim
 from vbench.victims.checkpoint import sha256_of, write_checkpoint

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, VictimOutput
-from vbench.victims.layers.modality import MiddleModality
-from vbench.victims.layers.pooling import bn_neck, l2_normalise
-from vbench.victims.losses.modality import DistributionConsistency
-from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.layers import MiddleModality, bn_neck, l2_normalise
+from vbench.victims.losses import DistributionConsistency, batch_hard_triplet
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamVictim
 from vbench.victims.training.recipe import (

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.layers.modality import ModalityAlleviation, PatternParts, mask_overlap, masked_vectors
-from vbench.victims.layers.resnet import ResidualStages
-from vbench.victims.losses.centers import center_cluster
-from vbench.victims.losses.modality import MutualClassifiers
-from vbench.victims.losses.triplet import widen
+from vbench.victims.layers import (
+    ModalityAlleviation,
+    PatternParts,
+    ResidualStages,
+    mask_overlap,
+    masked_vectors,
+)
+from vbench.victims.losses import MutualClassifiers, center_cluster, widen
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, ResidualVictim
 from vbench.victims.training.recipe import THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS, Recipe, TrainBatch

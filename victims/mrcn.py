@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.core.types import Modality
-from vbench.victims.layers.modality import Disentangled, ModalityRestitution, Pair
-from vbench.victims.layers.pooling import l2_normalise
-from vbench.victims.losses.centers import causal_separation, center_quadruplet
-from vbench.victims.losses.triplet import batch_hard_triplet, widen
+from vbench.victims.layers import Disentangled, ModalityRestitution, l2_normalise
+from vbench.victims.losses import Pair, batch_hard_triplet, causal_separation, center_quadruplet, widen
 from vbench.victims.staged import Parts, TwoStreamVictim
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
@@ -51,7 +49,7 @@ class MRCN(TwoStreamVictim):
     the stage ``place``; channel gates shared by both modalities, as in Jin et al., CVPR 2020, whose
     restitution the paper builds on; compensation in training only, since it needs a paired image of the other
     modality, with compensated maps sent through the remaining stages as further training images; the two
-    parts of the causal loss (see :mod:`vbench.victims.losses.centers`) and their weights of 1; average
+    parts of the causal loss (see :mod:`vbench.victims.losses`) and their weights of 1; average
     pooling, neck, 384 x 192 pixels, identity and triplet losses and the recipe as in MMN of the same authors.
 
     ``embedding`` picks what is ranked, L2-normalised: "neck" (after batch normalisation) or "pooled".

@@ -13,17 +13,15 @@ from torch import Tensor
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.data.pixels import grey_images
-from vbench.victims.layers.pooling import l2_normalise
-from vbench.victims.layers.transformer import VisionTransformer
-from vbench.victims.losses.centers import discriminative_center
-from vbench.victims.losses.modality import modality_enhancement
-from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.layers import l2_normalise
+from vbench.victims.losses import batch_hard_triplet, discriminative_center, modality_enhancement
 from vbench.victims.make import DEFAULT_SEED
 from vbench.victims.pretrained import start_from_imagenet_vit
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, StagedVictim
 from vbench.victims.training.batches import generator_on, jitter_or_blur
 from vbench.victims.training.recipe import Recipe, TrainBatch
+from vbench.victims.transformer import VisionTransformer
 
 #: The authors' 6 of 24 epochs.
 _PROGRESSIVE_SHARE = 0.25

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
-from vbench.victims.layers.pooling import Normalise, bn_neck, l2_normalise
-from vbench.victims.layers.resnet import STAGES, ResidualStages, Stem
+from vbench.victims.layers import STAGES, Normalise, ResidualStages, Stem, bn_neck, l2_normalise
 from vbench.victims.make import build_then_initialise
 from vbench.victims.pretrained import fill_residual
 from vbench.victims.training.recipe import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, Recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from typing import Any, TypeVar, cast
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.launch import Place
+from vbench.core.progress import say
 
 #: Time limits for connecting, and for waiting while another process trains or decodes. A process that dies
 #: closes its connections, which ends the waiting at once.
@@ -244,3 +246,46 @@ def own_device(device: str) -> str:
     # NCCL and some libraries use the current device, not that of their tensors.
     torch.cuda.set_device(place().local_rank)
     return f"cuda:{place().local_rank}"
+
+
+@dataclass
+class Batches:
+    """Processes a range of images in batches as large as memory allows, at most ``size``.
+
+    ``what`` names the work in the message printed when the batch is halved. A halved size stays for later
+    ranges.
+    """
+
+    what: str
+    size: int
+    quiet: bool = False
+
+    def over(self, rows: range, work: Callable[[slice], T]) -> list[T]:
+        """What ``work`` returns for consecutive slices that cover ``rows``.
+
+        On out-of-memory the batch is halved and retried, on all processes if one fails; ``work`` must have
+        no side effects if it fails. Raises :class:`VbenchError` if memory does not suffice for one image.
+        """
+        found: list[T] = []
+        start = rows.start
+        while start < rows.stop:
+            part = slice(start, min(start + self.size, rows.stop))
+            try:
+                with all_or_none():
+                    done = work(part)
+                found.append(done)
+                start = part.stop
+                continue
+            except torch.cuda.OutOfMemoryError:
+                count = part.stop - part.start
+            # Outside the handler, since the error's frames keep the tensors that filled the memory alive.
+            self._halve(count)
+        return found
+
+    def _halve(self, count: int) -> None:
+        if count == 1:
+            raise VbenchError(f"{self.what}: out of memory with a single image; use another device")
+        self.size = count // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        say(f"{self.what}: out of memory with {count} images at a time, now {self.size}", self.quiet)

@@ -25,8 +25,7 @@ from vbench.core.progress import say
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
-from vbench.data.check import checked
-from vbench.data.open import chosen_protocol
+from vbench.data.open import checked, chosen_protocol
 from vbench.data.pixels import RESIZE_POLICY, resize
 from vbench.data.protocols import SYNTHETIC, check_name
 from vbench.data.synthetic.embedded import SyntheticSet

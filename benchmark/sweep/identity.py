@@ -8,15 +8,14 @@ from pathlib import Path
 
 from vbench.attacks.build import build_attack
 from vbench.attacks.registry import attacks
+from vbench.core import __version__
 from vbench.core.errors import VbenchError
 from vbench.core.files import cache_folder, split_entry
 from vbench.core.registry import Registry
 from vbench.core.settings import parse
 from vbench.core.source import code_card
-from vbench.core.version import __version__
 from vbench.data.base import SYNTHETIC_MARK, Dataset
-from vbench.data.card import data_card
-from vbench.data.images import Images
+from vbench.data.images import Images, data_card
 from vbench.data.protocols import SYNTHETIC
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import IDENTITY

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vbench.core import __version__
 from vbench.core.errors import BadInput
-from vbench.core.version import __version__
 from vbench.reports.leaderboard.boards import boards
 from vbench.reports.leaderboard.collect import Entry, collect, disputed, find_doubts, merge
 from vbench.reports.leaderboard.names import check_place, publish

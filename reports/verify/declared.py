@@ -9,7 +9,7 @@ from typing import Any
 
 from vbench.attacks.build import label_of
 from vbench.attacks.registry import ATTACKS, LIBRARIES
-from vbench.core.version import __version__
+from vbench.core import __version__
 from vbench.data.protocols import LAYOUTS
 from vbench.records.record import Record, precision_text
 from vbench.reports.verify.verdict import Mark

@@ -18,7 +18,7 @@ from vbench.attacks.build import build_attack, label
 from vbench.attacks.classification import Classifier
 from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput
-from vbench.core.random_state import seed_all
+from vbench.core.isolation import seed_all
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 

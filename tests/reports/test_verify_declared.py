@@ -17,7 +17,7 @@ from vbench.attacks.registry import ATTACKS, attacks
 from vbench.core.errors import BadInput
 from vbench.core.settings import build
 from vbench.reports.verify.declared import declared_attack, declared_victim, of_library
-from vbench.victims import declare as of_victims
+from vbench.victims import registry as of_victims
 from vbench.victims.build import victim_label
 from vbench.victims.registry import victims
 

@@ -16,7 +16,7 @@ from vbench.victims.agw import AGW
 from vbench.victims.caj import CAJ
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.triplet import enhanced_squared_triplet
+from vbench.victims.losses import enhanced_squared_triplet
 from vbench.victims.training.batches import exchange_channels
 from vbench.victims.training.recipe import TrainBatch
 

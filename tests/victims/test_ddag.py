@@ -14,7 +14,7 @@ from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.ddag import DDAG
-from vbench.victims.layers.attention import GraphClassifier
+from vbench.victims.layers import GraphClassifier
 from vbench.victims.load import build_victim, load_victim
 from vbench.victims.training.recipe import TrainBatch
 

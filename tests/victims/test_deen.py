@@ -18,7 +18,7 @@ from vbench.metrics.ranking import ranking_distance
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.deen import DEEN
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.centers import center_pair_mining, orthogonality
+from vbench.victims.losses import center_pair_mining, orthogonality
 from vbench.victims.training.recipe import TrainBatch
 
 BOTH = [Modality.VISIBLE, Modality.INFRARED]

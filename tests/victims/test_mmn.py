@@ -14,7 +14,7 @@ from vbench.core.types import Modality
 from vbench.metrics.ranking import ranking_distance
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.modality import DistributionConsistency
+from vbench.victims.losses import DistributionConsistency
 from vbench.victims.mmn import MMN
 from vbench.victims.training.recipe import TrainBatch
 

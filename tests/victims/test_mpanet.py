@@ -14,10 +14,9 @@ from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.metrics import ranking_distance
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.layers.modality import mask_overlap, masked_vectors
+from vbench.victims.layers import mask_overlap, masked_vectors
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.centers import center_cluster
-from vbench.victims.losses.modality import MutualClassifiers
+from vbench.victims.losses import MutualClassifiers, center_cluster
 from vbench.victims.mpanet import MPANet
 from vbench.victims.training.recipe import TrainBatch
 

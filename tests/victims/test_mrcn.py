@@ -14,10 +14,9 @@ from two_stream_oracle import batch_norm, block, cross_entropy, normalised, unit
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.layers.modality import ModalityRestitution
+from vbench.victims.layers import ModalityRestitution
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.centers import causal_separation, center_quadruplet
-from vbench.victims.losses.triplet import identity_centers
+from vbench.victims.losses import causal_separation, center_quadruplet, identity_centers
 from vbench.victims.mrcn import MRCN
 from vbench.victims.training.recipe import TrainBatch
 
