@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,6 @@ from vbench.victims.staged import (
     last_blocks,
 )
 from vbench.victims.training.recipe import (
-    THIN_RESIDUAL_OPTIONS,
     TrainBatch,
 )
 
@@ -39,15 +37,10 @@ class AGW(TwoStreamVictim):
     one they come from a fixed seed.
     """
 
-    name: ClassVar[str] = "agw"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with non-local blocks and generalised-mean pooling"
-    paper: ClassVar[str] = (
-        "Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2022"
-    )
-    #: Options of the thin network, which trains in two minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    name, version = "agw", 1
+    summary = "two-stream ResNet-50 with non-local blocks and generalised-mean pooling"
+    paper = "Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2022"
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             (r"^non_local\.layer(\d)\.(\d+)\.g\.", r"NL_\1.\2.g.0."),

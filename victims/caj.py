@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from vbench.victims.agw import AGW
 from vbench.victims.layers import gem_pool
 from vbench.victims.losses import enhanced_squared_triplet
 from vbench.victims.training.batches import exchange_channels
-from vbench.victims.training.recipe import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, Recipe, TrainBatch
+from vbench.victims.training.recipe import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, TrainBatch
 
 #: Shares of red, green, blue, grey and unchanged images in the second visible view and in infrared.
 _VISIBLE_SHARES = (1, 1, 1, 0, 0)
@@ -28,15 +27,12 @@ class CAJ(AGW):
     mirrored image, so ``flip`` is on by default.
     """
 
-    name: ClassVar[str] = "caj"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "AGW's network trained with channel exchange and a squared triplet loss"
-    paper: ClassVar[str] = (
-        "Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021"
-    )
+    name, version = "caj", 1
+    summary = "AGW's network trained with channel exchange and a squared triplet loss"
+    paper = "Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021"
 
-    full_recipe: ClassVar[Recipe] = replace(PUBLISHED_TWO_STREAM, epochs=100, erasing=0.5, visible_views=2)
-    thin_recipe: ClassVar[Recipe] = replace(THIN_RESIDUAL, epochs=14, visible_views=2)
+    full_recipe = replace(PUBLISHED_TWO_STREAM, epochs=100, erasing=0.5, visible_views=2)
+    thin_recipe = replace(THIN_RESIDUAL, epochs=14, visible_views=2)
     flip: bool = True
 
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -21,15 +21,10 @@ from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
     THIN_RESIDUAL_OPTIONS,
-    Recipe,
     TrainBatch,
 )
 
 _MARGIN = 0.3
-
-_FULL_RECIPE = replace(PUBLISHED_TWO_STREAM, head=("neck", "classifier", "part_attention", "graph"))
-#: Settings chosen for two CPU cores; at the learning rate of the rest the graph would stay at chance level.
-_THIN_RECIPE = replace(THIN_RESIDUAL, learning_rate=3e-3, head=("graph",), trunk_rate=10 / 3)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -44,16 +39,15 @@ class DDAG(TwoStreamVictim):
     ``generator`` samples the initial weights; without one they come from a fixed seed.
     """
 
-    name: ClassVar[str] = "ddag"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with part attention, and graph attention in training"
-    paper: ClassVar[str] = (
+    name, version = "ddag", 1
+    summary = "two-stream ResNet-50 with part attention, and graph attention in training"
+    paper = (
         "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person Re-"
         "Identification, ECCV 2020"
     )
     #: Options of the thin network, which trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {**THIN_RESIDUAL_OPTIONS, "graph_width": 32}
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             (r"^part_attention\.query\.", "wpa.fc1.0."),
@@ -71,10 +65,10 @@ class DDAG(TwoStreamVictim):
         unused=(r"^classifier[12]\.weight$", r"^wpa\.W\.[01]\."),
         marks=("wpa.gate", "out_att.W"),
     )
-
-    embeddings: ClassVar[Collection[str]] = ("attention", "neck")
-    full_recipe: ClassVar[Recipe] = _FULL_RECIPE
-    thin_recipe: ClassVar[Recipe] = _THIN_RECIPE
+    embeddings = ("attention", "neck")
+    full_recipe = replace(PUBLISHED_TWO_STREAM, head=("neck", "classifier", "part_attention", "graph"))
+    #: At the learning rate of the rest the graph would stay at chance level.
+    thin_recipe = replace(THIN_RESIDUAL, learning_rate=3e-3, head=("graph",), trunk_rate=10 / 3)
     embedding: str = "attention"
     part_count: int = 3
     graph_heads: int = 4

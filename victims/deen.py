@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,6 @@ from vbench.victims.training.batches import drop_elements, exchange_channels, ge
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
     Recipe,
     TrainBatch,
 )
@@ -48,18 +47,6 @@ _DROPOUT = 0.01
 #: Shares of single channels, grey and unchanged images: every second visible training image is grey.
 _GREY = (0, 0, 0, 1, 1)
 
-#: The authors' "step" of 0.001 from epoch 120 is never reached: their condition for epoch 80 comes first.
-_FULL_RECIPE = replace(
-    PUBLISHED_TWO_STREAM,
-    epochs=151,
-    identities=6,
-    milestones=(20, 80),
-    erasing=0.5,
-    erasing_area=(0.2, 0.8),
-)
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=14, warmup_epochs=3)
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DEEN(TwoStreamVictim):
@@ -79,19 +66,14 @@ class DEEN(TwoStreamVictim):
     the mean over the versions, which the identity loss trains equally.
     """
 
-    name: ClassVar[str] = "deen"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = (
-        "two-stream ResNet-50 with multistage aggregation and diverse embedding expansion"
-    )
-    paper: ClassVar[str] = (
+    name, version = "deen", 1
+    summary = "two-stream ResNet-50 with multistage aggregation and diverse embedding expansion"
+    paper = (
         "Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality Benchmark for "
         "Visible-Infrared Person Re-identification, CVPR 2023"
     )
     similarity = "dot"
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             *(
@@ -117,10 +99,17 @@ class DEEN(TwoStreamVictim):
         left_out=(r"\.layer4\.",),
         marks=("DEE.FC11.weight", "MFA1.CNL.theta.weight"),
     )
-
-    embeddings: ClassVar[Collection[str]] = _EMBEDDINGS
-    full_recipe: ClassVar[Recipe] = _FULL_RECIPE
-    thin_recipe: ClassVar[Recipe] = _THIN_RECIPE
+    embeddings = _EMBEDDINGS
+    #: The authors' "step" of 0.001 from epoch 120 is never reached: their condition for epoch 80 comes first.
+    full_recipe = replace(
+        PUBLISHED_TWO_STREAM,
+        epochs=151,
+        identities=6,
+        milestones=(20, 80),
+        erasing=0.5,
+        erasing_area=(0.2, 0.8),
+    )
+    thin_recipe = replace(THIN_RESIDUAL, epochs=14, warmup_epochs=3)
     input_size: tuple[int, int] = (384, 144)
     embedding: str = "sum"
     flip: bool = True

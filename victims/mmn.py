@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +20,6 @@ from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamVi
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
-    Recipe,
     TrainBatch,
 )
 
@@ -44,12 +41,6 @@ _STRIPES = 4
 _MARGIN = 0.3
 _CONSISTENCY_WEIGHT = 0.2
 
-_FULL_RECIPE = replace(
-    PUBLISHED_TWO_STREAM, identities=4, head=("necks", "classifiers"), erasing=0.5, erasing_area=(0.02, 0.4)
-)
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=8, warmup_epochs=3)
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class MMN(TwoStreamVictim):
@@ -69,16 +60,13 @@ class MMN(TwoStreamVictim):
     channels. Logits are the mean over the image's stripes.
     """
 
-    name: ClassVar[str] = "mmn"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with a generated middle modality and four stripes"
-    paper: ClassVar[str] = (
+    name, version = "mmn", 1
+    summary = "two-stream ResNet-50 with a generated middle modality and four stripes"
+    paper = (
         "Zhang et al., Towards a Unified Middle Modality Learning for Visible-Infrared Person Re-"
         "Identification, ACM MM 2021"
     )
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             *(
@@ -97,10 +85,15 @@ class MMN(TwoStreamVictim):
         classifier="classifiers.0.weight",
         marks=("encode1.weight", "decode.weight"),
     )
-
-    embeddings: ClassVar[Collection[str]] = _EMBEDDINGS
-    full_recipe: ClassVar[Recipe] = _FULL_RECIPE
-    thin_recipe: ClassVar[Recipe] = _THIN_RECIPE
+    embeddings = _EMBEDDINGS
+    full_recipe = replace(
+        PUBLISHED_TWO_STREAM,
+        identities=4,
+        head=("necks", "classifiers"),
+        erasing=0.5,
+        erasing_area=(0.02, 0.4),
+    )
+    thin_recipe = replace(THIN_RESIDUAL, epochs=8, warmup_epochs=3)
     input_size: tuple[int, int] = (384, 192)
     embedding: str = "image"
 

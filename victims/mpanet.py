@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,12 @@ from vbench.victims.layers import (
 from vbench.victims.losses import MutualClassifiers, center_cluster, widen
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, ResidualVictim
-from vbench.victims.training.recipe import THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS, Recipe, TrainBatch
+from vbench.victims.training.recipe import (
+    PUBLISHED_TWO_STREAM,
+    THIN_RESIDUAL,
+    Recipe,
+    TrainBatch,
+)
 
 #: Variant -> input size and how the authors' evaluation compares embeddings.
 _VARIANTS = {"sysu": ((384, 128), "cosine"), "regdb": ((256, 128), "euclidean")}
@@ -38,23 +43,20 @@ _FOLLOW_RATE = 0.2
 #: The running means slow down from this epoch on.
 _SLOWING_EPOCH = 100
 
-_FULL_RECIPE = Recipe(
+_FULL_RECIPE = replace(
+    PUBLISHED_TWO_STREAM,
     epochs=140,
     identities=16,
-    instances=4,
     optimizer="adam",
     learning_rate=3.5e-4,
-    weight_decay=5e-4,
-    schedule="step",
     warmup_epochs=0,
     milestones=(80, 120),
-    padding=10,
+    head=(),
+    trunk_rate=1.0,
     erasing=0.5,
     erasing_area=(0.02, 0.33),
 )
 _REGDB_RECIPE = replace(_FULL_RECIPE, identities=12, instances=5, milestones=(110,))
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -70,16 +72,13 @@ class MPANet(ResidualVictim):
     without one they come from a fixed seed.
     """
 
-    name: ClassVar[str] = "mpanet"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "single-stream ResNet-50 with modality alleviation and pattern masks"
-    paper: ClassVar[str] = (
+    name, version = "mpanet", 1
+    summary = "single-stream ResNet-50 with modality alleviation and pattern masks"
+    paper = (
         "Wu et al., Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification, CVPR 2021"
     )
-    resize_filter: ClassVar[str] = "bilinear"
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    resize_filter = "bilinear"
+    released = ReleasedLayout(
         renames=(
             (r"^trunk\.stem\.", "backbone."),
             (r"^trunk\.", "backbone."),
@@ -92,9 +91,8 @@ class MPANet(ResidualVictim):
         ),
         marks=("backbone.MAM4.channel_attention.0.weight", "spatial_attention.weight", "bn_neck.weight"),
     )
-
-    full_recipe: ClassVar[Recipe] = _FULL_RECIPE
-    thin_recipe: ClassVar[Recipe] = _THIN_RECIPE
+    full_recipe = _FULL_RECIPE
+    thin_recipe = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
     input_size: tuple[int, int] = None  # type: ignore[assignment]  # that of the variant
     variant: str = "sysu"
     parts: int = 6

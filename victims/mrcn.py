@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,24 +15,11 @@ from vbench.victims.staged import Parts, TwoStreamVictim
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
-    Recipe,
     TrainBatch,
 )
 
 _PLACES = ("stem", "layer1", "layer2", "layer3")
 _MARGIN = 0.3
-
-#: The public settings of the same authors for MMN, because MRCN's code is not public.
-_FULL_RECIPE = replace(
-    PUBLISHED_TWO_STREAM,
-    identities=4,
-    head=("restitution", "neck", "classifier"),
-    erasing=0.5,
-    erasing_area=(0.02, 0.4),
-)
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -57,18 +43,22 @@ class MRCN(TwoStreamVictim):
     come from a fixed seed.
     """
 
-    name: ClassVar[str] = "mrcn"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with instance normalisation, restitution and compensation"
-    paper: ClassVar[str] = (
+    name, version = "mrcn", 1
+    summary = "two-stream ResNet-50 with instance normalisation, restitution and compensation"
+    paper = (
         "Zhang et al., MRCN: A Novel Modality Restitution and Compensation Network for Visible-Infrared "
         "Person Re-identification, AAAI 2023"
     )
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
 
-    full_recipe: ClassVar[Recipe] = _FULL_RECIPE
-    thin_recipe: ClassVar[Recipe] = _THIN_RECIPE
+    #: The public settings of the same authors for MMN, because MRCN's code is not public.
+    full_recipe = replace(
+        PUBLISHED_TWO_STREAM,
+        identities=4,
+        head=("restitution", "neck", "classifier"),
+        erasing=0.5,
+        erasing_area=(0.02, 0.4),
+    )
+    thin_recipe = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
     input_size: tuple[int, int] = (384, 192)
     place: str = "layer2"
 
