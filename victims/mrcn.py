@@ -11,9 +11,9 @@ from torch import Tensor
 from vbench.core.types import Modality
 from vbench.victims.layers import Disentangled, ModalityRestitution, l2_normalise
 from vbench.victims.losses import Pair, batch_hard_triplet, causal_separation, center_quadruplet, widen
+from vbench.victims.mmn import MMN
 from vbench.victims.staged import Parts, TwoStreamVictim
 from vbench.victims.training.recipe import (
-    PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
     TrainBatch,
 )
@@ -51,13 +51,7 @@ class MRCN(TwoStreamVictim):
     )
 
     #: The public settings of the same authors for MMN, because MRCN's code is not public.
-    full_recipe = replace(
-        PUBLISHED_TWO_STREAM,
-        identities=4,
-        head=("restitution", "neck", "classifier"),
-        erasing=0.5,
-        erasing_area=(0.02, 0.4),
-    )
+    full_recipe = replace(MMN.full_recipe, head=("restitution", "neck", "classifier"))
     thin_recipe = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
     input_size: tuple[int, int] = (384, 192)
     place: str = "layer2"

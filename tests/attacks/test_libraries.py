@@ -255,21 +255,6 @@ def test_steps_follow_eps_and_labels_read_back():
     ] == pytest.approx(3 / 255)
 
 
-@pytest.mark.parametrize(
-    ("spec", "says"),
-    [
-        ("torchattacks:PDG", "did you mean 'PGD'"),
-        ("art:FastGradientMetod", "did you mean 'FastGradientMethod'"),
-        ("torchattacks:PGD[step=3]", "did you mean 'steps'"),
-        ("torchattacks:PGD[eps=1]", "unknown parameter of torchattacks:PGD"),
-        ("torchattacks:PGD[steps=many]", "valid integer|valid number"),
-    ],
-)
-def test_bad_names_and_settings_are_refused(spec, says):
-    with pytest.raises(BadInput, match=says):
-        build_attack(spec)
-
-
 def test_misfits_are_one_line_before_or_at_the_work():
     victim, images = setting(False)
     with pytest.raises(BadInput, match="works in linf, not in l2"):
