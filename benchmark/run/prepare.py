@@ -35,10 +35,9 @@ from vbench.run.bench import Bench, SurrogateBench
 from vbench.run.builtin import thin_weights, untrained
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.build import VictimSpec, read_victim, victim_label
-from vbench.victims.check import check_victim
 from vbench.victims.embed import BATCH, embed, to_images
 from vbench.victims.from_file import is_regdb
-from vbench.victims.load import load_victim, resolve_device
+from vbench.victims.load import check_victim, load_victim, resolve_device
 from vbench.victims.precision import DTYPES, Precision, compute_in
 from vbench.victims.shards import shard_victim
 

@@ -28,10 +28,9 @@ from vbench.core.types import Modality
 from vbench.data.base import Dataset
 from vbench.metrics import rank_embeddings
 from vbench.victims.base import Victim
-from vbench.victims.check import check_victim
 from vbench.victims.checkpoint import check_storable, sha256_of, write_checkpoint
 from vbench.victims.embed import embed
-from vbench.victims.load import resolve_device
+from vbench.victims.load import check_victim, resolve_device
 from vbench.victims.make import avoid_narrow_kernel
 from vbench.victims.training.batches import PairedSampler, TrainImages, augment
 from vbench.victims.training.recipe import Recipe, Trainable, TrainBatch, check_share
