@@ -93,3 +93,17 @@ def hardest_triplet(vectors, labels):
         furthest, nearest = max(d for d, same in gaps if same), min(d for d, same in gaps if not same)
         total += max(0.0, 0.3 + furthest - nearest)
     return total / len(labels)
+
+
+def sampled_state(shapes, generator, scale):
+    """A state dict of tensors with these shapes; those of less than four dimensions have this ``scale``."""
+
+    def tensor(name, shape):
+        if name.endswith("num_batches_tracked"):
+            return torch.tensor(3)
+        if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
+            return torch.empty(shape).uniform_(0.5, 1.5, generator=generator)
+        spread = scale if len(shape) < 4 else (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
+        return torch.randn(shape, generator=generator) * spread
+
+    return {name: tensor(name, shape) for name, shape in shapes.items()}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from two_stream_oracle import batch_norm, block, cross_entropy, normalised
-from victim_checks import check_edits, check_gradient_of_sampled, check_rebuilt, check_refused
+from victim_checks import check_edits, check_gradient_of_sampled, check_rebuilt, check_refused, sampled_state
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
@@ -47,15 +47,7 @@ def released_state(seed=0, classes=CLASSES, parts=PARTS):
         shapes[f"{name}classifier.weight"] = (classes, dim)
     shapes |= {f"{name}_classifier_.weight": (classes, dim) for name in ("visible", "infrared")}
 
-    def tensor(name, shape):
-        if name.endswith("num_batches_tracked"):
-            return torch.tensor(3)
-        if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
-            return torch.empty(shape).uniform_(0.5, 1.5, generator=generator)
-        scale = 0.1 if len(shape) < 4 else (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
-        return torch.randn(shape, generator=generator) * scale
-
-    return {name: tensor(name, shape) for name, shape in shapes.items()}
+    return sampled_state(shapes, generator, 0.1)
 
 
 def alleviated(state, stage, x):

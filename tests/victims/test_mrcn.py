@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from two_stream_oracle import batch_norm, block, cross_entropy, normalised, unit
-from victim_checks import check_edits, check_gradient_of_sampled, check_rebuilt
+from victim_checks import check_edits, check_gradient_of_sampled, check_rebuilt, sampled_state
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
@@ -51,15 +51,7 @@ def random_state(place="layer2", seed=0):
     shapes |= {"neck.num_batches_tracked": (), "classifier.weight": (CLASSES, 128)}
     generator = seeded(seed)
 
-    def tensor(name, shape):
-        if name.endswith("num_batches_tracked"):
-            return torch.tensor(3)
-        if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
-            return torch.empty(shape).uniform_(0.5, 1.5, generator=generator)
-        scale = 0.2 if len(shape) < 4 else (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
-        return torch.randn(shape, generator=generator) * scale
-
-    return {name: tensor(name, shape) for name, shape in shapes.items()}
+    return sampled_state(shapes, generator, 0.2)
 
 
 def instance_norm(state, modality, x):
