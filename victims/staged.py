@@ -56,10 +56,9 @@ class StagedVictim(Victim):
     """A victim that is a chain of stages and a head.
 
     A subclass is a dataclass whose fields are its options, ``generator`` among them, and defines what a stage
-    and the head compute. Several versions of an image (a generated modality,
-    parallel branches) are stacked along the batch: version v of image i is row ``v * N + i``. For edits and
-    in ``VictimOutput.features`` they are stacked along the channels instead, so that row i always belongs to
-    image i.
+    and the head compute. Several versions of an image (a generated modality, parallel branches) are stacked
+    along the batch: version v of image i is row ``v * N + i``. For edits and in ``VictimOutput.features``
+    they are stacked along the channels instead, so that row i always belongs to image i.
     """
 
     #: Values of the option ``embedding``.
@@ -89,9 +88,10 @@ class StagedVictim(Victim):
             raise unknown_name(f"{option} of {self.name}", getattr(self, option), known)
 
     def _rate(self, option: str) -> float:
-        if not 0 <= getattr(self, option) < 1:
-            raise BadInput(f"{self.name}: {option} must lie in [0, 1), got {getattr(self, option)}")
-        return float(getattr(self, option))
+        value = getattr(self, option)
+        if not 0 <= value < 1:
+            raise BadInput(f"{self.name}: {option} must lie in [0, 1), got {value}")
+        return float(value)
 
     @abstractmethod
     def _build(self) -> None:
@@ -250,6 +250,7 @@ class ResidualVictim(StagedVictim):
 
     def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
         """Fill the trunk from a ResNet-50, each stem from its single stem."""
+        assert isinstance(self.trunk, ResidualStages), "the subclass makes it"
         fill_residual(self.trunk, state, where)
 
     def recipe(self) -> Recipe:

@@ -190,7 +190,7 @@ def listing_name(paths: Sequence[str], root: Path, size: tuple[int, int], resize
     return f"{_digest([str(root.resolve()), list(size), resize_filter, *paths])}.npy"
 
 
-def _digest(key: list[object]) -> str:
+def _digest(key: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
