@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from released_agw import released_layout, save_released
 
 from vbench.core.errors import BadInput
-from vbench.core.types import Modality
-from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim, load_victim
 
 
-def check_gradient(victim, modality, image, direction, step, edits=None, h=1e-7):
+def check_gradient(victim, modality, image, direction, step, h=1e-7):
     """The gradient of the embedding along ``direction`` is a difference quotient along ``step``; not 0."""
 
     def score(x):
-        return (victim(x, modality, edits).embedding @ direction).sum()
+        return (victim(x, modality).embedding @ direction).sum()
 
     image = image.requires_grad_()
     (gradient,) = torch.autograd.grad(score(image), image)
@@ -26,28 +22,6 @@ def check_gradient(victim, modality, image, direction, step, edits=None, h=1e-7)
         numeric = (score(image + h * step) - score(image - h * step)) / (2 * h)
     assert gradient.abs().max() > 0
     torch.testing.assert_close((gradient * step).sum(), numeric, rtol=1e-4, atol=1e-8)
-
-
-def check_gradient_of_sampled(victim, modality, size):
-    """The same for a sampled image and directions, with an edit of layer2."""
-    image, direction, step = (
-        torch.rand(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(3)),
-        torch.randn(victim.embedding_dim, dtype=torch.float64, generator=torch.Generator().manual_seed(4)),
-        torch.randn(1, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(5)),
-    )
-    check_gradient(victim.double(), modality, image, direction, step, {"layer2": lambda f: f * 1.5})
-
-
-def check_rebuilt(victim, images, path):
-    """Its description, and its own file at ``path``, make the same victim again; returns it."""
-    options = json.loads(json.dumps(victim.describe()))
-    assert type(victim)(**options).describe() == victim.describe()
-    write_checkpoint(path, victim.state_dict(), {"victim": victim.name, "options": options})
-    again = load_victim(victim.name, path, device="cpu")
-    assert again.describe() == victim.describe()
-    for modality in Modality:
-        assert torch.equal(again(images, modality).embedding, victim(images, modality).embedding)
-    return again
 
 
 def check_refused(cls, state, change, message, path, **options):
@@ -67,22 +41,6 @@ def check_told_apart(cls, article, path, folder, **options):
     agw = save_released(folder / "agw.t", released_layout(6, width=4, blocks=(1, 1, 1, 1)))
     with pytest.raises(BadInput, match="AGW checkpoint"):
         build_victim(cls, agw, **options)
-
-
-def check_edits(victim, images, shift=0.0, **nearly):
-    """An edit of a stage shows there, and changes the embedding of image 1 alone, which is all it changes."""
-
-    def edit(features):
-        return torch.cat((features[:1], features[1:2].flip(3) * 0.5 + shift, features[2:]))
-
-    for stage in victim.stages:
-        plain = victim(images, Modality.INFRARED)
-        same = victim(images, Modality.INFRARED, {stage: lambda features: features.clone()})
-        assert torch.equal(same.embedding, plain.embedding)
-        edited = victim(images, Modality.INFRARED, {stage: edit})
-        torch.testing.assert_close(edited.features[stage], edit(plain.features[stage]))
-        torch.testing.assert_close(edited.embedding[[0, 2]], plain.embedding[[0, 2]])
-        assert not torch.allclose(edited.embedding[1], plain.embedding[1], **nearly), stage
 
 
 def hardest_triplet(vectors, labels):
