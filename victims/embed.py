@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from vbench.core.arithmetic import default_arithmetic
-from vbench.core.batches import Batches
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained
-from vbench.core.processes import processes
+from vbench.core.processes import Batches, processes
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.precision import entrance

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images
-from vbench.core.batches import Batches
 from vbench.core.environment import resident_peak
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained, twin
-from vbench.core.processes import processes
+from vbench.core.processes import Batches, processes
 from vbench.core.progress import track
 from vbench.core.seeds import hashed
 from vbench.core.threat import ThreatModel

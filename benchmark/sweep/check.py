@@ -13,16 +13,15 @@ from vbench.attacks.base import Attack, Battery, UniversalAttack
 from vbench.attacks.build import build_attack
 from vbench.attacks.build import expand as expand_attacks
 from vbench.attacks.registry import attacks
+from vbench.core import __version__
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.files import cache_folder, split_entry
 from vbench.core.registry import Registry
 from vbench.core.settings import parse
 from vbench.core.source import code_card
 from vbench.core.threat import ThreatModel
-from vbench.core.version import __version__
 from vbench.data.base import SYNTHETIC_MARK, Dataset, is_synthetic
-from vbench.data.card import data_card
-from vbench.data.images import Images
+from vbench.data.images import Images, data_card
 from vbench.data.open import check_root, reader_of
 from vbench.data.protocols import LAYOUTS, SYNTHETIC
 from vbench.data.synthetic.embedded import SyntheticSet

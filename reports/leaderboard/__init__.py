@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vbench.core import __version__
 from vbench.core.errors import BadInput
 from vbench.core.text import count_of
-from vbench.core.version import __version__
 from vbench.records.store import to_archive
 from vbench.reports.frame import flat, to_csv
 from vbench.reports.leaderboard.collect import Entry, Refused, collect, disputed, find_doubts, merge

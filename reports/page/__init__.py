@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vbench.core.version import __version__
+from vbench.core import __version__
 from vbench.records.record import Record
 from vbench.reports.page.document import document
 from vbench.reports.page.notes import cards, cautions, environments, glossary, warnings

@@ -486,18 +486,19 @@ def part_train():
     from vbench.victims.training.trainer import recipe_of, train_victim
 
     ds = data(ids=24) if False else data()
+
+    def thin_victim(name):
+        options = {**victims.load(name).THIN, "input_size": (64, 32)}
+        classes, generator = len(ds.train_labels), torch.Generator().manual_seed(1)
+        return build_victim(
+            victims.load(name), num_classes=classes, device="cpu", generator=generator, **options
+        )
+
     for name in victims.names():
         for precision in ("float32", "auto"):
 
             def work():
-                cls = victims.load(name)
-                v = build_victim(
-                    cls,
-                    num_classes=len(ds.train_labels),
-                    device="cpu",
-                    generator=torch.Generator().manual_seed(1),
-                    **{**cls.THIN, "input_size": (64, 32)},
-                )
+                v = thin_victim(name)
                 images = load_train_images(ds, (64, 32), v.resize_filter)
                 r = replace(recipe_of(v, 2), identities=4, instances=2, validation=0.3)
                 out = ROOT / f"trained-{name}.safetensors"
@@ -513,14 +514,7 @@ def part_train():
     def resume():
         from vbench.victims.training import trainer
 
-        cls = victims.load("agw")
-        v = build_victim(
-            cls,
-            num_classes=len(ds.train_labels),
-            device="cpu",
-            generator=torch.Generator().manual_seed(1),
-            **{**cls.THIN, "input_size": (64, 32)},
-        )
+        v = thin_victim("agw")
         images = load_train_images(ds, (64, 32), v.resize_filter)
         r = replace(recipe_of(v, 3), identities=4, instances=2, validation=0)
         out = ROOT / "trained-resume.safetensors"

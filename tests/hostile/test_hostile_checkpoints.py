@@ -18,7 +18,7 @@ from vbench.sweep.read import read_suite
 from vbench.sweep.tasks import tasks_of
 from vbench.sweep.worker import perform
 from vbench.victims.checkpoint import read_checkpoint
-from vbench.victims.training.resume import state_path
+from vbench.victims.training.trainer import state_path
 
 __all__ = ["people"]
 

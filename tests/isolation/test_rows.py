@@ -13,7 +13,7 @@ from tiny import TinyVictim
 from vbench.attacks import Battery
 from vbench.attacks.build import build_attack
 from vbench.attacks.registry import attacks
-from vbench.core.random_state import random_state, seed_all
+from vbench.core.isolation import random_state, seed_all
 from vbench.core.threat import ThreatModel
 from vbench.run.craft import craft_side
 

@@ -24,28 +24,28 @@ ROWS = "tests/isolation/test_rows.py"
 LINES = (
     Line(
         "the hash of images is not part of the id",
-        "vbench.data.card:data_card",
+        "vbench.data.images:data_card",
         "[shown, sample.pid,",
         "[sample.pid,",
         f"{CONTENT}::test_a_card_covers_every_fact",
     ),
     Line(
         "labels are not part of the id",
-        "vbench.data.card:data_card",
+        "vbench.data.images:data_card",
         "sample.pid, sample.cam",
         "sample.cam",
         f"{CONTENT}::test_a_card_covers_every_fact",
     ),
     Line(
         "cameras are not part of the id",
-        "vbench.data.card:data_card",
+        "vbench.data.images:data_card",
         "sample.pid, sample.cam,",
         "sample.pid,",
         f"{CONTENT}::test_a_card_covers_every_fact",
     ),
     Line(
         "a file's ctime is not looked at",
-        "vbench.data.hashes:stamp_of",
+        "vbench.data.images:stamp_of",
         "status.st_ctime_ns",
         "0",
         f"{CONTENT}::test_a_change_that_keeps_size_and_time_is_noticed",

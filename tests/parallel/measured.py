@@ -127,7 +127,7 @@ def crafts(victim: Victim, spec: str) -> Iterator[tuple[str, Tensor]]:
 
 def short_of_memory(victim: Victim, backward: bool) -> Iterator[tuple[str, Tensor]]:
     """Embeddings, or gradients, of a victim that one process alone has too little memory for."""
-    from vbench.core.batches import Batches
+    from vbench.core.processes import Batches
 
     plain, most, taken = victim.forward, 2, []
 

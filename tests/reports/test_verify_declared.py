@@ -18,7 +18,7 @@ from vbench.core.errors import BadInput
 from vbench.core.settings import build
 from vbench.reports.verify.configuration import declared_attack, of_library, victim_label
 from vbench.victims import build as of_instance
-from vbench.victims import declare as of_victims
+from vbench.victims import registry as of_victims
 from vbench.victims.registry import VICTIMS, victims
 
 

@@ -9,8 +9,8 @@ import torch
 from tiny import TinyVictim, make_training, pixels
 
 from vbench.attacks.build import build_attack
-from vbench.core.batches import Batches
 from vbench.core.errors import VbenchError
+from vbench.core.processes import Batches
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.metrics.change import PerturbationSize
