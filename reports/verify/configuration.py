@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vbench.attacks.build import label_of
 from vbench.attacks.registry import ATTACKS, LIBRARIES
+from vbench.core import __version__
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel, budget_text, parse_budget, show_budget
-from vbench.core.version import __version__
 from vbench.data.protocols import DRAWS, LAYOUTS, Protocol, parse_protocol
 from vbench.data.registry import DATASETS
 from vbench.records.record import Record, config_id, precision_text
