@@ -165,57 +165,37 @@ def status(
         put("\n\n".join(show(sweep) for sweep in found))
 
 
+@takes(
+    *("victim", "dataset", "root", "weights", "protocol", "layout", "size", "eps", "seed", "settings"),
+    *("ignore_gates", "device", "precision"),
+    several=("victim", "weights", "protocol", "seed"),
+    victim={"default": None, "shown": "the suite's"},
+    weights={
+        "help": "Checkpoint: FILE, or agw=FILE for each victim; {trial} is the RegDB split.",
+        "kind": str,
+    },
+    protocol={"help": "Protocol id, repeatable; regdb/vis2ir is all ten splits."},
+    eps={"help": "L_inf budget in [0, 1] pixel units.", "default": "8/255", "shown": None},
+    settings={"help": "Setting of every attack that has it, as in evaluations=2560."},
+)
 def paper(
     suite: Annotated[
         str | None,
         typer.Argument(help="comparison, systems, ablation, blocks, attention or all.", show_default="list"),
     ] = None,
-    victim: Annotated[
-        list[str] | None, typer.Option(help="Victim, repeatable, or all.", show_default="the suite's")
-    ] = None,
-    dataset: Annotated[str, typer.Option(help="synthetic, or sysu, regdb, llcm with --root.")] = "synthetic",
-    root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Checkpoint: FILE, or agw=FILE for each victim; {trial} is the RegDB split."),
-    ] = None,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Protocol id, repeatable; regdb/vis2ir is all ten splits.", show_default="the layout's"
-        ),
-    ] = None,
-    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
-    size: Annotated[
-        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
-    ] = None,
-    eps: Annotated[str, typer.Option(help="L_inf budget in [0, 1] pixel units.")] = "8/255",
-    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
     preset: Annotated[
         str, typer.Option(help="Settings of fsam_uap: paper, strong, or default for its defaults.")
     ] = "paper",
     level: Annotated[str, typer.Option(help="Where the attack acts: pixel, feature or both.")] = "both",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of every attack that has it, as in evaluations=2560."),
-    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[
         bool, typer.Option(help="Run again even if the record exists, and decode images again.")
     ] = False,
-    ignore_gates: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-gates",
-            help="Run even with Rank-1 at chance level or weights of another split.",
-        ),
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="As in vbench run.")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Run a suite of the paper and print its table; recorded runs are not repeated.
 
@@ -238,26 +218,24 @@ def paper(
         raise unknown_name("level", level, (*LEVELS, "both"))
 
     from vbench.core.progress import say
-    from vbench.core.settings import parse_size, read_settings
-    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
+    from vbench.core.settings import read_settings
+    from vbench.records.spec import spec_of
     from vbench.run.session import Session
     from vbench.sweep.paper import Settings, expand, fill, read_weights, slots_of, victims_of
     from vbench.sweep.paper_table import paper_report
 
-    data = DataSpec(
-        dataset, dataset, "", str(root) if root else None, layout, parse_size(size) if size else None
-    )
-    setup = Setup(data, ModelSpec(""), (), precision, None, device, ignore_gates)
+    names = ("victim", "weights", "protocol", "seed", "settings")
+    victims, weights, protocols, seeds, settings = map(given.pop, names)
     files = read_weights(weights or ())
     session = Session(runs, force, quiet, weights_option="--weights {victim}=FILE")
     slots = slots_of(
         session,
-        victims_of(chosen, victim or (), files, dataset, quiet),
-        RunSpec(setup, "fsam_uap", (), eps, side="query"),
+        victims_of(chosen, victims or (), files, given["dataset"], quiet),
+        spec_of(given | {"attack": "fsam_uap", "side": "query"}),
         files,
         Settings(preset, read_settings(settings or [])),
-        expand(protocol or ()) or ("",),
-        seed or (0,),
+        expand(protocols or ()) or ("",),
+        seeds or (0,),
         LEVELS if level == "both" else (level,),
         quiet,
     )

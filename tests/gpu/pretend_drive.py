@@ -466,13 +466,14 @@ def part_library():
             def work():
                 s = series(ds, "agw", ThreatModel("8/255" if norm == "linf" else "1.0", norm), None)
                 run = next(iter(s.each(["agw"], [spec], [0], {})))
-                from vbench.run.craft import Plan, _craft
+                from vbench.run.craft import Crafter, Plan
                 from vbench.victims.embed import to_images
 
                 bench = run.bench
                 rows = slice(0, 2)
                 clean = to_images(bench.pixels[Side.QUERY][rows], bench.victim)
-                out = _craft(bench, Side.QUERY, Plan(run.attack, run.threat, 0), {}, clean, rows)
+                crafter = Crafter(bench, bench.victim, Side.QUERY, Plan(run.attack, run.threat, 0))
+                out, _ = crafter.craft(clean, rows, (1, 2))
                 assert out.device.type == "cuda", out.device
                 assert next(bench.victim.parameters()).device.type == "cuda"
 
