@@ -260,7 +260,11 @@ class Durations:
 @cache
 def _fit(text: str) -> tuple[str, float]:
     """The name of an attack, and the gradient evaluations of its fit, 0 without one."""
-    name, settings = parse(text, "attack")
+    try:
+        name, settings = parse(text, "attack")
+    except BadInput:
+        # A file of states may hold any text.
+        return text, 0.0
     price = PRICES.get(name)
     asked = settings.get("evaluations", "")
     return name, float(asked) if asked.isdigit() else price.gradients if price and price.fit else 0.0
