@@ -369,6 +369,7 @@ def slots_of(
     set's default. Raises :class:`BadInput`, before any victim is trained, for unknown names and settings, and
     for victims, data or checkpoints that do not fit.
     """
+    from vbench.run.prepare import Opener
     from vbench.victims.build import expand_victims
 
     suites = [SUITES[name] for name in victims_of_suites]
@@ -379,8 +380,10 @@ def slots_of(
         check_seed(seed)
     expand_victims(names)
     setups = []
-    for protocol in protocols:
-        common = replace(like.group, data=replace(like.group.data, protocol=protocol))
+    everywhere = [replace(like.group, data=replace(like.group.data, protocol=one)) for one in protocols]
+    for common in everywhere:
+        Opener(common).check()
+    for common in everywhere:
         own = session.dataset(common).protocol
         setups += [replace(common, victim=ModelSpec(one, weights_of(weights, one, own))) for one in names]
     session.open(setups)
