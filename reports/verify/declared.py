@@ -31,7 +31,7 @@ class Declared:
     base: frozenset[str]
     knows_more: Mapping[str, Mapping[str, list[str]]]
     choices_that_tamper: Mapping[str, Mapping[str, bool]]
-    members: tuple[Mapping[str, Any], ...]
+    members: Mapping[str, Mapping[str, list[Mapping[str, Any]]]]
 
     def problems(self, settings: Mapping[str, Any]) -> list[str]:
         """Errors in settings, one line each: unknown names, and values that the field refuses."""
@@ -52,6 +52,10 @@ class Declared:
     def tampers(self, settings: Mapping[str, Any]) -> bool:
         """Whether the attack changes features inside the victim."""
         return any(self._chosen(self.choices_that_tamper, settings))
+
+    def members_of(self, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The members of a battery with these settings, as name and settings."""
+        return [one for members in self._chosen(self.members, settings) for one in members]
 
     def label(self, settings: Mapping[str, Any]) -> str:
         """The name with non-default settings; a setting that a record lacks has its default."""
@@ -101,7 +105,7 @@ def declared_attack(name: str) -> Declared | None:
         base=frozenset(found["knowledge"]),
         knows_more=found["knows_more"],
         choices_that_tamper=found["tampers"],
-        members=tuple(found["members"]),
+        members=found["members"],
     )
 
 
@@ -184,8 +188,8 @@ def check_attack(record: Record) -> Iterator[str]:
         "knowledge": declared.knowledge(card["settings"]),
         "level": _FEATURE if declared.tampers(card["settings"]) else _PIXEL,
     }
-    # Defaults, which a label leaves out, may have been different for an older record.
-    if not wrong and not record.older:
+    # Defaults, which a label leaves out, may have been different for an older record or version.
+    if not wrong and not record.older and not _of_other_version(card, declared):
         expected["label"] = declared.label(card["settings"])
     for name, value in expected.items():
         if getattr(record, name) != value:
@@ -233,10 +237,11 @@ def _is_word(text: str) -> bool:
 
 
 def _members(declared: Declared, record: Record) -> Iterator[str]:
-    cards = record.config["attack"].get("members", [])
-    found = [{part: card[part] for part in ("name", "settings")} for card in cards]
-    if _same_version(record) and found != list(declared.members):
-        yield f"config.attack.members: not the {len(declared.members)} that {declared.name} has"
+    attack = record.config["attack"]
+    found = [{part: card[part] for part in ("name", "settings")} for card in attack.get("members", [])]
+    known = declared.members_of(attack["settings"])
+    if _same_version(record) and not _of_other_version(attack, declared) and found != known:
+        yield f"config.attack.members: not the {len(known)} that {declared.name} has"
     if declared.members and record.config["threat"]["side"] != "query":
         yield f"config.threat.side: {record.config['threat']['side']}, {declared.name} attacks queries"
 

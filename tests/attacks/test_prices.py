@@ -31,7 +31,7 @@ SMALL = {
 @pytest.mark.parametrize("name", attacks.names())
 def test_every_attack_says_what_it_knows(name):
     attack = attacks.load(name)()
-    needs = attack.needs.union(*(member.needs for member in getattr(attack, "members", tuple)()))
+    needs = attack.needs.union(*(member.needs for member in getattr(attack, "attacks", tuple)()))
     sight = "white box" if "gradients" in needs else "black box" if needs else "nothing"
     assert PRICES[name].knowledge == ", ".join([sight, *sorted(attack.knowledge)])
     assert PRICES[name].fit == attack.universal
@@ -54,7 +54,7 @@ def test_an_image_costs_what_the_listing_says(name, victim, images):
 
 @pytest.mark.parametrize("name", BATTERIES)
 def test_a_battery_costs_what_its_members_do(name):
-    members = attacks.load(name)().members()
+    members = attacks.load(name)().attacks()
     own = [PRICES[member.name] for member in members]
     assert PRICES[name].gradients == sum(price.gradients for price in own if not price.fit)
     assert PRICES[name].fits == sum(price.gradients for price in own if price.fit)

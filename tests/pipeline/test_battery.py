@@ -66,7 +66,7 @@ def battery(*attacks):
         name: ClassVar[str] = "some"
         summary: ClassVar[str] = "a battery for tests"
 
-        def members(self):
+        def attacks(self):
             return built
 
     return Some()

@@ -90,7 +90,7 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(quick, vbench,
         "from vbench.attacks.uap import UAP\n"
         "class Two(Battery):\n"
         "    name, summary = 'two', 'noise and uap'\n"
-        "    def members(self):\n"
+        "    def attacks(self):\n"
         "        return Noise(), UAP(evaluations=96, batch=12)\n"
     )
     runs = tmp_path / "runs"

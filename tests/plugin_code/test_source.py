@@ -298,7 +298,7 @@ def test_a_plugin_battery_names_its_members_code():
         name = "both"
         summary = "two"
 
-        def members(self):
+        def attacks(self):
             return (PGD(), Scaled())
 
     first, second = attack_card(Both())["members"]
