@@ -82,9 +82,9 @@ class Attack(ABC):
     #: through the victim, and forward passes only.
     gradients_per_image: ClassVar[int] = 0
     forwards_per_image: ClassVar[int] = 0
-    #: Settings by name, asked for with ``preset=NAME``. vbench's own attacks have "paper" (as published), "best"
-    #: (chosen on development identities, see docs/presets.md) and "v1" (what version 1 did, cost included); the
-    #: defaults are the stronger of the first two.
+    #: Settings by name, asked for with ``preset=NAME``. vbench's own attacks have "paper" (as published),
+    #: "best" (chosen on development identities, see docs/presets.md) and "v1" (what version 1 did, cost
+    #: included); the defaults are the stronger of the first two.
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     #: Settings of cost by name, asked for with ``effort=NAME``: "standard", the default, and "published".
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {}

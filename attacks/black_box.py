@@ -96,8 +96,8 @@ class Square(BlackBoxAttack):
 
     Andriushchenko et al., ECCV 2020, algorithms 1 and 2, except that a change that leaves the objective equal
     is kept too, because a ranked list often does not change. ``queries`` is part of the threat model rather
-    than of the method; ``effort=published`` is the paper's 10,000, which take hours on a CPU. The share of the
-    image that a square covers starts at ``p``, 0.05 in the paper (ImageNet, L_inf), and is halved on its
+    than of the method; ``effort=published`` is the paper's 10,000, which take hours on a CPU. The share of
+    the image that a square covers starts at ``p``, 0.05 in the paper (ImageNet, L_inf), and is halved on its
     schedule, scaled to ``queries``.
     """
 

@@ -47,11 +47,11 @@ class BouniotAttack(SteppedMetricAttack, MomentumAttack):
 
 @dataclass(frozen=True)
 class SMA(BouniotAttack):
-    """Raise D(f(x'), f(x)), the squared distance to the own clean embedding (Bouniot et al. 2020, algorithm 1).
+    """Raise D(f(x'), f(x)), the squared distance to the own clean embedding.
 
-    It needs no other image. It is ``metric_ifgsm`` with its own guide and the same code; the presets "paper"
-    and "v1" start from noise of the whole budget instead of half of it and take longer steps. ODFA has an
-    equivalent objective for unit-length embeddings.
+    Bouniot et al. 2020, algorithm 1. It needs no other image. It is ``metric_ifgsm`` with its own guide and
+    the same code; the presets "paper" and "v1" start from noise of the whole budget instead of half of it and
+    take longer steps. ODFA has an equivalent objective for unit-length embeddings.
     """
 
     name: ClassVar[str] = "sma"
@@ -70,8 +70,8 @@ class FNA(BouniotAttack):
     first; the authors take the furthest cluster among the queries, whose identities an attacker here does not
     know. They push away from every query of the own identity, filling short lists with the image's own clean
     embedding, and from four in their adversarial training: here from one guide with that weight, "own" by
-    default. The presets "paper" and "v1" start at the clean image, where the pull has a gradient. ``push=0`` is
-    their pull-only variant.
+    default. The presets "paper" and "v1" start at the clean image, where the pull has a gradient. ``push=0``
+    is their pull-only variant.
     """
 
     name: ClassVar[str] = "fna"

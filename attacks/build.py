@@ -79,14 +79,14 @@ def presets(cls: type) -> Mapping[str, Mapping[str, Any]]:
 
 
 def combinations(cls: type) -> dict[str, dict[str, Any]]:
-    """The settings of every effort, preset and pair of both, by the text that names it."""
+    """The settings of every effort, preset and pair of both, by the text that names it, pairs last."""
     found = {}
     for preset, settings in {"": {}, **presets(cls)}.items():
         for effort, cost in {"": {}, **getattr(cls, RESERVED["effort"], {})}.items():
             named = {"preset": preset, "effort": effort}
             found[",".join(f"{word}={name}" for word, name in named.items() if name)] = {**settings, **cost}
     del found[""]
-    return found
+    return dict(sorted(found.items(), key=lambda one: one[0].count(",")))
 
 
 def _named(cls: type, owner: str, word: str, chosen: Any) -> Mapping[str, Any]:
@@ -136,9 +136,10 @@ def label_of(
     named: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """:func:`label` from plain values; ``named``: what the texts of :func:`named_settings` change."""
-    best = _changes(settings, defaults)
+    choices = [_changes(settings, defaults)]
     for text, changed in named.items():
-        best = min(best, [*text.split(","), *_changes(settings, {**defaults, **changed})], key=len)
+        choices.append([*text.split(","), *_changes(settings, {**defaults, **changed})])
+    best = min(choices, key=len)
     return f"{name}[{','.join(best)}]" if best else name
 
 

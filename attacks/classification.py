@@ -22,6 +22,7 @@ from vbench.core.settings import param
 from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
+
 class Classifier(nn.Module):
     """A victim as a plain classifier of one modality: N x 3 x H x W in [0, 1] -> N x C logits."""
 
@@ -46,7 +47,7 @@ def predictions(classifier: Classifier, images: Tensor, context: Context) -> Ten
 
 
 class ClassificationAttack(PerImageAttack):
-    """Raises the cross-entropy CE(logits(x'), y), with y the class that the victim predicts for the image x."""
+    """Raises the cross-entropy CE(logits(x'), y), with y the class predicted for the image x."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "logits"})
 
@@ -92,9 +93,9 @@ class SteppedClassificationAttack(ClassificationAttack, IterativeAttack):
 class PGD(SteppedClassificationAttack):
     """Projected gradient descent (Madry et al. 2018, section 2.1) on the cross-entropy.
 
-    The preset "paper" is their evaluation on CIFAR-10: a random start in the whole budget, steps of 2/255, with
-    ``effort=published`` twenty of them. "v1" is what torchattacks does without its random start: from the image
-    itself, steps of eps/4.
+    The preset "paper" is their evaluation on CIFAR-10: a random start in the whole budget, steps of 2/255,
+    with ``effort=published`` twenty of them. "v1" is what torchattacks does without its random start: from
+    the image itself, steps of eps/4.
     """
 
     name: ClassVar[str] = "pgd"
@@ -120,8 +121,8 @@ class MIFGSM(SteppedClassificationAttack, MomentumAttack):
     """Momentum iterative FGSM (Dong et al. 2018, algorithm 1) on the cross-entropy.
 
     g(t+1) = ``momentum`` g(t) + gradient / mean |gradient|, and a step of sign g(t+1). The preset "paper" is
-    their section 4.1: from the image itself, steps of eps / ``steps``, momentum 1, with ``effort=published`` ten
-    steps. "v1" has steps of eps/4.
+    their section 4.1: from the image itself, steps of eps / ``steps``, momentum 1, with ``effort=published``
+    ten steps. "v1" has steps of eps/4.
     """
 
     name: ClassVar[str] = "mifgsm"

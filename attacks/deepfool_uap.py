@@ -27,22 +27,23 @@ from vbench.victims.base import Victim
 
 @dataclass(frozen=True)
 class DeepFoolUAP(UniversalAttack):
-    """Sum minimal perturbations of training images, each found by DeepFool, into one d (Moosavi-Dezfooli et al.).
+    """Sum minimal perturbations of training images, each found by DeepFool, into one d.
 
-    CVPR 2017, algorithm 1, in retrieval form: the decision about an image x of one modality is the training
-    identity k(x) whose clean centroid c(k) in the other modality is nearest to its embedding f(x), because a
-    cross-modality query is ranked against the other modality; the paper's decision is the class of a classifier.
-    For every image of a batch that d does not fool yet, k(x + d) = k(x), DeepFool (Moosavi-Dezfooli et al., CVPR
-    2016, algorithm 2) looks for the smallest r with k(x + d + r) != k(x): with s(k) = -D(f, c(k)) / 2, the
-    squared distance the victim ranks by, and w(k) the gradient of s(k) - s(k(x)) at x + d + r, it takes the rival
-    k with the smallest |s(k) - s(k(x))| / ||w(k)|| among the ``rivals`` nearest ones and adds |s(k) - s(k(x))| /
-    ||w(k)||^2 w(k) to r, up to ``iterations`` times. Then d becomes P(d + sum of (1 + ``overshoot``) r), with P the
-    projection into the budget. It ends when a pass over the training identities finds the share ``fooled`` of
-    images fooled, or when the gradient evaluations are spent.
+    Moosavi-Dezfooli et al., CVPR 2017, algorithm 1, in retrieval form: the decision about an image x of one
+    modality is the training identity k(x) whose clean centroid c(k) in the other modality is nearest to its
+    embedding f(x), because a cross-modality query is ranked against the other modality; the paper's decision
+    is the class of a classifier. For every image of a batch that d does not fool yet, k(x + d) = k(x),
+    DeepFool (Moosavi-Dezfooli et al., CVPR 2016, algorithm 2) looks for the smallest r with k(x + d + r) !=
+    k(x): with s(k) = -D(f, c(k)) / 2, the squared distance the victim ranks by, and w(k) the gradient of s(k)
+    - s(k(x)) at x + d + r, it takes the rival k with the smallest |s(k) - s(k(x))| / ||w(k)|| among the
+    ``rivals`` nearest ones and adds |s(k) - s(k(x))| / ||w(k)||^2 w(k) to r, up to ``iterations`` times. Then
+    d becomes P(d + sum of (1 + ``overshoot``) r), with P the projection into the budget. It ends when a pass
+    over the training identities finds the share ``fooled`` of images fooled, or when the gradient evaluations
+    are spent.
 
-    Images come in batches of both modalities; ``batch=2``, one of each, is nearest to the published order, where d
-    moves after every image. The preset "paper" has that, ten rivals, fifty iterations, an overshoot of 0.02
-    and a fooling rate of 0.8. ``effort=published`` is sized as ten passes over 10,000 images.
+    Images come in batches of both modalities; ``batch=2``, one of each, is nearest to the published order,
+    where d moves after every image. The preset "paper" has that, ten rivals, fifty iterations, an overshoot
+    of 0.02 and a fooling rate of 0.8. ``effort=published`` is sized as ten passes over 10,000 images.
     """
 
     name: ClassVar[str] = "deepfool_uap"
@@ -62,8 +63,12 @@ class DeepFoolUAP(UniversalAttack):
     batch: Annotated[int, Field(ge=2)] = param(2, "images between changes of d, half of each modality")
     rivals: Annotated[int, Field(ge=1)] = param(1, "nearest other identities that DeepFool considers")
     iterations: Annotated[int, Field(ge=1)] = param(50, "steps of DeepFool for one image")
-    overshoot: Annotated[float, Field(ge=0)] = param(0.02, "share by which a minimal perturbation is extended")
-    fooled: Annotated[float, Field(gt=0, le=1)] = param(1.0, "share of fooled images in a pass that ends the fit")
+    overshoot: Annotated[float, Field(ge=0)] = param(
+        0.02, "share by which a minimal perturbation is extended"
+    )
+    fooled: Annotated[float, Field(gt=0, le=1)] = param(
+        1.0, "share of fooled images in a pass that ends the fit"
+    )
 
     def learn(
         self,
@@ -74,7 +79,9 @@ class DeepFoolUAP(UniversalAttack):
         quiet: bool,
     ) -> Perturbation:
         if len(train.identities) < 2:
-            raise BadInput(f"{self.name} needs at least two training identities with images in both modalities")
+            raise BadInput(
+                f"{self.name} needs at least two training identities with images in both modalities"
+            )
         pairs = min(self.batch // 2, len(train.identities))
         minimal = _Minimal(victim, train, self)
         delta = torch.zeros((1, 3, *victim.input_size)).to(train[Modality.VISIBLE].embeddings)
@@ -105,8 +112,7 @@ class _Minimal:
         self.spent = 0
 
     def change(self, delta: Tensor, modality: Modality, index: Tensor) -> tuple[Tensor, int]:
-        """The sum of the minimal changes of the images at ``index`` that ``delta`` does not fool, 1 x 3 x H x W,
-        and how many it does."""
+        """The sum of the minimal changes of the images that ``delta`` does not fool, and how many it does."""
         view = self.train[modality]
         images, own = view.batch(index), self._scores(view.embeddings[index], modality).argmax(1)
         with torch.no_grad():
@@ -131,7 +137,9 @@ class _Minimal:
             scores = self._scores(self.victim(copies.clamp(0, 1), modality).embedding, modality)
             self.spent += len(copies)
             others = scores.detach()[::count].scatter(1, own[:, None], -torch.inf).topk(count, dim=1).indices
-            gaps = scores.gather(1, others.reshape(-1, 1)) - scores.gather(1, own.repeat_interleave(count)[:, None])
+            gaps = scores.gather(1, others.reshape(-1, 1)) - scores.gather(
+                1, own.repeat_interleave(count)[:, None]
+            )
             (gradient,) = broadcast(torch.autograd.grad(gaps.sum(), copies))
         if not bool(torch.isfinite(gradient).all()):
             raise VbenchError(f"learning {self.attack.name}: the objective or its gradient is not finite")

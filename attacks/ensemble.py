@@ -1,4 +1,4 @@
-"""Batteries of attacks for rankings, as AutoAttack for classifiers: the worst case for a level of knowledge."""
+"""Batteries of attacks for rankings, as AutoAttack for classifiers: a bound for a level of knowledge."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Ensemble(Battery):
     """The worst of several attacks for each query: a bound on what attackers with some knowledge can do.
 
     ``members`` says what they know: "black_box" only the embeddings of what they submit, "own" the victim and
-    the attacked image, "training" also images of other identities, "gallery" also the gallery and which of its
-    images show the person. Each has all attacks of less knowledge to choose from; those that add most to the
-    worst case on undefended thin AGW and thin PMT were taken, one after another (``make battery``,
-    docs/presets.md). No defended victim was in the choice. "five" are the five attacks of version 1, each as it
-    was then: ``square`` with 200 queries, ``uap``, ``pgd``, ``sma`` and ``fna``.
+    the attacked image, "training" also images of other identities, "gallery" also the gallery and which of
+    its images show the person. Each has all attacks of less knowledge to choose from; those that add most to
+    the worst case on undefended thin AGW and thin PMT were taken, one after another (``make battery``,
+    docs/presets.md). No defended victim was in the choice. "five" are the five attacks of version 1, each as
+    it was then: ``square`` with 200 queries, ``uap``, ``pgd``, ``sma`` and ``fna``.
 
     They are the same for every victim, with settings whose steps scale with eps. A member that cannot attack
-    the victim, such as ``pgd`` without a classifier, is left out; table and record say so. The evaluator chooses
-    with true identities: for each query the image with the lowest average precision, averaged over the trials;
-    a tie goes to the earlier member. Query side and L_inf only.
+    the victim, such as ``pgd`` without a classifier, is left out; table and record say so. The evaluator
+    chooses with true identities: for each query the image with the lowest average precision, averaged over
+    the trials; a tie goes to the earlier member. Query side and L_inf only.
     """
 
     name: ClassVar[str] = "ensemble"
@@ -54,7 +54,9 @@ class Ensemble(Battery):
     )
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {"v1": {"members": "five"}}
 
-    members: Knowledge = param("training", "what the members know: black_box, own, training, gallery; or five")
+    members: Knowledge = param(
+        "training", "what the members know: black_box, own, training, gallery; or five"
+    )
 
     def attacks(self) -> tuple[Attack, ...]:
         return tuple(build_attack(spec) for spec in _MEMBERS[self.members])

@@ -31,10 +31,10 @@ class LTA(PerImageAttack):
     """Raise the squared distance to the embedding of a copy of the image in which a random patch is grey.
 
     Gong et al., CVPRW 2022, as in their released code: v(t+1) = ``momentum`` v(t) + g(t) / mean |g(t)|, with
-    g(t) the gradient of D(f(x(t)), f(x with a grey patch)) at x(t) and a new patch at every step, and a step of
-    sign v(t+1) from the clean image. The patch covers ``smallest`` to ``largest`` of the image, with an aspect
-    ratio between ``ratio`` and its inverse; a patch that does not fit is sampled again. The preset "paper" has
-    their steps of 1/255 and momentum 1, with ``effort=published`` their fifteen steps.
+    g(t) the gradient of D(f(x(t)), f(x with a grey patch)) at x(t) and a new patch at every step, and a step
+    of sign v(t+1) from the clean image. The patch covers ``smallest`` to ``largest`` of the image, with an
+    aspect ratio between ``ratio`` and its inverse; a patch that does not fit is sampled again. The preset
+    "paper" has their steps of 1/255 and momentum 1, with ``effort=published`` their fifteen steps.
 
     An infrared image is grey already, so its copy is the image itself and the gradient at the start is
     exactly zero; the method was published for visible images and does not cover this case. Here such an image

@@ -51,13 +51,13 @@ GuideKind = Literal["own", "training", "gallery"]
 class MetricAttack(PerImageAttack):
     """Raise D(f(x'), g) to a guide g (Bai et al., untargeted metric attack), D the squared distance.
 
-    f is the embedding and D the distance the victim ranks by, squared: for a victim that compares cosines that
-    of unit-length embeddings. ``guides``: "own" is the image's own clean embedding and needs a random start,
-    since the gradient of a distance to itself is exactly zero; "training" the nearest training identity's
-    centroid in the other modality; "gallery" the gallery embeddings of the query's own identity, which only an
-    insider knows. The paper raises the sum of D over these; for unit-length embeddings that is D to their mean
-    up to a positive factor and a constant, so the guide is the mean of embeddings as the victim compares them.
-    With another guide than "own" the first attempt starts at the image itself.
+    f is the embedding and D the distance the victim ranks by, squared: for a victim that compares cosines
+    that of unit-length embeddings. ``guides``: "own" is the image's own clean embedding and needs a random
+    start, since the gradient of a distance to itself is exactly zero; "training" the nearest training
+    identity's centroid in the other modality; "gallery" the gallery embeddings of the query's own identity,
+    which only an insider knows. The paper raises the sum of D over these; for unit-length embeddings that is
+    D to their mean up to a positive factor and a constant, so the guide is the mean of embeddings as the
+    victim compares them. With another guide than "own" the first attempt starts at the image itself.
     """
 
     paper: ClassVar[str] = _PAPER

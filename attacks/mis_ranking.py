@@ -24,7 +24,6 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
-
 #: Label smoothing of the mis-classification loss, and the smallest loss whose logarithm is taken.
 _SMOOTHING, _TINY = 0.1, 1e-12
 
@@ -34,22 +33,24 @@ class MisRanking(UniversalAttack):
     """Train one generator G on training identities, then let it change each image: x' = x + G(x) (DMR).
 
     Wang et al. 2020. All images share the generator, not the change: its output is eps * tanh and depends on
-    the image. With f the embedding of x', p and n the clean embeddings of the own and of other identities of the
-    batch in the other modality (a cross-modality query is ranked against that modality; theirs are the other
-    adversarial images of the batch), every update of Adam lowers the mean over the batch of the mis-ranking loss
+    the image. With f the embedding of x', p and n the clean embeddings of the own and of other identities of
+    the batch in the other modality (a cross-modality query is ranked against that modality; theirs are the
+    other adversarial images of the batch), every update of Adam lowers the mean over the batch of the
+    mis-ranking loss
 
         L = [max D(f, n) - min D(f, p) + margin]_+
 
-    the authors' triplet loss for the reversed ranking (equation 1), and with ``classes`` of the mis-classification
-    loss: the cross-entropy toward the class that the classifier finds least likely, smoothed over the classes
-    that are not in the batch (equation 2). ``log`` lowers the logarithm of each loss instead, as their code does.
-    Both modalities share the generator and each passes through its own stem.
+    the authors' triplet loss for the reversed ranking (equation 1), and with ``classes`` of the
+    mis-classification loss: the cross-entropy toward the class that the classifier finds least likely,
+    smoothed over the classes that are not in the batch (equation 2). ``log`` lowers the logarithm of each
+    loss instead, as their code does. Both modalities share the generator and each passes through its own
+    stem.
 
-    The preset "paper" has the published distance (not squared), both losses and their logarithms; margin, batch,
-    optimiser, width and blocks are the published ones, and ``effort=published`` is their fifty epochs over
-    Market-1501's 12,936 training images. Parts that hide the change at a large budget are left out: the
-    discriminator with its mask and the structural-similarity term. Instance normalisation replaces their batch
-    normalisation and makes their spectral normalisation void.
+    The preset "paper" has the published distance (not squared), both losses and their logarithms; margin,
+    batch, optimiser, width and blocks are the published ones, and ``effort=published`` is their fifty epochs
+    over Market-1501's 12,936 training images. Parts that hide the change at a large budget are left out: the
+    discriminator with its mask and the structural-similarity term. Instance normalisation replaces their
+    batch normalisation and makes their spectral normalisation void.
     """
 
     name: ClassVar[str] = "mis_ranking"
@@ -180,6 +181,6 @@ def mis_classification_loss(logits: Tensor | None, identities: Tensor) -> Tensor
     if logits is None:
         raise VbenchError("the victim declares an identity classifier and gives no logits")
     target = torch.full_like(logits, _SMOOTHING / (logits.shape[1] - 1))
-    target[:, identities.to(logits.device)] = 0
+    target[:, identities[identities < logits.shape[1]].to(logits.device)] = 0
     target += (1 - _SMOOTHING) * one_hot(logits.argmin(1), logits.shape[1])
     return cross_entropy(logits, target)

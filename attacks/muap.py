@@ -33,18 +33,19 @@ _HARDLY = 0.9
 class MUAP(UniversalAttack):
     """Lower a differentiable average precision (in the style of Ding et al. 2021).
 
-    A perturbed training image x' = x + d of one modality is a query; its ranked list are the clean embeddings of
-    all training images of the batch's identities in the other modality. Every update lowers, summed over both
-    modalities, the mean of AP(x') + ``smooth`` TV(x'), where AP is the average precision computed from soft
-    histograms of distances (:func:`soft_average_precision`) and TV the total variation, which is meant to help
-    transfer. Both modalities share d and each passes through its own stem; every update has equally many images
-    of both. v(t+1) = ``momentum`` v(t) + g / mean |g|, and a step of sign v(t+1), clipped to the budget.
+    A perturbed training image x' = x + d of one modality is a query; its ranked list are the clean embeddings
+    of all training images of the batch's identities in the other modality. Every update lowers, summed over
+    both modalities, the mean of AP(x') + ``smooth`` TV(x'), where AP is the average precision computed from
+    soft histograms of distances (:func:`soft_average_precision`) and TV the total variation, which is meant
+    to help transfer. Both modalities share d and each passes through its own stem; every update has equally
+    many images of both. v(t+1) = ``momentum`` v(t) + g / mean |g|, and a step of sign v(t+1), clipped to the
+    budget.
 
-    The preset "paper" has the authors' weight of the total variation (10), five bins, momentum 0.4 and a batch
-    of 32. On small or noisy images that weight lets the total variation determine the signs and the ranking
-    hardly changes, which gives a warning; ``smooth=0`` is the list-wise loss alone. Their rescaling that moves
-    four fifths of all pixels to the bound after an epoch is left out, because signed steps do that already.
-    The paper's code does not say how long it trains; ``effort=published`` is ten times the standard.
+    The preset "paper" has the authors' weight of the total variation (10), five bins, momentum 0.4 and a
+    batch of 32. On small or noisy images that weight lets the total variation determine the signs and the
+    ranking hardly changes, which gives a warning; ``smooth=0`` is the list-wise loss alone. Their rescaling
+    that moves four fifths of all pixels to the bound after an epoch is left out, because signed steps do that
+    already. The paper's code does not say how long it trains; ``effort=published`` is ten times the standard.
     """
 
     name: ClassVar[str] = "muap"

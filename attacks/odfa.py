@@ -22,10 +22,11 @@ class ODFA(MomentumAttack):
     """Lower D(f(x'), -f(x)), the squared distance between the embedding and the opposite of its clean self.
 
     Zheng et al., equation 7. For unit-length embeddings that is the metric attack on the own embedding with
-    another start: ODFA lowers 2 + 2 cos, the metric attack raises 2 - 2 cos. At the clean image the gradient on
-    the unit sphere is zero up to rounding, so the authors' first signed step is random; here it is random with
-    a seed (``start`` none), or noise as in the other attacks. The preset "paper" has their step of 1/255, with
-    ``effort=published`` int(min(eps + 4, 1.25 eps)) steps where they round, one step fewer at some budgets.
+    another start: ODFA lowers 2 + 2 cos, the metric attack raises 2 - 2 cos. At the clean image the gradient
+    on the unit sphere is zero up to rounding, so the authors' first signed step is random; here it is random
+    with a seed (``start`` none), or noise as in the other attacks. The preset "paper" has their step of
+    1/255, with ``effort=published`` int(min(eps + 4, 1.25 eps)) steps where they round, one step fewer at
+    some budgets.
     """
 
     name: ClassVar[str] = "odfa"

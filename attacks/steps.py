@@ -224,14 +224,15 @@ def noisy(images: Tensor, context: Context, scale: float) -> Tensor:
 class IterativeAttack(PerImageAttack):
     """Signed (L2: unit) steps up an objective, each projected into the budget.
 
-    x(0) = x + u with u uniform in +- ``start`` budgets, and x(t+1) = P(x(t) + a(t) sign g(t)), where g(t) is the
-    gradient of the objective at x(t) and P projects into the budget around x and [0, 1]. The step sizes a(t)
-    are ``step_size``, or share ``reach`` budgets among all steps, evenly or (``shrink``) in proportion to
-    ``steps``, ``steps`` - 1, ... 1.
+    x(0) = x + u with u uniform in +- ``start`` budgets, and x(t+1) = P(x(t) + a(t) sign g(t)), where g(t) is
+    the gradient of the objective at x(t) and P projects into the budget around x and [0, 1]. The step sizes
+    a(t) are ``step_size``, or share ``reach`` budgets among all steps, evenly or (``shrink``) in proportion
+    to ``steps``, ``steps`` - 1, ... 1.
 
-    Options, all off by default: random restarts, which differ by their random start (of the whole budget where
-    ``start`` is 0); input diversity (Xie et al., CVPR 2019); smoothed gradients (Dong et al., CVPR 2019). They
-    change only the gradients of a step, never the objective, so attempts are compared on the plain image.
+    Options, all off by default: random restarts, which differ by their random start (of the whole budget
+    where ``start`` is 0); input diversity (Xie et al., CVPR 2019); smoothed gradients (Dong et al., CVPR
+    2019). They change only the gradients of a step, never the objective, so attempts are compared on the
+    plain image.
     """
 
     steps: Annotated[int, Field(ge=1)] | None = param(

@@ -26,16 +26,18 @@ class UAP(UpdatedAttack):
     """One perturbation d for both modalities that breaks neighbourhoods in embedding space (Li et al. 2019).
 
     For an image x with embedding f(x), the prototypes c(1) ... c(C) are the other modality's clean training
-    centroids, in the order of D(f(x), .), because a cross-modality query is ranked against the other modality;
-    the authors cluster one gallery by k-means. Every update raises the mean over a batch, x' = x + d, of
+    centroids, in the order of D(f(x), .), because a cross-modality query is ranked against the other
+    modality; the authors cluster one gallery by k-means. Every update raises the mean over a batch, x' = x +
+    d, of
 
     - ``loss`` "pair" (equation 6 as the authors corrected it): D(f(x'), c(1)) - D(f(x'), c(C)), away from the
       nearest and toward the farthest; with ``margin`` the negative hinge -[D(f(x'), c(C)) - D(f(x'), c(1)) +
       margin]_+ of their released code;
-    - "list" (equation 7, corrected): the sum of w(m, n) (D(f(x'), c(m)) - D(f(x'), c(n))) over all pairs m < n.
+    - "list" (equation 7, corrected): the sum of w(m, n) (D(f(x'), c(m)) - D(f(x'), c(n))) over all pairs m <
+      n.
       ``weighting`` "ndcg" takes the constant weights of their code, |log2(1 + r(m)) - log2(1 + r(n))| times
-      s(D2(n) - D2(m)), where r ranks all prototypes by D(f(x'), .), the farthest first, D2 is half the squared
-      distance and s the logistic function; "equal" takes equal ones;
+      s(D2(n) - D2(m)), where r ranks all prototypes by D(f(x'), .), the farthest first, D2 is half the
+      squared distance and s the logistic function; "equal" takes equal ones;
     - "cross_entropy": the classifier's loss on its own clean prediction.
 
     D is the distance the victim ranks by, squared or not (``distance``). The preset "paper" has the authors'
@@ -52,7 +54,13 @@ class UAP(UpdatedAttack):
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {"distance": "euclidean", "margin": 0.08, "momentum": 1.0, "batch": 2, "weighting": "ndcg"},
         "best": {},
-        "v1": {"evaluations": 12800, "batch": 64, "weighting": "equal", "distance": "squared", "margin": None},
+        "v1": {
+            "evaluations": 12800,
+            "batch": 64,
+            "weighting": "equal",
+            "distance": "squared",
+            "margin": None,
+        },
     }
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {"evaluations": 12800},

@@ -149,7 +149,11 @@ def _describe_presets(cls: type) -> None:
     for word, attribute in RESERVED.items():
         threats = getattr(cls, "PRESET_THREATS", {}) if word == "preset" else {}
         lines = [
-            [name, _settings(given) or "(the defaults)", *([_settings(threats.get(name, {}))] if threats else [])]
+            [
+                name,
+                _settings(given) or "(the defaults)",
+                *([_settings(threats.get(name, {}))] if threats else []),
+            ]
             for name, given in getattr(cls, attribute, {}).items()
         ]
         if lines:
