@@ -24,7 +24,8 @@ NOISE = "noise[kind=sign]"
 
 ONE_STEP = "metric_fgsm"
 
-#: Ten steps from a random start in half the budget: cheap, and weak enough that more steps or restarts can show.
+#: Ten steps from a random start in half the budget: cheap, and weak enough that more steps or restarts can
+#: show.
 MANY_STEPS = "metric_ifgsm[preset=v1]"
 
 MORE_STEPS = "metric_ifgsm[preset=v1,steps=30]"

@@ -140,7 +140,7 @@ def test_the_five_are_what_version_1_ran():
         ("metric_ifgsm[preset=original,restarts=2]", "metric_ifgsm[preset=original,restarts=2]"),
         ("metric_ifgsm[guides=gallery]", "metric_ifgsm[guides=gallery]"),
         ("metric_ifgsm[preset=paper,effort=published]", "metric_ifgsm[preset=query]"),
-        ("metric_ifgsm[preset=v1,effort=published]", "metric_ifgsm[preset=v1,effort=published]"),
+        ("metric_ifgsm[preset=v1,effort=published]", "metric_ifgsm[preset=v1,steps=None]"),
         ("metric_ifgsm[preset=v1,effort=standard,restarts=2]", "metric_ifgsm[preset=v1,steps=30,restarts=2]"),
         ("square[effort=published]", "square[queries=10000]"),
         ("uap[effort=published,evaluations=12800]", "uap"),

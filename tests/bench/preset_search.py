@@ -95,7 +95,7 @@ CANDIDATES: dict[str, list[str]] = {
     "deepfool_uap": [
         f"batch={batch},rivals={rivals},iterations={iterations},overshoot={overshoot}"
         for batch, rivals in ((2, 1), (2, 4), (16, 1))
-        for iterations, overshoot in ((50, 0.02), (5, 0.5))
+        for iterations, overshoot in ((10, 0.02), (3, 0.5))
     ],
     "square": [f"p={p}" for p in (0.05, 0.1, 0.3, 0.8)],
     "simba": [f"step={step},low={low}" for step in (0.2, 1.0, 2.0) for low in (0.125, 0.25)],
