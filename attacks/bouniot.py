@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vbench.attacks.base import Context
 from vbench.attacks.distances import pairwise_squared, squared_distance
-from vbench.attacks.metric import GuideKind, SteppedMetricAttack, known_prototypes
+from vbench.attacks.metric import AVERAGE, Average, GuideKind, SteppedMetricAttack, known_prototypes
 from vbench.attacks.steps import IterativeAttack, MomentumAttack, Objective
 from vbench.core.errors import BadInput
 from vbench.core.settings import param
@@ -25,11 +25,11 @@ PAPER = (
 )
 
 
-def _presets(start: float) -> Mapping[str, Mapping[str, object]]:
+def _presets(start: float, **more: object) -> Mapping[str, Mapping[str, object]]:
     return {
         "paper": {"step_size": "1/255", "start": start},
         "best": {},
-        "v1": {"steps": 15, "reach": 3.0, "shrink": False, "start": start},
+        "v1": {"steps": 15, "reach": 3.0, "shrink": False, "start": start, **more},
     }
 
 
@@ -58,7 +58,7 @@ class SMA(BouniotAttack):
     version: ClassVar[int] = 2
     summary: ClassVar[str] = "away from the own clean embedding, from a random start in the whole budget"
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _presets(1.0)
-    guides = "own"
+    guides, average = "own", "unit"
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,10 @@ class FNA(BouniotAttack):
     name: ClassVar[str] = "fna"
     version: ClassVar[int] = 2
     summary: ClassVar[str] = "away from the own guide and toward the furthest training identity"
-    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _presets(0.0)
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _presets(0.0, average="raw")
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
     push: Annotated[float, Field(ge=0)] = param(4.0, "weight of the guide, against 1 for each negative")
     pull: Annotated[int, Field(ge=1)] = param(1, "how many of the furthest training identities attract")
 

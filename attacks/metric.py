@@ -20,7 +20,7 @@ from vbench.victims.base import Victim
 
 Settings = Mapping[str, Mapping[str, object]]
 
-_V1 = {"steps": 10, "reach": 1.25, "shrink": False, "start": 0.5}
+_V1 = {"steps": 10, "reach": 1.25, "shrink": False, "start": 0.5, "average": "raw"}
 #: The authors' schedule (steps of one level, their number from eps): at every effort with the clean images of
 #: the same identity as guides, on the gallery ("original"), and with the own embedding on queries ("query").
 _PRESETS: Settings = {
@@ -46,6 +46,8 @@ def known_prototypes(context: Context, modality: Modality, owner: str) -> Tensor
 
 
 GuideKind = Literal["own", "training", "gallery"]
+Average = Literal["unit", "raw"]
+AVERAGE = "guides=gallery: mean of embeddings as the victim compares them, or as they are"
 
 
 class MetricAttack(PerImageAttack):
@@ -57,12 +59,14 @@ class MetricAttack(PerImageAttack):
     identity's centroid in the other modality; "gallery" the gallery embeddings of the query's own identity,
     which only an insider knows. The paper raises the sum of D over these; for unit-length embeddings that is
     D to their mean up to a positive factor and a constant, so the guide is the mean of embeddings as the
-    victim compares them. With another guide than "own" the first attempt starts at the image itself.
+    victim compares them; version 1 averaged them as they are (``average`` "raw"). With another guide than
+    "own" the first attempt starts at the image itself.
     """
 
     paper: ClassVar[str] = _PAPER
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     guides: GuideKind
+    average: Average
 
     @property
     def knowledge(self) -> frozenset[str]:
@@ -91,7 +95,9 @@ class MetricAttack(PerImageAttack):
             )
         same = (context.gallery.query_ids[:, None] == context.gallery.ids[None, :]).to(context.clean)
         found = same.sum(1, keepdim=True)
-        listed = comparable(context.gallery.embeddings.to(context.clean), victim.similarity)
+        listed = context.gallery.embeddings.to(context.clean)
+        if self.average == "unit":
+            listed = comparable(listed, victim.similarity)
         return torch.where(found > 0, same @ listed / found.clamp_min(1), context.clean)
 
 
@@ -103,10 +109,11 @@ class MetricFGSM(MetricAttack):
     version: ClassVar[int] = 1
     gradients_per_image: ClassVar[int] = 1
     summary: ClassVar[str] = "one signed step away from guides in embedding space"
-    PRESETS: ClassVar[Settings] = {"paper": {}, "best": {}, "v1": {}}
+    PRESETS: ClassVar[Settings] = {"paper": {}, "best": {}, "v1": {"average": "raw"}}
     EFFORTS: ClassVar[Settings] = {"standard": {}, "published": {}}
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
     start: Annotated[float, Field(ge=0, le=1)] = param(0.5, "random start of guides=own, in budgets")
     step: Annotated[float, Field(gt=0)] = param(1.0, "size of the step, in budgets")
 
@@ -149,6 +156,7 @@ class MetricIFGSM(SteppedMetricAttack):
     EFFORTS: ClassVar[Settings] = _EFFORTS
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
 
 
 @dataclass(frozen=True)
@@ -164,4 +172,5 @@ class MetricMIFGSM(SteppedMetricAttack, MomentumAttack):
     EFFORTS: ClassVar[Settings] = _EFFORTS
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
