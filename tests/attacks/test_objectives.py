@@ -125,6 +125,20 @@ def test_the_shared_loop_with_momentum_is_mifgsm(victim, images):
     assert (theirs - ours).abs().max() < 1e-9
 
 
+def test_v1_of_the_classification_attacks_is_torchattacks_which_it_ran(victim, images):
+    """On the 8-bit grid, where the victim sees them."""
+    classifier = Classifier(victim, I).eval()
+    labels = classifier(images).argmax(1)
+    theirs = {
+        "fgsm": torchattacks.FGSM(classifier, eps=8 / 255),
+        "pgd": torchattacks.PGD(classifier, eps=8 / 255, alpha=2 / 255, steps=10, random_start=False),
+        "mifgsm": torchattacks.MIFGSM(classifier, eps=8 / 255, alpha=2 / 255, steps=10, decay=1.0),
+    }
+    for name, engine in theirs.items():
+        shown = craft(f"{name}[preset=v1]", victim, images)
+        assert torch.equal(shown, THREAT.enforce(images, engine(images, labels))), name
+
+
 @pytest.mark.parametrize("name", ["metric_ifgsm", "odfa", "pgd"])
 def test_more_steps_are_not_weaker(name, victim, images):
     few, many = (moved(victim, images, craft(f"{name}[steps={n}]", victim, images)) for n in (1, 20))
