@@ -29,7 +29,7 @@ def _presets(start: float, **more: object) -> Mapping[str, Mapping[str, object]]
     return {
         "paper": {"step_size": "1/255", "start": start},
         "best": {},
-        "v1": {"steps": 15, "reach": 3.0, "shrink": False, "start": start, **more},
+        "v1": {"steps": 15, "reach": 3.0, "start": start, **more},
     }
 
 

@@ -108,7 +108,7 @@ class PGD(SteppedClassificationAttack):
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {"step_size": "2/255"},
         "best": {},
-        "v1": {"steps": 10, "reach": None, "shrink": False, "start": 0.0},
+        "v1": {"steps": 10, "reach": None, "start": 0.0},
     }
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **IterativeAttack.EFFORTS,
@@ -131,9 +131,9 @@ class MIFGSM(SteppedClassificationAttack, MomentumAttack):
     summary: ClassVar[str] = "signed steps with momentum on the cross-entropy of the identity classifier"
     paper: ClassVar[str] = "Dong et al., Boosting Adversarial Attacks with Momentum, CVPR 2018"
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "paper": {"reach": 1.0, "shrink": False, "start": 0.0},
+        "paper": {"reach": 1.0, "start": 0.0},
         "best": {},
-        "v1": {"steps": 10, "reach": None, "shrink": False, "start": 0.0},
+        "v1": {"steps": 10, "reach": None, "start": 0.0},
     }
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **IterativeAttack.EFFORTS,

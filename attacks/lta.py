@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.steps import ascend, step_sizes, stream_seeds
+from vbench.attacks.steps import ascend, stream_seeds
 from vbench.core.settings import param
 from vbench.core.types import Modality
 from vbench.data.pixels import grey_images
@@ -55,7 +55,7 @@ class LTA(PerImageAttack):
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {"step_size": "1/255", "start": 0.0},
         "best": {},
-        "v1": {"steps": 15, "reach": 3.0, "shrink": False, "start": 0.0},
+        "v1": {"steps": 15, "reach": 3.0, "start": 0.0},
     }
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {"steps": 30},
@@ -67,7 +67,6 @@ class LTA(PerImageAttack):
         None, "pixel units; none means that all steps reach some budgets"
     )
     reach: Annotated[float, Field(gt=0)] = param(6.0, "budgets that all steps reach without a step size")
-    shrink: bool = param(True, "without a step size: steps become shorter, evenly")
     start: Annotated[float, Field(ge=0, le=1)] = param(1.0, "random start of coloured images, in budgets")
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
     smallest: Share = param(0.02, "smallest share of the image that a patch covers")
@@ -89,9 +88,8 @@ class LTA(PerImageAttack):
         colourless = (images.amax(1) - images.amin(1)).amax((1, 2)) < _GREY
         scale = torch.where(colourless, 1.0, self.start).to(images)
         start = images + context.uniform(images) * scale.view(-1, 1, 1, 1)
-        sizes = step_sizes(self.steps, self.reach * context.threat.epsilon, self.shrink)
-        sizes = [self.step_size] * self.steps if self.step_size else sizes
-        return ascend(images, start, objective, context.threat, self.steps, sizes, self.momentum)
+        step_size = self.step_size or self.reach * context.threat.epsilon / self.steps
+        return ascend(images, start, objective, context.threat, self.steps, step_size, self.momentum)
 
     def patch(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """H x W, true inside one random patch; false everywhere if none of a hundred samples fits."""

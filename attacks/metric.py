@@ -20,7 +20,7 @@ from vbench.victims.base import Victim
 
 Settings = Mapping[str, Mapping[str, object]]
 
-_V1 = {"steps": 10, "reach": 1.25, "shrink": False, "start": 0.5, "average": "raw"}
+_V1 = {"steps": 10, "reach": 1.25, "start": 0.5, "average": "raw"}
 #: The authors' schedule (steps of one level, their number from eps): at every effort with the clean images of
 #: the same identity as guides, on the gallery ("original"), and with the own embedding on queries ("query").
 _PRESETS: Settings = {
@@ -157,6 +157,7 @@ class MetricIFGSM(SteppedMetricAttack):
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
     average: Average = param("unit", AVERAGE)
+    start: Annotated[float, Field(ge=0, le=1)] = param(0.5, "random start, in budgets; 0 is the image itself")
 
 
 @dataclass(frozen=True)
@@ -174,3 +175,4 @@ class MetricMIFGSM(SteppedMetricAttack, MomentumAttack):
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
     average: Average = param("unit", AVERAGE)
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
+    start: Annotated[float, Field(ge=0, le=1)] = param(0.5, "random start, in budgets; 0 is the image itself")

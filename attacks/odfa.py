@@ -40,7 +40,7 @@ class ODFA(MomentumAttack):
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {"step_size": "1/255", "start": None},
         "best": {},
-        "v1": {"steps": 10, "reach": 1.25, "shrink": False, "start": None},
+        "v1": {"steps": 10, "reach": 1.25, "start": None},
     }
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **MomentumAttack.EFFORTS,
@@ -48,13 +48,13 @@ class ODFA(MomentumAttack):
     }
 
     start: Annotated[float, Field(ge=0, le=1)] | None = param(  # type: ignore[assignment]  # none is added
-        1.0, "random start, in budgets; none: one signed step in a random direction"
+        None, "random start, in budgets; none: one signed step in a random direction"
     )
 
     def begin(self, images: Tensor, context: Context, attempt: int) -> Tensor:
         if self.start is not None:
             return super().begin(images, context, attempt)
-        step = self.schedule(context.threat)[0]
+        step = self.schedule(context.threat)[1]
         return (images + context.uniform(images).sign() * step).clamp(0, 1)
 
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:

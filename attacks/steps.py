@@ -85,7 +85,7 @@ def ascend(
     objective: Objective,
     threat: ThreatModel,
     steps: int,
-    step_size: float | Sequence[float],
+    step_size: float,
     momentum: float = 0.0,
     *,
     nesterov: bool = False,
@@ -94,22 +94,20 @@ def ascend(
 ) -> Tensor:
     """Climb ``objective`` from ``start`` inside the budget around ``images``.
 
-    ``step_size`` is in [0, 1] pixel units (for L2: length of a step); a sequence has one for each step.
-    ``nesterov`` takes each gradient at the point that momentum alone would reach; ``view`` transforms the
-    images for the objective, once per step; ``smooth`` is applied to the gradient. Returns float images,
-    projected after each step but not rounded.
+    ``step_size`` is in [0, 1] pixel units (for L2: length of a step). ``nesterov`` takes each gradient at the
+    point that momentum alone would reach; ``view`` transforms the images for the objective, once per step;
+    ``smooth`` is applied to the gradient. Returns float images, projected after each step but not rounded.
     """
     seen = objective if view is None else lambda candidate: objective(view(candidate))
     current = threat.project(images, start)
     velocity = torch.zeros_like(images)
-    sizes = [step_size] * steps if isinstance(step_size, (int, float)) else list(step_size)
-    for size in sizes:
-        point = current + look_ahead(velocity, size * momentum, threat.norm) if nesterov else current
+    for _ in range(steps):
+        point = current + look_ahead(velocity, step_size * momentum, threat.norm) if nesterov else current
         gradient = input_gradient(seen, point)
         gradient = gradient if smooth is None else smooth(gradient)
         # Without momentum the scaling of accumulate() would not change the direction.
         velocity = accumulate(velocity, gradient, momentum) if momentum else gradient
-        current = threat.project(images, current + size * direction(velocity, threat.norm))
+        current = threat.project(images, current + step_size * direction(velocity, threat.norm))
     return current.detach()
 
 
@@ -208,13 +206,6 @@ def smoothed(gradient: Tensor, length: int) -> Tensor:
     )
 
 
-def step_sizes(steps: int, total: float, shrink: bool) -> list[float]:
-    """The sizes of ``steps`` steps that sum to ``total``: equal ones, or ones that shrink evenly, the last to
-    1 / ``steps`` of the first."""
-    shares = [float(steps - number) if shrink else 1.0 for number in range(steps)]
-    return [total * share / sum(shares) for share in shares]
-
-
 def noisy(images: Tensor, context: Context, scale: float) -> Tensor:
     """The images with uniform noise of ``scale`` budgets, in [0, 1]; the images themselves for 0."""
     return (images + context.uniform(images, scale=scale)).clamp(0, 1) if scale else images
@@ -224,10 +215,9 @@ def noisy(images: Tensor, context: Context, scale: float) -> Tensor:
 class IterativeAttack(PerImageAttack):
     """Signed (L2: unit) steps up an objective, each projected into the budget.
 
-    x(0) = x + u with u uniform in +- ``start`` budgets, and x(t+1) = P(x(t) + a(t) sign g(t)), where g(t) is
-    the gradient of the objective at x(t) and P projects into the budget around x and [0, 1]. The step sizes
-    a(t) are ``step_size``, or share ``reach`` budgets among all steps, evenly or (``shrink``) in proportion
-    to ``steps``, ``steps`` - 1, ... 1.
+    x(0) = x + u with u uniform in +- ``start`` budgets, and x(t+1) = P(x(t) + a sign g(t)), where g(t) is the
+    gradient of the objective at x(t) and P projects into the budget around x and [0, 1]. The step a is
+    ``step_size``, or ``reach`` budgets divided by ``steps``.
 
     Options, all off by default: random restarts, which differ by their random start (of the whole budget
     where ``start`` is 0); input diversity (Xie et al., CVPR 2019); smoothed gradients (Dong et al., CVPR
@@ -244,7 +234,6 @@ class IterativeAttack(PerImageAttack):
     reach: Annotated[float, Field(gt=0)] | None = param(
         6.0, "budgets that all steps reach without a step size; none: each is eps/4"
     )
-    shrink: bool = param(True, "without a step size: steps become shorter, evenly")
     start: Annotated[float, Field(ge=0, le=1)] = param(1.0, "random start, in budgets; 0 is the image itself")
     restarts: Annotated[int, Field(ge=1)] = param(1, "attempts per image; the best by its objective is kept")
     diversity: Annotated[float, Field(ge=0, le=1)] = param(
@@ -280,7 +269,7 @@ class IterativeAttack(PerImageAttack):
 
     def climb(self, images: Tensor, objective: Objective, context: Context) -> Tensor:
         """Climb once per restart and keep the best; N x 3 x H x W, in budget, not rounded."""
-        sizes = self.schedule(context.threat)
+        steps, step_size = self.schedule(context.threat)
 
         def attempt(number: int) -> Tensor:
             own = attempt_context(context, number)
@@ -293,8 +282,8 @@ class IterativeAttack(PerImageAttack):
                 self.begin(images, own, number),
                 objective,
                 context.threat,
-                len(sizes),
-                sizes,
+                steps,
+                step_size,
                 self.momentum,
                 nesterov=self.nesterov,
                 view=view,
@@ -303,15 +292,15 @@ class IterativeAttack(PerImageAttack):
 
         return best_of(self.restarts, attempt, objective, images, context.threat)
 
-    def schedule(self, threat: ThreatModel) -> list[float]:
-        """The size of each step in pixel units."""
+    def schedule(self, threat: ThreatModel) -> tuple[int, float]:
+        """Number of steps and size of a step in pixel units."""
         steps = self.steps
         if steps is None:
             steps = max(1, int(min(threat.levels + 4, 1.25 * threat.levels)))
         if self.step_size:
-            return [self.step_size] * steps
+            return steps, self.step_size
         reach = steps / 4 if self.reach is None else self.reach
-        return step_sizes(steps, reach * threat.epsilon, self.shrink)
+        return steps, reach * threat.epsilon / steps
 
 
 @dataclass(frozen=True)

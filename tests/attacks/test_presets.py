@@ -31,7 +31,7 @@ def test_the_original_setting_of_metric_fgsm():
 def test_steps_from_eps_are_the_authors_formula(eps, steps):
     attack = build_attack("metric_ifgsm[preset=original]")
     assert steps == int(min(eps + 4, 1.25 * eps))
-    assert attack.schedule(ThreatModel(f"{eps}/255")) == [1 / 255] * steps
+    assert attack.schedule(ThreatModel(f"{eps}/255")) == (steps, 1 / 255)
 
 
 def test_presets_bring_their_side_and_budget():
@@ -42,15 +42,13 @@ def test_presets_bring_their_side_and_budget():
 
 def test_steps_from_eps_never_vanish():
     attack = build_attack("metric_ifgsm[steps=none,reach=1.25]")
-    assert attack.schedule(ThreatModel("0.001", quantize=False)) == [pytest.approx(0.00125)]
+    assert attack.schedule(ThreatModel("0.001", quantize=False)) == (1, pytest.approx(0.00125))
 
 
-def test_steps_share_a_length_evenly_or_shrink():
+def test_steps_share_a_length_or_are_a_share_of_the_budget():
     threat = ThreatModel("10/255")
-    assert build_attack("sma[preset=v1]").schedule(threat) == [3 * threat.epsilon / 15] * 15
-    assert build_attack("pgd[preset=v1,steps=20]").schedule(threat) == [threat.epsilon / 4] * 20
-    shrinking = build_attack("sma[steps=3,reach=6,shrink=true]").schedule(threat)
-    assert shrinking == [pytest.approx(budgets * threat.epsilon) for budgets in (3, 2, 1)]
+    assert build_attack("sma[preset=v1]").schedule(threat) == (15, 3 * threat.epsilon / 15)
+    assert build_attack("pgd[preset=v1,steps=20]").schedule(threat) == (20, pytest.approx(threat.epsilon / 4))
 
 
 @pytest.mark.parametrize("extra", [{"steps": "3"}, {}])
@@ -92,15 +90,15 @@ def test_defaults_are_a_preset_at_the_standard_effort(name):
 #: Settings that version 1 had as constants, or not at all: what it did without them.
 SINCE = {
     "fgsm": {"start": 0, "step": 1},
-    "pgd": {"start": 0, "reach": None, "shrink": False},
-    "mifgsm": {"start": 0, "reach": None, "shrink": False},
+    "pgd": {"start": 0, "reach": None},
+    "mifgsm": {"start": 0, "reach": None},
     "metric_fgsm": {"start": 0.5, "step": 1, "average": "raw"},
-    "metric_ifgsm": {"start": 0.5, "reach": 1.25, "shrink": False, "average": "raw"},
-    "metric_mifgsm": {"start": 0.5, "reach": 1.25, "shrink": False, "average": "raw"},
-    "odfa": {"start": None, "reach": 1.25, "shrink": False},
-    "sma": {"start": 1, "reach": 3, "shrink": False},
-    "fna": {"start": 0, "reach": 3, "shrink": False, "average": "raw"},
-    "lta": {"start": 0, "reach": 3, "shrink": False},
+    "metric_ifgsm": {"start": 0.5, "reach": 1.25, "average": "raw"},
+    "metric_mifgsm": {"start": 0.5, "reach": 1.25, "average": "raw"},
+    "odfa": {"start": None, "reach": 1.25},
+    "sma": {"start": 1, "reach": 3},
+    "fna": {"start": 0, "reach": 3, "average": "raw"},
+    "lta": {"start": 0, "reach": 3},
     "uap": {"distance": "squared", "margin": None, "weighting": "equal"},
     "mis_ranking": {"distance": "squared", "log": False, "classes": False},
 }

@@ -37,34 +37,26 @@ VICTIMS = ("agw", "pmt")
 SHARE = 3
 
 _STEPS = [
-    "start=0.5,reach=1.25,shrink=false",
-    *(f"start={start},reach={reach},shrink=true" for start in (0.5, 1.0) for reach in (3.0, 6.0, 12.0)),
-    "start=1.0,reach=6.0,shrink=false",
+    "start=0.5,reach=1.25",
+    *(f"start={start},reach={reach}" for start in (0.5, 1.0) for reach in (3.0, 6.0)),
 ]
-_CLASS = [
-    "start=0.0,reach=none,shrink=false",
-    *(f"start={start},reach={reach},shrink=true" for start in (0.0, 1.0) for reach in (3.0, 6.0)),
-    "start=1.0,reach=6.0,shrink=false",
-]
-_MOMENTUM = [f"{text},momentum={momentum}" for text in _STEPS[4:6] for momentum in (0.5, 1.0)]
+_MOMENTUM = [f"start={start},reach=6.0,momentum={share}" for start in (0.5, 1.0) for share in (0.5, 1.0)]
 CANDIDATES: dict[str, list[str]] = {
-    "fgsm": [f"start={start},step={step}" for start in (0.0, 0.5, 1.0) for step in (1.0, 1.25, 2.0)],
-    "pgd": _CLASS,
-    "mifgsm": [f"{text},momentum={momentum}" for text in _CLASS[1:] for momentum in (0.5, 1.0)],
-    "metric_fgsm": [f"start={start},step={step}" for start in (0.1, 0.5, 1.0) for step in (1.0, 1.25, 2.0)],
+    "fgsm": [f"start={start},step={step}" for start in (0.0, 0.5) for step in (1.0, 1.5)],
+    "pgd": [f"start={start},reach={reach}" for start in (0.0, 1.0) for reach in (2.5, 6.0)],
+    "mifgsm": [f"start={start},reach={reach},momentum=1.0" for start in (0.0, 1.0) for reach in (2.5, 6.0)],
+    "metric_fgsm": [f"start={start},step={step}" for start in (0.1, 0.5, 1.0) for step in (1.0, 1.5)],
     "metric_ifgsm": _STEPS,
     "metric_mifgsm": _MOMENTUM,
-    "odfa": [*_STEPS[4:6], "start=none,reach=6.0,shrink=true", *_MOMENTUM[2:]],
-    "sma": [*_STEPS[4:6], *_MOMENTUM[2:]],
+    "odfa": ["start=none,reach=1.25", "start=none,reach=6.0", *_STEPS[3:]],
+    "sma": [*_STEPS[3:], *_MOMENTUM[2:]],
     "fna": [
-        f"start={start},reach=6.0,shrink=true,push={push},pull={pull}"
+        f"start={start},reach=6.0,push={push},pull={pull}"
         for start in (0.0, 1.0)
-        for push, pull in ((0.0, 1), (1.0, 1), (4.0, 1), (4.0, 4))
+        for push, pull in ((1.0, 1), (4.0, 1), (4.0, 4))
     ],
     "lta": [
-        f"start={start},reach={reach},shrink=true,momentum={momentum}"
-        for start in (0.0, 1.0)
-        for reach, momentum in ((6.0, 0.0), (6.0, 1.0), (12.0, 0.0))
+        f"start={start},reach=6.0,momentum={momentum}" for start in (0.0, 1.0) for momentum in (0.0, 1.0)
     ],
     "uap": [
         *(
