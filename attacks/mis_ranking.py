@@ -149,7 +149,8 @@ class MisRanking(UniversalAttack):
         ]
         if self.classes:
             losses.append(mis_classification_loss(output.logits, identities))
-        return sum((loss.clamp_min(_TINY).log() if self.log else loss for loss in losses), losses[0] * 0)
+        total = torch.stack(losses)
+        return (total.clamp_min(_TINY).log() if self.log else total).sum()
 
 
 def mis_ranking_loss(
