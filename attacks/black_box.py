@@ -98,11 +98,11 @@ class Square(BlackBoxAttack):
     is kept too, because a ranked list often does not change. ``queries`` is part of the threat model rather
     than of the method; ``effort=published`` is the paper's 10,000, which take hours on a CPU. The share of
     the image that a square covers starts at ``p``, 0.05 in the paper (ImageNet, L_inf), and is halved on its
-    schedule, scaled to ``queries``.
+    schedule, scaled to ``queries``; with a tenth of the queries the squares must be larger.
     """
 
     name: ClassVar[str] = "square"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "black-box: random squares, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Andriushchenko et al., Square Attack, ECCV 2020"
     PRESETS: ClassVar[Settings] = {
@@ -113,7 +113,7 @@ class Square(BlackBoxAttack):
     EFFORTS: ClassVar[Settings] = _EFFORTS
 
     queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
-    p: Annotated[float, Field(gt=0, le=1)] = param(0.05, "share of the image that the first squares cover")
+    p: Annotated[float, Field(gt=0, le=1)] = param(0.8, "share of the image that the first squares cover")
     feedback: Feedback = param(
         "embedding", "what a query shows: the embedding, or the ranking of the gallery"
     )

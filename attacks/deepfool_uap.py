@@ -61,7 +61,7 @@ class DeepFoolUAP(UniversalAttack):
     }
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend at most")
-    batch: Annotated[int, Field(ge=2)] = param(2, "images between changes of d, half of each modality")
+    batch: Annotated[int, Field(ge=2)] = param(16, "images between changes of d, half of each modality")
     rivals: Annotated[int, Field(ge=1)] = param(1, "nearest other identities that DeepFool considers")
     iterations: Annotated[int, Field(ge=1)] = param(10, "steps of DeepFool for one image")
     overshoot: Annotated[float, Field(ge=0)] = param(

@@ -10,6 +10,7 @@ the trials. No defended victim is in the choice. Writes docs/battery.csv and pri
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Sequence
 
@@ -49,7 +50,7 @@ _TRAINING = [
 _GALLERY = ["metric_ifgsm[guides=gallery]", "fna[guides=gallery]", "fna[guides=gallery,push=1]"]
 #: By what the attacker knows; each level also has the attacks of those before it.
 LEVELS = {
-    "black_box": ["square", "square[p=0.05]", "simba", "simba[preset=paper]"],
+    "black_box": ["square", "square[p=0.05]", "simba"],
     "own": _IMAGE,
     "training": _TRAINING,
     "gallery": [*_GALLERY, "square[feedback=ranking]", "simba[feedback=ranking]"],
@@ -77,23 +78,31 @@ def worst(members: Sequence[str], results: dict[str, np.ndarray]) -> tuple[float
 
 def main() -> None:
     """Run the attacks and choose."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--victim", action="append", choices=VICTIMS)
+    parser.add_argument(
+        "--skip", action="append", default=[], help="an attack to leave out, as it stands here"
+    )
+    given = parser.parse_args()
+    victims = given.victim or VICTIMS
+    levels = {level: [one for one in more if one not in given.skip] for level, more in LEVELS.items()}
     results: dict[str, dict[str, np.ndarray]] = {}
-    for victim in VICTIMS:
+    for victim in victims:
         opened, dataset = development(victim)
         found = results.setdefault(victim, {})
-        for spec in (one for level in LEVELS.values() for one in level):
+        for spec in (one for level in levels.values() for one in level):
             record = vbench.evaluate(opened, spec, dataset, runs="runs/presets/battery").record
             found[spec] = precisions(record)
             print(victim, spec, *(f"{figure:.1f}" for figure in found[spec].mean(1)), flush=True)
     lines: list[list[object]] = []
     known: list[str] = []
-    for level, more in LEVELS.items():
+    for level, more in levels.items():
         known += more
         members: list[str] = []
         lowest = 100.0
-        while len(members) < MOST:
+        while len(members) < min(MOST, len(known)):
             left = [one for one in known if one not in members]
-            tried = {one: [worst([*members, one], results[victim]) for victim in VICTIMS] for one in left}
+            tried = {one: [worst([*members, one], results[victim]) for victim in victims] for one in left}
             best = min(tried, key=lambda one: float(np.mean([found[0] for found in tried[one]])))
             after = float(np.mean([found[0] for found in tried[best]]))
             if lowest - after < GAIN:
@@ -103,7 +112,7 @@ def main() -> None:
             figures = [f"{figure:.1f}" for found in tried[best] for figure in reversed(found)]
             lines.append([level, best, *figures])
         print(f"{level}: {', '.join(members)}")
-    headings = [f"{victim} {name}" for victim in VICTIMS for name in ("Rank-1", "mAP")]
+    headings = [f"{victim} {name}" for victim in victims for name in ("Rank-1", "mAP")]
     with (DOCS / "battery.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["knowledge", "member", *headings], *lines])
 
