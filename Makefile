@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin study ablation site clean
+.PHONY: install demo test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin study ablation presets \
+	battery site clean
 
 install: $(STAMP)
 
@@ -81,6 +82,15 @@ gpu-rehearsal: install
 # What makes a universal attack strong: the tables of docs/ablation.md, made again.
 ablation: install
 	$(ONE_THREAD) PATH="$(abspath $(BIN)):$$PATH" sh tests/bench/ablation.sh
+
+# The settings behind preset=best, chosen on development identities, and the table of docs/presets.md. Hours.
+presets: install
+	$(ONE_THREAD) $(BIN)/python tests/bench/preset_search.py search
+	$(ONE_THREAD) $(BIN)/python tests/bench/preset_search.py table
+
+# The members of the ensemble, chosen on development identities by how much each adds: docs/battery.csv.
+battery: install
+	$(ONE_THREAD) $(BIN)/python tests/bench/battery.py
 
 # The pages of docs/ as a static site, in site/.
 site: install

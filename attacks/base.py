@@ -82,6 +82,12 @@ class Attack(ABC):
     #: through the victim, and forward passes only.
     gradients_per_image: ClassVar[int] = 0
     forwards_per_image: ClassVar[int] = 0
+    #: Settings by name, asked for with ``preset=NAME``. vbench's own attacks have "paper" (as published),
+    #: "best" (chosen on development identities, see docs/presets.md) and "v1" (what version 1 did, cost
+    #: included); the defaults are the stronger of the first two.
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    #: Settings of cost by name, asked for with ``effort=NAME``: "standard", the default, and "published".
+    EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     #: Norms that the attack supports.
     norms: ClassVar[frozenset[str]] = frozenset({"linf"})
 
@@ -237,19 +243,19 @@ class Battery(Attack):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def members(self) -> tuple[Attack, ...]:
+    def attacks(self) -> tuple[Attack, ...]:
         """The attacks, in the order that breaks ties; each changes only pixels."""
 
     @property
     def knowledge(self) -> frozenset[str]:
-        return frozenset({EVALUATION}).union(*(member.knowledge for member in self.members()))
+        return frozenset({EVALUATION}).union(*(member.knowledge for member in self.attacks()))
 
     def applicable(
         self, victim: Victim, threat: ThreatModel
     ) -> tuple[list[Attack], list[tuple[Attack, str]]]:
         """The members that can attack this victim, and the others with a reason each."""
         fit, left_out = [], []
-        for member in self.members():
+        for member in self.attacks():
             try:
                 member.check(victim, threat)
                 fit.append(member)
@@ -265,7 +271,7 @@ class Battery(Attack):
                 f"attack '{self.name}' keeps the worst image of each query, and there is no such choice for "
                 "gallery images: each is in every ranking; use --side query"
             )
-        for member in self.members():
+        for member in self.attacks():
             if isinstance(member, Battery) or (isinstance(member, UniversalAttack) and member.tampers):
                 raise BadInput(f"attack '{self.name}': '{member.name}' does more than change pixels")
         fit, left_out = self.applicable(victim, threat)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -20,6 +20,9 @@ from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
 Feedback = Literal["embedding", "ranking"]
+Settings = Mapping[str, Mapping[str, object]]
+
+_EFFORTS: Settings = {"standard": {"queries": 1000}, "published": {"queries": 10_000}}
 
 
 class BlackBoxAttack(PerImageAttack):
@@ -93,17 +96,24 @@ class Square(BlackBoxAttack):
 
     Andriushchenko et al., ECCV 2020, algorithms 1 and 2, except that a change that leaves the objective equal
     is kept too, because a ranked list often does not change. ``queries`` is part of the threat model rather
-    than of the method; the paper allows 10 000, which takes hours on a CPU. The area starts at the paper's
-    ``p`` of 0.05 (ImageNet, L_inf) and is halved on its schedule, scaled to ``queries``.
+    than of the method; ``effort=published`` is the paper's 10,000, which take hours on a CPU. The share of
+    the image that a square covers starts at ``p``, 0.05 in the paper (ImageNet, L_inf), and is halved on its
+    schedule, scaled to ``queries``; with a tenth of the queries the squares must be larger.
     """
 
     name: ClassVar[str] = "square"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "black-box: random squares, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Andriushchenko et al., Square Attack, ECCV 2020"
+    PRESETS: ClassVar[Settings] = {
+        "paper": {"p": 0.05},
+        "best": {},
+        "v1": {"queries": 1000, "p": 0.05},
+    }
+    EFFORTS: ClassVar[Settings] = _EFFORTS
 
     queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
-    p: Annotated[float, Field(gt=0, le=1)] = param(0.05, "share of the image that the first squares cover")
+    p: Annotated[float, Field(gt=0, le=1)] = param(0.8, "share of the image that the first squares cover")
     feedback: Feedback = param(
         "embedding", "what a query shows: the embedding, or the ranking of the gallery"
     )
@@ -170,7 +180,8 @@ class SimBA(BlackBoxAttack):
     ``basis`` "dct" takes the lowest ``low`` of the frequencies along each side and each channel (the paper's
     1/8), "pixel" single values. When every direction was tried, a new order begins. Pixels are kept as floats
     and submitted as the threat model enforces them (projected, 8-bit), so that the result has the value of
-    the last kept query. The paper uses a step of 0.2 and 10 000 queries.
+    the last kept query. The preset "paper" has its basis and its step of 0.2, ``effort=published`` its 10,000
+    queries.
     """
 
     name: ClassVar[str] = "simba"
@@ -178,6 +189,12 @@ class SimBA(BlackBoxAttack):
     summary: ClassVar[str] = "black-box: one frequency at a time, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+    PRESETS: ClassVar[Settings] = {
+        "paper": {"step": 0.2, "basis": "dct", "low": 1 / 8},
+        "best": {},
+        "v1": {"queries": 1000, "step": 0.2, "basis": "dct", "low": 1 / 8},
+    }
+    EFFORTS: ClassVar[Settings] = _EFFORTS
 
     queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
     step: Annotated[float, Field(gt=0)] = param(0.2, "Euclidean length of one change")

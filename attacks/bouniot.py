@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from vbench.attacks.base import Context
 from vbench.attacks.distances import pairwise_squared, squared_distance
-from vbench.attacks.metric import GuideKind, SteppedMetricAttack, known_prototypes
-from vbench.attacks.steps import MomentumAttack, Objective
+from vbench.attacks.metric import AVERAGE, Average, GuideKind, SteppedMetricAttack, known_prototypes
+from vbench.attacks.steps import IterativeAttack, MomentumAttack, Objective
 from vbench.core.errors import BadInput
 from vbench.core.settings import param
 from vbench.core.types import Modality
@@ -24,56 +25,62 @@ PAPER = (
 )
 
 
+def _presets(start: float, **more: object) -> Mapping[str, Mapping[str, object]]:
+    return {
+        "paper": {"step_size": "1/255", "start": start},
+        "best": {},
+        "v1": {"steps": 15, "reach": 3.0, "start": start, **more},
+    }
+
+
 @dataclass(frozen=True)
 class BouniotAttack(SteppedMetricAttack, MomentumAttack):
-    """The schedule of both attacks of the paper: fifteen steps of eps/5, the authors' 1/255 at 5/255."""
+    """What both attacks of the paper share: steps of 1/255, with ``effort=published`` fifteen of them."""
 
     paper: ClassVar[str] = PAPER
-    start_scale: ClassVar[float] = 1.0
-    reach: ClassVar[float] = 3.0
-
-    steps: Annotated[int, Field(ge=1)] | None = param(
-        15, "gradient steps; none means int(min(eps + 4, 1.25 eps)), eps in 8-bit levels"
-    )
-    step_size: Annotated[float, Field(gt=0)] | None = param(
-        None, "pixel units; none means that all steps reach 3 eps"
-    )
+    gradients_per_image: ClassVar[int] = 30
+    EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        **MomentumAttack.EFFORTS,
+        "published": {"steps": 15},
+    }
 
 
 @dataclass(frozen=True)
 class SMA(BouniotAttack):
-    """Raise the squared distance to the own clean embedding (Bouniot et al. 2020, algorithm 1).
+    """Raise D(f(x'), f(x)), the squared distance to the own clean embedding.
 
-    It needs no other image. It is ``metric_ifgsm`` with its own guide and the same code, on another schedule:
-    it starts from noise of the whole budget instead of half of it, and takes fifteen steps of eps/5 instead
-    of ten of eps/8. ODFA has an equivalent objective for unit-length embeddings.
+    Bouniot et al. 2020, algorithm 1. It needs no other image. It is ``metric_ifgsm`` with its own guide and
+    the same code; the presets "paper" and "v1" start from noise of the whole budget instead of half of it and
+    take longer steps. ODFA has an equivalent objective for unit-length embeddings.
     """
 
     name: ClassVar[str] = "sma"
-    version: ClassVar[int] = 1
-    gradients_per_image: ClassVar[int] = 15
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "away from the own clean embedding, from a random start in the whole budget"
-    guides = "own"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _presets(1.0)
+    guides, average = "own", "unit"
 
 
 @dataclass(frozen=True)
 class FNA(BouniotAttack):
-    """Raise ``push`` D(x, guide) - sum of D(x, n) over the ``pull`` furthest negatives n.
+    """Raise ``push`` D(f(x'), guide) - sum of D(f(x'), n) over the ``pull`` furthest negatives n.
 
     Bouniot et al. 2020, algorithm 2, with D the squared distance the victim ranks by. Negatives are training
     centroids of the other modality, the one a query is ranked against, furthest from the clean embedding
     first; the authors take the furthest cluster among the queries, whose identities an attacker here does not
     know. They push away from every query of the own identity, filling short lists with the image's own clean
     embedding, and from four in their adversarial training: here from one guide with that weight, "own" by
-    default. Starts at the clean image, where the pull has a gradient. ``push=0`` is their pull-only variant.
+    default. The presets "paper" and "v1" start at the clean image, where the pull has a gradient. ``push=0``
+    is their pull-only variant.
     """
 
     name: ClassVar[str] = "fna"
-    version: ClassVar[int] = 1
-    gradients_per_image: ClassVar[int] = 15
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "away from the own guide and toward the furthest training identity"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _presets(0.0, average="raw")
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
     push: Annotated[float, Field(ge=0)] = param(4.0, "weight of the guide, against 1 for each negative")
     pull: Annotated[int, Field(ge=1)] = param(1, "how many of the furthest training identities attract")
 
@@ -93,9 +100,9 @@ class FNA(BouniotAttack):
 
         return advantage
 
-    def start(self, images: Tensor, context: Context, attempt: int = 0) -> Tensor:
-        """The image itself; for restarts, with noise of the whole budget."""
-        return images if attempt == 0 else super().start(images, context, attempt)
+    def begin(self, images: Tensor, context: Context, attempt: int) -> Tensor:
+        # The pull has a gradient at the image itself, whatever the guide.
+        return IterativeAttack.begin(self, images, context, attempt)
 
     def _negatives(self, victim: Victim, modality: Modality, context: Context) -> Tensor:
         """The furthest training centroids of each image, pull x N x D."""

@@ -15,6 +15,9 @@ from vbench.core.source import code_card
 #: Added by ``all`` to the registered attacks: variants with another threat model.
 _ALSO = ("fsam_uap[level=feature]",)
 
+#: Reserved settings, and the attribute of the class that says what their names mean.
+RESERVED = {"preset": "PRESETS", "effort": "EFFORTS"}
+
 
 def expand(specs: Sequence[Any]) -> list[Any]:
     """Replace ``all`` by every known attack, at every level it has; keeps order, drops repeats.
@@ -33,9 +36,10 @@ def expand(specs: Sequence[Any]) -> list[Any]:
 def build_attack(spec: Any, extra: Mapping[str, Any] | None = None) -> Any:
     """Build the attack that a text names, with ``extra`` settings on top; attack objects pass through.
 
-    The setting ``preset`` is reserved: it means the settings of that name in the class's ``PRESETS``, which
-    explicit settings override. Raises :class:`BadInput` for unknown names, parameters and presets (nearest
-    name) and for values that do not fit.
+    The settings ``preset`` and ``effort`` are reserved: they mean the settings of that name in the class's
+    ``PRESETS`` (what the attack does) and ``EFFORTS`` (what it costs). An effort overrides a preset, and
+    explicit settings override both. Raises :class:`BadInput` for unknown names, parameters, presets and
+    efforts (nearest name) and for values that do not fit.
     """
     if not isinstance(spec, str):
         return _taken(spec, extra)
@@ -43,10 +47,11 @@ def build_attack(spec: Any, extra: Mapping[str, Any] | None = None) -> Any:
     cls = attacks.load(name)
     owner = getattr(cls, "name", name)
     values: dict[str, Any] = {**settings, **(extra or {})}
-    chosen = values.pop("preset", None)
-    if chosen is not None:
-        values = {**_preset(cls, owner, chosen), **values}
-    return build(cls, owner, values)
+    chosen: dict[str, Any] = {}
+    for word in RESERVED:
+        if word in values:
+            chosen |= _named(cls, owner, word, values.pop(word))
+    return build(cls, owner, {**chosen, **values})
 
 
 def _known(attack: Any) -> Any:
@@ -69,18 +74,29 @@ def _kind(thing: Any) -> str:
 
 
 def presets(cls: type) -> Mapping[str, Mapping[str, Any]]:
-    """The presets that an attack class declares; most have none."""
-    return getattr(cls, "PRESETS", {})
+    """The presets that an attack class declares."""
+    return getattr(cls, RESERVED["preset"], {})
 
 
-def _preset(cls: type, owner: str, chosen: Any) -> Mapping[str, Any]:
-    known = presets(cls)
+def combinations(cls: type) -> dict[str, dict[str, Any]]:
+    """The settings of every effort, preset and pair of both, by the text that names it, pairs last."""
+    found = {}
+    for preset, settings in {"": {}, **presets(cls)}.items():
+        for effort, cost in {"": {}, **getattr(cls, RESERVED["effort"], {})}.items():
+            named = {"preset": preset, "effort": effort}
+            found[",".join(f"{word}={name}" for word, name in named.items() if name)] = {**settings, **cost}
+    del found[""]
+    return dict(sorted(found.items(), key=lambda one: one[0].count(",")))
+
+
+def _named(cls: type, owner: str, word: str, chosen: Any) -> Mapping[str, Any]:
+    known: Mapping[str, Mapping[str, Any]] = getattr(cls, RESERVED[word], {})
     if not isinstance(chosen, str):
-        raise BadInput(f"attack '{owner}': preset is a name, not {_kind(chosen)}")
+        raise BadInput(f"attack '{owner}': {word} is a name, not {_kind(chosen)}")
     if not known:
-        raise BadInput(f"attack '{owner}' has no presets")
+        raise BadInput(f"attack '{owner}' has no {word}s")
     if chosen not in known:
-        raise unknown_name(f"preset of {owner}", chosen, known)
+        raise unknown_name(f"{word} of {owner}", chosen, known)
     return known[chosen]
 
 
@@ -94,25 +110,36 @@ def preset_threat(spec: Any, extra: Mapping[str, Any] | None = None) -> Mapping[
 
 
 def label(attack: Any) -> str:
-    """The shortest text that names an attack and its settings: preset and non-default settings."""
+    """The shortest text that names an attack and its settings: preset, effort and non-default settings."""
     cls = type(attack)
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-    named = {name: vars(build(cls, attack.name, dict(given))) for name, given in presets(cls).items()}
-    return label_of(attack.name, {name: getattr(attack, name) for name in defaults}, defaults, named)
+    return label_of(attack.name, vars(attack), defaults, named_settings(cls, attack.name))
+
+
+def named_settings(cls: type, owner: str) -> dict[str, dict[str, Any]]:
+    """What each text of :func:`combinations` changes, in built values; texts that change nothing new are left
+    out."""
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    found: dict[str, dict[str, Any]] = {}
+    for text, given in combinations(cls).items():
+        built = vars(build(cls, owner, dict(given)))
+        changed = {name: built[name] for name, usual in defaults.items() if built[name] != usual}
+        if changed and changed not in found.values():
+            found[text] = changed
+    return found
 
 
 def label_of(
     name: str,
     settings: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    presets: Mapping[str, Mapping[str, Any]],
+    named: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """:func:`label` from plain values; ``presets`` and ``settings`` hold every preset and every default."""
-    best = _changes(settings, defaults)
-    for preset, values in presets.items():
-        best = min(
-            best, [f"preset={preset}", *_changes(settings, {key: values[key] for key in defaults})], key=len
-        )
+    """:func:`label` from plain values; ``named``: what the texts of :func:`named_settings` change."""
+    choices = [_changes(settings, defaults)]
+    for text, changed in named.items():
+        choices.append([*text.split(","), *_changes(settings, {**defaults, **changed})])
+    best = min(choices, key=len)
     return f"{name}[{','.join(best)}]" if best else name
 
 
@@ -131,7 +158,7 @@ def attack_card(attack: Any) -> dict[str, Any]:
     """What names an attack in a configuration: its name, settings, code, and those of its members."""
     from vbench.attacks.base import Battery
 
-    members = attack.members() if isinstance(attack, Battery) else ()
+    members = attack.attacks() if isinstance(attack, Battery) else ()
     card = {"name": attack.name, "settings": _plain(attack), **code_card(attack)}
     return {**card, "members": [attack_card(member) for member in members]} if members else card
 

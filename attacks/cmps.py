@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
@@ -52,6 +53,15 @@ class CMPS(UniversalAttack):
     paper: ClassVar[str] = (
         "Gong et al., Cross-Modality Perturbation Synergy Attack for Person Re-identification, NeurIPS 2024"
     )
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "v1": {"evaluations": 12800, "batch": 64, "momentum": 1.0, "margin": 0.5, "grey": 0.2},
+    }
+    EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "standard": {"evaluations": 12800},
+        # Five epochs over SYSU-MM01's 34,167 training images of both modalities.
+        "published": {"evaluations": 5 * 34_167},
+    }
 
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
     batch: Annotated[int, Field(ge=1)] = param(64, "images per step, all of one modality")

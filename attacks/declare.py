@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 import vbench.attacks
 from vbench.attacks.base import Attack, Battery
-from vbench.attacks.build import presets
+from vbench.attacks.build import named_settings
 from vbench.attacks.libraries import LibraryAttack
 from vbench.core.registry import classes_of, write_catalogue
 from vbench.core.settings import build
@@ -34,8 +34,12 @@ def _declared(cls: type[Attack]) -> dict[str, Any]:
     usual = cls()
     hints = typing.get_type_hints(cls, include_extras=True)
     schemas = {field.name: TypeAdapter(hints[field.name]).json_schema() for field in dataclasses.fields(cls)}
-    known = set(usual.knowledge)
-    members = usual.members() if isinstance(usual, Battery) else ()
+    members = usual.attacks() if isinstance(usual, Battery) else ()
+    knowledge = _by_choice(cls, schemas, lambda attack: sorted(attack.knowledge))
+    # What every choice knows; the defaults are among them.
+    known = set(usual.knowledge).intersection(
+        *(found for choices in knowledge.values() for found in choices.values())
+    )
     return {
         "target": f"{cls.__module__}:{cls.__qualname__}",
         "summary": cls.summary,
@@ -48,14 +52,14 @@ def _declared(cls: type[Attack]) -> dict[str, Any]:
         "norms": sorted(cls.norms),
         "defaults": usual.settings(),
         "schemas": schemas,
-        "presets": {
-            name: build(cls, cls.name, dict(given)).settings() for name, given in presets(cls).items()
-        },
+        # By the text that asks for it, such as "preset=paper,effort=published": what it changes.
+        "presets": named_settings(cls, cls.name),
         "knowledge": sorted(known),
         # Choices that alone add knowledge, or let the attack change features.
         "knows_more": _by_choice(cls, schemas, lambda attack: sorted(set(attack.knowledge) - known)),
         "tampers": _by_choice(cls, schemas, lambda attack: getattr(attack, "tampers", False)),
-        "members": [{"name": member.name, "settings": member.settings()} for member in members],
+        # What each choice of a battery runs.
+        "members": _by_choice(cls, schemas, _members),
     }
 
 
@@ -64,15 +68,19 @@ def _price(usual: Attack, members: tuple[Attack, ...]) -> dict[str, Any]:
     needs = usual.needs.union(*(member.needs for member in members))
     sight = "white box" if "gradients" in needs else "black box" if needs else "nothing"
     costs = [_costs(member) for member in (members or (usual,))]
-    per_image = [cost for cost in costs if not cost["fits"]]
     price = {
         "knowledge": ", ".join([sight, *sorted(usual.knowledge)]),
-        "gradients": sum(cost["gradients"] for cost in per_image),
-        "queries": sum(cost["queries"] for cost in per_image),
+        "gradients": sum(cost["gradients"] for cost in costs),
+        "queries": sum(cost["queries"] for cost in costs),
         "fit": usual.universal,
         "fits": sum(cost["fits"] for cost in costs),
     }
     return {**price, "gradients": price["fits"], "fits": 0} if usual.universal else price
+
+
+def _members(attack: Attack) -> list[dict[str, Any]]:
+    members = attack.attacks() if isinstance(attack, Battery) else ()
+    return [{"name": member.name, "settings": member.settings()} for member in members]
 
 
 def _costs(attack: Attack) -> dict[str, Any]:
@@ -80,7 +88,9 @@ def _costs(attack: Attack) -> dict[str, Any]:
     if attack.universal:
         return {"gradients": 0, "queries": 0, "fits": given["evaluations"]}
     queries = given.get("queries", attack.forwards_per_image)
-    return {"gradients": attack.gradients_per_image, "queries": queries, "fits": 0}
+    # The class states its cost with default settings; a member may have others.
+    gradients = given.get("steps") or attack.gradients_per_image
+    return {"gradients": gradients, "queries": queries, "fits": 0}
 
 
 def _by_choice(cls: type[Attack], schemas: dict[str, Any], ask: Any) -> dict[str, dict[str, Any]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+Distance = Literal["squared", "euclidean"]
 
 
 def comparable(embeddings: Tensor, similarity: str) -> Tensor:
@@ -35,6 +38,11 @@ def pairwise_squared(a: Tensor, b: Tensor, similarity: str) -> Tensor:
         middle = b.detach().mean(0)
         a, b = a - middle, b - middle
     return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
+
+
+def unsquared(squared: Tensor, similarity: str) -> Tensor:
+    """Distances from squared ones; a distance made of dot products may be negative and is left as it is."""
+    return squared if similarity.startswith("dot") else squared.clamp_min(1e-12).sqrt()
 
 
 def _dot(a: Tensor, b: Tensor, similarity: str, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -29,10 +30,11 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class LTA(PerImageAttack):
     """Raise the squared distance to the embedding of a copy of the image in which a random patch is grey.
 
-    Gong et al., CVPRW 2022, in the setting of their released code: fifteen steps of eps/5 (there 1/255 at
-    5/255) with momentum 1, from the clean image, a new patch at every step. The patch covers ``smallest`` to
-    ``largest`` of the image, with an aspect ratio between ``ratio`` and its inverse; a patch that does not
-    fit is sampled again.
+    Gong et al., CVPRW 2022, as in their released code: v(t+1) = ``momentum`` v(t) + g(t) / mean |g(t)|, with
+    g(t) the gradient of D(f(x(t)), f(x with a grey patch)) at x(t) and a new patch at every step, and a step
+    of sign v(t+1) from the clean image. The patch covers ``smallest`` to ``largest`` of the image, with an
+    aspect ratio between ``ratio`` and its inverse; a patch that does not fit is sampled again. The preset
+    "paper" has their steps of 1/255 and momentum 1, with ``effort=published`` their fifteen steps.
 
     An infrared image is grey already, so its copy is the image itself and the gradient at the start is
     exactly zero; the method was published for visible images and does not cover this case. Here such an image
@@ -41,19 +43,31 @@ class LTA(PerImageAttack):
     """
 
     name: ClassVar[str] = "lta"
-    version: ClassVar[int] = 1
-    gradients_per_image: ClassVar[int] = 15
-    forwards_per_image: ClassVar[int] = 15
+    version: ClassVar[int] = 2
+    gradients_per_image: ClassVar[int] = 30
+    forwards_per_image: ClassVar[int] = 30
     summary: ClassVar[str] = "away from copies of the image with a patch turned grey"
     paper: ClassVar[str] = (
         "Gong et al., Person Re-identification Method Based on Color Attack and Joint Defence, CVPRW 2022"
     )
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
 
-    steps: Annotated[int, Field(ge=1)] = param(15, "gradient steps")
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "paper": {"step_size": "1/255", "start": 0.0},
+        "best": {},
+        "v1": {"steps": 15, "reach": 3.0, "start": 0.0},
+    }
+    EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "standard": {"steps": 30},
+        "published": {"steps": 15},
+    }
+
+    steps: Annotated[int, Field(ge=1)] = param(30, "gradient steps")
     step_size: Annotated[float, Field(gt=0)] | None = param(
-        None, "pixel units; none means that all steps reach 3 eps"
+        None, "pixel units; none means that all steps reach some budgets"
     )
+    reach: Annotated[float, Field(gt=0)] = param(6.0, "budgets that all steps reach without a step size")
+    start: Annotated[float, Field(ge=0, le=1)] = param(1.0, "random start of coloured images, in budgets")
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
     smallest: Share = param(0.02, "smallest share of the image that a patch covers")
     largest: Share = param(0.4, "largest share of the image that a patch covers")
@@ -72,9 +86,10 @@ class LTA(PerImageAttack):
             return squared_distance(victim(candidate, modality).embedding, guides, victim.similarity)
 
         colourless = (images.amax(1) - images.amin(1)).amax((1, 2)) < _GREY
-        noise = context.uniform(images) * colourless.view(-1, 1, 1, 1)
-        step_size = self.step_size or 3 * context.threat.epsilon / self.steps
-        return ascend(images, images + noise, objective, context.threat, self.steps, step_size, self.momentum)
+        scale = torch.where(colourless, 1.0, self.start).to(images)
+        start = images + context.uniform(images) * scale.view(-1, 1, 1, 1)
+        step_size = self.step_size or self.reach * context.threat.epsilon / self.steps
+        return ascend(images, start, objective, context.threat, self.steps, step_size, self.momentum)
 
     def patch(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """H x W, true inside one random patch; false everywhere if none of a hundred samples fits."""

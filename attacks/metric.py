@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -12,18 +11,26 @@ from pydantic import Field
 from torch import Tensor
 
 from vbench.attacks.base import Context, PerImageAttack
-from vbench.attacks.distances import pairwise_squared, squared_distance
-from vbench.attacks.steps import IterativeAttack, MomentumAttack, Objective, ascend
+from vbench.attacks.distances import comparable, pairwise_squared, squared_distance
+from vbench.attacks.steps import IterativeAttack, MomentumAttack, Objective, ascend, noisy
 from vbench.core.errors import BadInput
 from vbench.core.settings import param
 from vbench.core.types import Modality
 from vbench.victims.base import Victim
 
-#: The authors' schedule (steps of one level, their number from eps), on the gallery and on queries.
-_PRESETS: Mapping[str, Mapping[str, object]] = {
-    "original": {"guides": "gallery", "steps": "none", "step_size": "1/255"},
-    "query": {"steps": "none", "step_size": "1/255"},
+Settings = Mapping[str, Mapping[str, object]]
+
+_V1 = {"steps": 10, "reach": 1.25, "start": 0.5, "average": "raw"}
+#: The authors' schedule (steps of one level, their number from eps): at every effort with the clean images of
+#: the same identity as guides, on the gallery ("original"), and with the own embedding on queries ("query").
+_PRESETS: Settings = {
+    "paper": {"step_size": "1/255", "start": 0.5},
+    "best": {},
+    "v1": _V1,
+    "original": {"guides": "gallery", "steps": "none", "step_size": "1/255", "start": 0.5},
+    "query": {"steps": "none", "step_size": "1/255", "start": 0.5},
 }
+_EFFORTS: Settings = {**IterativeAttack.EFFORTS, "published": {"steps": "none"}}
 _PRESET_THREATS: Mapping[str, Mapping[str, str]] = {
     "original": {"side": "gallery", "eps": "5/255"},
     "query": {"side": "query", "eps": "8/255"},
@@ -39,21 +46,27 @@ def known_prototypes(context: Context, modality: Modality, owner: str) -> Tensor
 
 
 GuideKind = Literal["own", "training", "gallery"]
+Average = Literal["unit", "raw"]
+AVERAGE = "guides=gallery: mean of embeddings as the victim compares them, or as they are"
 
 
 class MetricAttack(PerImageAttack):
-    """Raise the squared distance to guides (Bai et al., untargeted metric attack).
+    """Raise D(f(x'), g) to a guide g (Bai et al., untargeted metric attack), D the squared distance.
 
-    ``guides``: "own" is the image's own clean embedding and needs a random start, since the gradient of a
-    distance to itself is exactly zero; "training" the nearest training identity's centroid in the other
-    modality; "gallery" the mean gallery embedding of the query's own identity, which only an insider knows.
+    f is the embedding and D the distance the victim ranks by, squared: for a victim that compares cosines
+    that of unit-length embeddings. ``guides``: "own" is the image's own clean embedding and needs a random
+    start, since the gradient of a distance to itself is exactly zero; "training" the nearest training
+    identity's centroid in the other modality; "gallery" the gallery embeddings of the query's own identity,
+    which only an insider knows. The paper raises the sum of D over these; for unit-length embeddings that is
+    D to their mean up to a positive factor and a constant, so the guide is the mean of embeddings as the
+    victim compares them; version 1 averaged them as they are (``average`` "raw"). With another guide than
+    "own" the first attempt starts at the image itself.
     """
 
     paper: ClassVar[str] = _PAPER
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
-    #: Size of the noise of a random start, as a share of the budget.
-    start_scale: ClassVar[float] = 0.5
     guides: GuideKind
+    average: Average
 
     @property
     def knowledge(self) -> frozenset[str]:
@@ -67,12 +80,6 @@ class MetricAttack(PerImageAttack):
             return squared_distance(victim(candidate, modality).embedding, guides, victim.similarity)
 
         return distance
-
-    def start(self, images: Tensor, context: Context, attempt: int = 0) -> Tensor:
-        """The image itself; with noise of ``start_scale`` budgets for ``guides`` "own" and for restarts."""
-        if self.guides != "own" and attempt == 0:
-            return images
-        return (images + context.uniform(images, scale=self.start_scale)).clamp(0, 1)
 
     def _guides(self, victim: Victim, modality: Modality, context: Context) -> Tensor:
         if self.guides == "own":
@@ -88,64 +95,84 @@ class MetricAttack(PerImageAttack):
             )
         same = (context.gallery.query_ids[:, None] == context.gallery.ids[None, :]).to(context.clean)
         found = same.sum(1, keepdim=True)
-        mean = same @ context.gallery.embeddings.to(context.clean) / found.clamp_min(1)
-        return torch.where(found > 0, mean, context.clean)
+        listed = context.gallery.embeddings.to(context.clean)
+        if self.average == "unit":
+            listed = comparable(listed, victim.similarity)
+        return torch.where(found > 0, same @ listed / found.clamp_min(1), context.clean)
 
 
 @dataclass(frozen=True)
 class MetricFGSM(MetricAttack):
-    """One step of size eps away from the guides."""
+    """One step x' = P(x + u + eps sign(gradient of D)) away from the guide; u is the random start."""
 
     name: ClassVar[str] = "metric_fgsm"
     version: ClassVar[int] = 1
     gradients_per_image: ClassVar[int] = 1
     summary: ClassVar[str] = "one signed step away from guides in embedding space"
+    PRESETS: ClassVar[Settings] = {"paper": {}, "best": {}, "v1": {"average": "raw"}}
+    EFFORTS: ClassVar[Settings] = {"standard": {}, "published": {}}
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
+    start: Annotated[float, Field(ge=0, le=1)] = param(0.5, "random start of guides=own, in budgets")
+    step: Annotated[float, Field(gt=0)] = param(1.0, "size of the step, in budgets")
 
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
-        start, objective = self.start(images, context), self.objective(victim, modality, context)
-        return ascend(images, start, objective, context.threat, 1, context.threat.epsilon)
+        start = noisy(images, context, self.start if self.guides == "own" else 0.0)
+        size = self.step * context.threat.epsilon
+        return ascend(images, start, self.objective(victim, modality, context), context.threat, 1, size)
 
 
 class SteppedMetricAttack(MetricAttack, IterativeAttack):
     """The step loop on the objective of a metric attack."""
 
+    def begin(self, images: Tensor, context: Context, attempt: int) -> Tensor:
+        if self.guides != "own" and attempt == 0:
+            return images
+        return super().begin(images, context, attempt)
+
     def craft(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
-        objective = self.objective(victim, modality, context)
-        return self.climb(images, objective, partial(self.start, images), context)
+        return self.climb(images, self.objective(victim, modality, context), context)
 
 
 @dataclass(frozen=True)
 class MetricIFGSM(SteppedMetricAttack):
-    """Several signed steps; by default ten of eps/8, the paper's 1/255 and ten iterations at 8/255.
+    """Several signed steps away from the guide.
 
-    The preset "original" is the authors' released setting: steps of 1/255, their number from eps, from the
-    clean image, away from clean images of the same identity on the other side, on the gallery at 5/255. The
-    preset "query" is its schedule on queries at 8/255, away from the own embedding. Side and budget that the
-    user gives override those of a preset.
+    The presets "original" and "query" are the authors' released setting, cost included: steps of 1/255, their
+    number int(min(eps + 4, 1.25 eps)), eps in levels. "original" attacks the gallery at 5/255 from the clean
+    image, away from clean images of the same identity on the other side; "query" queries at 8/255, away from
+    the own embedding. Side and budget that the user gives override those of a preset. "paper" is "query" with
+    the number of steps left to the effort. The size of the random start, which the published guides do not
+    need, is ours.
     """
 
     name: ClassVar[str] = "metric_ifgsm"
-    version: ClassVar[int] = 1
-    gradients_per_image: ClassVar[int] = 10
+    version: ClassVar[int] = 2
+    gradients_per_image: ClassVar[int] = 30
     summary: ClassVar[str] = "signed steps away from guides in embedding space"
-    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
+    PRESETS: ClassVar[Settings] = _PRESETS
     PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS
+    EFFORTS: ClassVar[Settings] = _EFFORTS
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
+    start: Annotated[float, Field(ge=0, le=1)] = param(0.5, "random start, in budgets; 0 is the image itself")
 
 
 @dataclass(frozen=True)
 class MetricMIFGSM(SteppedMetricAttack, MomentumAttack):
-    """The iterative attack with momentum; its presets are those of metric_ifgsm with momentum 1."""
+    """The iterative attack with momentum; its presets are those of metric_ifgsm, "paper" with momentum 1."""
 
     name: ClassVar[str] = "metric_mifgsm"
-    version: ClassVar[int] = 1
-    gradients_per_image: ClassVar[int] = 10
+    version: ClassVar[int] = 2
+    gradients_per_image: ClassVar[int] = 30
     summary: ClassVar[str] = "signed steps with momentum away from guides in embedding space"
-    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = _PRESETS
+    PRESETS: ClassVar[Settings] = _PRESETS
     PRESET_THREATS: ClassVar[Mapping[str, Mapping[str, str]]] = _PRESET_THREATS
+    EFFORTS: ClassVar[Settings] = _EFFORTS
 
     guides: GuideKind = param("own", "what to move away from: own, training or gallery")
+    average: Average = param("unit", AVERAGE)
     momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
+    start: Annotated[float, Field(ge=0, le=1)] = param(0.5, "random start, in budgets; 0 is the image itself")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -23,6 +24,8 @@ class Noise(PerImageAttack):
     summary: ClassVar[str] = "random noise: the floor every attack must beat"
     needs: ClassVar[frozenset[str]] = frozenset()
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {"v1": {}}
+    EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {"standard": {}, "published": {}}
 
     kind: Literal["uniform", "sign"] = param("uniform", "uniform in [-eps, eps], or +-eps, equally likely")
 

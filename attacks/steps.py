@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar
@@ -206,25 +206,35 @@ def smoothed(gradient: Tensor, length: int) -> Tensor:
     )
 
 
-#: Start of an attempt: its context, with its own seeds, and its number -> N x 3 x H x W.
-Start = Callable[[Context, int], Tensor]
+def noisy(images: Tensor, context: Context, scale: float) -> Tensor:
+    """The images with uniform noise of ``scale`` budgets, in [0, 1]; the images themselves for 0."""
+    return (images + context.uniform(images, scale=scale)).clamp(0, 1) if scale else images
 
 
 @dataclass(frozen=True)
 class IterativeAttack(PerImageAttack):
     """Signed (L2: unit) steps up an objective, each projected into the budget.
 
-    Options, all off by default: random restarts; input diversity (Xie et al., CVPR 2019); smoothed gradients
-    (Dong et al., CVPR 2019). They change only the gradients of a step, never the objective, so attempts are
-    compared on the plain image.
+    x(0) = x + u with u uniform in +- ``start`` budgets, and x(t+1) = P(x(t) + a sign g(t)), where g(t) is the
+    gradient of the objective at x(t) and P projects into the budget around x and [0, 1]. The step a is
+    ``step_size``, or ``reach`` budgets divided by ``steps``.
+
+    Options, all off by default: random restarts, which differ by their random start (of the whole budget
+    where ``start`` is 0); input diversity (Xie et al., CVPR 2019); smoothed gradients (Dong et al., CVPR
+    2019). They change only the gradients of a step, never the objective, so attempts are compared on the
+    plain image.
     """
 
     steps: Annotated[int, Field(ge=1)] | None = param(
-        10, "gradient steps; none means int(min(eps + 4, 1.25 eps)), eps in 8-bit levels"
+        30, "gradient steps; none means int(min(eps + 4, 1.25 eps)), eps in 8-bit levels"
     )
     step_size: Annotated[float, Field(gt=0)] | None = param(
-        None, "pixel units; none means that all steps reach 1.25 eps"
+        None, "pixel units; none means that all steps reach some budgets"
     )
+    reach: Annotated[float, Field(gt=0)] | None = param(
+        6.0, "budgets that all steps reach without a step size; none: each is eps/4"
+    )
+    start: Annotated[float, Field(ge=0, le=1)] = param(1.0, "random start, in budgets; 0 is the image itself")
     restarts: Annotated[int, Field(ge=1)] = param(1, "attempts per image; the best by its objective is kept")
     diversity: Annotated[float, Field(ge=0, le=1)] = param(
         0.0, "probability that a step uses a shrunk and padded image (0.5 in the paper)"
@@ -236,12 +246,11 @@ class IterativeAttack(PerImageAttack):
         0, "odd length of the Gaussian over gradients (15 in the paper); 0 is none"
     )
 
+    EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {"standard": {"steps": 30}}
     #: Momentum factor, and whether a step looks ahead along it (Nesterov).
     # No annotations: they would override fields of a subclass that inherits this class twice.
     momentum = 0.0
     nesterov = False
-    #: Total length of all steps if no step size is given, in budgets.
-    reach: ClassVar[float] = 1.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -254,8 +263,12 @@ class IterativeAttack(PerImageAttack):
         if self.steps is None and threat.norm != "linf":
             raise BadInput(f"{self.name}: steps=none counts 8-bit levels; give steps for {threat.norm}")
 
-    def climb(self, images: Tensor, objective: Objective, start: Start, context: Context) -> Tensor:
-        """Climb from ``start`` once per restart and keep the best; N x 3 x H x W, in budget, not rounded."""
+    def begin(self, images: Tensor, context: Context, attempt: int) -> Tensor:
+        """Where an attempt starts; N x 3 x H x W."""
+        return noisy(images, context, self.start or float(attempt > 0))
+
+    def climb(self, images: Tensor, objective: Objective, context: Context) -> Tensor:
+        """Climb once per restart and keep the best; N x 3 x H x W, in budget, not rounded."""
         steps, step_size = self.schedule(context.threat)
 
         def attempt(number: int) -> Tensor:
@@ -266,7 +279,7 @@ class IterativeAttack(PerImageAttack):
                 view = InputDiversity(seeds, self.diversity, self.diversity_rate)
             return ascend(
                 images,
-                start(own, number),
+                self.begin(images, own, number),
                 objective,
                 context.threat,
                 steps,
@@ -284,7 +297,10 @@ class IterativeAttack(PerImageAttack):
         steps = self.steps
         if steps is None:
             steps = max(1, int(min(threat.levels + 4, 1.25 * threat.levels)))
-        return steps, self.step_size or self.reach * threat.epsilon / steps
+        if self.step_size:
+            return steps, self.step_size
+        reach = steps / 4 if self.reach is None else self.reach
+        return steps, reach * threat.epsilon / steps
 
 
 @dataclass(frozen=True)

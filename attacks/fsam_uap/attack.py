@@ -87,7 +87,7 @@ class FSAMUAP(UpdatedAttack):
         "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
     )
     needs: ClassVar[frozenset[str]] = frozenset({"gradients", "logits", "stages"})
-    PRESETS: ClassVar[dict[str, dict[str, object]]] = {
+    PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {"anchors": "adversarial", "stages": "all"},
         "strong": {
             "fsam": False,
@@ -97,6 +97,23 @@ class FSAMUAP(UpdatedAttack):
             "identity_weight": 0.3,
             "batch": 16,
         },
+        # What version 1 did, with its defaults.
+        "v1": {
+            "evaluations": 12800,
+            "batch": 64,
+            "fsam": True,
+            "sfm": True,
+            "stages": None,
+            "reading": "quadruple",
+            "anchors": "clean",
+            "margin": 2.0,
+            "identity_weight": 1.0,
+        },
+    }
+    EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "standard": {"evaluations": 12800},
+        # Sixty epochs over SYSU-MM01's 34,167 training images; the paper does not say how long d is learnt.
+        "published": {"evaluations": 60 * 34_167},
     }
 
     level: Literal["pixel", "feature"] = param("pixel", "pixel: only d is kept; feature: modules stay too")

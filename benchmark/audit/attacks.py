@@ -25,13 +25,15 @@ NOISE = "noise[kind=sign]"
 
 ONE_STEP = "metric_fgsm"
 
-MANY_STEPS = "metric_ifgsm"
+#: Ten steps from a random start in half the budget: cheap, and weak enough that more steps or restarts can
+#: show.
+MANY_STEPS = "metric_ifgsm[preset=v1]"
 
-MORE_STEPS = "metric_ifgsm[steps=30]"
+MORE_STEPS = "metric_ifgsm[preset=v1,steps=30]"
 
-RESTARTS = "metric_ifgsm[restarts=3]"
+RESTARTS = "metric_ifgsm[preset=v1,restarts=3]"
 
-STRONG = "sma"
+STRONG = "sma[preset=v1]"
 
 #: With few queries, squares must be large: the paper's p = 0.05 is for 10,000 queries.
 BLACK_BOX = "square[queries=300,p=0.8]"

@@ -145,11 +145,11 @@ def _alone(evidence: Evidence) -> Finding:
 
 def _gradients(evidence: Evidence) -> Iterator[tuple[Context, Objective, Tensor, Tensor]]:
     """For every batch: context, objective, starting images of ``metric_ifgsm``, and the gradient at them."""
-    attack, victim = MetricIFGSM(), evidence.victim
+    attack, victim = MetricIFGSM(start=0.5), evidence.victim
     modality = evidence.bench.modality(Side.QUERY)
     for images, context in evidence.batches():
         objective = attack.objective(victim, modality, context)
-        start = attack.start(images, context)
+        start = attack.begin(images, context, 0)
         try:
             yield context, objective, start, input_gradient(objective, start)
         except torch.cuda.OutOfMemoryError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -144,23 +144,24 @@ def describe(
 
 
 def _describe_presets(cls: type) -> None:
-    from vbench.attacks.build import presets
+    from vbench.attacks.build import RESERVED
 
-    found = presets(cls)
-    if found:
-        threats = getattr(cls, "PRESET_THREATS", {})
+    for word, attribute in RESERVED.items():
+        threats = getattr(cls, "PRESET_THREATS", {}) if word == "preset" else {}
         lines = [
             [
                 name,
-                *(
-                    ", ".join(f"{k}={v}" for k, v in part.items())
-                    for part in (settings, threats.get(name, {}))
-                ),
+                _settings(given) or "(the defaults)",
+                *([_settings(threats.get(name, {}))] if threats else []),
             ]
-            for name, settings in found.items()
+            for name, given in getattr(cls, attribute, {}).items()
         ]
-        headings = ["preset", "settings", "unless asked otherwise"]
-        put("\n" + _plain(headings, lines))
+        if lines:
+            put("\n" + _plain([word, "settings", *(["unless asked otherwise"] if threats else [])], lines))
+
+
+def _settings(given: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items())
 
 
 def _describe_members(cls: type) -> None:
@@ -168,7 +169,7 @@ def _describe_members(cls: type) -> None:
     from vbench.attacks.build import label
 
     if issubclass(cls, Battery):
-        lines = [[label(member), member.summary] for member in cls().members()]
+        lines = [[label(member), member.summary] for member in cls().attacks()]
         put(_plain(["member", "summary"], lines))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from vbench.attacks.build import RESERVED
 from vbench.attacks.registry import ATTACKS, attacks
 from vbench.core.errors import BadInput
 from vbench.core.registry import Registry
@@ -149,7 +150,7 @@ def _attack(record: Record, notes: list[str]) -> str:
         labelled, given = parse(record.label, "attack")
     except BadInput:
         labelled, given = "", {}
-    given.pop("preset", None)
+    given = {key: value for key, value in given.items() if key not in RESERVED}
     if labelled == name and all(
         key in settings and given[key].lower() == _text(settings[key]).lower() for key in given
     ):

@@ -281,6 +281,15 @@ class Declared:
         """Whether the attack changes features inside the victim."""
         return any(self._chosen("tampers", settings))
 
+    def members(self, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The members of a battery with these settings, as name and settings."""
+        return [one for members in self._chosen("members", settings) for one in members]
+
+    def other_version(self, card: Mapping[str, Any]) -> bool:
+        """Whether a record's card of the attack states another version of it."""
+        # Records of older kinds do not state versions.
+        return bool(card.get("version", self.facts["version"]) != self.facts["version"])
+
     def label(self, settings: Mapping[str, Any]) -> str:
         """The name with non-default settings; a setting that a record lacks has its default."""
         defaults = self.facts["defaults"]
@@ -348,8 +357,8 @@ def check_attack(record: Record) -> Iterator[str]:
         "knowledge": declared.knowledge(card["settings"]),
         "level": _FEATURE if declared.tampers(card["settings"]) else _PIXEL,
     }
-    # Defaults, which a label leaves out, may have been different for an older record.
-    if not wrong and not record.older:
+    # Defaults, which a label leaves out, may have been different for an older record or version.
+    if not wrong and not record.older and not declared.other_version(card):
         expected["label"] = declared.label(card["settings"])
     for name, value in expected.items():
         if getattr(record, name) != value:
@@ -400,11 +409,12 @@ def _is_word(text: str) -> bool:
 
 
 def _members(declared: Declared, record: Record) -> Iterator[str]:
-    cards, members = record.config["attack"].get("members", []), declared.facts["members"]
-    found = [{part: card[part] for part in ("name", "settings")} for card in cards]
-    if same_version(record) and found != members:
-        yield f"config.attack.members: not the {len(members)} that {declared.name} has"
-    if members and record.config["threat"]["side"] != "query":
+    attack = record.config["attack"]
+    found = [{part: card[part] for part in ("name", "settings")} for card in attack.get("members", [])]
+    known = declared.members(attack["settings"])
+    if same_version(record) and not declared.other_version(attack) and found != known:
+        yield f"config.attack.members: not the {len(known)} that {declared.name} has"
+    if declared.facts["members"] and record.config["threat"]["side"] != "query":
         yield f"config.threat.side: {record.config['threat']['side']}, {declared.name} attacks queries"
 
 

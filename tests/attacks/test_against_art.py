@@ -69,12 +69,11 @@ def test_many_steps_are_projected_gradient_descent(setting):
     ("spec", "engine", "settings"),
     [
         ("fgsm", FastGradientMethod, {}),
-        ("pgd", BasicIterativeMethod, {"eps_step": EPS / 4, "max_iter": 10}),
-        ("mifgsm", MomentumIterativeMethod, {"eps_step": EPS / 4, "max_iter": 10, "decay": 1.0}),
+        ("pgd[preset=v1]", BasicIterativeMethod, {"eps_step": EPS / 4, "max_iter": 10}),
+        ("mifgsm[preset=v1]", MomentumIterativeMethod, {"eps_step": EPS / 4, "max_iter": 10, "decay": 1.0}),
     ],
 )
 def test_the_attacks_of_the_classifier_are_arts(spec, engine, settings, setting):
-    """Ours go through torchattacks, so that ART is another implementation."""
     classifier, wrapped, images, labels = setting
     context = make_context(classifier.victim, images, Modality.VISIBLE)
     shown = build_attack(spec).perturb(classifier.victim, images, Modality.VISIBLE, context)

@@ -236,7 +236,7 @@ def test_simba_has_an_orthonormal_basis():
 
 
 def test_squares_shrink_on_the_papers_schedule():
-    attack = build_attack("square[queries=10001]")
+    attack = build_attack("square[queries=10001,p=0.05]")
     turns = (0, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
     sides = [attack.side(turn, 224, 224) for turn in turns]
     assert sides == [max(round((0.05 / 2**n * 224 * 224) ** 0.5), 1) for n in range(10)]

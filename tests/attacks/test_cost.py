@@ -20,14 +20,14 @@ from vbench.victims.base import frozen
 THREAT = ThreatModel("8/255")
 STEPS = {
     "fgsm": 1,
-    "pgd": 10,
-    "mifgsm": 10,
+    "pgd": 30,
+    "mifgsm": 30,
     "metric_fgsm": 1,
-    "metric_ifgsm": 10,
-    "metric_mifgsm": 10,
-    "sma": 15,
-    "fna": 15,
-    "odfa": 10,
+    "metric_ifgsm": 30,
+    "metric_mifgsm": 30,
+    "sma": 30,
+    "fna": 30,
+    "odfa": 30,
     "torchattacks:PGD[random_start=false]": 10,
 }
 

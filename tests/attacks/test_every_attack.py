@@ -159,7 +159,7 @@ def test_global_random_state_is_untouched(spec, victim, images):
 def test_members_of_batteries_are_tested_here():
     batteries = [attacks.load(name)() for name in attacks.names() if name not in ALONE]
     assert batteries
-    members = {member.name for battery in batteries for member in battery.members()}
+    members = {member.name for battery in batteries for member in battery.attacks()}
     assert members <= {spec.partition("[")[0] for spec in [*PER_IMAGE, *UNIVERSAL]}
 
 

@@ -113,10 +113,10 @@ def test_restarts_keep_the_best_attempt_of_each_image(victim, images):
 
 def test_a_later_attempt_starts_from_noise_also_where_the_first_does_not(victim, images):
     context = context_of(victim, images)
-    for spec in ("metric_ifgsm[guides=training]", "fna"):
+    for spec in ("metric_ifgsm[guides=training]", "fna[start=0]", "pgd[start=0]"):
         attack = build_attack(spec)
-        assert torch.equal(attack.start(images, context, 0), images)
-        later = attack.start(images, attempt_context(context, 1), 1)
+        assert torch.equal(attack.begin(images, context, 0), images)
+        later = attack.begin(images, attempt_context(context, 1), 1)
         assert 0 < (later - images).abs().max() <= THREAT.epsilon + 1e-12
 
 

@@ -8,7 +8,7 @@ from tiny import TinyVictim, first_identity, make_training
 
 from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
-from vbench.attacks.mis_ranking import mis_ranking_loss
+from vbench.attacks.mis_ranking import mis_classification_loss, mis_ranking_loss
 from vbench.attacks.perturbation import Generator, Perturbation, generator_from, new_generator
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.threat import ThreatModel
@@ -33,17 +33,41 @@ def learnt():
     return fit(f"mis_ranking[evaluations=720,rate=3e-3,{QUICK}]", TinyVictim().double().eval())
 
 
+@pytest.mark.parametrize("distance", ["squared", "euclidean"])
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_loss_written_out(similarity):
+def test_loss_written_out(similarity, distance):
     queries, listed = (torch.randn(n, 6, generator=seeded(n), dtype=torch.float64) for n in (5, 12))
     own, shown = torch.tensor([0, 1, 2, 3, 0]), torch.arange(12) % 4
     matches = own[:, None] == shown[None, :]
-    found = mis_ranking_loss(queries, listed, matches, 0.3, similarity)
+    found = mis_ranking_loss(queries, listed, matches, 0.3, similarity, distance)
     for query, label, value in zip(queries, own.tolist(), found.tolist(), strict=True):
         rows = [squared_distance(query[None], entry[None], similarity).item() for entry in listed]
+        if distance == "euclidean" and not similarity.startswith("dot"):
+            rows = [row**0.5 for row in rows]
         far = max(d for d, k in zip(rows, shown.tolist(), strict=True) if k != label)
         near = min(d for d, k in zip(rows, shown.tolist(), strict=True) if k == label)
         assert value == pytest.approx(max(0.0, far - near + 0.3), abs=1e-9)
+
+
+def test_mis_classification_loss_written_out():
+    logits, identities = torch.randn(3, 6, generator=seeded(), dtype=torch.float64), torch.tensor([1, 4])
+    found = mis_classification_loss(logits, identities).item()
+    total = 0.0
+    for row in logits:
+        for k, share in enumerate(row.log_softmax(0).tolist()):
+            smooth = 0.0 if k in (1, 4) else 0.1 / 5
+            total -= share * (smooth + 0.9 * (k == int(row.argmin())))
+    assert found == pytest.approx(total / 3)
+
+
+def test_both_losses_and_their_logarithms_are_what_dmr_lowers(victim):
+    plain, paper = (
+        fit(f"mis_ranking[evaluations=240,{QUICK}{more}]", victim) for more in ("", ",preset=paper")
+    )
+    assert plain.digest != paper.digest
+    victim.num_classes = 0
+    with pytest.raises(BadInput, match="needs an identity classifier"):
+        fit(f"mis_ranking[evaluations=240,{QUICK},classes=true]", victim)
 
 
 def mean_loss(victim, training, change):

@@ -110,7 +110,7 @@ def precision_of(victim, training, delta):
 
 def test_lowers_the_average_precision_more_than_noise(victim):
     training = make_training(victim)
-    learnt = fit("muap[evaluations=1200,batch=12]", victim, training)
+    learnt = fit("muap[preset=v1,evaluations=1200,batch=12]", victim, training)
     noise = (torch.rand(3, 16, 8, generator=seeded(9), dtype=torch.float64) - 0.5).sign() * 8 / 255
     before, floor = precision_of(victim, training, learnt.delta * 0), precision_of(victim, training, noise)
     # On images without smooth surfaces the total variation alone would decide the signs.

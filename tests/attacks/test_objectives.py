@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torchattacks
 from tiny import make_context, make_training
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from vbench.attacks.base import Gallery
 from vbench.attacks.build import build_attack
@@ -62,7 +64,8 @@ def test_gallery_guides_are_the_mean_of_the_querys_own_identity(victim, images):
     assert attack.knowledge == {"gallery"}
     known = type(context)(**{**vars(context), "gallery": Gallery(gallery, ids, query_ids)})
     guides = attack._guides(victim, I, known)
-    assert torch.allclose(guides[0], (gallery[1] + gallery[2]) / 2)
+    unit = normalize(gallery, dim=1)
+    assert torch.allclose(guides[0], (unit[1] + unit[2]) / 2)
     assert torch.equal(guides[15], context.clean[15])
     says = (
         "attack 'metric_ifgsm' with guides=gallery needs the embeddings of the other side, "
@@ -120,6 +123,20 @@ def test_the_shared_loop_with_momentum_is_mifgsm(victim, images):
 
     ours = ascend(images, images, objective, ThreatModel("8/255"), 7, 2 / 255, momentum=0.9)
     assert (theirs - ours).abs().max() < 1e-9
+
+
+def test_v1_of_the_classification_attacks_is_torchattacks_which_it_ran(victim, images):
+    """On the 8-bit grid, where the victim sees them."""
+    classifier = Classifier(victim, I).eval()
+    labels = classifier(images).argmax(1)
+    theirs = {
+        "fgsm": torchattacks.FGSM(classifier, eps=8 / 255),
+        "pgd": torchattacks.PGD(classifier, eps=8 / 255, alpha=2 / 255, steps=10, random_start=False),
+        "mifgsm": torchattacks.MIFGSM(classifier, eps=8 / 255, alpha=2 / 255, steps=10, decay=1.0),
+    }
+    for name, engine in theirs.items():
+        shown = craft(f"{name}[preset=v1]", victim, images)
+        assert torch.equal(shown, THREAT.enforce(images, engine(images, labels))), name
 
 
 @pytest.mark.parametrize("name", ["metric_ifgsm", "odfa", "pgd"])
@@ -206,7 +223,7 @@ def test_list_loss_is_the_sum_over_all_ranked_pairs(victim):
     """The closed form of the list-wise relation against the double loop over prototype ranks."""
     generator = torch.Generator().manual_seed(0)
     embedding, clean, prototypes = (torch.randn(n, 10, generator=generator).double() for n in (4, 4, 5))
-    value = build_attack("uap[loss=list]")._damage(embedding, clean, prototypes, victim)
+    value = build_attack("uap[loss=list,weighting=equal]")._damage(embedding, clean, prototypes, victim)
     total = 0.0
     for x, c in zip(embedding, clean, strict=True):
         rows = [squared_distance(c[None], p[None], "cosine").item() for p in prototypes]
@@ -215,6 +232,47 @@ def test_list_loss_is_the_sum_over_all_ranked_pairs(victim):
         total += sum(d[m] - d[n] for m in range(5) for n in range(m + 1, 5))
     # The closed form is a mean over images and prototypes of weights divided by (count - 1).
     assert value.item() == pytest.approx(total / (4 * 5 * 4))
+
+
+def test_weighted_list_loss_is_the_lambda_gradient_of_the_released_code(victim):
+    """Its gradient by the distances against a double loop with the weights of UAP's docstring."""
+    generator = torch.Generator().manual_seed(1)
+    embedding, clean, prototypes = (torch.randn(n, 10, generator=generator).double() for n in (3, 3, 6))
+    unit = normalize(prototypes, dim=1)
+    free = embedding.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(
+        build_attack("uap[loss=list]")._damage(free, clean, prototypes, victim), free
+    )
+    again = embedding.clone().requires_grad_(True)
+    total = torch.zeros(())
+    for x, c in zip(normalize(again, dim=1), normalize(clean, dim=1), strict=True):
+        order = (c - unit).square().sum(1).argsort().tolist()
+        distance = [(x - unit[k]).square().sum() for k in order]
+        values = [one.item() for one in distance]
+        place = [sorted(values, reverse=True).index(value) + 1 for value in values]
+        change = [[abs(math.log2(1 + a) - math.log2(1 + b)) for b in place] for a in place]
+        usual = sum(map(sum, change)) / 36
+        for m in range(6):
+            for n in range(m + 1, 6):
+                weight = change[m][n] / (1 + math.exp((values[m] - values[n]) / 2)) / usual
+                total = total + weight * (distance[m] - distance[n])
+    (expected,) = torch.autograd.grad(total / (3 * 6 * 5), again)
+    assert torch.allclose(gradient, expected)
+
+
+@pytest.mark.parametrize("margin", [None, 0.5])
+def test_pair_loss_with_plain_distances_is_the_released_triplet(margin, victim):
+    generator = torch.Generator().manual_seed(2)
+    embedding, clean, prototypes = (torch.randn(n, 10, generator=generator).double() for n in (4, 4, 5))
+    spec = f"uap[distance=euclidean,margin={margin}]"
+    value = build_attack(spec)._damage(embedding, clean, prototypes, victim).item()
+    gains = []
+    for x, c in zip(normalize(embedding, dim=1), normalize(clean, dim=1), strict=True):
+        distances = [(c - p).norm().item() for p in normalize(prototypes, dim=1)]
+        near, far = distances.index(min(distances)), distances.index(max(distances))
+        away, toward = ((x - normalize(prototypes[k], dim=0)).norm().item() for k in (near, far))
+        gains.append(away - toward if margin is None else -max(0, toward - away + margin))
+    assert value == pytest.approx(sum(gains) / 4)
 
 
 def test_universal_budget_too_small_for_one_update_is_refused(victim):
@@ -244,7 +302,7 @@ def test_an_objective_without_gradient_fails_loudly(victim):
 def test_odfa_and_the_metric_attack_climb_the_same_hill_from_different_starts(victim, images):
     """On unit-length embeddings their gradients agree, so equal rows in a table would be one attack twice."""
     context = make_context(victim, images, I)
-    odfa, metric = (craft(name, victim, images) for name in ("odfa", "metric_ifgsm"))
+    odfa, metric = (craft(f"{name}[preset=paper]", victim, images) for name in ("odfa", "metric_ifgsm"))
     assert not torch.equal(odfa, metric)
 
     def gradient(target, sign):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
 
-from vbench.attacks.build import build_attack, label, preset_threat, presets
+from vbench.attacks.build import build_attack, combinations, label, preset_threat
 from vbench.attacks.noise import Noise
 from vbench.attacks.registry import attacks
 from vbench.cli import app
@@ -39,8 +41,14 @@ def test_presets_bring_their_side_and_budget():
 
 
 def test_steps_from_eps_never_vanish():
-    attack = build_attack("metric_ifgsm[steps=none]")
+    attack = build_attack("metric_ifgsm[steps=none,reach=1.25]")
     assert attack.schedule(ThreatModel("0.001", quantize=False)) == (1, pytest.approx(0.00125))
+
+
+def test_steps_share_a_length_or_are_a_share_of_the_budget():
+    threat = ThreatModel("10/255")
+    assert build_attack("sma[preset=v1]").schedule(threat) == (15, 3 * threat.epsilon / 15)
+    assert build_attack("pgd[preset=v1,steps=20]").schedule(threat) == (20, pytest.approx(threat.epsilon / 4))
 
 
 @pytest.mark.parametrize("extra", [{"steps": "3"}, {}])
@@ -52,29 +60,88 @@ def test_given_settings_override_the_preset(extra):
 
 
 def test_unknown_presets_are_refused_with_those_that_are_known():
-    with pytest.raises(BadInput, match=r"did you mean 'original'\? known: original, query"):
+    with pytest.raises(BadInput, match=r"did you mean 'original'\? known: best, original, paper, query, v1"):
         build_attack("metric_ifgsm[preset=orignal]")
-    with pytest.raises(BadInput, match="attack 'pgd' has no presets"):
-        build_attack("pgd[preset=original]")
+    with pytest.raises(BadInput, match=r"unknown effort of pgd 'public'; .*published, standard"):
+        build_attack("pgd[effort=public]")
+    with pytest.raises(BadInput, match="attack 'torchattacks:PGD' has no presets"):
+        build_attack("torchattacks:PGD[preset=original]")
 
 
 @pytest.mark.parametrize("name", attacks.names())
-def test_every_preset_builds_and_no_parameter_takes_the_reserved_name(name):
+def test_every_preset_builds_and_no_parameter_takes_a_reserved_name(name):
     cls = attacks.load(name)
-    assert "preset" not in {field.name for field in dataclasses.fields(cls)}
-    for preset in presets(cls):
-        attack = build_attack(f"{name}[preset={preset}]")
-        assert attack == cls(**presets(cls)[preset])
+    assert not {"preset", "effort"} & {field.name for field in dataclasses.fields(cls)}
+    for text, given in combinations(cls).items():
+        attack = build_attack(f"{name}[{text}]")
+        assert attack == cls(**given)
         assert build_attack(label(attack)) == attack
+
+
+@pytest.mark.parametrize("name", [name for name in attacks.names() if name != "ensemble"])
+def test_defaults_are_a_preset_at_the_standard_effort(name):
+    cls = attacks.load(name)
+    assert set(cls.EFFORTS) == {"standard", "published"}
+    assert build_attack(f"{name}[effort=standard]") == cls()
+    if "best" in cls.PRESETS:
+        assert cls() in [build_attack(f"{name}[preset={preset}]") for preset in ("paper", "best")]
+
+
+#: Settings that version 1 had as constants, or not at all: what it did without them.
+SINCE = {
+    "fgsm": {"start": 0, "step": 1},
+    "pgd": {"start": 0, "reach": None},
+    "mifgsm": {"start": 0, "reach": None},
+    "metric_fgsm": {"start": 0.5, "step": 1, "average": "raw"},
+    "metric_ifgsm": {"start": 0.5, "reach": 1.25, "average": "raw"},
+    "metric_mifgsm": {"start": 0.5, "reach": 1.25, "average": "raw"},
+    "odfa": {"start": None, "reach": 1.25},
+    "sma": {"start": 1, "reach": 3},
+    "fna": {"start": 0, "reach": 3, "average": "raw"},
+    "lta": {"start": 0, "reach": 3},
+    "uap": {"distance": "squared", "margin": None, "weighting": "equal"},
+    "mis_ranking": {"distance": "squared", "log": False, "classes": False},
+}
+#: The step loop's options, which pgd and mifgsm did not have.
+OFF = {"restarts": 1, "diversity": 0, "diversity_rate": 0.9, "smoothing": 0, "nesterov": False}
+VERSION_1 = json.loads(Path(__file__).with_name("version_1.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(VERSION_1))
+def test_v1_has_the_settings_of_version_1(name):
+    then = VERSION_1[name]["defaults"]
+    now = build_attack(f"{name}[preset=v1]").settings()
+    if name == "ensemble":
+        assert now == {"members": "five"}
+        return
+    assert {key: now[key] for key in then} == then
+    new = {key: value for key, value in now.items() if key not in then}
+    assert new == {**{key: value for key, value in OFF.items() if key in new}, **SINCE.get(name, {})}
+
+
+def test_the_five_are_what_version_1_ran():
+    members = build_attack("ensemble[members=five]").attacks()
+    for member, then in zip(members, VERSION_1["ensemble"]["members"], strict=True):
+        assert member.name == then["name"]
+        assert {key: member.settings()[key] for key in then["settings"]} == then["settings"]
+        queries = ",queries=200" if member.name == "square" else ""
+        assert member == build_attack(f"{member.name}[preset=v1{queries}]")
 
 
 @pytest.mark.parametrize(
     ("spec", "shown"),
     [
-        ("metric_ifgsm[guides=gallery,steps=none,step_size=1/255]", "metric_ifgsm[preset=original]"),
+        (
+            "metric_ifgsm[guides=gallery,steps=none,step_size=1/255,start=0.5]",
+            "metric_ifgsm[preset=original]",
+        ),
         ("metric_ifgsm[preset=original,restarts=2]", "metric_ifgsm[preset=original,restarts=2]"),
         ("metric_ifgsm[guides=gallery]", "metric_ifgsm[guides=gallery]"),
-        ("metric_ifgsm[steps=none,step_size=1/255]", "metric_ifgsm[preset=query]"),
+        ("metric_ifgsm[preset=paper,effort=published]", "metric_ifgsm[preset=query]"),
+        ("metric_ifgsm[preset=v1,effort=published]", "metric_ifgsm[preset=v1,steps=None]"),
+        ("metric_ifgsm[preset=v1,effort=standard,restarts=2]", "metric_ifgsm[preset=v1,steps=30,restarts=2]"),
+        ("square[effort=published]", "square[queries=10000]"),
+        ("uap[effort=published,evaluations=12800]", "uap"),
         ("metric_ifgsm[preset=original,steps=6]", "metric_ifgsm[preset=original,steps=6]"),
         ("metric_ifgsm[restarts=2,diversity=0.5]", "metric_ifgsm[restarts=2,diversity=0.5]"),
         ("metric_ifgsm", "metric_ifgsm"),
@@ -105,4 +172,6 @@ def test_describe_lists_presets():
     shown = CliRunner().invoke(app, ["describe", "attack", "metric_ifgsm"]).stdout
     assert "original" in shown and "guides=gallery, steps=none, step_size=1/255" in shown
     assert "side=gallery, eps=5/255" in shown and "side=query, eps=8/255" in shown
-    assert "preset" not in CliRunner().invoke(app, ["describe", "attack", "pgd"]).stdout
+    assert "published" in shown and "steps=none" in shown
+    plain = CliRunner().invoke(app, ["describe", "attack", "torchattacks:PGD"]).stdout
+    assert "effort" not in plain and "preset" not in plain

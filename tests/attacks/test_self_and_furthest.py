@@ -8,7 +8,6 @@ from tiny import CLASSES, make_context, make_training
 from torch.nn.functional import normalize
 
 from vbench.attacks.build import build_attack
-from vbench.attacks.metric import MetricIFGSM
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import SIMILARITIES, Modality
@@ -36,7 +35,8 @@ def literal(victim, image, modality, start, steps, rate, loss):
 
 def test_sma_is_fifteen_steps_of_one_level_from_noise_in_the_whole_budget(victim, images):
     """At 5/255, the budget of the paper."""
-    shown = perturb("sma", victim, images)
+    shown = perturb("sma[preset=paper,effort=published]", victim, images)
+    assert (shown - perturb("sma[preset=v1]", victim, images)).abs().max() < 1e-6
     for n in (0, 7, 15):
         generator = torch.Generator().manual_seed(1000 + n)
         noise = torch.rand(images.shape[1:], generator=generator, dtype=torch.float64) * 2 - 1
@@ -47,19 +47,15 @@ def test_sma_is_fifteen_steps_of_one_level_from_noise_in_the_whole_budget(victim
 
 
 def test_sma_differs_from_the_metric_attack_by_its_schedule_alone(victim, images):
-    class FromTheWholeBudget(MetricIFGSM):
-        name = "from_the_whole_budget"
-        start_scale = 1.0
-
-    context = make_context(victim, images, I, THREAT)
-    same = FromTheWholeBudget(guides="own", steps=15, step_size=1 / 255).perturb(victim, images, I, context)
-    assert torch.equal(same, build_attack("sma").perturb(victim, images, I, context))
-    assert not torch.equal(same, perturb("metric_ifgsm[steps=15,step_size=1/255]", victim, images))
+    schedule = "steps=15,step_size=1/255"
+    same = perturb(f"metric_ifgsm[start=1,{schedule}]", victim, images)
+    assert torch.equal(same, perturb(f"sma[start=1,{schedule}]", victim, images))
+    assert not torch.equal(same, perturb(f"metric_ifgsm[start=0.5,{schedule}]", victim, images))
 
 
 @pytest.mark.parametrize(("push", "pull"), [(4, 1), (0, 1), (1, 3)])
 def test_fna_is_the_weighted_difference_of_distances(push, pull, victim, images):
-    shown = perturb(f"fna[push={push},pull={pull}]", victim, images)
+    shown = perturb(f"fna[preset=paper,effort=published,push={push},pull={pull}]", victim, images)
     training = make_training(victim)
     visible = training[V]
     centroids = torch.stack([visible.embeddings[visible.labels == j].mean(0) for j in range(CLASSES)])

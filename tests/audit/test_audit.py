@@ -146,6 +146,9 @@ def rungs(*shares: float) -> dict[str, float]:
     return dict(zip([f"{levels}/255" for levels in attacks.RUNGS], shares, strict=True))
 
 
+MANY, IN_13 = attacks.MANY_STEPS, f"{attacks.MANY_STEPS} in 13"
+
+
 @pytest.mark.parametrize(
     ("probe", "outcomes", "verdict", "says"),
     [
@@ -153,15 +156,30 @@ def rungs(*shares: float) -> dict[str, float]:
         ("growing budget", rungs(0.6, 0.5, 0.4, 0.4, 0.4), Verdict.WARN, "not down to chance"),
         ("growing budget", rungs(0.2, 0.1, 0.025, 0.8, 0.025), Verdict.FAIL, "rises from 16 to 32"),
         ("growing budget", rungs(1, 1, 1, 1, 1), Verdict.FAIL, "does not fall beyond noise"),
-        ("many steps beat one", {"metric_fgsm": 0.1, "metric_ifgsm": 0.6}, Verdict.FAIL, "10.0"),
-        ("many steps beat one", {"metric_fgsm": 0.6, "metric_ifgsm": 0.1}, Verdict.PASS, "60.0"),
-        ("many steps beat one", {"metric_fgsm": 0.5, "metric_ifgsm": 0.5}, Verdict.WARN, "beyond noise"),
-        ("more steps", {"metric_ifgsm": 0.1, attacks.MORE_STEPS: 0.6}, Verdict.FAIL, "+50.0"),
-        ("more steps", {"metric_ifgsm": 0.1, attacks.MORE_STEPS: 0.15}, Verdict.PASS, "+5.0"),
-        ("more restarts", {"metric_ifgsm": 0.1, attacks.RESTARTS: 0.6}, Verdict.FAIL, "+50.0"),
-        ("attack and batch", {"metric_ifgsm": 0.1, "metric_ifgsm in 13": 0.6}, Verdict.FAIL, "+50.0"),
-        ("attack and batch", {"metric_ifgsm": 0.6, "metric_ifgsm in 13": 0.1}, Verdict.FAIL, "-50.0"),
-        ("attack beats noise", {attacks.NOISE: 0.6, "metric_ifgsm": 0.1}, Verdict.FAIL, "0.000 and 0.000"),
+        ("many steps beat one", {"metric_fgsm": 0.1, MANY: 0.6}, Verdict.FAIL, "10.0"),
+        ("many steps beat one", {"metric_fgsm": 0.6, MANY: 0.1}, Verdict.PASS, "60.0"),
+        ("many steps beat one", {"metric_fgsm": 0.5, MANY: 0.5}, Verdict.WARN, "beyond noise"),
+        ("more steps", {MANY: 0.1, attacks.MORE_STEPS: 0.6}, Verdict.FAIL, "+50.0"),
+        ("more steps", {MANY: 0.1, attacks.MORE_STEPS: 0.15}, Verdict.PASS, "+5.0"),
+        ("more restarts", {MANY: 0.1, attacks.RESTARTS: 0.6}, Verdict.FAIL, "+50.0"),
+        (
+            "attack and batch",
+            {MANY: 0.1, IN_13: 0.6},
+            Verdict.FAIL,
+            "+50.0",
+        ),
+        (
+            "attack and batch",
+            {MANY: 0.6, IN_13: 0.1},
+            Verdict.FAIL,
+            "-50.0",
+        ),
+        (
+            "attack beats noise",
+            {attacks.NOISE: 0.6, MANY: 0.1},
+            Verdict.FAIL,
+            "0.000 and 0.000",
+        ),
     ],
 )
 def test_outcomes_are_read_as_documented(honest, probe, outcomes, verdict, says):

@@ -13,8 +13,9 @@ both="--protocol sysu/all/single/ir2vis/seed10 --protocol sysu/all/single/vis2ir
 strong="fsam_uap[preset=strong"
 
 # shellcheck disable=SC2086
-vbench run $both $seeds --runs $out/zoo --victim all --attack uap --attack "uap[batch=16]" \
-    --attack "uap[loss=cross_entropy,batch=16]" --attack cmps --attack "$strong]"
+vbench run $both $seeds --runs $out/zoo --victim all --attack "uap[preset=v1]" \
+    --attack "uap[preset=v1,batch=16]" --attack "uap[preset=v1,loss=cross_entropy,batch=16]" \
+    --attack "cmps[preset=v1]" --attack "$strong]"
 
 rows=""
 for change in "" ,starts=1 ,votes=batch ,identity=false ,aqal=false ,reading=quadruple,margin=2 ,fsam=true \
@@ -24,9 +25,10 @@ for change in "" ,starts=1 ,votes=batch ,identity=false ,aqal=false ,reading=qua
 done
 # shellcheck disable=SC2086
 vbench run $both $seeds --runs $out/ingredients --victim agw --victim pmt --attack "$strong]" $rows \
-    --attack "fsam_uap[preset=paper]" --attack "uap[batch=16,update=pooled]"
+    --attack "fsam_uap[preset=paper]" --attack "uap[preset=v1,batch=16,update=pooled]"
 
-plain="--attack uap --attack uap[batch=16] --attack uap[loss=cross_entropy,batch=16] --attack cmps"
+plain="--attack uap[preset=v1] --attack uap[preset=v1,batch=16]
+    --attack uap[preset=v1,loss=cross_entropy,batch=16] --attack cmps[preset=v1]"
 # shellcheck disable=SC2086
 vbench run $both $seeds --size 96x48 --runs $out/size_96x48 --victim agw --victim pmt $plain --attack "$strong]" \
     --attack "fsam_uap[preset=paper]"
@@ -37,7 +39,7 @@ vbench run $both $seeds --size 128x64 --runs $out/size_128x64 --victim agw --vic
 vbench run $both $seeds --size 128x64 --runs $out/size_128x64 --victim agw --attack "fsam_uap[preset=paper]"
 
 # shellcheck disable=SC2086
-vbench run $both $seeds --runs $out/transfer --victim all --surrogate agw --attack "uap[batch=16]" \
+vbench run $both $seeds --runs $out/transfer --victim all --surrogate agw --attack "uap[preset=v1,batch=16]" \
     --attack "$strong]" --attack "$strong,fsam=true]" --attack "$strong,fsam=true,stages=all]"
 
 for part in zoo ingredients size_96x48 size_128x64 transfer; do

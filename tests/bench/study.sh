@@ -19,6 +19,6 @@ done
 # shellcheck disable=SC2086
 vbench run --victim agw --runs runs/study \
     --protocol sysu/all/single/ir2vis/seed10 --protocol sysu/all/single/vis2ir/seed10 \
-    --attack noise --attack uap --attack "uap[loss=cross_entropy]" --attack "fsam_uap[attention=identity]" \
+    --attack noise --attack "uap[preset=v1]" --attack "uap[preset=v1,loss=cross_entropy]" --attack "fsam_uap[attention=identity]" \
     --attack fsam_uap --attack "fsam_uap[level=feature,modules=joint]" \
     --attack "fsam_uap[level=feature,modules=joint,keep_weight=0,stages=all]" $rows $seeds "$@"

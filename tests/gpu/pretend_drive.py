@@ -322,7 +322,7 @@ def part_misc():
         from vbench.attacks.classification import PGD
         from vbench.attacks.uap import UAP
 
-        E.Ensemble.members = lambda self: (
+        E.Ensemble.attacks = lambda self: (
             Square(queries=3),
             UAP(evaluations=96, batch=16),
             PGD(steps=2),

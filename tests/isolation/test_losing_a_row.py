@@ -100,7 +100,7 @@ def test_a_battery_loses_its_row_by_the_name_of_its_member(where):
         name = "both"
         summary = "a battery"
 
-        def members(self):
+        def attacks(self):
             return Noise(), raising("member")
 
     with pytest.warns(UserWarning, match="tiny, both, seed 0: attack 'member': .*: ValueError"):

@@ -114,12 +114,12 @@ def test_a_battery_keeps_the_image_of_the_member_that_wins(bench, tmp_path):
         name: ClassVar[str] = "two"
         summary: ClassVar[str] = "for a test"
 
-        def members(self):
+        def attacks(self):
             return build_attack("noise"), build_attack("metric_ifgsm[steps=3]")
 
     record = kept_run(bench, Two(), tmp_path)
     kept = read_images(tmp_path, record)
-    alone = [kept_images_of(bench, member) for member in Two().members()]
+    alone = [kept_images_of(bench, member) for member in Two().attacks()]
     winner = dict(zip(bench.dataset.trials[0].query, record.per_query["member"].unpack()[0], strict=True))
     assert set(winner.values()) == {0, 1}
     for row, query in enumerate(kept.position[Side.QUERY]):

@@ -13,7 +13,7 @@ import torch
 from tiny import SIZE, TinyVictim
 
 from vbench.attacks import Battery
-from vbench.attacks.build import build_attack
+from vbench.attacks.build import build_attack, label
 from vbench.attacks.noise import Noise
 from vbench.attacks.uap import UAP
 from vbench.core.errors import BadInput, VbenchError
@@ -66,7 +66,7 @@ def battery(*attacks):
         name: ClassVar[str] = "some"
         summary: ClassVar[str] = "a battery for tests"
 
-        def members(self):
+        def attacks(self):
             return built
 
     return Some()
@@ -295,13 +295,14 @@ def test_the_table_shows_members_under_their_battery(bench):
 
 @pytest.mark.slow
 def test_the_ensemble_is_the_fixed_list_it_is_described_as(bench):
-    attack = build_attack("ensemble")
-    assert attack.settings() == {}
+    attack = build_attack("ensemble[members=five]")
+    assert attack.settings() == {"members": "five"}
     with pytest.raises(BadInput, match="steps"):
         build_attack("ensemble[steps=3]")
     record = run(bench, attack)
     labels = [member.label for member in record.members]
-    assert labels == ["square[queries=200]", "uap", "pgd", "sma", "fna"]
+    assert labels == [label(member) for member in attack.attacks()]
+    assert [name.partition("[")[0] for name in labels] == ["square", "uap", "pgd", "sma", "fna"]
     cost = record.cost
     found = [cost[name] for name in ("fit_evaluations", "evaluations_per_image", "queries_per_image")]
     assert found == [pytest.approx(12800, rel=0.01), 40, 200]

@@ -90,7 +90,7 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(quick, vbench,
         "from vbench.attacks.uap import UAP\n"
         "class Two(Battery):\n"
         "    name, summary = 'two', 'noise and uap'\n"
-        "    def members(self):\n"
+        "    def attacks(self):\n"
         "        return Noise(), UAP(evaluations=96, batch=12)\n"
     )
     runs = tmp_path / "runs"
@@ -103,7 +103,7 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(quick, vbench,
     assert {file.name for file in files} == {f"uap-{one.id}.safetensors" for one in (alone, two)}
     refused = vbench("run", *quick.arguments(runs), "--attack", "ensemble", "--side", "both", expect=2)
     assert "use --side query" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
-    assert "square[queries=200]" in vbench("describe", "attack", "ensemble").stdout
+    assert "away from the own clean embedding" in vbench("describe", "attack", "ensemble").stdout
 
 
 @pytest.mark.parametrize(
@@ -214,6 +214,6 @@ def test_records_of_the_past_and_the_future_can_be_read(quick, vbench, tmp_path)
 def test_doctor_and_describe(vbench, quick):
     out = vbench("doctor", "--root", quick.root).stdout
     assert "torch" in out and "synthetic sysu layout" in out
-    assert "number of gradient steps" in vbench("describe", "attack", "pgd").stdout
+    assert "gradient steps" in vbench("describe", "attack", "pgd").stdout
     assert "input_size" in vbench("describe", "victim", "agw").stdout
     assert "did you mean 'attack'" in vbench("describe", "atack", "pgd", expect=2).stderr

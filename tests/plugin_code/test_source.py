@@ -45,8 +45,8 @@ def test_the_adapter_of_a_library_names_the_library():
 
 
 def test_members_of_a_battery_are_named_with_their_versions():
-    members = attack_card(build_attack("ensemble"))["members"]
-    assert [(one["name"], one["version"]) for one in members[:2]] == [("square", 1), ("uap", 1)]
+    members = attack_card(build_attack("ensemble[members=five]"))["members"]
+    assert [(one["name"], one["version"]) for one in members[1:3]] == [("uap", 2), ("pgd", 2)]
 
 
 def test_an_edit_is_another_source_and_undone_the_same(tmp_path):
@@ -298,7 +298,7 @@ def test_a_plugin_battery_names_its_members_code():
         name = "both"
         summary = "two"
 
-        def members(self):
+        def attacks(self):
             return (PGD(), Scaled())
 
     first, second = attack_card(Both())["members"]

@@ -41,7 +41,7 @@ class Strangers(Noise):
 class Cheap(Ensemble):
     """The ensemble with a few steps a member."""
 
-    def members(self) -> tuple[Any, ...]:
+    def attacks(self) -> tuple[Any, ...]:
         specs = ("square[queries=2]", UAP, "pgd[steps=2]", "sma[steps=2]", "fna[steps=2]")
         return tuple(build_attack(spec) for spec in specs)
 
@@ -101,10 +101,10 @@ class Workshop:
 
     def battery(self) -> dict[str, Any]:
         """A record of the ensemble, with figures of cheaper members: its own take minutes of work."""
-        run = Run(self.bench(), Cheap(), ThreatModel("8/255"), ignore_gates=True)
+        run = Run(self.bench(), Cheap("five"), ThreatModel("8/255"), ignore_gates=True)
         found, _ = run.execute(True)
         record = json.loads(found.model_dump_json())
-        members = declared_attack("ensemble").facts["members"]
+        members = declared_attack("ensemble").members({"members": "five"})
         record["config"]["attack"]["members"] = json.loads(json.dumps(members))
         for member, card in zip(record["members"], members, strict=True):
             member["label"] = declared_attack(card["name"]).label(card["settings"])

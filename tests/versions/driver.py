@@ -106,10 +106,10 @@ def cases(cls: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def made(cls: Any, settings: dict[str, Any]) -> Any:
     """The attack, made short; a battery with its members made short."""
     names = [field.name for field in dataclasses.fields(cls)]
-    if not hasattr(cls, "members"):
+    if not hasattr(cls, "attacks"):
         return cls(**{**settings, **{key: SHORT[key] for key in names if key in SHORT}})
-    members = tuple(made(type(one), _changed(one)) for one in cls(**settings).members())
-    return type("Short", (cls,), {"name": "short", "members": lambda self: members})()
+    members = tuple(made(type(one), _changed(one)) for one in cls(**settings).attacks())
+    return type("Short", (cls,), {"name": "short", "attacks": lambda self: members})()
 
 
 def _changed(attack: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def attacked(probe: Probe, cls: Any, settings: dict[str, Any], threat: Any, fold
     sizes = {name: record.size[name] for name in ("linf_levels", "l2", "psnr_db", "asked")}
     ranked = {name: digest(record.per_query[name].data) for name in ("adversarial_rank", "adversarial_ap")}
     learnt = digest(found.perturbation.delta) if attack.universal else None
-    members = [repr(one) for one in cls(**settings).members()] if hasattr(cls, "members") else []
+    members = [repr(one) for one in cls(**settings).attacks()] if hasattr(cls, "attacks") else []
     return [sizes, ranked, learnt, members]
 
 
