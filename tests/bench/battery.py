@@ -80,9 +80,7 @@ def main() -> None:
     """Run the attacks and choose."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--victim", action="append", choices=VICTIMS)
-    parser.add_argument(
-        "--skip", action="append", default=[], help="an attack to leave out, as it stands here"
-    )
+    parser.add_argument("--skip", action="append", default=[], help="an attack to leave out")
     given = parser.parse_args()
     victims = given.victim or VICTIMS
     levels = {level: [one for one in more if one not in given.skip] for level, more in LEVELS.items()}
