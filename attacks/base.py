@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -130,6 +130,16 @@ class PerImageAttack(Attack):
         """The attack itself, on a frozen victim."""
 
 
+#: Feature edits of an attack: the same for both modalities, or by modality.
+AnyEdits = Edits | Mapping[Modality, Edits]
+
+
+def edits_of(edits: AnyEdits, modality: Modality) -> Edits:
+    """The edits that belong to images of one modality."""
+    own: object = dict(edits).get(modality)
+    return cast("Edits", own if isinstance(own, Mapping) else edits)
+
+
 @dataclass(frozen=True)
 class Control:
     """A variant of a universal attack that is shown below it, to separate the effects of its parts.
@@ -199,7 +209,7 @@ class UniversalAttack(Attack):
     ) -> Perturbation:
         """The attack itself, on a frozen victim."""
 
-    def edits(self, perturbation: Perturbation, victim: Victim) -> Edits:
+    def edits(self, perturbation: Perturbation, victim: Victim) -> AnyEdits:
         """The feature edits that belong to a perturbation; none for pixel-level attacks."""
         return {}
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 
 from torch import Tensor
 
-from vbench.attacks.base import Attack, Control, UniversalAttack
+from vbench.attacks.base import AnyEdits, Attack, Control, UniversalAttack, edits_of
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.isolation import contained, twin
 from vbench.core.seeds import SEEDS, torch_generator
@@ -19,7 +19,6 @@ from vbench.records.record import STEALTH_LOSS, ControlRecord
 from vbench.run.bench import Bench
 from vbench.run.craft import Plan, contained_edits, craft_side
 from vbench.run.summary import mean_rank1, trial_metrics
-from vbench.victims.base import Edits
 from vbench.victims.embed import embed
 
 
@@ -64,7 +63,7 @@ def _ranked(
     quiet: bool,
 ) -> list[RankMetrics]:
     embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
-    edits: Edits = {}
+    edits: AnyEdits = {}
     who = f"attack '{attack.name}'"
     if control.tampers:
         with contained(who, seed):
@@ -73,7 +72,7 @@ def _ranked(
         for side in (Side.QUERY, Side.GALLERY):
             if side not in threat.sides:
                 pixels, modality = bench.pixels[side], bench.modality(side)
-                own = contained_edits(who, edits)
+                own = contained_edits(who, edits_of(edits, modality))
                 embeddings[side] = embed(twin(bench.victim), pixels, modality, own, quiet=quiet).embeddings
         return bench.rank(embeddings)
     for side in threat.sides:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
+from vbench.attacks.base import AnyEdits, Attack, Context, Gallery, PerImageAttack, edits_of
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images
 from vbench.core.batches import Batches
@@ -126,7 +126,7 @@ class Crafter:
             if self._perturbation is None:
                 raise VbenchError(f"attack '{attack.name}' is universal and has no perturbation to apply")
             with Meter(self._victim) as meter:
-                return self._perturbation.apply(images), meter
+                return self._perturbation.apply(images, self._source.modality(self._side)), meter
         meter = Meter(self._victim)
         if not self._uses_random_state:
             found, self._uses_random_state = self._crafted(attack, images, rows, seeds, meter)
@@ -219,7 +219,7 @@ class Plan:
     threat: ThreatModel
     seed: int
     perturbation: Perturbation | None = None
-    edits: Edits = field(default_factory=dict)
+    edits: AnyEdits = field(default_factory=dict)
 
 
 def craft_side(
@@ -247,7 +247,7 @@ def craft_side(
     take_float32(victim)
     take_float32(crafted_on)
     crafter = Crafter(source, crafted_on, side, attack, threat, plan.perturbation)
-    edits = contained_edits(who, plan.edits)
+    edits = contained_edits(who, edits_of(plan.edits, modality))
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vbench.attacks.base import Attack, Battery, UniversalAttack
+from vbench.attacks.base import AnyEdits, Attack, Battery, UniversalAttack
 from vbench.attacks.build import attack_card, label
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_perturbation
@@ -27,7 +27,7 @@ from vbench.run.craft import Meter, Plan, craft_side
 from vbench.run.keep import Keeper
 from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
 from vbench.run.worst_case import Outcome, worst_case
-from vbench.victims.base import Edits, Victim, example_tensor
+from vbench.victims.base import Victim, example_tensor
 from vbench.victims.precision import precision_card
 
 
@@ -260,7 +260,7 @@ class Run:
         found[self.fit_id()] = learnt
         return learnt, cost
 
-    def _edits(self, perturbation: Perturbation | None) -> Edits:
+    def _edits(self, perturbation: Perturbation | None) -> AnyEdits:
         if perturbation is None or not isinstance(self.attack, UniversalAttack):
             return {}
         with contained(f"attack '{self.attack.name}'", self.seed):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vbench.attacks.base import Attack
+from vbench.attacks.base import AnyEdits, Attack
 from vbench.attacks.build import label
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.types import Side
@@ -18,7 +18,6 @@ from vbench.metrics.change import PerturbationSize
 from vbench.records.record import CompressedArray, MemberRecord
 from vbench.run.bench import Bench
 from vbench.run.summary import success_rate, trial_metrics
-from vbench.victims.base import Edits
 
 
 @dataclass
@@ -32,7 +31,7 @@ class Outcome:
     size: PerturbationSize
     cost: dict[str, float]
     perturbation: Perturbation | None = None
-    edits: Edits = field(default_factory=dict)
+    edits: AnyEdits = field(default_factory=dict)
     images: dict[Side, np.ndarray] = field(default_factory=dict)
 
 
