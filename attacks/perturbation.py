@@ -229,7 +229,9 @@ class Perturbation:
         delta, infrared = tensors.pop("delta"), tensors.pop("infrared", None)
         for one in (delta, delta if infrared is None else infrared):
             if one.shape != delta.shape or one.ndim != 3 or len(one) != 3 or not bool(one.isfinite().all()):
-                raise BadInput(f"{path}: the perturbation must be finite and 3 x H x W, got {tuple(one.shape)}")
+                raise BadInput(
+                    f"{path}: the perturbation must be finite and 3 x H x W, got {tuple(one.shape)}"
+                )
         loaded = cls(
             delta,
             {name.removeprefix("modules."): tensor for name, tensor in tensors.items()},

@@ -239,16 +239,16 @@ class FSAMUAP(UpdatedAttack):
                 "fsam_uap: reading=ranking compares embeddings with clean centroids; other anchors, "
                 "space=features or maps and images=2+2 need reading=quadruple"
             )
-        if self.optimizer == "own" and (self.modules == "total" or self.delta != "adversarial"):
-            raise BadInput("fsam_uap: modules=total and delta=total or fixed need optimizer=sgd")
 
     @property
     def tampers(self) -> bool:
         return self.level == "feature"
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
-        """Also refuse a stage that the victim does not have."""
+        """Also refuse a stage that the victim does not have, and what the optimizer cannot train."""
         super().check(victim, threat)
+        if self.optimizer == "own" and (self.modules == "total" or self.delta != "adversarial"):
+            raise BadInput("fsam_uap: modules=total and delta=total or fixed need optimizer=sgd")
         self._stages(victim)
         self._focus(victim)
 
@@ -302,9 +302,7 @@ class FSAMUAP(UpdatedAttack):
         channels = 6 if self.perturbations == "per_modality" else 3
         if self.optimizer == "own":
             images = 2 * count * self._each
-            delta = self.climb(
-                victim, train, objective, threat, generator, updates, images, quiet, channels
-            )
+            delta = self.climb(victim, train, objective, threat, generator, updates, images, quiet, channels)
         else:
             start = small_start((channels, *victim.input_size), threat, generator, like)
             start = start.sign() * threat.epsilon if self.delta == "fixed" else start

@@ -133,9 +133,7 @@ def learn_by_sgd(
     loss or gradient is not finite.
     """
     delta = delta.clone().requires_grad_(True)
-    optimizer = torch.optim.SGD(
-        [delta, *parameters], lr=schedule[0], momentum=_MOMENTUM, weight_decay=_DECAY
-    )
+    optimizer = torch.optim.SGD([delta, *parameters], lr=schedule[0], momentum=_MOMENTUM, weight_decay=_DECAY)
     for rate in track(schedule, label, quiet=quiet):
         optimizer.zero_grad(set_to_none=True)
         optimizer.param_groups[0]["lr"] = rate
