@@ -120,8 +120,8 @@ GENERATOR = "generator."
 class Perturbation:
     """One perturbation for all images, or one for each modality.
 
-    ``delta``: 3 x H x W in [-eps, eps], added to images in [0, 1]; only to visible ones if ``infrared``, of the
-    same shape, is there for the others. ``modules``: tensors of the attacker's
+    ``delta``: 3 x H x W in [-eps, eps], added to images in [0, 1]; only to visible ones if ``infrared``, of
+    the same shape, is there for the others. ``modules``: tensors of the attacker's
     feature modules by name, empty for a pixel-level attack; the attack that made them can turn them into
     edits. Those named ``generator.*`` are the weights of a network; its output for an image is added to the
     image together with ``delta``, so the network is shared instead of one change.

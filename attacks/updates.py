@@ -217,7 +217,7 @@ class UpdatedAttack(UniversalAttack):
         quiet: bool,
         channels: int = 3,
     ) -> Tensor:
-        """Raise ``objective``, with ``images`` images per update and ``updates`` gradients; ``channels`` x H x W."""
+        """Raise ``objective`` with ``updates`` gradients of ``images`` images each; ``channels`` x H x W."""
         shape, like = (channels, *victim.input_size), train[Modality.VISIBLE].embeddings
         label = f"learning {self.name}"
         if self.update == "pooled":

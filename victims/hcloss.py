@@ -51,12 +51,12 @@ class HCLoss(StagedVictim):
     """The two-stream network of Zhu et al., Neurocomputing 2020, with the hetero-center loss.
 
     ``width=1.0`` with default ``blocks`` is the authors' network: the modalities share no residual stage. The
-    last map is averaged in six stripes; each passes through a linear layer of its own to 512 numbers and batch
-    normalisation, shared by the modalities, and has a classifier. ``embedding`` picks which of the two outputs
-    of the released test script is ranked: "fc", the six embeddings at unit length, by which the training selects
-    its checkpoint, or "pooled", the six stripes before. ``flip`` averages with the mirrored image.
-    ``generator`` samples the initial weights; without one they come from a fixed seed. Logits are the mean over
-    the stripes.
+    last map is averaged in six stripes; each passes through a linear layer of its own to 512 numbers and
+    batch normalisation, shared by the modalities, and has a classifier. ``embedding`` picks which of the two
+    outputs of the released test script is ranked: "fc", the six embeddings at unit length, by which the
+    training selects its checkpoint, or "pooled", the six stripes before. ``flip`` averages with the mirrored
+    image. ``generator`` samples the initial weights; without one they come from a fixed seed. Logits are the
+    mean over the stripes.
     """
 
     name: ClassVar[str] = "hcloss"
@@ -179,7 +179,7 @@ class HCLoss(StagedVictim):
         return self.trunks[modality.value]
 
     def _stripes(self, current: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Pooled stripes, their embeddings and logits; where the rows do not divide by six, stripes overlap."""
+        """Pooled stripes, their embeddings and logits; stripes overlap if six do not divide the rows."""
         height, width = current.shape[2:]
         stride = height // _PARTS
         rows = F.avg_pool2d(current, (height - stride * (_PARTS - 1), width), (stride, width))

@@ -33,8 +33,8 @@ _DEAD = 0.001
 def saturation(masks: Mapping[str, MaskStatistics]) -> list[str]:
     """What to say of masks of which nearly all values lie within 0.01 of 0 or 1."""
     return [
-        f"the attention of {name} is saturated (mean {found.mean:.3f}, spread {found.spread:.4f}), so the module "
-        "is a constant"
+        f"the attention of {name} is saturated (mean {found.mean:.3f}, spread {found.spread:.4f}), "
+        "so the module is a constant"
         for name, found in masks.items()
         if found.saturated >= _SATURATED
     ]
@@ -95,20 +95,20 @@ class FSAMUAP(UpdatedAttack):
     and ascends the identity loss on the path x2 (all modules) and, with ``plain_weight``, on the unmodified
     victim.
 
-    The preset "paper" is the method as the paper's text has it: a perturbation for each modality; FSAM after the
-    first and the last stage, SFM after what the modalities share; the AQAL summed over class centres of batches
-    of 16 identities x 4 images, alpha 0.2; true labels; section 4.1's training. Where that alpha leaves no
-    triple active the fit goes on and says so. The text leaves open, and the preset chooses:
+    The preset "paper" is the method as the paper's text has it: a perturbation for each modality; FSAM after
+    the first and the last stage, SFM after what the modalities share; the AQAL summed over class centres of
+    batches of 16 identities x 4 images, alpha 0.2; true labels; section 4.1's training. Where that alpha
+    leaves no triple active the fit goes on and says so. The text leaves open, and the preset chooses:
 
     - ``images`` "2+2": the stated batch of 64 images; "4+4" (with ``batch=128``) is the other reading.
-    - ``anchors`` "adversarial": x1, which the equations take after FSAM, has the width of x2 only after the last
-      stage. "x1_first" lets x1 part after the first FSAM and run through the plain stages; "clean" takes clean
-      images. In rows without FSAM and SFM x1 = x2.
+    - ``anchors`` "adversarial": x1, which the equations take after FSAM, has the width of x2 only after the
+      last stage. "x1_first" lets x1 part after the first FSAM and run through the plain stages; "clean" takes
+      clean images. In rows without FSAM and SFM x1 = x2.
     - ``space`` "features": x1 and x2 are feature maps, and D is not said to be normalised, so D compares
       averaged maps of the last stage as they are; "maps" the maps themselves, "embedding" unit-length
       embeddings.
-    - ``delta`` "adversarial": section 3.1 asks of d that it changes the output, so it raises the identity loss;
-      with "total" it lowers L_total as the modules do; "fixed" is random signs, not learnt.
+    - ``delta`` "adversarial": section 3.1 asks of d that it changes the output, so it raises the identity
+      loss; with "total" it lowers L_total as the modules do; "fixed" is random signs, not learnt.
     - ``modules`` "total": the AQAL "optimises the entire module", so the modules lower L_total.
     - ``masks`` "per_modality": the text indexes both stages' masks by modality; with "first_stage" the second
       stage is one module. ``mask_start`` 0.5: no bias or initial weights are stated, and sigmoid(0) = 0.5.
@@ -119,9 +119,9 @@ class FSAMUAP(UpdatedAttack):
     "v1_paper" is what "paper" was then. "strong" has no modules: docs/ablation.md says what each ingredient
     does.
 
-    ``reading`` is what the AQAL compares. "quadruple" is the published formula. "ranking" compares its one term
-    that ranks a query with the other candidates of that ranking (see :class:`RankingLoss`). ``update`` "sign"
-    takes signed steps, "pooled" steps by dual averaging (see :class:`Pooling`); ``optimizer`` "sgd" neither.
+    ``reading`` is what the AQAL compares. "quadruple" is the published formula. "ranking" compares its one
+    term that ranks a query with the other candidates of that ranking (see :class:`RankingLoss`). ``update``
+    "sign" takes signed steps, "pooled" steps by dual averaging (see :class:`Pooling`).
     """
 
     name: ClassVar[str] = "fsam_uap"
@@ -172,8 +172,8 @@ class FSAMUAP(UpdatedAttack):
     identity: bool = param(True, "d raises the identity loss")
     stages: tuple[str, ...] | str | None = param(
         None,
-        "stages with modules, comma separated; all; ends (first and last); none means layer2, or the middle one "
-        "without it",
+        "stages with modules, comma separated; all; ends (first and last); none means layer2, or the middle "
+        "one without it",
     )
     focus: tuple[str, ...] | str | None = param(
         None, "stages with SFM instead: names, or last; none means those of FSAM"

@@ -45,8 +45,8 @@ def one_way(
 ) -> AQALValue:
     """L(v2, i2, v1) with ``same`` = v2, ``other`` = i2, ``anchor`` = v1; row j of each is identity j.
 
-    The ``reduction`` over ordered pairs j != k of [D(v2_j, v1_j) - D(i2_j, v1_j) - D(v2_j, v2_k) + margin]_+ .
-    The published loss is the "sum"; with the "mean" its weight against the identity term does not depend on
+    Over ordered pairs j != k the ``reduction`` of [D(v2_j, v1_j) - D(i2_j, v1_j) - D(v2_j, v2_k) + margin]_+:
+    the published loss is the "sum"; with the "mean" its weight against the identity term does not depend on
     the batch size. ``hinge`` "soft" replaces [.]_+ by softplus, whose gradient is never zero.
     """
     count = len(same)

@@ -15,8 +15,8 @@ from vbench.core.types import Modality
 from vbench.victims.base import Edits
 from vbench.victims.shards import gather_rows
 
-#: Whose masks have weights of their own: no modality's, each modality's at the first stage (FSAM) alone, or at
-#: both (FSAM and SFM).
+#: Whose masks have weights of their own: no modality's, each modality's at the first stage (FSAM) alone, or
+#: at both (FSAM and SFM).
 Masks = Literal["shared", "first_stage", "per_modality"]
 
 #: The paths through the modules: all of them; frequency attention alone; that after the first stage alone.
@@ -173,9 +173,9 @@ class MaskStatistics:
 class FeatureModules(nn.Module):
     """FSAM and SFM after chosen stages.
 
-    ``channels``: stage name -> channels there, in forward order; ``frequency`` and ``spatial``: the stages with
-    FSAM and with SFM. ``masks``: whose masks have weights of their own. Without a module the map passes through
-    unchanged.
+    ``channels``: stage name -> channels there, in forward order; ``frequency`` and ``spatial``: the stages
+    with FSAM and with SFM. ``masks``: whose masks have weights of their own. Without a module the map passes
+    through unchanged.
     """
 
     def __init__(

@@ -20,7 +20,8 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim
 
-#: Section 4.1: momentum and weight decay of SGD, and the shares of the training after which the rate is a tenth.
+#: Section 4.1: momentum and weight decay of SGD, and the shares of the training after which the rate is a
+#: tenth.
 _MOMENTUM, _DECAY, _MILESTONES = 0.9, 5e-4, (20 / 60, 50 / 60)
 
 
@@ -91,8 +92,8 @@ class ModuleTrainer:
 def with_true_labels(train: TrainingView) -> tuple[TrainingView, float]:
     """A view whose identity loss takes the true labels, and the share that the classifier predicts right.
 
-    Where that share is below a half in a modality, its classes are not the training identities (it was trained
-    on others), and the view is returned unchanged.
+    Where that share is below a half in a modality, its classes are not the training identities (it was
+    trained on others), and the view is returned unchanged.
     """
     shares, views = [], {}
     for modality in Modality:
@@ -114,7 +115,8 @@ def rates(updates: int, peak: float, warmup: float) -> list[float]:
     ]
 
 
-#: Perturbation (1 x C x H x W) -> what it descends and what the modules descend; None for what is not trained.
+#: Perturbation (1 x C x H x W) -> what it descends and what the modules descend; None for what is not
+#: trained.
 Losses = Callable[[Tensor], tuple[Tensor | None, Tensor | None]]
 
 
@@ -127,7 +129,7 @@ def learn_by_sgd(
     label: str,
     quiet: bool,
 ) -> Tensor:
-    """Train a perturbation and the modules' parameters together: one step of SGD for each rate of ``schedule``.
+    """Train a perturbation and the modules' parameters by SGD: one step for each rate of ``schedule``.
 
     The perturbation is clipped to the budget after every step; C x H x W. Raises :class:`VbenchError` when a
     loss or gradient is not finite.

@@ -469,10 +469,11 @@ def chance(
 ) -> Chance:
     """The expected metrics of one trial if every order of the kept gallery images is equally likely.
 
-    Labels, removal, CMC and means as in :func:`rank_metrics`. Of a query with m matches among n kept images the
-    expected average precision is H/n + (m - 1) (n - H) / (n (n - 1)) with H = 1 + 1/2 + ... + 1/n, and the last
-    match is at rank r with probability C(r - 1, m - 1) / C(n, m). For the CMC over identities, let every image
-    have a random place in [0, 1]: others are before the first match at t independently of each other.
+    Labels, removal, CMC and means as in :func:`rank_metrics`. Of a query with m matches among n kept images
+    the expected average precision is H/n + (m - 1) (n - H) / (n (n - 1)) with H = 1 + 1/2 + ... + 1/n, and
+    the last match is at rank r with probability C(r - 1, m - 1) / C(n, m). For the CMC over identities, let
+    every image have a random place in [0, 1]: others are before the first match at t independently of each
+    other.
     """
     shape = (len(query_ids), len(gallery_ids))
     cpu = torch.device("cpu")
@@ -489,8 +490,8 @@ def chance(
     if len(cases) == 0:
         raise BadInput("no query has a match in its gallery; do the ids of query and gallery fit together?")
     found = [_chance_of(case[0], case[1:], protocol in IDENTITY_CMC, max_rank) for case in cases.numpy()]
-    weights = (count.double() / count.sum()).numpy()
-    cmc, precision, penalty = (np.tensordot(weights, np.array(column), 1) for column in zip(*found, strict=True))
+    weights, columns = (count.double() / count.sum()).numpy(), zip(*found, strict=True)
+    cmc, precision, penalty = (np.tensordot(weights, np.array(column), 1) for column in columns)
     return Chance(torch.from_numpy(cmc[: shape[1]]), float(precision), float(penalty))
 
 
