@@ -195,7 +195,15 @@ def _mean_asr(records: Sequence[Record | MemberRecord]) -> float | None:
 
 
 def _attack_name(records: list[Record]) -> str:
-    """The attack's label; at feature level with whether the tampered system keeps its clean accuracy."""
+    """The attack's label; at feature level with whether the tampered system keeps its clean accuracy.
+
+    Behind it, whether the loss that the attack is named for had no effect.
+    """
+    idle = dict.fromkeys(text for record in records for text in record.warnings if "inactive (" in text)
+    return ", ".join([_with_verdict(records), *idle])
+
+
+def _with_verdict(records: list[Record]) -> str:
     verdicts = [record.stealthy for record in records if record.stealthy is not None]
     if records[0].level != "feature" or not verdicts:
         return records[0].label
