@@ -213,12 +213,28 @@ class UniversalAttack(Attack):
         """The feature edits that belong to a perturbation; none for pixel-level attacks."""
         return {}
 
+    @property
+    def retrains(self) -> bool:
+        """Whether the attacker trains the victim itself: then every image passes :meth:`tampered`."""
+        return False
+
+    def tampered(self, perturbation: Perturbation, victim: Victim) -> Victim:
+        """The model that an attacker who trains it hands over, in the victim's place."""
+        return victim
+
+    def variants(self) -> Mapping[str, UniversalAttack]:
+        """The same attack with a part left out, by name; fitted as well, and shown below it as controls."""
+        return {}
+
     def controls(
         self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
     ) -> list[Control]:
         """Variants that must be printed below the attack."""
         return []
 
+
+#: The variant of an attack that trains the victim against which its effect is judged.
+REFERENCE = "without AQAL and perturbation"
 
 #: The knowledge used to choose among members (true identities and galleries). No attacker has it.
 EVALUATION = "evaluation"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -11,10 +12,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vbench.attacks.base import AnyEdits, Control
+from vbench.attacks.base import REFERENCE, AnyEdits, Control, UniversalAttack, edits_of
 from vbench.attacks.fsam_uap.losses import AQALValue, Hinge, RankingLoss, Reduction, aqal, centres
+from vbench.attacks.fsam_uap.model import (
+    WEIGHTS,
+    augmented,
+    in_training,
+    moved,
+    schedule_of,
+    with_weights,
+)
 from vbench.attacks.fsam_uap.modules import FeatureModules, Masks, MaskStatistics, Path
-from vbench.attacks.fsam_uap.training import ModuleTrainer, learn_by_sgd, rates, with_true_labels
+from vbench.attacks.fsam_uap.training import MILESTONES, ModuleTrainer, learn_by_sgd, rates, with_true_labels
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training import ModalityView, TrainingView
 from vbench.attacks.updates import UpdatedAttack, by_modality, small_start, updates_for
@@ -162,7 +171,12 @@ class FSAMUAP(UpdatedAttack):
         },
     }
 
-    level: Literal["pixel", "feature"] = param("pixel", "pixel: only d is kept; feature: modules stay too")
+    level: Literal["pixel", "feature", "model"] = param(
+        "pixel", "pixel: only d is kept; feature: modules stay too; model: the victim itself is trained"
+    )
+    start: Literal["victim", "scratch"] = param(
+        "victim", "level=model: train from the victim's weights, or from random ones"
+    )
     perturbations: Literal["shared", "per_modality"] = param(
         "shared", "one d for both modalities, or one for each"
     )
@@ -189,8 +203,10 @@ class FSAMUAP(UpdatedAttack):
     module_steps: Annotated[int, Field(ge=0)] = param(20, "updates of the modules on clean images first")
     module_rate: Annotated[float, Field(gt=0)] = param(1e-3, "learning rate of the modules (Adam)")
     keep_weight: Weight = param(1.0, "joint modules: weight of keeping identities on clean images")
-    delta: Literal["adversarial", "total", "fixed"] = param(
-        "adversarial", "what d learns: to raise identity loss; to lower L_total; nothing (optimizer=sgd)"
+    delta: Literal["adversarial", "total", "fixed", "zero"] = param(
+        "adversarial",
+        "what d learns: to raise identity loss; to lower L_total; fixed: random signs; zero: no d "
+        "(optimizer=sgd)",
     )
     optimizer: Literal["own", "sgd"] = param(
         "own", "own: update for d, Adam for the modules; sgd: section 4.1 for both"
@@ -244,11 +260,26 @@ class FSAMUAP(UpdatedAttack):
     def tampers(self) -> bool:
         return self.level == "feature"
 
+    @property
+    def retrains(self) -> bool:
+        return self.level == "model"
+
     def check(self, victim: Victim, threat: ThreatModel) -> None:
         """Also refuse a stage that the victim does not have, and what the optimizer cannot train."""
         super().check(victim, threat)
-        if self.optimizer == "own" and (self.modules == "total" or self.delta != "adversarial"):
-            raise BadInput("fsam_uap: modules=total and delta=total or fixed need optimizer=sgd")
+        if self.optimizer == "own" and (
+            self.modules == "total" or self.delta != "adversarial" or self.retrains
+        ):
+            raise BadInput(
+                "fsam_uap: level=model, modules=total and another delta than adversarial need "
+                "optimizer=sgd; see preset=paper"
+            )
+        clean = self.anchors == "clean" and self.space == "embedding"
+        if self.retrains and (self.reading == "ranking" or clean or self.modules != "total"):
+            raise BadInput(
+                "fsam_uap: level=model lowers L_total on points of the model in training; it needs "
+                "modules=total, reading=quadruple, and another space than embedding for clean anchors"
+            )
         self._stages(victim)
         self._focus(victim)
 
@@ -264,7 +295,12 @@ class FSAMUAP(UpdatedAttack):
         if count < 2:
             raise BadInput("fsam_uap needs at least two training identities with images in both modalities")
         log: dict[str, object] = {}
-        if self.labels == "true":
+        untouched, weights = victim, []
+        if self.retrains:
+            victim = in_training(victim, self.start == "scratch", generator)
+            weights = [parameter for parameter in victim.parameters() if parameter.requires_grad]
+            train = augmented(train, generator)
+        elif self.labels == "true":
             train, log["true_labels"] = with_true_labels(train)
         like = train[Modality.VISIBLE].embeddings
         modules = self._modules(victim, generator).to(like)
@@ -275,6 +311,12 @@ class FSAMUAP(UpdatedAttack):
             images = sum(len(train[modality].labels) for modality in Modality)
             evaluations = before + self.epochs * images * each_update // (2 * count * self._each)
         updates = updates_for(evaluations, each_update, self.name, before)
+        milestones: tuple[float, ...] = MILESTONES
+        if self.retrains:
+            epochs, stones = schedule_of(untouched)
+            milestones = tuple(stone / epochs for stone in stones)
+            largest = max(len(train[modality].labels) for modality in Modality)
+            updates = (self.epochs or epochs) * math.ceil(largest / (count * self._each))
         trainer.learn_to_keep(self.module_steps, count, generator)
         active: list[float] = []
         ranking = RankingLoss(train, victim.similarity) if self.reading == "ranking" else None
@@ -294,10 +336,11 @@ class FSAMUAP(UpdatedAttack):
             _, positions = train.pairs(count, generator, self._each)
             found = terms(delta, positions)
             active.append(found.active)
-            own = {"adversarial": -found.attack, "total": found.total, "fixed": None}[self.delta]
+            own = {"adversarial": -found.attack, "total": found.total}.get(self.delta)
             if self._joint:
                 return own, self.keep_weight * trainer.keep(positions) - found.attack
-            return own, found.total if self.modules == "total" and trainer.parameters else None
+            learning = self.modules == "total" and (trainer.parameters or weights)
+            return own, found.total if learning else None
 
         channels = 6 if self.perturbations == "per_modality" else 3
         if self.optimizer == "own":
@@ -305,16 +348,23 @@ class FSAMUAP(UpdatedAttack):
             delta = self.climb(victim, train, objective, threat, generator, updates, images, quiet, channels)
         else:
             start = small_start((channels, *victim.input_size), threat, generator, like)
-            start = start.sign() * threat.epsilon if self.delta == "fixed" else start
-            schedule = rates(updates, self.sgd_rate, self.warmup)
+            start = {"fixed": start.sign() * threat.epsilon, "zero": start * 0}.get(self.delta, start)
+            schedule = rates(updates, self.sgd_rate, self.warmup, milestones)
             label = f"learning {self.name}"
-            delta = learn_by_sgd(start, trainer.parameters, losses, threat, schedule, label, quiet)
+            learnable = [*trainer.parameters, *weights]
+            delta = learn_by_sgd(start, learnable, losses, threat, schedule, label, quiet)
+        victim.eval()
         masks = trainer.mask_statistics(count, generator)
         saturated = [] if self.attention == "identity" else saturation(masks)
         if saturated and self.optimizer == "own":
             raise VbenchError(f"fsam_uap: {saturated[0]}; lower module_steps or module_rate")
         share = sum(active) / len(active) if self.aqal else None
-        kept = {name: value.clone() for name, value in modules.state_dict().items()} if self.tampers else {}
+        kept = {}
+        if self.tampers or self.retrains:
+            kept = {name: value.clone() for name, value in modules.state_dict().items()}
+        if self.retrains:
+            kept |= {WEIGHTS + name: value.detach().clone() for name, value in victim.state_dict().items()}
+            log["weights"] = moved(untouched, victim)
         log |= {
             "active_triples": share,
             "masks": {name: vars(found) for name, found in masks.items()},
@@ -332,13 +382,33 @@ class FSAMUAP(UpdatedAttack):
             return {}
         modules = self._modules(victim, torch.Generator().manual_seed(0))
         expected = {name: value.shape for name, value in modules.state_dict().items()}
-        found = {name: value.shape for name, value in perturbation.modules.items()}
-        if expected != found:
+        kept = {name: one for name, one in perturbation.modules.items() if not name.startswith(WEIGHTS)}
+        if expected != {name: value.shape for name, value in kept.items()}:
             raise BadInput(f"the perturbation's feature modules do not fit {victim.name} at these stages")
-        modules.load_state_dict(dict(perturbation.modules))
+        modules.load_state_dict(kept)
         modules.to(example_tensor(victim)).requires_grad_(False)
-        by_modality = {modality: modules.edits(modality) for modality in Modality}
-        return by_modality[Modality.VISIBLE] if self.masks == "shared" else by_modality
+        edits = {modality: modules.edits(modality) for modality in Modality}
+        return edits[Modality.VISIBLE] if self.masks == "shared" else edits
+
+    def tampered(self, perturbation: Perturbation, victim: Victim) -> Victim:
+        weights = {
+            name.removeprefix(WEIGHTS): one
+            for name, one in perturbation.modules.items()
+            if name.startswith(WEIGHTS)
+        }
+        edits = self.edits(perturbation, victim)
+        return with_weights(victim, weights, {modality: edits_of(edits, modality) for modality in Modality})
+
+    def variants(self) -> dict[str, UniversalAttack]:
+        if not self.retrains:
+            return {}
+        still = replace(self, delta="zero")
+        return {
+            "without AQAL": replace(self, aqal=False),
+            "without modules": replace(self, fsam=False, sfm=False),
+            "without perturbation": still,
+            REFERENCE: replace(still, aqal=False),
+        }
 
     def controls(
         self, perturbation: Perturbation, victim: Victim, generator: torch.Generator

@@ -22,7 +22,7 @@ from vbench.victims.base import Edits, Victim
 
 #: Section 4.1: momentum and weight decay of SGD, and the shares of the training after which the rate is a
 #: tenth.
-_MOMENTUM, _DECAY, _MILESTONES = 0.9, 5e-4, (20 / 60, 50 / 60)
+_MOMENTUM, _DECAY, MILESTONES = 0.9, 5e-4, (20 / 60, 50 / 60)
 
 
 class ModuleTrainer:
@@ -106,11 +106,11 @@ def with_true_labels(train: TrainingView) -> tuple[TrainingView, float]:
     return (TrainingView(views) if min(shares) >= 0.5 else train), min(shares)
 
 
-def rates(updates: int, peak: float, warmup: float) -> list[float]:
-    """The rate of each update: a linear warm-up over a share of them, a tenth at 1/3 and again at 5/6."""
+def rates(updates: int, peak: float, warmup: float, milestones: Sequence[float] = MILESTONES) -> list[float]:
+    """The rate of each update: a linear warm-up over a share of them, a tenth after each milestone."""
     warm = max(warmup * updates, 1.0)
     return [
-        peak * min(1.0, (step + 1) / warm) * 0.1 ** sum(step >= share * updates for share in _MILESTONES)
+        peak * min(1.0, (step + 1) / warm) * 0.1 ** sum(step >= share * updates for share in milestones)
         for step in range(updates)
     ]
 
