@@ -165,7 +165,7 @@ class UniversalAttack(Attack):
 
     @property
     def tampers(self) -> bool:
-        """Whether the attack also changes features inside the victim at test time."""
+        """Whether the attack changes more than pixels: features inside the victim, or its weights."""
         return False
 
     def fit(

@@ -258,7 +258,7 @@ class FSAMUAP(UpdatedAttack):
 
     @property
     def tampers(self) -> bool:
-        return self.level == "feature"
+        return self.level != "pixel"
 
     @property
     def retrains(self) -> bool:
@@ -359,9 +359,7 @@ class FSAMUAP(UpdatedAttack):
         if saturated and self.optimizer == "own":
             raise VbenchError(f"fsam_uap: {saturated[0]}; lower module_steps or module_rate")
         share = sum(active) / len(active) if self.aqal else None
-        kept = {}
-        if self.tampers or self.retrains:
-            kept = {name: value.clone() for name, value in modules.state_dict().items()}
+        kept = {name: value.clone() for name, value in modules.state_dict().items()} if self.tampers else {}
         if self.retrains:
             kept |= {WEIGHTS + name: value.detach().clone() for name, value in victim.state_dict().items()}
             log["weights"] = moved(untouched, victim)
@@ -413,7 +411,7 @@ class FSAMUAP(UpdatedAttack):
     def controls(
         self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
     ) -> list[Control]:
-        if not self.tampers:
+        if self.level != "feature":
             return []
         still = perturbation.still()
         untrained = self._modules(victim, generator).state_dict()

@@ -157,6 +157,7 @@ class Record(BaseModel):
     left_out: dict[str, str] = Field(default_factory=dict)
     level: str = "pixel"
     stealthy: bool | None = None
+    verdict: str = ""
     asr: float | None = None
     drop_interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
     per_query: dict[str, CompressedArray] = Field(default_factory=dict)

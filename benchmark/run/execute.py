@@ -7,7 +7,9 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vbench.attacks.base import AnyEdits, Attack, Battery, UniversalAttack
+from torch import Tensor
+
+from vbench.attacks.base import REFERENCE, AnyEdits, Attack, Battery, UniversalAttack
 from vbench.attacks.build import attack_card, label
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_perturbation
@@ -19,10 +21,11 @@ from vbench.core.processes import check_equal
 from vbench.core.seeds import check_seed, torch_generator
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
+from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
-from vbench.records.record import IDENTITY, Asked, Record, config_id, precision_text
+from vbench.records.record import IDENTITY, Asked, ControlRecord, Record, config_id, precision_text
 from vbench.run.bench import Bench
-from vbench.run.controls import measure_controls, stealthy
+from vbench.run.controls import judged, measure_controls, stealthy, within_modalities
 from vbench.run.craft import Meter, Plan, craft_side
 from vbench.run.keep import Keeper
 from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
@@ -145,6 +148,9 @@ class Run:
         perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
         size = outcome.size.card()
         controls = measure_controls(bench, own.attack, self.threat, self.seed, perturbation, quiet)
+        retrains, verdict = isinstance(own.attack, UniversalAttack) and own.attack.retrains, ""
+        if retrains:
+            controls, verdict = own._of_retrained(outcome, adversarial, found, quiet)
         record = Record(
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -161,7 +167,8 @@ class Run:
             controls=controls,
             members=worst.members if worst else [],
             left_out=self._left_out(),
-            level="feature" if outcome.edits else "pixel",
+            level="model" if retrains else "feature" if outcome.edits else "pixel",
+            verdict=verdict,
             stealthy=stealthy(bench, controls) if outcome.edits else None,
             size=size,
             cost=outcome.cost,
@@ -196,9 +203,9 @@ class Run:
 
     def _attack_all(self, quiet: bool, learnt: dict[str, Perturbation], keep_images: bool = False) -> Outcome:
         """Fit a universal attack unless ``learnt`` has its perturbation, and attack every image."""
-        bench, attack = self.bench, self.attack
+        attack = self.attack
         perturbation, cost = self._fit(quiet, learnt)
-        edits = self._edits(perturbation)
+        bench, edits = self._handed_over(perturbation), self._edits(perturbation)
         sides = self.threat.sides
         size = PerturbationSize()
         embeddings = {side: found.embeddings for side, found in bench.clean.items()}
@@ -219,7 +226,7 @@ class Run:
         if queries:
             cost["queries_per_image"] = queries / attacked
         cost = {name: float(value) for name, value in cost.items()}
-        return Outcome(embeddings, size, cost, perturbation, edits, images)
+        return Outcome(embeddings, size, cost, perturbation, edits, images, bench)
 
     def _fit(
         self, quiet: bool, found: dict[str, Perturbation]
@@ -260,8 +267,53 @@ class Run:
         found[self.fit_id()] = learnt
         return learnt, cost
 
+    def _of_retrained(
+        self, outcome: Outcome, attacked: list[RankMetrics], found: dict[str, Perturbation], quiet: bool
+    ) -> tuple[list[ControlRecord], str]:
+        """Controls of an attacker who trains the victim, and the verdict; fits the variants of the attack."""
+        assert isinstance(self.attack, UniversalAttack) and outcome.tested is not None
+        clean = outcome.tested.clean_trials
+        rows = {
+            "tampered, clean images": clean,
+            "d on the untouched victim": self.bench.rank(
+                self._embeddings(self.bench, outcome.perturbation, quiet)
+            ),
+            **within_modalities(self.bench, "untouched"),
+            **within_modalities(outcome.tested, "tampered"),
+        }
+        for name, variant in self.attack.variants().items():
+            run = replace(self, attack=variant)
+            learnt, _ = run._fit(quiet, found)
+            bench = run._handed_over(learnt)
+            rows[f"{name}: clean images"] = bench.clean_trials
+            if learnt is not None and any(bool(delta.any()) for delta in learnt.deltas.values()):
+                rows[name] = bench.rank(run._embeddings(bench, learnt, quiet))
+        verdict = judged(rows[f"{REFERENCE}: clean images"], clean, attacked)
+        return [
+            ControlRecord(name=name, trials=trial_metrics(self.bench, trials))
+            for name, trials in rows.items()
+        ], verdict
+
+    def _embeddings(self, bench: Bench, learnt: Perturbation | None, quiet: bool) -> dict[Side, Tensor]:
+        """Embeddings of both sides by the victim of ``bench``, with ``learnt`` on the attacked ones."""
+        embeddings = {side: known.embeddings for side, known in bench.clean.items()}
+        for side in self.threat.sides:
+            plan = Plan(self.attack, self.threat, self.seed, learnt)
+            embeddings[side] = craft_side(bench, side, plan, PerturbationSize(), quiet=quiet).embeddings
+        return embeddings
+
+    def _handed_over(self, perturbation: Perturbation | None) -> Bench:
+        """The bench of the victim under test: what an attacker made of it, if the attack trains it."""
+        attack = self.attack
+        if perturbation is None or not isinstance(attack, UniversalAttack) or not attack.retrains:
+            return self.bench
+        with contained(f"attack '{attack.name}'", self.seed):
+            victim = attack.tampered(deepcopy(perturbation), twin(self.bench.victim))
+        return self.bench.with_victim(victim)
+
     def _edits(self, perturbation: Perturbation | None) -> AnyEdits:
-        if perturbation is None or not isinstance(self.attack, UniversalAttack):
+        attack = self.attack
+        if perturbation is None or not isinstance(attack, UniversalAttack) or attack.retrains:
             return {}
         with contained(f"attack '{self.attack.name}'", self.seed):
             return self.attack.edits(deepcopy(perturbation), twin(self.bench.victim))

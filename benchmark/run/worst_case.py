@@ -24,7 +24,8 @@ from vbench.run.summary import success_rate, trial_metrics
 class Outcome:
     """Result of an attack before ranking: embeddings of both sides, of the images the victim was shown.
 
-    ``images``: uint8 N x H x W x 3 of attacked sides, if the run keeps images.
+    ``images``: uint8 N x H x W x 3 of attacked sides, if the run keeps images. ``tested``: the bench of the
+    victim under test, if an attacker trained it.
     """
 
     embeddings: dict[Side, Tensor]
@@ -33,6 +34,7 @@ class Outcome:
     perturbation: Perturbation | None = None
     edits: AnyEdits = field(default_factory=dict)
     images: dict[Side, np.ndarray] = field(default_factory=dict)
+    tested: Bench | None = None
 
 
 @dataclass
