@@ -54,6 +54,7 @@ def _declared(cls: type[Attack]) -> dict[str, Any]:
         "knowledge": sorted(known),
         # Choices that alone add knowledge, or let the attack change features.
         "knows_more": _by_choice(cls, schemas, lambda attack: sorted(set(attack.knowledge) - known)),
+        "retrains": _by_choice(cls, schemas, lambda attack: getattr(attack, "retrains", False)),
         "tampers": _by_choice(cls, schemas, lambda attack: getattr(attack, "tampers", False)),
         "members": [{"name": member.name, "settings": member.settings()} for member in members],
     }

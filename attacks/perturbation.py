@@ -115,6 +115,9 @@ _DEEPEST = 50
 #: Prefix of the names of a generator's tensors in ``modules``.
 GENERATOR = "generator."
 
+#: Prefix of the names of a trained victim's tensors in ``modules``.
+WEIGHTS = "weights."
+
 
 @dataclass(frozen=True)
 class Perturbation:
@@ -125,6 +128,7 @@ class Perturbation:
     feature modules by name, empty for a pixel-level attack; the attack that made them can turn them into
     edits. Those named ``generator.*`` are the weights of a network; its output for an image is added to the
     image together with ``delta``, so the network is shared instead of one change.
+    Those named ``weights.*`` are the weights of a victim that the attacker has trained.
     ``provenance``: JSON-able (attack and its parameters, victim, data, protocol, eps, seed).
     ``fit_log``: JSON-able numbers about the fit (gradient evaluations, share of active triples, ...).
     """
@@ -139,6 +143,15 @@ class Perturbation:
     def deltas(self) -> dict[str, Tensor]:
         """``delta``, and ``infrared`` if it is there."""
         return {"delta": self.delta} | ({} if self.infrared is None else {"infrared": self.infrared})
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights of a victim that the attacker has trained; empty if it is untouched."""
+        return {
+            name.removeprefix(WEIGHTS): tensor
+            for name, tensor in self.modules.items()
+            if name.startswith(WEIGHTS)
+        }
 
     def delta_of(self, modality: Modality | None) -> Tensor:
         """What is added to the images of one modality; BadInput without one, if each has its own."""

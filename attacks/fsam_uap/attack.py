@@ -15,7 +15,6 @@ from torch.nn.functional import normalize
 from vbench.attacks.base import REFERENCE, AnyEdits, Control, UniversalAttack, edits_of
 from vbench.attacks.fsam_uap.losses import AQALValue, Hinge, RankingLoss, Reduction, aqal, centres
 from vbench.attacks.fsam_uap.model import (
-    WEIGHTS,
     augmented,
     in_training,
     moved,
@@ -24,7 +23,7 @@ from vbench.attacks.fsam_uap.model import (
 )
 from vbench.attacks.fsam_uap.modules import FeatureModules, Masks, MaskStatistics, Path
 from vbench.attacks.fsam_uap.training import MILESTONES, ModuleTrainer, learn_by_sgd, rates, with_true_labels
-from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.perturbation import WEIGHTS, Perturbation
 from vbench.attacks.training import ModalityView, TrainingView
 from vbench.attacks.updates import UpdatedAttack, by_modality, small_start, updates_for
 from vbench.core.errors import BadInput, VbenchError, unknown_name
@@ -389,13 +388,10 @@ class FSAMUAP(UpdatedAttack):
         return edits[Modality.VISIBLE] if self.masks == "shared" else edits
 
     def tampered(self, perturbation: Perturbation, victim: Victim) -> Victim:
-        weights = {
-            name.removeprefix(WEIGHTS): one
-            for name, one in perturbation.modules.items()
-            if name.startswith(WEIGHTS)
-        }
         edits = self.edits(perturbation, victim)
-        return with_weights(victim, weights, {modality: edits_of(edits, modality) for modality in Modality})
+        return with_weights(
+            victim, perturbation.weights, {modality: edits_of(edits, modality) for modality in Modality}
+        )
 
     def variants(self) -> dict[str, UniversalAttack]:
         if not self.retrains:

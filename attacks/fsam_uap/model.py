@@ -18,12 +18,9 @@ from vbench.attacks.training import ModalityView, TrainingView
 from vbench.core.errors import BadInput
 from vbench.core.processes import processes
 from vbench.core.types import Modality
-from vbench.victims.base import Edits, Victim, VictimOutput
+from vbench.victims.base import Edits, Victim, VictimOutput, accepts_generator, example_tensor
 from vbench.victims.checkpoint import sha256_of
 from vbench.victims.training.batches import augment
-
-#: Prefix of the names of the tampered weights in ``Perturbation.modules``.
-WEIGHTS = "weights."
 
 #: Epochs, and those after which the rate is a tenth: section 4.1, and the same scaled for thin victims.
 FULL, THIN = (60, (20, 50)), (20, (7, 17))
@@ -71,16 +68,16 @@ def in_training(victim: Victim, scratch: bool, generator: torch.Generator) -> Vi
     """
     if processes() > 1:
         raise BadInput("fsam_uap: level=model trains on one process; run it without torchrun")
-    options: dict[str, Any] = victim.describe()
+    own = {"generator": generator} if scratch and accepts_generator(type(victim)) else {}
     try:
-        fresh = type(victim)(**options, **({"generator": generator} if scratch else {}))
-    except TypeError as error:
+        trained = type(victim)(**victim.describe(), **own)
+        if not scratch:
+            trained.load_state_dict(victim.state_dict())
+    except (TypeError, RuntimeError) as error:
         raise BadInput(f"{victim.name} cannot be built anew from its options: {error}") from error
-    trained = fresh if scratch else deepcopy(victim)
-    wanted = {name: parameter.requires_grad for name, parameter in fresh.named_parameters()}
-    for name, parameter in trained.named_parameters():
-        parameter.requires_grad_(wanted.get(name, True))
-    like = next(victim.parameters())
+    # Its passes are counted as the victim's.
+    trained._forward_hooks = victim._forward_hooks
+    like = example_tensor(victim)
     return trained.to(like.device, like.dtype).train()
 
 

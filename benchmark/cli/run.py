@@ -21,7 +21,10 @@ def run(
     ] = None,
     keep: Annotated[
         str | None,
-        typer.Option(help="Files to store for figures: embeddings, images, or embeddings,images."),
+        typer.Option(
+            help="Files to store for figures: embeddings, images, or both as embeddings,images; "
+            "weights: those of a victim that the attack trained."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[

@@ -31,6 +31,7 @@ class Declared:
     base: frozenset[str]
     knows_more: Mapping[str, Mapping[str, list[str]]]
     choices_that_tamper: Mapping[str, Mapping[str, bool]]
+    choices_that_retrain: Mapping[str, Mapping[str, bool]]
     members: tuple[Mapping[str, Any], ...]
 
     def problems(self, settings: Mapping[str, Any]) -> list[str]:
@@ -50,8 +51,14 @@ class Declared:
         return sorted(self.base.union(more))
 
     def tampers(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the attack changes features inside the victim."""
+        """Whether the attack changes features inside the victim, or trains it."""
         return any(self._chosen(self.choices_that_tamper, settings))
+
+    def level(self, settings: Mapping[str, Any]) -> str:
+        """What the attacker may change: one of :data:`LEVELS`."""
+        if any(self._chosen(self.choices_that_retrain, settings)):
+            return "model"
+        return _FEATURE if self.tampers(settings) else _PIXEL
 
     def label(self, settings: Mapping[str, Any]) -> str:
         """The name with non-default settings; a setting that a record lacks has its default."""
@@ -101,6 +108,7 @@ def declared_attack(name: str) -> Declared | None:
         base=frozenset(found["knowledge"]),
         knows_more=found["knows_more"],
         choices_that_tamper=found["tampers"],
+        choices_that_retrain=found["retrains"],
         members=tuple(found["members"]),
     )
 
@@ -140,6 +148,9 @@ def _short(text: str) -> str:
 
 _PIXEL, _FEATURE = "pixel", "feature"
 
+#: What an attacker may change.
+LEVELS = (_PIXEL, _FEATURE, "model")
+
 
 def marks(record: Record) -> list[Mark]:
     """Marks for an attack, victim or version that is not this vbench's own."""
@@ -170,8 +181,8 @@ def check_attack(record: Record) -> Iterator[str]:
     """Settings, label, knowledge, level and norm of the attack match its declaration."""
     card, threat = record.config["attack"], record.config["threat"]
     declared = declared_attack(card["name"])
-    if record.level not in (_PIXEL, _FEATURE):
-        yield f"level: {record.level!r}, known are {_PIXEL} and {_FEATURE}"
+    if record.level not in LEVELS:
+        yield f"level: {record.level!r}, known are {', '.join(LEVELS)}"
     if declared is None:
         yield from _foreign(record)
         return
@@ -182,7 +193,7 @@ def check_attack(record: Record) -> Iterator[str]:
     expected = {
         "universal": declared.universal,
         "knowledge": declared.knowledge(card["settings"]),
-        "level": _FEATURE if declared.tampers(card["settings"]) else _PIXEL,
+        "level": declared.level(card["settings"]),
     }
     # Defaults, which a label leaves out, may have been different for an older record.
     if not wrong and not record.older:
