@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, mean, stdev
@@ -204,6 +205,10 @@ def _attack_name(records: list[Record]) -> str:
 
 
 def _with_verdict(records: list[Record]) -> str:
+    if records[0].verdict:
+        counted = Counter(record.verdict for record in records)
+        several = [f"{name} with {count} of {len(records)} seeds" for name, count in counted.items()]
+        return f"{records[0].label} ({records[0].verdict if len(counted) == 1 else ', '.join(several)})"
     verdicts = [record.stealthy for record in records if record.stealthy is not None]
     if records[0].level != "feature" or not verdicts:
         return records[0].label

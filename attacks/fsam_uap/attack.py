@@ -62,6 +62,7 @@ _V1: dict[str, object] = {
     "focus": None,
     "masks": "shared",
     "mask_start": 0.9,
+    "rectify": False,
     "modules": "clean",
     "module_steps": 20,
     "delta": "adversarial",
@@ -120,6 +121,8 @@ class FSAMUAP(UpdatedAttack):
     - ``modules`` "total": the AQAL "optimises the entire module", so the modules lower L_total.
     - ``masks`` "per_modality": the text indexes both stages' masks by modality; with "first_stage" the second
       stage is one module. ``mask_start`` 0.5: no bias or initial weights are stated, and sigmoid(0) = 0.5.
+    - ``rectify``: the inverse transform makes negative values, for which the generalised-mean pooling of AGW,
+      behind the last FSAM, is not defined; they become 0 in maps that had none.
     - ``warmup`` 1/6: that of AGW's public script, 10 epochs, within 60. d starts as small noise, in pixels.
     - The victim is frozen: levels pixel and feature attack a system that exists.
 
@@ -148,6 +151,7 @@ class FSAMUAP(UpdatedAttack):
             "focus": "last",
             "masks": "per_modality",
             "mask_start": 0.5,
+            "rectify": True,
             "modules": "total",
             "module_steps": 0,
             "optimizer": "sgd",
@@ -192,6 +196,7 @@ class FSAMUAP(UpdatedAttack):
         None, "stages with SFM instead: names, or last; none means those of FSAM"
     )
     masks: Masks = param("shared", "whose masks have weights of their own")
+    rectify: bool = param(False, "FSAM keeps maps without negative values so, as a ReLU would")
     attention: Literal["cbam_spatial", "se", "eca", "identity"] = param(
         "cbam_spatial", "kind of attention; identity forces masks of one (a control)"
     )
@@ -302,7 +307,7 @@ class FSAMUAP(UpdatedAttack):
         elif self.labels == "true":
             train, log["true_labels"] = with_true_labels(train)
         like = train[Modality.VISIBLE].embeddings
-        modules = self._modules(victim, generator).to(like)
+        modules = self._modules(untouched, generator).to(like)
         trainer = ModuleTrainer(victim, train, modules, self.module_rate, self.keep_weight, self._each)
         before, each_update = trainer.price(self.module_steps, count), self._per_update(count)
         evaluations = self.evaluations
@@ -449,7 +454,14 @@ class FSAMUAP(UpdatedAttack):
                 )
         channels = {stage: features[stage].shape[1] for stage in victim.stages if stage in wanted}
         return FeatureModules(
-            channels, frequency, spatial, self.attention, self.mask_start, generator, self.masks
+            channels,
+            frequency,
+            spatial,
+            self.attention,
+            self.mask_start,
+            generator,
+            self.masks,
+            self.rectify,
         )
 
     def _stages(self, victim: Victim) -> tuple[str, ...]:

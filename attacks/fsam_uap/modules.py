@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Literal, cast
 
@@ -130,11 +131,15 @@ def mask_phase(spectrum: Tensor, phase: Tensor, mask: Tensor, width: int) -> Ten
 
 
 class FSAM(nn.Module):
-    """Frequency-spatial attention module: an attention mask multiplies the phase of the feature map."""
+    """Frequency-spatial attention module: an attention mask multiplies the phase of the feature map.
 
-    def __init__(self, attention: nn.Module) -> None:
+    ``rectify``: negative values become 0 in maps that had none, as after a ReLU.
+    """
+
+    def __init__(self, attention: nn.Module, rectify: bool = False) -> None:
         super().__init__()
         self.attention = attention
+        self.rectify = rectify
 
     def mask(self, features: Tensor) -> Tensor:
         """The attention mask on the phase of N x C x h x w features, in [0, 1]."""
@@ -143,7 +148,11 @@ class FSAM(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         width, spectrum = features.shape[-1], torch.fft.rfft2(features)
         phase = spectrum.angle()
-        return mask_phase(spectrum, phase, self.attention(whole_phase(phase, width)), width)
+        turned = mask_phase(spectrum, phase, self.attention(whole_phase(phase, width)), width)
+        if not self.rectify:
+            return turned
+        rectified = (features >= 0).flatten(1).all(1)[:, None, None, None]
+        return torch.where(rectified, turned.clamp_min(0), turned)
 
 
 class SFM(nn.Module):
@@ -187,12 +196,15 @@ class FeatureModules(nn.Module):
         start: float,
         generator: torch.Generator,
         masks: Masks = "shared",
+        rectify: bool = False,
     ) -> None:
         super().__init__()
         self.masks = masks
         self.stages = tuple(channels)
 
-        def build(module: type[FSAM | SFM], stages: Collection[str], own: bool) -> nn.ModuleDict:
+        def build(
+            module: Callable[[nn.Module], FSAM | SFM], stages: Collection[str], own: bool
+        ) -> nn.ModuleDict:
             names = [f"{modality.value}/" for modality in Modality] if own else [""]
             return nn.ModuleDict(
                 {
@@ -203,7 +215,7 @@ class FeatureModules(nn.Module):
                 }
             )
 
-        self.frequency = build(FSAM, frequency, masks != "shared")
+        self.frequency = build(partial(FSAM, rectify=rectify), frequency, masks != "shared")
         self.spatial = build(SFM, spatial, masks == "per_modality")
 
     def edits(self, modality: Modality, path: Path = "x2") -> Edits:

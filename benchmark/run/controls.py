@@ -77,10 +77,6 @@ def within_modalities(bench: Bench, of: str) -> dict[str, list[RankMetrics]]:
     return found
 
 
-#: Losses of Rank-1 up to this much are none, for the verdict on a model that an attacker trained.
-_NO_LOSS = 0.02
-
-
 def judged(
     reference: Sequence[RankMetrics], clean: Sequence[RankMetrics], attacked: Sequence[RankMetrics]
 ) -> str:
@@ -89,7 +85,7 @@ def judged(
     "sabotage" if it loses more than 2 points of Rank-1 on clean images, else "backdoor" if it does on
     attacked ones, else "no effect".
     """
-    least = mean_rank1(reference) - _NO_LOSS
+    least = mean_rank1(reference) - STEALTH_LOSS
     if mean_rank1(clean) < least:
         return "sabotage"
     return "backdoor" if mean_rank1(attacked) < least else "no effect"

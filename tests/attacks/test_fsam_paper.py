@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d, cross_entropy
 from vbench.attacks.build import build_attack, label
 from vbench.attacks.fsam_uap.attack import _deltas
 from vbench.attacks.fsam_uap.losses import aqal, centres
+from vbench.attacks.fsam_uap.modules import FSAM, attention
 from vbench.attacks.fsam_uap.training import learn_by_sgd, rates, with_true_labels
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.errors import BadInput
@@ -116,6 +117,15 @@ def test_the_paths_are_fsam_at_both_ends_and_the_second_stage_after_what_is_shar
     identity = sum(expected[m][2] for m in Modality)
     assert found.total.item() == pytest.approx((identity + loss).item())
     assert found.attack.item() == pytest.approx((identity - loss).item())
+
+
+def test_a_rectified_map_stays_without_negative_values():
+    module = FSAM(attention("cbam_spatial", 3, 0.5, seeded()).double(), rectify=True)
+    maps = torch.rand((2, 3, 6, 4), generator=seeded(1), dtype=torch.float64)
+    maps[1, 0, 0, 0] = -0.5
+    plain, found = FSAM(module.attention)(maps), module(maps)
+    assert (plain[0] < 0).any()
+    assert torch.equal(found[0], plain[0].clamp_min(0)) and torch.equal(found[1], plain[1])
 
 
 def always_right(train):
