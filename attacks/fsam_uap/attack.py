@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -18,6 +19,7 @@ from vbench.attacks.fsam_uap.model import (
     augmented,
     in_training,
     moved,
+    own_random_state,
     schedule_of,
     with_weights,
 )
@@ -356,7 +358,8 @@ class FSAMUAP(UpdatedAttack):
             schedule = rates(updates, self.sgd_rate, self.warmup, milestones)
             label = f"learning {self.name}"
             learnable = [*trainer.parameters, *weights]
-            delta = learn_by_sgd(start, learnable, losses, threat, schedule, label, quiet)
+            with own_random_state(generator) if self.retrains else nullcontext():
+                delta = learn_by_sgd(start, learnable, losses, threat, schedule, label, quiet)
         victim.eval()
         masks = trainer.mask_statistics(count, generator)
         saturated = [] if self.attention == "identity" else saturation(masks)

@@ -6,6 +6,8 @@ model of its own, an insider or a poisoned supplier, and no text says that the a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -79,6 +81,14 @@ def in_training(victim: Victim, scratch: bool, generator: torch.Generator) -> Vi
     trained._forward_hooks = victim._forward_hooks
     like = example_tensor(victim)
     return trained.to(like.device, like.dtype).train()
+
+
+@contextmanager
+def own_random_state(generator: torch.Generator) -> Iterator[None]:
+    """Let the victim's own randomness, such as dropout, follow ``generator``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        yield
 
 
 def moved(before: Victim, after: Victim) -> dict[str, Any]:

@@ -35,6 +35,9 @@ def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
     yield "clean", record.clean
     yield "adversarial", record.adversarial
     for index, control in enumerate(record.controls):
+        if record.level == "model" and control.name.startswith("within "):
+            # Each image of a modality is a query there.
+            continue
         yield f"controls[{index}].trials", control.trials
     for index, member in enumerate(record.members):
         yield f"members[{index}].trials", member.trials
