@@ -47,9 +47,9 @@ versions: install
 
 # What built-in attacks and victims say of themselves, written down: after one of them was added or changed.
 catalogue: install
-	$(BIN)/python -m vbench.data.declare
+	$(BIN)/python -m vbench.data.registry
 	$(BIN)/python -m vbench.attacks.declare
-	$(BIN)/python -m vbench.victims.declare
+	$(BIN)/python -m vbench.victims.registry
 
 bench: install
 	$(BIN)/python tests/bench/ranking_bench.py

@@ -18,7 +18,7 @@ import vbench.attacks
 from vbench.attacks.base import Attack, Battery
 from vbench.attacks.build import presets
 from vbench.attacks.libraries import LibraryAttack
-from vbench.core.catalogue import classes_of, write_catalogue
+from vbench.core.registry import classes_of, write_catalogue
 from vbench.core.settings import build
 
 FILE = Path(__file__).with_name("catalogue.json")

@@ -23,8 +23,8 @@ from torch import Tensor
 from vbench.attacks.base import Context, PerImageAttack
 from vbench.attacks.classification import Classifier, predictions
 from vbench.core.errors import BadInput, VbenchError, unknown_name
+from vbench.core.isolation import own_random_state, seed_all
 from vbench.core.plugins import made_by_vbench
-from vbench.core.random_state import own_random_state, seed_all
 from vbench.core.settings import constructor, param
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vbench.core.lazy import lazy
-from vbench.core.version import __version__
+from vbench.core import __version__, lazy
 
 if TYPE_CHECKING:
     from vbench.api import Result, evaluate

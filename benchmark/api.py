@@ -22,9 +22,8 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.data.protocols import SYNTHETIC
 from vbench.records.record import Failure, Record
-from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup, as_name
+from vbench.records.spec import as_name, run_specs, spec_of
 from vbench.records.store import RunStore
-from vbench.run.request import models, run_specs
 from vbench.run.session import Session, keep, stored_perturbations
 from vbench.victims.base import Victim
 
@@ -191,35 +190,30 @@ def evaluate(
     side = threat.side if isinstance(threat, ThreatModel) else None
     if not isinstance(threat, ThreatModel):
         threat = ThreatModel(_DEFAULT_BUDGET if eps is None else eps)
-    data = DataSpec(
-        str(getattr(dataset, "name", dataset)),
-        as_name(dataset),
-        "",
-        _path("root", root),
-        _text("layout", layout),
-        _size(size),
-    )
-    setup = Setup(
-        data,
-        ModelSpec("", _path("weights", weights)),
-        (),
-        _text("precision", precision),
-        None,
-        _text("device", str(device) if isinstance(device, torch.device) else device),
-        ignore_gates,
-    )
-    replay = _path("perturbation", perturbation)
-    one = RunSpec(
-        setup, "", tuple(dict(settings or {}).items()), eps, threat.norm, side, threat.quantize, 0, replay
-    )
-    members = models(
-        [_named(name) for name in _several(surrogate)],
-        [_path("surrogate_weights", file) for file in _several(surrogate_weights)],
+    one = spec_of(
+        {
+            "dataset": as_name(dataset),
+            "root": _path("root", root),
+            "layout": _text("layout", layout),
+            "size": _size(size),
+            "weights": _path("weights", weights),
+            "surrogate": [_named(name) for name in _several(surrogate)],
+            "surrogate_weights": [_path("surrogate_weights", file) for file in _several(surrogate_weights)],
+            "precision": _text("precision", precision),
+            "device": _text("device", str(device) if isinstance(device, torch.device) else device),
+            "ignore_gates": ignore_gates,
+            "settings": settings,
+            "eps": eps,
+            "norm": threat.norm,
+            "side": side,
+            "quantize": threat.quantize,
+            "perturbation": _path("perturbation", perturbation),
+        }
     )
     protocols = [_text("protocol", name) for name in _several(protocol)]
     session = Session(_folder("runs", runs), force, quiet)
     with one_version():
-        records = session.run_all(run_specs(one, victims, attacks, seeds, protocols, [members]))
+        records = session.run_all(run_specs(one, victims, attacks, seeds, protocols))
     learnt = {record.id: session.recorder.perturbations(record) for record in records}
     failed = session.failures.lost
     if failed:

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -122,11 +122,14 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+#: Kinds of rows.
+PER = ("run", "trial", "query")
+
 _ARRAYS = {"clean_rank", "adversarial_rank", "clean_ap", "adversarial_ap"}
 
 
 def frame(records: Sequence[Record], per: str = "run") -> pd.DataFrame:
-    """One of the tables of :data:`PER`; the first columns identify the run of a row.
+    """A table with a row per "run", "trial" or "query"; the first columns identify the run of a row.
 
     Raises :class:`BadInput` for another ``per``, and for "query" with records without per-query values
     (archives).
@@ -136,15 +139,12 @@ def frame(records: Sequence[Record], per: str = "run") -> pd.DataFrame:
     # Imported here because it is slow, and text tables do not need it.
     import pandas as pd
 
-    return PER[per](pd, records)
-
-
-def _runs(pd, records: Sequence[Record]) -> pd.DataFrame:
-    return pd.DataFrame(flat(records))
-
-
-def _trials(pd, records: Sequence[Record]) -> pd.DataFrame:
-    return pd.DataFrame([line for record in records for line in _trial_lines(record)])
+    if per == "query":
+        found = [pd.DataFrame(_query_columns(pd, record)) for record in records]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return pd.DataFrame(
+        flat(records) if per == "run" else [line for record in records for line in _trial_lines(record)]
+    )
 
 
 def _trial_lines(record: Record) -> Iterator[dict[str, object]]:
@@ -160,12 +160,7 @@ def _trial_lines(record: Record) -> Iterator[dict[str, object]]:
         yield line | {"tied_share_before": clean.tied_share, "tied_share_after": attacked.tied_share}
 
 
-def _queries(pd, records: Sequence[Record]) -> pd.DataFrame:
-    tables = [_query_table(pd, record) for record in records]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def _query_table(pd, record: Record) -> pd.DataFrame:
+def _query_columns(pd: Any, record: Record) -> dict[str, object]:
     if not record.per_query:
         raise BadInput(f"record {record.id} has no per-query values, like all records of archives")
     arrays = {name: packed.unpack() for name, packed in record.per_query.items()}
@@ -186,8 +181,4 @@ def _query_table(pd, record: Record) -> pd.DataFrame:
         if not ((chosen >= 0) & (chosen < len(labels))).all():
             raise BadInput(f"record {record.id}: queries were won by members that it does not have")
         columns["member"] = labels[chosen]
-    return pd.DataFrame({**identity(record), **columns})
-
-
-#: Kinds of rows.
-PER: dict[str, Callable] = {"run": _runs, "trial": _trials, "query": _queries}
+    return {**identity(record), **columns}

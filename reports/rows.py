@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vbench.core.errors import BadInput, unknown_name
+from vbench.core.text import count_of
 from vbench.core.threat import budget_text
 from vbench.metrics.statistics import flip_pvalue
 from vbench.records.record import MemberRecord, Record, TrialMetrics
@@ -35,8 +36,7 @@ class Setting:
     def title(self) -> str:
         """The line above a table."""
         badge = "SYNTHETIC " if self.synthetic else ""
-        trials = f"{self.trials} trial{'s' if self.trials != 1 else ''}"
-        return f"{badge}{self.protocol} ({trials})   {self.threat}"
+        return f"{badge}{self.protocol} ({count_of(self.trials, 'trial')})   {self.threat}"
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,7 @@ def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
     """Records of each setting, in groups that differ only in their seed."""
     found: dict[Setting, dict[tuple[str, ...], list[Record]]] = {}
     for record in records:
-        key = (
-            *victim_key(record),
-            record.label,
-            str(record.config.get("perturbation")),
-            str(record.config.get("surrogate")),
-        )
-        found.setdefault(setting(record), {}).setdefault(key, []).append(record)
+        found.setdefault(setting(record), {}).setdefault(seeds_key(record), []).append(record)
     return {where: list(groups.values()) for where, groups in found.items()}
 
 
@@ -106,6 +100,12 @@ def victim_key(record: Record) -> tuple[str, ...]:
     victim = record.config["victim"]
     options = str(sorted(victim.get("options", {}).items()))
     return victim["name"], options, victim["weights"], str(victim.get("precision"))
+
+
+def seeds_key(record: Record) -> tuple[str, ...]:
+    """Equal for records of one setting that differ only in their seed."""
+    sources = (str(record.config.get(part)) for part in ("perturbation", "surrogate"))
+    return (*victim_key(record), record.label, *sources)
 
 
 def rows_of(records: list[Record]) -> list[Row]:
@@ -349,15 +349,15 @@ def _spread(runs: Sequence[list[TrialMetrics]], metric: str) -> str:
     return f"± {100 * mean(found):.1f}" if found else ""
 
 
-_DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
+DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
 
 
 def tested_metric(metrics: Sequence[str]) -> str:
     """The first metric with per-query values in records: Rank-k or mAP. Raises BadInput if there is none."""
     for metric in metrics:
-        if metric in _DEPTHS or metric == "map":
+        if metric in DEPTHS or metric == "map":
             return metric
-    raise BadInput(f"--versus tests queries, by {', '.join((*_DEPTHS, 'map'))}; name one in --metrics")
+    raise BadInput(f"--versus tests queries, by {', '.join((*DEPTHS, 'map'))}; name one in --metrics")
 
 
 def reference(records: Sequence[Record], attack: str) -> str:
@@ -392,9 +392,9 @@ def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) ->
     return _holm(found)
 
 
-def per_query(record: Record, metric: str) -> np.ndarray | None:
-    """Each query's contribution to a metric after the attack; their sum is the record's mean."""
-    packed = record.per_query.get("adversarial_ap" if metric == "map" else "adversarial_rank")
+def per_query(record: Record, metric: str, which: str = "adversarial") -> np.ndarray | None:
+    """Each query's contribution to a metric of "clean" or "adversarial"; their sum is the record's mean."""
+    packed = record.per_query.get(f"{which}_ap" if metric == "map" else f"{which}_rank")
     if packed is None:
         return None
     values = packed.unpack()
@@ -403,8 +403,8 @@ def per_query(record: Record, metric: str) -> np.ndarray | None:
         values = np.where(valid, values, 0.0)
     else:
         valid = values > 0
-        values = valid & (values <= _DEPTHS[metric])
-    return (values / valid.sum(1, keepdims=True)).sum(0) / len(values)
+        values = valid & (values <= DEPTHS[metric])
+    return (values / np.maximum(valid.sum(1, keepdims=True), 1)).sum(0) / len(values)
 
 
 def _p(row: Sequence[Record], other: Sequence[Record], metric: str) -> float | None:
@@ -437,8 +437,3 @@ def _rival(row: Row) -> tuple[object, ...]:
 
 def _label(row: Row) -> str:
     return row.records[0].label
-
-
-def heading(label: str, metric: str) -> str:
-    """Heading of the column."""
-    return f"p vs {label} ({HEADINGS[metric]})"

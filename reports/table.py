@@ -154,8 +154,7 @@ def write(tables: Sequence[Table], style: str) -> str:
         return "".join(map(_html, tables))
     if style == "latex":
         return "\n\n".join(_latex(tables))
-    writer = _markdown if style == "markdown" else _plain
-    return "\n\n".join(writer(table) for table in tables)
+    return "\n\n".join(map(_markdown if style == "markdown" else _plain, tables))
 
 
 def _cells(table: Table, escape: Callable[[str], str], strong: str) -> list[list[str]]:

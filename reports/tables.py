@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from vbench.core.errors import BadInput, unknown_name
+from vbench.core.text import count_of, first_of
 from vbench.records.record import Record
 from vbench.records.store import older_note
 from vbench.reports.frame import flat
@@ -21,7 +22,6 @@ from vbench.reports.rows import (
     best,
     change,
     grouped,
-    heading,
     interval,
     p_values,
     reference,
@@ -41,6 +41,8 @@ GROUPS = ("victim", "attack", "dataset")
 
 Entry = tuple[Setting, Row]
 
+_CLEAN = "(clean)"
+
 _BOLD = (
     "Bold: strongest on the victim among rows of the same knowledge, and what ties with it: rows whose drop "
     "interval contains the strongest's drop, or, without an interval, equal values."
@@ -57,7 +59,7 @@ class Versus:
     @property
     def heading(self) -> str:
         """Heading of the column."""
-        return heading(self.label, self.metric)
+        return f"p vs {self.label} ({HEADINGS[self.metric]})"
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,16 @@ class Sheet:
     shared: dict[str, str]
     differing: Sequence[str]
     bold: dict[str, set[int]]
+    versus: Versus | None
     p: Sequence[float | None]
     published: Sequence[str]
     legend: str
     notes: Sequence[str]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that have columns."""
+        return list(self.bold)
 
     @property
     def synthetic(self) -> bool:
@@ -91,20 +99,17 @@ class Sheet:
 
 
 def sheets(
-    records: Sequence[Record], metrics: Sequence[str], group: str | None = None, versus: Versus | None = None
+    records: Sequence[Record], metrics: Sequence[str], group: str | None = None, attack: str | None = None
 ) -> list[Sheet]:
     """One table per setting (data, protocol, budget, side, trials), or per victim, attack or data set.
 
-    Raises BadInput for an unknown group.
+    ``attack``: the reference of a column of p-values. Raises BadInput for an unknown group, and for an attack
+    without records or an ambiguous name.
     """
+    versus = Versus(reference(records, attack), tested_metric(metrics)) if attack else None
     tables = split(records, group)
     twins = _twins([where for _, entries in tables for where, _ in entries])
     return [_sheet(name, entries, metrics, versus, twins) for name, entries in tables]
-
-
-def versus_of(records: Sequence[Record], attack: str | None, metrics: Sequence[str]) -> Versus | None:
-    """Resolve ``--versus``; raises BadInput for an attack without records or an ambiguous name."""
-    return Versus(reference(records, attack), tested_metric(metrics)) if attack else None
 
 
 def split(records: Sequence[Record], group: str | None = None) -> list[tuple[str, list[Entry]]]:
@@ -124,7 +129,7 @@ def facts(where: Setting) -> dict[str, str]:
     """The facts of a setting for the title or columns."""
     return {
         "protocol": where.protocol,
-        "trials": f"{where.trials} trial{'s' if where.trials != 1 else ''}",
+        "trials": count_of(where.trials, "trial"),
         "budget": where.threat,
         "data": f"{where.data} {where.fingerprint[:8]}",
     }
@@ -153,7 +158,8 @@ def _sheet(
     records = [record for _, row in entries for record in row.records]
     notes += [*_changed_note(records), *older_note(records)]
     legend = _legend(entries, metrics)
-    return Sheet(name, entries, shared, differing, bold, p, printed if any(printed) else (), legend, notes)
+    cells = printed if any(printed) else ()
+    return Sheet(name, entries, shared, differing, bold, versus, p, cells, legend, notes)
 
 
 def _facts(settings: Sequence[Setting], twins: set[str]) -> tuple[dict[str, str], list[str]]:
@@ -183,8 +189,7 @@ def _legend(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
 def _changed_note(records: Sequence[Record]) -> list[str]:
     """A warning that lists records whose content was changed; their numbers are shown unchanged."""
     found = [f"{record.id} ({reason})" for record in records if (reason := record.fault()) is not None]
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return [f"WARNING, not what a run wrote: {', '.join(found[:5])}{more}"] if found else []
+    return [f"WARNING, not what a run wrote: {first_of(found, 5)}"] if found else []
 
 
 def _versus_note(entries: Sequence[Entry], values: Sequence[float | None], versus: Versus) -> str:
@@ -230,11 +235,11 @@ def full(
 ) -> list[Table]:
     """The tables of :func:`report_of`."""
     shown = DEFAULT_METRICS if metrics is None else metrics
-    against = versus_of(records, versus, shown)
-    return [_full(sheet, shown, metrics, against) for sheet in sheets(records, shown, group, against)]
+    return [_full(sheet, metrics) for sheet in sheets(records, shown, group, versus)]
 
 
-def _full(sheet: Sheet, metrics: Sequence[str], asked: Sequence[str] | None, versus: Versus | None) -> Table:
+def _full(sheet: Sheet, asked: Sequence[str] | None) -> Table:
+    metrics, versus = sheet.metrics, sheet.versus
     columns = [Column(name) for name in ("victim", "attack", "knowledge", *sheet.differing)]
     for metric in metrics:
         heads = ["ASR"] if metric == "asr" else [HEADINGS[metric], f"{HEADINGS[metric]} drop"]
@@ -311,27 +316,6 @@ def shown_p(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-@dataclass(frozen=True)
-class Attacked:
-    """A metric after the attack, percent: mean over seeds and its standard deviation (None for one seed)."""
-
-    value: float
-    spread: float | None
-    seeds: int
-
-
-def cells(records: Sequence[Record], metric: str) -> dict[tuple[str, str], Attacked]:
-    """(attack, victim) -> value, for records of one setting, in the order they come."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for record in records:
-        key = (record.label, _victim(record))
-        found.setdefault(key, []).append(100 * record.mean("adversarial", metric))
-    return {
-        key: Attacked(mean(values), stdev(values) if len(values) > 1 else None, len(values))
-        for key, values in found.items()
-    }
-
-
 def comparison(records: Sequence[Record], metric: str = "r1", style: str = "markdown") -> str:
     """One table per setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
 
@@ -347,71 +331,61 @@ def comparison(records: Sequence[Record], metric: str = "r1", style: str = "mark
     return write([_comparison(where, same, metric) for (where, _), same in grouped.items()], style)
 
 
-def _flat_comparison(where: Setting, records: Sequence[Record], metric: str) -> list[dict[str, object]]:
-    first, clean = records[0], _clean(records, metric)
-    shared = {
-        "protocol": where.protocol,
-        "synthetic": where.synthetic,
-        "data": f"{where.data} {where.fingerprint}",
-        "budget": where.threat,
-        "trials": where.trials,
-        "surrogate": first.surrogate,
-        "metric": metric,
-    }
-    return [
-        {
-            **shared,
-            "attack": attack,
-            "victim": victim,
-            "clean": clean[victim] / 100,
-            "attacked": cell.value / 100,
-            "sd": None if cell.spread is None else cell.spread / 100,
-            "seeds": cell.seeds,
-        }
-        for (attack, victim), cell in cells(records, metric).items()
-    ]
-
-
 def _comparison(where: Setting, records: Sequence[Record], metric: str) -> Table:
-    found, clean = cells(records, metric), _clean(records, metric)
-    attacks = list(dict.fromkeys(attack for attack, _ in found))
-    lowest = {victim: min(cell.value for (_, of), cell in found.items() if of == victim) for victim in clean}
-    lines: list[list[object]] = [["(clean)", *(f"{value:.1f}" for value in clean.values())]]
-    for attack in attacks:
-        row = [_shown(found.get((attack, victim)), lowest[victim]) for victim in clean]
-        lines.append([attack, *row])
+    found: dict[tuple[str, str], list[float]] = {}
+    before: dict[str, list[float]] = {}
+    for record in records:
+        victim = _victim(record)
+        found.setdefault((record.label, victim), []).append(100 * record.mean("adversarial", metric))
+        before.setdefault(victim, []).append(100 * record.mean("clean", metric))
+    clean = {victim: mean(values) for victim, values in before.items()}
+    spreads = {key: stdev(values) if len(values) > 1 else None for key, values in found.items()}
+    lowest = {victim: min(mean(found[key]) for key in found if key[1] == victim) for victim in clean}
     surrogate = records[0].surrogate
+
+    def shown(attack: str, victim: str) -> Cell:
+        if (attack, victim) not in found:
+            return Cell("")
+        value, sd = mean(found[attack, victim]), spreads[attack, victim]
+        return Cell(f"{value:.1f}" + ("" if sd is None else f" ± {sd:.1f}"), strong=value == lowest[victim])
+
+    def rows() -> list[dict[str, object]]:
+        return [
+            {
+                "protocol": where.protocol,
+                "synthetic": where.synthetic,
+                "data": f"{where.data} {where.fingerprint}",
+                "budget": where.threat,
+                "trials": where.trials,
+                "surrogate": surrogate,
+                "metric": metric,
+                "attack": attack,
+                "victim": victim,
+                "clean": clean[victim] / 100,
+                "attacked": mean(values) / 100,
+                "sd": None if (sd := spreads[attack, victim]) is None else sd / 100,
+                "seeds": len(values),
+            }
+            for (attack, victim), values in found.items()
+        ]
+
+    lines: list[list[object]] = [[_CLEAN, *(f"{value:.1f}" for value in clean.values())]]
+    lines += [
+        [one, *(shown(one, victim) for victim in clean)] for one in dict.fromkeys(key[0] for key in found)
+    ]
     crafted = f" crafted on {surrogate}" if surrogate else ""
     return simple(
         f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %",
         ["attack", *(Column(name, True) for name in clean)],
         lines,
         " ".join(["compare", where.protocol, where.threat, surrogate, metric]),
-        flat=lambda: _flat_comparison(where, records, metric),
+        flat=rows,
         starred=False,
     )
 
 
-def _clean(records: Sequence[Record], metric: str) -> dict[str, float]:
-    """Victim -> its clean value, percent, mean over the records."""
-    values: dict[str, list[float]] = {}
-    for record in records:
-        values.setdefault(_victim(record), []).append(100 * record.mean("clean", metric))
-    return {victim: mean(found) for victim, found in values.items()}
-
-
-def _shown(mean_of: Attacked | None, lowest: float) -> Cell:
-    if mean_of is None:
-        return Cell("")
-    spread = "" if mean_of.spread is None else f" ± {mean_of.spread:.1f}"
-    return Cell(f"{mean_of.value:.1f}{spread}", strong=mean_of.value == lowest)
-
-
 def _victim(record: Record) -> str:
     return record.victim_label or record.config["victim"]["name"]
-
-
-_CLEAN = "(clean)"
 
 
 def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "plain") -> str:
@@ -429,13 +403,19 @@ def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str 
 
 def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
     victims = list(dict.fromkeys(_victim(record) for record in records))
-    surrogates = list(dict.fromkeys(record.surrogate for record in records))
-    lines = [[_CLEAN, *(_figure(_of(records, v), "clean", metric) for v in victims), ""]]
-    for surrogate in surrogates:
+
+    def figure(found: Iterable[Record], when: str) -> str:
+        values = [record.mean(when, metric) for record in found]
+        return f"{100 * mean(values):.1f}" if values else ""
+
+    def by_victim(found: Sequence[Record], when: str) -> list[str]:
+        return [figure((one for one in found if _victim(one) == victim), when) for victim in victims]
+
+    lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
+    for surrogate in dict.fromkeys(record.surrogate for record in records):
         mine = [record for record in records if record.surrogate == surrogate]
-        others = [record for record in mine if _victim(record) != surrogate]
-        cells = [_figure(_of(mine, victim), "adversarial", metric) for victim in victims]
-        lines.append([surrogate, *cells, _figure(others, "adversarial", metric)])
+        others = figure((record for record in mine if _victim(record) != surrogate), "adversarial")
+        lines.append([surrogate, *by_victim(mine, "adversarial"), others])
     return simple(
         f"{where.title}   {records[0].label}, {HEADINGS[metric]} after the attack, %",
         [Column(name, True) for name in ("from \\ on", *victims, "others")],
@@ -443,14 +423,6 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
         f"transfer {where.protocol} {where.threat} {records[0].label} {metric}",
         flat=lambda: flat(records),
     )
-
-
-def _of(records: Iterable[Record], victim: str) -> list[Record]:
-    return [record for record in records if _victim(record) == victim]
-
-
-def _figure(records: Sequence[Record], when: str, metric: str) -> str:
-    return f"{100 * mean(record.mean(when, metric) for record in records):.1f}" if records else ""
 
 
 def printed_report(
@@ -481,7 +453,7 @@ def _printed(protocol: str, figures: Sequence[Published]) -> Table:
     lines = []
     for (victim, attack, limit), found in sorted(rows.items()):
         shown = [references.figures([one for one in found if one.metric == metric]) for metric in metrics]
-        lines.append([victim, attack or "(clean)", limit, *shown])
+        lines.append([victim, attack or _CLEAN, limit, *shown])
     about = f" ({NOT_IDS[protocol]})" if protocol in NOT_IDS else ""
     heads = [Column(HEADINGS.get(metric, "ASR"), True) for metric in metrics]
     return simple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -27,6 +27,26 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
     """Calls ``vbench`` in a process of its own."""
     with forking(tmp_path_factory.mktemp("forked")) as found:
         yield found
+
+
+@pytest.fixture
+def quick_cache(quick, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without a folder of their own use the cache of the quick data set."""
+    monkeypatch.setenv("VBENCH_CACHE", str(quick.cache))
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets methods, given as (class or module, name), fail as soon as they are called."""
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("work has begun")
+
+    def forbid(*methods: tuple[object, str]) -> None:
+        for owner, name in methods:
+            monkeypatch.setattr(owner, name, work)
+
+    return forbid
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vbench.records.spec import DataSpec, ModelSpec, Setup, as_name
+from vbench.records.spec import DataSpec, ModelSpec, Setup, as_name, models
 from vbench.run.prepare import Opener
-from vbench.run.request import models
 
 
 def setup(

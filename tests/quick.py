@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,19 @@ class Bare(Victim):
 
     def forward(self, images, modality, edits=None):
         return VictimOutput(self.scale * nn.functional.avg_pool2d(images.mean(1), 4).flatten(1))
+
+
+def copy_under_names(source: Dataset, folder: Path) -> None:
+    """The images of a set again, under names that only the sample reader of the docs understands."""
+    for part, samples in (
+        ("train", source.train_visible + source.train_infrared),
+        ("test", source.query + source.gallery),
+    ):
+        for number, sample in enumerate(samples):
+            name = f"{sample.pid:04d}_c{sample.cam}_{number:05d}.jpg"
+            to = folder / part / sample.modality.value / name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source.root / sample.path, to)
 
 
 @dataclass(frozen=True)

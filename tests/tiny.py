@@ -75,6 +75,14 @@ def make_training(victim: Victim, per_identity: int = 3, seed: int = 2) -> Train
     return TrainingView(views)
 
 
+def first_identity(training: TrainingView) -> TrainingView:
+    """The view cut to its first three images of either modality, which show one identity."""
+    parts = ((m, training[m]) for m in Modality)
+    return TrainingView(
+        {m: ModalityView(v.images[:3], v.labels[:3], v.embeddings[:3], None) for m, v in parts}
+    )
+
+
 def make_context(
     victim: Victim,
     images: Tensor,

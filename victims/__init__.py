@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vbench.core.lazy import lazy
+from vbench.core import lazy
 
 if TYPE_CHECKING:
     from vbench.victims.base import Edits, Victim, VictimOutput, frozen
-    from vbench.victims.layers.pooling import Normalise
+    from vbench.victims.layers import Normalise
     from vbench.victims.load import build_victim, load_victim
     from vbench.victims.make import build_then_initialise
     from vbench.victims.training.recipe import Recipe, TrainBatch
 
 _HOMES = {
     "Edits": "base",
-    "Normalise": "layers.pooling",
+    "Normalise": "layers",
     "Recipe": "training.recipe",
     "TrainBatch": "training.recipe",
     "Victim": "base",

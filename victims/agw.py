@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vbench.victims.layers.pooling import bn_neck, gem_pool, l2_normalise
-from vbench.victims.layers.resnet import NonLocal
-from vbench.victims.losses.triplet import weighted_regularised_triplet
-from vbench.victims.make import build_then_initialise
+from vbench.victims.layers import NonLocal, gem_pool, l2_normalise
+from vbench.victims.losses import weighted_regularised_triplet
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import (
     TRUNK_RENAMES,
     TRUNK_TWINS,
     Parts,
-    TwoStreamTrunk,
     TwoStreamVictim,
     last_blocks,
 )
 from vbench.victims.training.recipe import (
-    PUBLISHED_TWO_STREAM,
-    THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
-    Recipe,
     TrainBatch,
 )
 
 #: Number of last residual blocks of a stage that are followed by a non-local block (fewer if it has fewer).
 _NON_LOCAL_BLOCKS = {"layer2": 2, "layer3": 3}
-_EMBEDDINGS = ("neck", "pooled")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AGW(TwoStreamVictim):
     """The AGW baseline of Ye et al., TPAMI 2022, as released for VIReID.
 
@@ -44,15 +37,10 @@ class AGW(TwoStreamVictim):
     one they come from a fixed seed.
     """
 
-    name: ClassVar[str] = "agw"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with non-local blocks and generalised-mean pooling"
-    paper: ClassVar[str] = (
-        "Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2022"
-    )
-    #: Options of the thin network, which trains in two minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    name, version = "agw", 1
+    summary = "two-stream ResNet-50 with non-local blocks and generalised-mean pooling"
+    paper = "Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook, TPAMI 2022"
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             (r"^non_local\.layer(\d)\.(\d+)\.g\.", r"NL_\1.\2.g.0."),
@@ -65,37 +53,15 @@ class AGW(TwoStreamVictim):
         marks=("NL_2.0.theta.weight", "bottleneck.weight"),
     )
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (288, 144),
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "neck",
-        flip: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-        )
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        build_then_initialise(self._build, self, generator)
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        super().__post_init__(generator)
         for module in self.modules():
             if isinstance(module, NonLocal):
                 # An added block starts as the identity, so it does not change a pretrained trunk.
                 nn.init.zeros_(module.norm.weight)
 
     def _build(self) -> None:
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        super()._build()
         self._places = last_blocks(_NON_LOCAL_BLOCKS, self.blocks)
         self.non_local = nn.ModuleDict(
             {
@@ -104,8 +70,7 @@ class AGW(TwoStreamVictim):
             }
         )
         self.embedding_dim = self.trunk.channels["layer4"]
-        self.neck = bn_neck(self.embedding_dim)
-        self.classifier = nn.Linear(self.embedding_dim, self.num_classes, bias=False)
+        self._add_classifier(self.embedding_dim)
 
     def shared_stage(self, stage: str, current: Tensor) -> Tensor:
         """A residual stage with its non-local blocks."""
@@ -119,10 +84,6 @@ class AGW(TwoStreamVictim):
         neck = self.neck(pooled)
         return {"neck": l2_normalise(neck), "pooled": l2_normalise(pooled)}, self.classifier(neck)
 
-    def compose(self, parts: Parts) -> Tensor:
-        """The chosen one of the two vectors."""
-        return parts[self.embedding]
-
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Identity cross-entropy and weighted regularised triplet of a paired batch."""
         pooled = gem_pool(self.joint_map(batch.visible, batch.infrared))
@@ -132,7 +93,3 @@ class AGW(TwoStreamVictim):
             "identity": F.cross_entropy(logits, both, label_smoothing=batch.label_smoothing),
             "triplet": weighted_regularised_triplet(pooled, both),
         }
-
-    def recipe(self) -> Recipe:
-        """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        return PUBLISHED_TWO_STREAM if self.width >= 1 else THIN_RESIDUAL

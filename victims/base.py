@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,7 +76,8 @@ def _adapter(victim_class: type, name: str) -> TypeAdapter[Any]:
     plain = type(default) if isinstance(default, bool | int | float | str) else Any
     plain = int if name == "num_classes" else plain
     try:
-        return TypeAdapter(typing.get_type_hints(constructor(victim_class)).get(name, plain))
+        declared = inspect.signature(constructor(victim_class), eval_str=True).parameters[name].annotation
+        return TypeAdapter(plain if declared is inspect.Parameter.empty else declared)
     except (NameError, TypeError, AttributeError, PydanticUserError):
         # Annotations of a plugin may use names that are imported under TYPE_CHECKING only.
         return TypeAdapter(plain)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vbench.victims.agw import AGW
-from vbench.victims.layers.pooling import gem_pool
-from vbench.victims.losses.triplet import enhanced_squared_triplet
+from vbench.victims.layers import gem_pool
+from vbench.victims.losses import enhanced_squared_triplet
 from vbench.victims.training.batches import exchange_channels
-from vbench.victims.training.recipe import Recipe, TrainBatch
+from vbench.victims.training.recipe import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, TrainBatch
 
 #: Shares of red, green, blue, grey and unchanged images in the second visible view and in infrared.
 _VISIBLE_SHARES = (1, 1, 1, 0, 0)
 _INFRARED_SHARES = (2, 2, 2, 1, 1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CAJ(AGW):
     """Channel augmented joint learning of Ye et al., ICCV 2021.
 
@@ -28,37 +27,13 @@ class CAJ(AGW):
     mirrored image, so ``flip`` is on by default.
     """
 
-    name: ClassVar[str] = "caj"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "AGW's network trained with channel exchange and a squared triplet loss"
-    paper: ClassVar[str] = (
-        "Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021"
-    )
+    name, version = "caj", 1
+    summary = "AGW's network trained with channel exchange and a squared triplet loss"
+    paper = "Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV 2021"
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (288, 144),
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "neck",
-        flip: bool = True,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-            embedding=embedding,
-            flip=flip,
-            generator=generator,
-        )
+    full_recipe = replace(PUBLISHED_TWO_STREAM, epochs=100, erasing=0.5, visible_views=2)
+    thin_recipe = replace(THIN_RESIDUAL, epochs=14, visible_views=2)
+    flip: bool = True
 
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Identity cross-entropy and enhanced squared triplet over two visible views and the infrared one.
@@ -72,12 +47,6 @@ class CAJ(AGW):
             "identity": F.cross_entropy(logits, labels, label_smoothing=batch.label_smoothing),
             "triplet": enhanced_squared_triplet(pooled, labels),
         }
-
-    def recipe(self) -> Recipe:
-        """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        if self.width >= 1:
-            return replace(super().recipe(), epochs=100, erasing=0.5, visible_views=2)
-        return replace(super().recipe(), epochs=14, visible_views=2)
 
     def _exchanged(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         # After normalisation, because then the channels of an infrared image differ and can be exchanged too.

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vbench.core.errors import BadInput
-from vbench.victims.layers.attention import GraphClassifier, PartAttention
-from vbench.victims.layers.pooling import bn_neck, l2_normalise
-from vbench.victims.losses.triplet import batch_hard_triplet
-from vbench.victims.make import build_then_initialise
+from vbench.victims.layers import GraphClassifier, PartAttention, l2_normalise
+from vbench.victims.losses import batch_hard_triplet
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamVictim
 from vbench.victims.training.batches import generator_on
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
     THIN_RESIDUAL_OPTIONS,
-    Recipe,
     TrainBatch,
 )
 
-_EMBEDDINGS = ("attention", "neck")
 _MARGIN = 0.3
 
-_FULL_RECIPE = replace(PUBLISHED_TWO_STREAM, head=("neck", "classifier", "part_attention", "graph"))
-#: Settings chosen for two CPU cores; at the learning rate of the rest the graph would stay at chance level.
-_THIN_RECIPE = replace(THIN_RESIDUAL, learning_rate=3e-3, head=("graph",), trunk_rate=10 / 3)
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class DDAG(TwoStreamVictim):
     """Dynamic dual-attentive aggregation of Ye et al., ECCV 2020.
 
@@ -46,16 +39,15 @@ class DDAG(TwoStreamVictim):
     ``generator`` samples the initial weights; without one they come from a fixed seed.
     """
 
-    name: ClassVar[str] = "ddag"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with part attention, and graph attention in training"
-    paper: ClassVar[str] = (
+    name, version = "ddag", 1
+    summary = "two-stream ResNet-50 with part attention, and graph attention in training"
+    paper = (
         "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person Re-"
         "Identification, ECCV 2020"
     )
     #: Options of the thin network, which trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {**THIN_RESIDUAL_OPTIONS, "graph_width": 32}
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             (r"^part_attention\.query\.", "wpa.fc1.0."),
@@ -73,49 +65,29 @@ class DDAG(TwoStreamVictim):
         unused=(r"^classifier[12]\.weight$", r"^wpa\.W\.[01]\."),
         marks=("wpa.gate", "out_att.W"),
     )
+    embeddings = ("attention", "neck")
+    full_recipe = replace(PUBLISHED_TWO_STREAM, head=("neck", "classifier", "part_attention", "graph"))
+    #: At the learning rate of the rest the graph would stay at chance level.
+    thin_recipe = replace(THIN_RESIDUAL, learning_rate=3e-3, head=("graph",), trunk_rate=10 / 3)
+    embedding: str = "attention"
+    part_count: int = 3
+    graph_heads: int = 4
+    graph_width: int = 512
+    graph_dropout: float = 0.2
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (288, 144),
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "attention",
-        flip: bool = False,
-        part_count: int = 3,
-        graph_heads: int = 4,
-        graph_width: int = 512,
-        graph_dropout: float = 0.2,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-        )
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        for option, value in (("part_count", part_count), ("graph_heads", graph_heads)):
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        for option in ("part_count", "graph_heads", "graph_width"):
+            value = getattr(self, option)
             if value < 1:
                 raise BadInput(f"{self.name}: {option} must be at least 1, got {value}")
-        if graph_width < 1 or not 0 <= graph_dropout < 1:
-            wanted = "graph_width must be at least 1 and graph_dropout in [0, 1)"
-            raise BadInput(f"{self.name}: {wanted}, got {graph_width} and {graph_dropout}")
-        self.part_count, self.graph_heads = int(part_count), int(graph_heads)
-        self.graph_width, self.graph_dropout = int(graph_width), float(graph_dropout)
-        build_then_initialise(self._build, self, generator)
+            setattr(self, option, int(value))
+        self.graph_dropout = self._rate("graph_dropout")
+        super().__post_init__(generator)
 
     def _build(self) -> None:
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        super()._build()
         self.embedding_dim = self.trunk.channels["layer4"]
-        self.neck = bn_neck(self.embedding_dim)
-        self.classifier = nn.Linear(self.embedding_dim, self.num_classes, bias=False)
+        self._add_classifier(self.embedding_dim)
         self.part_attention = PartAttention(self.embedding_dim, self.part_count)
         self.graph = GraphClassifier(self.embedding_dim, self.graph_width, self.graph_heads, self.num_classes)
 
@@ -138,10 +110,6 @@ class DDAG(TwoStreamVictim):
         parts = {"attention": l2_normalise(refined), "neck": l2_normalise(neck)}
         return parts, self.classifier(neck)
 
-    def compose(self, parts: Parts) -> Tensor:
-        """The chosen one of the two vectors."""
-        return parts[self.embedding]
-
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Identity loss before and after part attention, hardest triplet, and the weighted graph loss."""
         current = self.joint_map(batch.visible, batch.infrared)
@@ -161,10 +129,6 @@ class DDAG(TwoStreamVictim):
             "parts": identity(self.classifier(refined)),
             "graph": _graph_weight(batch.previous) * F.cross_entropy(graph, both),
         }
-
-    def recipe(self) -> Recipe:
-        """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
 
 
 def _graph_weight(previous: Mapping[str, float]) -> float:

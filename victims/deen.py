@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,18 +12,13 @@ from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.layers.attention import FeatureAggregation
-from vbench.victims.layers.modality import BRANCHES, EmbeddingExpansion, Pair
-from vbench.victims.layers.pooling import bn_neck, l2_normalise
-from vbench.victims.losses.centers import center_pair_mining, orthogonality
-from vbench.victims.losses.triplet import batch_hard_triplet
-from vbench.victims.make import build_then_initialise
+from vbench.victims.layers import BRANCHES, EmbeddingExpansion, FeatureAggregation, l2_normalise
+from vbench.victims.losses import Pair, batch_hard_triplet, center_pair_mining, orthogonality
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import (
     TRUNK_RENAMES,
     TRUNK_TWINS,
     Parts,
-    TwoStreamTrunk,
     TwoStreamVictim,
     weighted_concatenation,
 )
@@ -31,7 +26,6 @@ from vbench.victims.training.batches import drop_elements, exchange_channels, ge
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
     Recipe,
     TrainBatch,
 )
@@ -53,19 +47,8 @@ _DROPOUT = 0.01
 #: Shares of single channels, grey and unchanged images: every second visible training image is grey.
 _GREY = (0, 0, 0, 1, 1)
 
-#: The authors' "step" of 0.001 from epoch 120 is never reached: their condition for epoch 80 comes first.
-_FULL_RECIPE = replace(
-    PUBLISHED_TWO_STREAM,
-    epochs=151,
-    identities=6,
-    milestones=(20, 80),
-    erasing=0.5,
-    erasing_area=(0.2, 0.8),
-)
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=14, warmup_epochs=3)
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class DEEN(TwoStreamVictim):
     """The diverse embedding expansion network of Zhang et al., CVPR 2023.
 
@@ -83,19 +66,14 @@ class DEEN(TwoStreamVictim):
     the mean over the versions, which the identity loss trains equally.
     """
 
-    name: ClassVar[str] = "deen"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = (
-        "two-stream ResNet-50 with multistage aggregation and diverse embedding expansion"
-    )
-    paper: ClassVar[str] = (
+    name, version = "deen", 1
+    summary = "two-stream ResNet-50 with multistage aggregation and diverse embedding expansion"
+    paper = (
         "Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality Benchmark for "
         "Visible-Infrared Person Re-identification, CVPR 2023"
     )
     similarity = "dot"
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             *(
@@ -121,35 +99,26 @@ class DEEN(TwoStreamVictim):
         left_out=(r"\.layer4\.",),
         marks=("DEE.FC11.weight", "MFA1.CNL.theta.weight"),
     )
+    embeddings = _EMBEDDINGS
+    #: The authors' "step" of 0.001 from epoch 120 is never reached: their condition for epoch 80 comes first.
+    full_recipe = replace(
+        PUBLISHED_TWO_STREAM,
+        epochs=151,
+        identities=6,
+        milestones=(20, 80),
+        erasing=0.5,
+        erasing_area=(0.2, 0.8),
+    )
+    thin_recipe = replace(THIN_RESIDUAL, epochs=14, warmup_epochs=3)
+    input_size: tuple[int, int] = (384, 144)
+    embedding: str = "sum"
+    flip: bool = True
+    variant: str = "sysu"
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (384, 144),
-        variant: str = "sysu",
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "sum",
-        flip: bool = True,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-        )
-        self.variant = self._check_choice("variant", variant, _AGGREGATED)
-        self.stages = type(self).stages[: len(_AGGREGATED[variant]) + 2]
-        self._check_positions()
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        build_then_initialise(self._build, self, generator)
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        self._check_choice("variant", _AGGREGATED)
+        self.stages = type(self).stages[: len(_AGGREGATED[self.variant]) + 2]
+        super().__post_init__(generator)
         for module in self.modules():
             if isinstance(module, FeatureAggregation):
                 module.start_as_identity()
@@ -164,8 +133,8 @@ class DEEN(TwoStreamVictim):
                 raise BadInput(f"{self.name}: {problem}; use a height that is a multiple of 32")
 
     def _build(self) -> None:
-        stages = len(self.stages) - 1
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block, stages)
+        self._check_positions()
+        super()._build()
         channels, aggregated = self.trunk.channels, _AGGREGATED[self.variant]
         self.aggregation = nn.ModuleDict(
             {
@@ -176,8 +145,7 @@ class DEEN(TwoStreamVictim):
         self.expansion = EmbeddingExpansion(channels[self.stages[-2]])
         dim = channels[self.stages[-1]]
         self.embedding_dim = dim * len(_FUSED.get(self.embedding, (self.embedding,)))
-        self.neck = bn_neck(dim)
-        self.classifier = nn.Linear(dim, self.num_classes, bias=False)
+        self._add_classifier(dim)
 
     @classmethod
     def released_options(cls, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -224,9 +192,8 @@ class DEEN(TwoStreamVictim):
 
     def recipe(self) -> Recipe:
         """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        if self.width < 1:
-            return _THIN_RECIPE
-        return _FULL_RECIPE if self.variant == "sysu" else replace(_FULL_RECIPE, erasing_area=(0.02, 0.4))
+        found = super().recipe()
+        return found if self.width < 1 or self.variant == "sysu" else replace(found, erasing_area=(0.02, 0.4))
 
     def _training_map(self, batch: TrainBatch) -> Tensor:
         grey = exchange_channels(batch.visible, _GREY, batch.generator)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from vbench.core.arithmetic import default_arithmetic
-from vbench.core.batches import Batches
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained
-from vbench.core.processes import processes
+from vbench.core.processes import Batches, processes
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.precision import entrance
@@ -61,14 +60,14 @@ def embed(
 
     Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
     """
-
-    def one(rows: slice) -> Embedded:
-        images, where = to_images(pixels[rows], victim), f"{what} {rows.start}-{rows.stop - 1}"
-        images = images.to(entrance(victim))
-        return embed_batch(victim, images, modality, range(rows.start, rows.stop), where, edits)
-
+    found: list[Embedded] = []
+    batches = Batches(f"embedding {what}", batch * processes(), quiet)
     with frozen(victim), torch.no_grad():
-        found = Batches(f"embedding {what}", batch * processes(), quiet).over(range(len(pixels)), one)
+        for rows in batches.over(range(len(pixels))):
+            with batches.retried():
+                images = to_images(pixels[rows], victim).to(entrance(victim))
+                seeds, where = range(rows.start, rows.stop), f"{what} {rows.start}-{rows.stop - 1}"
+                found.append(embed_batch(victim, images, modality, seeds, where, edits))
     return concatenate(found)
 
 

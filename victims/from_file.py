@@ -19,9 +19,16 @@ from vbench.core.progress import say
 from vbench.victims.base import Victim, missing_options, option_names, read_option
 from vbench.victims.checkpoint import Checkpoint, read_checkpoint
 from vbench.victims.make import at_most, check_options, make_victim
-from vbench.victims.naming import as_wanted, bare, is_counter, under_names
 from vbench.victims.registry import VICTIMS
-from vbench.victims.released import OWN_LAYOUT, Misfit, ReleasedLayout
+from vbench.victims.released import (
+    OWN_LAYOUT,
+    Misfit,
+    ReleasedLayout,
+    as_wanted,
+    bare,
+    is_counter,
+    under_names,
+)
 
 #: Files that are loaded by mistake, besides those of another victim.
 _OTHERS = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,42 +12,21 @@ from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.layers.pooling import Normalise, l2_normalise
-from vbench.victims.layers.resnet import ResidualStages
-from vbench.victims.losses.triplet import identity_centers
-from vbench.victims.make import build_then_initialise
+from vbench.victims.layers import ResidualStages, l2_normalise
+from vbench.victims.losses import identity_centers
 from vbench.victims.pretrained import fill_residual
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import Parts, StagedVictim
-from vbench.victims.training.recipe import (
-    PUBLISHED_TWO_STREAM,
-    THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
-    Recipe,
-    TrainBatch,
-)
+from vbench.victims.staged import Parts, ResidualVictim
+from vbench.victims.training.recipe import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, TrainBatch
 
-_EMBEDDINGS = ("fc", "pooled")
 _PARTS = 6
 #: Length of a part's embedding at full width.
 _DIM = 512
 _CENTER_WEIGHT = 0.5
 
-#: The released script; it counts epochs 0 to 60, and its crop at full size changes nothing.
-_FULL_RECIPE = replace(
-    PUBLISHED_TWO_STREAM,
-    epochs=61,
-    identities=4,
-    instances=8,
-    learning_rate=0.01,
-    warmup_epochs=0,
-    milestones=(30, 60),
-    head=("embeddings", "classifiers"),
-    padding=0,
-)
 
-
-class HCLoss(StagedVictim):
+@dataclass(kw_only=True, eq=False, repr=False)
+class HCLoss(ResidualVictim):
     """The two-stream network of Zhu et al., Neurocomputing 2020, with the hetero-center loss.
 
     ``width=1.0`` with default ``blocks`` is the authors' network: the modalities share no residual stage. The
@@ -59,22 +38,16 @@ class HCLoss(StagedVictim):
     mean over the stripes.
     """
 
-    name: ClassVar[str] = "hcloss"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "a ResNet-50 for each modality in six stripes, with the hetero-center loss"
-    paper: ClassVar[str] = (
-        "Zhu et al., Hetero-Center Loss for Cross-Modality Person Re-Identification, Neurocomputing 2020"
-    )
-    #: Options of the thin network, which trains in two minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    imagenet: ClassVar[str | None] = "resnet50"
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    name, version = "hcloss", 1
+    summary = "a ResNet-50 for each modality in six stripes, with the hetero-center loss"
+    paper = "Zhu et al., Hetero-Center Loss for Cross-Modality Person Re-Identification, Neurocomputing 2020"
+    released = ReleasedLayout(
         renames=(
             *(
                 (rf"^trunks\.{own}\.(stem\.)?", f"{theirs}_net.{theirs}.")
                 for own, theirs in (("visible", "visible"), ("infrared", "thermal"))
             ),
-            *((rf"^embeddings\.{index}\.", f"feature{index + 1}.feat_block.") for index in range(_PARTS)),
+            *((rf"^linear\.{index}\.", f"feature{index + 1}.feat_block.") for index in range(_PARTS)),
             *((rf"^classifiers\.{index}\.", f"classifier{index + 1}.classifier.") for index in range(_PARTS)),
         ),
         unused=(r"^(visible_net\.visible|thermal_net\.thermal)\.fc\.",),
@@ -82,34 +55,26 @@ class HCLoss(StagedVictim):
         marks=("feature1.feat_block.0.weight", "thermal_net.thermal.conv1.weight"),
     )
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (288, 144),
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "fc",
-        flip: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self._check_options(num_classes, input_size)
-        rows = -(-self.input_size[0] // (8 if small_stem else 16))
-        if rows < _PARTS:
-            raise BadInput(
-                f"{self.name}: input_size leaves {rows} rows in the last map, too few for six stripes"
-            )
-        self.width, self.blocks, self.block = float(width), tuple(blocks), block
-        self.small_stem = bool(small_stem)
-        self.normalise = Normalise()
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        build_then_initialise(self._build, self, generator)
+    embeddings = ("fc", "pooled")
+    #: The released script; it counts epochs 0 to 60, and its crop at full size changes nothing.
+    full_recipe = replace(
+        PUBLISHED_TWO_STREAM,
+        epochs=61,
+        identities=4,
+        instances=8,
+        learning_rate=0.01,
+        warmup_epochs=0,
+        milestones=(30, 60),
+        head=("linear", "classifiers"),
+        padding=0,
+    )
+    thin_recipe = replace(THIN_RESIDUAL, identities=4, instances=8, learning_rate=3e-3)
+    embedding: str = "fc"
 
     def _build(self) -> None:
+        rows = -(-self.input_size[0] // (8 if self.small_stem else 16))
+        if rows < _PARTS:
+            raise BadInput(f"{self.name}: {rows} rows in the last map are too few for six stripes")
         self.trunks = nn.ModuleDict(
             {
                 modality.value: ResidualStages(
@@ -120,7 +85,7 @@ class HCLoss(StagedVictim):
         )
         pooled, dim = self._trunk(Modality.VISIBLE).channels["layer4"], round(_DIM * self.width)
         self.embedding_dim = _PARTS * (dim if self.embedding == "fc" else pooled)
-        self.embeddings = nn.ModuleList(
+        self.linear = nn.ModuleList(
             nn.Sequential(nn.Linear(pooled, dim), nn.BatchNorm1d(dim)) for _ in range(_PARTS)
         )
         self.classifiers = nn.ModuleList(
@@ -131,10 +96,6 @@ class HCLoss(StagedVictim):
         """Fill both networks from a ResNet-50."""
         for modality in Modality:
             fill_residual(self._trunk(modality), state, where)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """Normalised images."""
-        return self.normalise(images)
 
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
         """The stem or a residual stage of the modality's own network."""
@@ -171,10 +132,6 @@ class HCLoss(StagedVictim):
             "hetero_center": _CENTER_WEIGHT * torch.stack(centers).sum(),
         }
 
-    def recipe(self) -> Recipe:
-        """The released settings at full width, otherwise settings chosen for two CPU cores."""
-        return _FULL_RECIPE if self.width >= 1 else THIN_RESIDUAL
-
     def _trunk(self, modality: Modality) -> Any:
         return self.trunks[modality.value]
 
@@ -184,7 +141,7 @@ class HCLoss(StagedVictim):
         stride = height // _PARTS
         rows = F.avg_pool2d(current, (height - stride * (_PARTS - 1), width), (stride, width))
         pooled = list(rows.squeeze(3).unbind(2))
-        embedded = [embed(vector) for embed, vector in zip(self.embeddings, pooled, strict=True)]
+        embedded = [embed(vector) for embed, vector in zip(self.linear, pooled, strict=True)]
         logits = [classify(vector) for classify, vector in zip(self.classifiers, embedded, strict=True)]
         return pooled, embedded, logits
 

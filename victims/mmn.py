@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +13,13 @@ from torch import Tensor, nn
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, VictimOutput
-from vbench.victims.layers.modality import MiddleModality
-from vbench.victims.layers.pooling import bn_neck, l2_normalise
-from vbench.victims.losses.modality import DistributionConsistency
-from vbench.victims.losses.triplet import batch_hard_triplet
-from vbench.victims.make import build_then_initialise
+from vbench.victims.layers import MiddleModality, bn_neck, l2_normalise
+from vbench.victims.losses import DistributionConsistency, batch_hard_triplet
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.staged import TRUNK_RENAMES, TRUNK_TWINS, Parts, TwoStreamVictim
 from vbench.victims.training.recipe import (
     PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
-    Recipe,
     TrainBatch,
 )
 
@@ -47,13 +41,8 @@ _STRIPES = 4
 _MARGIN = 0.3
 _CONSISTENCY_WEIGHT = 0.2
 
-_FULL_RECIPE = replace(
-    PUBLISHED_TWO_STREAM, identities=4, head=("necks", "classifiers"), erasing=0.5, erasing_area=(0.02, 0.4)
-)
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=8, warmup_epochs=3)
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class MMN(TwoStreamVictim):
     """The middle modality network of Zhang et al., ACM MM 2021.
 
@@ -71,16 +60,13 @@ class MMN(TwoStreamVictim):
     channels. Logits are the mean over the image's stripes.
     """
 
-    name: ClassVar[str] = "mmn"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with a generated middle modality and four stripes"
-    paper: ClassVar[str] = (
+    name, version = "mmn", 1
+    summary = "two-stream ResNet-50 with a generated middle modality and four stripes"
+    paper = (
         "Zhang et al., Towards a Unified Middle Modality Learning for Visible-Infrared Person Re-"
         "Identification, ACM MM 2021"
     )
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    released = ReleasedLayout(
         renames=(
             *TRUNK_RENAMES,
             *(
@@ -99,33 +85,21 @@ class MMN(TwoStreamVictim):
         classifier="classifiers.0.weight",
         marks=("encode1.weight", "decode.weight"),
     )
+    embeddings = _EMBEDDINGS
+    full_recipe = replace(
+        PUBLISHED_TWO_STREAM,
+        identities=4,
+        head=("necks", "classifiers"),
+        erasing=0.5,
+        erasing_area=(0.02, 0.4),
+    )
+    thin_recipe = replace(THIN_RESIDUAL, epochs=8, warmup_epochs=3)
+    input_size: tuple[int, int] = (384, 192)
+    embedding: str = "image"
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (384, 192),
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "image",
-        flip: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-        )
-        self._check_stripes()
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.similarity = _EMBEDDINGS[embedding]
-        self.flip = bool(flip)
-        build_then_initialise(self._build, self, generator)
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        super().__post_init__(generator)
+        self.similarity = _EMBEDDINGS[self.embedding]
         self.middle.start_as_average()
 
     def _check_stripes(self) -> None:
@@ -137,7 +111,8 @@ class MMN(TwoStreamVictim):
             )
 
     def _build(self) -> None:
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        self._check_stripes()
+        super()._build()
         self.middle = MiddleModality()
         dim = self.trunk.channels["layer4"]
         self.embedding_dim = _STRIPES * dim * (2 if self.embedding in ("min", "max") else 1)
@@ -194,10 +169,6 @@ class MMN(TwoStreamVictim):
             "triplet": mean([_crossed_triplets(vectors, batch.labels) for vectors in pooled]),
             "consistency": _CONSISTENCY_WEIGHT * mean([self._consistency_of(v) for v in pooled]),
         }
-
-    def recipe(self) -> Recipe:
-        """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
 
     def _stripes(self, current: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         pooled = [stripe.mean(dim=(2, 3)) for stripe in current.chunk(_STRIPES, dim=2)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,19 +12,23 @@ from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.victims.layers.modality import ModalityAlleviation, PatternParts, mask_overlap, masked_vectors
-from vbench.victims.layers.pooling import Normalise, bn_neck
-from vbench.victims.layers.resnet import ResidualStages
-from vbench.victims.losses.centers import center_cluster
-from vbench.victims.losses.modality import MutualClassifiers
-from vbench.victims.losses.triplet import widen
-from vbench.victims.make import build_then_initialise
-from vbench.victims.pretrained import fill_residual
+from vbench.victims.layers import (
+    ModalityAlleviation,
+    PatternParts,
+    ResidualStages,
+    mask_overlap,
+    masked_vectors,
+)
+from vbench.victims.losses import MutualClassifiers, center_cluster, widen
 from vbench.victims.released import ReleasedLayout
-from vbench.victims.staged import Parts, StagedVictim
-from vbench.victims.training.recipe import THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS, Recipe, TrainBatch
+from vbench.victims.staged import Parts, ResidualVictim
+from vbench.victims.training.recipe import (
+    PUBLISHED_TWO_STREAM,
+    THIN_RESIDUAL,
+    Recipe,
+    TrainBatch,
+)
 
-_EMBEDDINGS = ("neck", "pooled")
 #: Variant -> input size and how the authors' evaluation compares embeddings.
 _VARIANTS = {"sysu": ((384, 128), "cosine"), "regdb": ((256, 128), "euclidean")}
 _REGDB_CLASSES = 206
@@ -39,26 +43,24 @@ _FOLLOW_RATE = 0.2
 #: The running means slow down from this epoch on.
 _SLOWING_EPOCH = 100
 
-_FULL_RECIPE = Recipe(
+_FULL_RECIPE = replace(
+    PUBLISHED_TWO_STREAM,
     epochs=140,
     identities=16,
-    instances=4,
     optimizer="adam",
     learning_rate=3.5e-4,
-    weight_decay=5e-4,
-    schedule="step",
     warmup_epochs=0,
     milestones=(80, 120),
-    padding=10,
+    head=(),
+    trunk_rate=1.0,
     erasing=0.5,
     erasing_area=(0.02, 0.33),
 )
 _REGDB_RECIPE = replace(_FULL_RECIPE, identities=12, instances=5, milestones=(110,))
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
 
-class MPANet(StagedVictim):
+@dataclass(kw_only=True, eq=False, repr=False)
+class MPANet(ResidualVictim):
     """The joint modality and pattern alignment network of Wu et al., CVPR 2021.
 
     One network embeds both modalities; ``width=1.0`` with default ``blocks`` is the authors'. ``variant``
@@ -70,17 +72,13 @@ class MPANet(StagedVictim):
     without one they come from a fixed seed.
     """
 
-    name: ClassVar[str] = "mpanet"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "single-stream ResNet-50 with modality alleviation and pattern masks"
-    paper: ClassVar[str] = (
+    name, version = "mpanet", 1
+    summary = "single-stream ResNet-50 with modality alleviation and pattern masks"
+    paper = (
         "Wu et al., Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification, CVPR 2021"
     )
-    resize_filter: ClassVar[str] = "bilinear"
-    imagenet: ClassVar[str | None] = "resnet50"
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    resize_filter = "bilinear"
+    released = ReleasedLayout(
         renames=(
             (r"^trunk\.stem\.", "backbone."),
             (r"^trunk\.", "backbone."),
@@ -93,36 +91,22 @@ class MPANet(StagedVictim):
         ),
         marks=("backbone.MAM4.channel_attention.0.weight", "spatial_attention.weight", "bn_neck.weight"),
     )
+    full_recipe = _FULL_RECIPE
+    thin_recipe = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
+    input_size: tuple[int, int] = None  # type: ignore[assignment]  # that of the variant
+    variant: str = "sysu"
+    parts: int = 6
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] | None = None,
-        variant: str = "sysu",
-        parts: int = 6,
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "neck",
-        flip: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.variant = self._check_choice("variant", variant, _VARIANTS)
-        published_size, self.similarity = _VARIANTS[variant]
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        self._check_choice("variant", _VARIANTS)
+        published_size, self.similarity = _VARIANTS[self.variant]
+        self.input_size = self.input_size or published_size
         # Instance normalisation cannot be trained on a map of a single position.
-        self._check_options(num_classes, input_size or published_size, 16 if small_stem else 32)
-        if parts < 2:
-            raise BadInput(f"{self.name}: parts must be at least 2, got {parts}")
-        self.parts = int(parts)
-        self.width, self.blocks, self.block = float(width), tuple(blocks), block
-        self.small_stem = bool(small_stem)
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        self.normalise = Normalise()
-        build_then_initialise(self._build, self, generator)
+        self._least_side = 16 if self.small_stem else 32
+        if self.parts < 2:
+            raise BadInput(f"{self.name}: parts must be at least 2, got {self.parts}")
+        self.parts = int(self.parts)
+        super().__post_init__(generator)
         self.mutual.restart()
 
     def _build(self) -> None:
@@ -135,8 +119,7 @@ class MPANet(StagedVictim):
         )
         self.patterns = PatternParts(channels["layer4"], self.parts)
         self.embedding_dim = (self.parts + 1) * channels["layer4"]
-        self.neck = bn_neck(self.embedding_dim)
-        self.classifier = nn.Linear(self.embedding_dim, self.num_classes, bias=False)
+        self._add_classifier(self.embedding_dim)
         self.mutual = MutualClassifiers(self.embedding_dim, self.num_classes)
 
     @classmethod
@@ -147,14 +130,6 @@ class MPANet(StagedVictim):
         if classifier is not None:
             options["variant"] = "regdb" if len(classifier) == _REGDB_CLASSES else "sysu"
         return options
-
-    def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
-        """Fill the trunk from a ResNet-50."""
-        fill_residual(self.trunk, state, where)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """Normalised images."""
-        return self.normalise(images)
 
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
         """The stem, or a residual stage with its modality alleviation; both modalities share them."""
@@ -168,10 +143,6 @@ class MPANet(StagedVictim):
         pooled = masked_vectors(current, self.patterns(current))
         neck = self.neck(pooled)
         return {"neck": neck, "pooled": pooled}, self.classifier(neck)
-
-    def compose(self, parts: Parts) -> Tensor:
-        """The chosen one of the two vectors."""
-        return parts[self.embedding]
 
     def merge_mirrored(self, part: Tensor, mirrored: Tensor) -> Tensor:
         """The mean, because vectors do not have unit length here."""
@@ -203,6 +174,4 @@ class MPANet(StagedVictim):
 
     def recipe(self) -> Recipe:
         """The published settings at full width, otherwise settings chosen for two CPU cores."""
-        if self.width < 1:
-            return _THIN_RECIPE
-        return _REGDB_RECIPE if self.variant == "regdb" else _FULL_RECIPE
+        return _REGDB_RECIPE if self.width >= 1 and self.variant == "regdb" else super().recipe()

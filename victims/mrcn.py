@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vbench.core.types import Modality
-from vbench.victims.layers.modality import Disentangled, ModalityRestitution, Pair
-from vbench.victims.layers.pooling import bn_neck, l2_normalise
-from vbench.victims.losses.centers import causal_separation, center_quadruplet
-from vbench.victims.losses.triplet import batch_hard_triplet, widen
-from vbench.victims.make import build_then_initialise
-from vbench.victims.staged import Parts, TwoStreamTrunk, TwoStreamVictim
+from vbench.victims.layers import Disentangled, ModalityRestitution, l2_normalise
+from vbench.victims.losses import Pair, batch_hard_triplet, causal_separation, center_quadruplet, widen
+from vbench.victims.mmn import MMN
+from vbench.victims.staged import Parts, TwoStreamVictim
 from vbench.victims.training.recipe import (
-    PUBLISHED_TWO_STREAM,
     THIN_RESIDUAL,
-    THIN_RESIDUAL_OPTIONS,
-    Recipe,
     TrainBatch,
 )
 
-_EMBEDDINGS = ("neck", "pooled")
 _PLACES = ("stem", "layer1", "layer2", "layer3")
 _MARGIN = 0.3
 
-#: The public settings of the same authors for MMN, because MRCN's code is not public.
-_FULL_RECIPE = replace(
-    PUBLISHED_TWO_STREAM,
-    identities=4,
-    head=("restitution", "neck", "classifier"),
-    erasing=0.5,
-    erasing_area=(0.02, 0.4),
-)
-#: Settings chosen for two CPU cores.
-_THIN_RECIPE = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
 
-
+@dataclass(kw_only=True, eq=False, repr=False)
 class MRCN(TwoStreamVictim):
     """The modality restitution and compensation network of Zhang et al., AAAI 2023 (arXiv 2303.14626).
 
@@ -53,7 +35,7 @@ class MRCN(TwoStreamVictim):
     the stage ``place``; channel gates shared by both modalities, as in Jin et al., CVPR 2020, whose
     restitution the paper builds on; compensation in training only, since it needs a paired image of the other
     modality, with compensated maps sent through the remaining stages as further training images; the two
-    parts of the causal loss (see :mod:`vbench.victims.losses.centers`) and their weights of 1; average
+    parts of the causal loss (see :mod:`vbench.victims.losses`) and their weights of 1; average
     pooling, neck, 384 x 192 pixels, identity and triplet losses and the recipe as in MMN of the same authors.
 
     ``embedding`` picks what is ranked, L2-normalised: "neck" (after batch normalisation) or "pooled".
@@ -61,51 +43,30 @@ class MRCN(TwoStreamVictim):
     come from a fixed seed.
     """
 
-    name: ClassVar[str] = "mrcn"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "two-stream ResNet-50 with instance normalisation, restitution and compensation"
-    paper: ClassVar[str] = (
+    name, version = "mrcn", 1
+    summary = "two-stream ResNet-50 with instance normalisation, restitution and compensation"
+    paper = (
         "Zhang et al., MRCN: A Novel Modality Restitution and Compensation Network for Visible-Infrared "
         "Person Re-identification, AAAI 2023"
     )
-    #: Options of the thin network, which trains in three minutes on two CPU cores.
-    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (384, 192),
-        place: str = "layer2",
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        block: str = "bottleneck",
-        small_stem: bool = False,
-        embedding: str = "neck",
-        flip: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            input_size=input_size,
-            width=width,
-            blocks=blocks,
-            block=block,
-            small_stem=small_stem,
-        )
-        self.place = self._check_choice("place", place, _PLACES)
+    #: The public settings of the same authors for MMN, because MRCN's code is not public.
+    full_recipe = replace(MMN.full_recipe, head=("restitution", "neck", "classifier"))
+    thin_recipe = replace(THIN_RESIDUAL, epochs=16, warmup_epochs=3)
+    input_size: tuple[int, int] = (384, 192)
+    place: str = "layer2"
+
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        self._check_choice("place", _PLACES)
         # Instance normalisation cannot be trained on a map of a single position.
-        self._check_options(num_classes, input_size, 32 if place == "layer3" and not small_stem else 16)
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        build_then_initialise(self._build, self, generator)
+        self._least_side = 32 if self.place == "layer3" and not self.small_stem else 16
+        super().__post_init__(generator)
 
     def _build(self) -> None:
-        self.trunk = TwoStreamTrunk(self.width, self.blocks, self.small_stem, self.block)
+        super()._build()
         self.restitution = ModalityRestitution(self.trunk.channels[self.place])
         self.embedding_dim = self.trunk.channels["layer4"]
-        self.neck = bn_neck(self.embedding_dim)
-        self.classifier = nn.Linear(self.embedding_dim, self.num_classes, bias=False)
+        self._add_classifier(self.embedding_dim)
 
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
         """The modality's stem or a shared stage; at ``place`` its map is normalised and restituted."""
@@ -117,10 +78,6 @@ class MRCN(TwoStreamVictim):
         pooled = current.mean(dim=(2, 3))
         neck = self.neck(pooled)
         return {"neck": l2_normalise(neck), "pooled": l2_normalise(pooled)}, self.classifier(neck)
-
-    def compose(self, parts: Parts) -> Tensor:
-        """The chosen one of the two vectors."""
-        return parts[self.embedding]
 
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Identity, triplet, center quadruplet and causal separation of a paired batch."""
@@ -144,10 +101,6 @@ class MRCN(TwoStreamVictim):
                 batch.labels,
             ),
         }
-
-    def recipe(self) -> Recipe:
-        """The settings of MMN at full width, otherwise settings chosen for two CPU cores."""
-        return _FULL_RECIPE if self.width >= 1 else _THIN_RECIPE
 
     def _disentangled(self, visible: Tensor, infrared: Tensor) -> Disentangled:
         pair = self.prepare(visible), self.prepare(infrared)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.data.pixels import grey_images
-from vbench.victims.layers.pooling import Normalise, bn_neck, l2_normalise
-from vbench.victims.layers.transformer import VisionTransformer
-from vbench.victims.losses.centers import discriminative_center
-from vbench.victims.losses.modality import modality_enhancement
-from vbench.victims.losses.triplet import batch_hard_triplet
-from vbench.victims.make import DEFAULT_SEED, build_then_initialise
+from vbench.victims.layers import l2_normalise
+from vbench.victims.losses import batch_hard_triplet, discriminative_center, modality_enhancement
+from vbench.victims.make import DEFAULT_SEED
 from vbench.victims.pretrained import start_from_imagenet_vit
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, StagedVictim
 from vbench.victims.training.batches import generator_on, jitter_or_blur
 from vbench.victims.training.recipe import Recipe, TrainBatch
+from vbench.victims.transformer import VisionTransformer
 
-_EMBEDDINGS = ("neck",)
 #: The authors' 6 of 24 epochs.
 _PROGRESSIVE_SHARE = 0.25
 _MARGIN = 0.1
@@ -47,24 +45,24 @@ _FULL_RECIPE = Recipe(
     erasing_area=(0.02, 0.4),
 )
 #: Settings chosen for two CPU cores.
-_THIN_RECIPE = Recipe(
+_THIN_RECIPE = replace(
+    _FULL_RECIPE,
     epochs=12,
-    identities=8,
     instances=2,
-    optimizer="adamw",
     learning_rate=1e-2,
     weight_decay=1e-2,
-    schedule="cosine",
     warmup_epochs=2,
     head=("trunk.stem", *_FULL_RECIPE.head),
     trunk_rate=0.2,
     label_smoothing=0.1,
     flip=0.0,
     padding=2,
+    erasing=0.0,
     validation=0.05,
 )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PMT(StagedVictim):
     """The progressive modality-shared transformer of Lu et al., AAAI 2023, with its ViT backbone.
 
@@ -83,14 +81,13 @@ class PMT(StagedVictim):
     blocks follow "layer4" because patch tokens are not used after the last block.
     """
 
-    name: ClassVar[str] = "pmt"
-    version: ClassVar[int] = 1
-    summary: ClassVar[str] = "single-stream ViT-B/16 with overlapping patches and a BN neck"
-    paper: ClassVar[str] = (
+    name, version = "pmt", 1
+    summary = "single-stream ViT-B/16 with overlapping patches and a BN neck"
+    paper = (
         "Lu et al., Learning Progressive Modality-shared Transformers for Effective Visible-Infrared "
         "Person Re-identification, AAAI 2023"
     )
-    imagenet: ClassVar[str | None] = "vit_b_16"
+    imagenet = "vit_b_16"
     #: Options of the thin network, which trains in two minutes on two CPU cores.
     THIN: ClassVar[dict[str, Any]] = {
         "patch": 6,
@@ -103,7 +100,7 @@ class PMT(StagedVictim):
         "stem_channels": 16,
         "input_size": (64, 32),
     }
-    released: ClassVar[ReleasedLayout] = ReleasedLayout(
+    released = ReleasedLayout(
         renames=(
             (r"^trunk\.class_token", "base.cls_token"),
             (r"^trunk\.positions", "base.pos_embed"),
@@ -118,40 +115,32 @@ class PMT(StagedVictim):
         marks=("base.cls_token", "base.patch_embed.proj.weight", "bottleneck.weight"),
     )
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 395,
-        input_size: Sequence[int] = (256, 128),
-        patch: int = 16,
-        stride: int = 12,
-        width: int = _FULL_WIDTH,
-        depth: int = 12,
-        heads: int = 12,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.03,
-        drop_path: float = 0.1,
-        stem_channels: int = 0,
-        embedding: str = "neck",
-        flip: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self._check_options(num_classes, input_size)
-        self.patch, self.stride, self.width = int(patch), int(stride), int(width)
-        self.depth, self.heads, self.mlp_ratio = int(depth), int(heads), float(mlp_ratio)
-        self.dropout, self.drop_path = (
-            self._check_rate(option, value)
-            for option, value in (("dropout", dropout), ("drop_path", drop_path))
-        )
-        self.stem_channels = int(stem_channels)
+    embeddings = ("neck",)
+    num_classes: int = 395
+    input_size: tuple[int, int] = (256, 128)
+    patch: int = 16
+    stride: int = 12
+    width: int = _FULL_WIDTH
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    dropout: float = 0.03
+    drop_path: float = 0.1
+    stem_channels: int = 0
+    embedding: str = "neck"
+    flip: bool = False
+    generator: InitVar[torch.Generator | None] = None
+
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        for option in ("patch", "stride", "width", "depth", "heads", "stem_channels"):
+            setattr(self, option, int(getattr(self, option)))
+        self.mlp_ratio = float(self.mlp_ratio)
+        self.dropout, self.drop_path = self._rate("dropout"), self._rate("drop_path")
         if self.stem_channels < 0:
-            raise BadInput(f"{self.name}: stem_channels must be 0 (no stem) or more, got {stem_channels}")
-        self.embedding = self._check_choice("embedding", embedding, _EMBEDDINGS)
-        self.flip = bool(flip)
-        self.normalise = Normalise()
+            given = self.stem_channels
+            raise BadInput(f"{self.name}: stem_channels must be 0 (no stem) or more, got {given}")
         generator = generator or torch.Generator().manual_seed(DEFAULT_SEED)
-        build_then_initialise(self._build, self, generator)
+        super().__post_init__(generator)
         self.trunk.initialise(generator)
 
     def _build(self) -> None:
@@ -168,21 +157,11 @@ class PMT(StagedVictim):
             self.stem_channels,
         )
         self.embedding_dim = self.width
-        self.neck = bn_neck(self.width)
-        self.classifier = nn.Linear(self.width, self.num_classes, bias=False)
-
-    def _check_rate(self, option: str, value: float) -> float:
-        if not 0 <= value < 1:
-            raise BadInput(f"{self.name}: {option} must lie in [0, 1), got {value}")
-        return float(value)
+        self._add_classifier(self.width)
 
     def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
         """Fill the transformer from a ViT-B/16 of timm or torchvision; positions are resized."""
         start_from_imagenet_vit(self, state, where)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """Normalised images."""
-        return self.normalise(images)
 
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
         """Patch embedding or a quarter of the blocks; N x (1 + h w) x width, the same for both modalities."""
@@ -203,10 +182,6 @@ class PMT(StagedVictim):
         """The class token after the neck, at unit length."""
         neck = self.neck(self.trunk.class_vector(current))
         return {"neck": l2_normalise(neck)}, self.classifier(neck)
-
-    def compose(self, parts: Parts) -> Tensor:
-        """The only vector."""
-        return parts[self.embedding]
 
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """The progressive objective of Lu et al., AAAI 2023, for a paired batch.

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from vbench.core.errors import BadInput
 from vbench.victims.base import Victim
 from vbench.victims.checkpoint import read_checkpoint
-from vbench.victims.layers.resnet import STAGES, ResidualStages
-from vbench.victims.naming import bare
-from vbench.victims.released import ReleasedLayout
+from vbench.victims.layers import STAGES, ResidualStages
+from vbench.victims.released import ReleasedLayout, bare
 
 #: torchvision's ResNet names; every stem is initialised from the one ImageNet stem.
 _TORCHVISION = ReleasedLayout(renames=((r"^(?:\w+_)?stem\.", ""),))

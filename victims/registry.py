@@ -1,6 +1,7 @@
 """The victims by name: built in, installed, and given by path. Loads none of them.
 
-``catalogue.json`` holds facts about the built-in ones, see :mod:`vbench.victims.declare`.
+``catalogue.json`` holds facts about the built-in ones: ``make catalogue`` writes it, after adding a victim or
+changing an option or text.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vbench.core.registry import Entry, Registry
+from vbench.core.registry import Entry, Registry, classes_of, write_catalogue
 
 if TYPE_CHECKING:
     from vbench.victims.base import Victim
@@ -70,3 +72,45 @@ def _victims() -> Iterator[Entry]:
 victims: Registry[Victim] = Registry(
     "victim", "vbench.victims.base:Victim", _victims(), words=("all", "none")
 )
+
+
+FILE = Path(__file__).with_name("catalogue.json")
+_OF_THE_DATA = ("num_classes", "input_size")
+
+
+def declarations() -> dict[str, Any]:
+    """Facts about every built-in victim, by name; JSON-able."""
+    import vbench.victims
+    from vbench.victims.base import Victim
+
+    found = {cls.name: _declared(cls) for cls in classes_of(vbench.victims, Victim)}
+    return json.loads(json.dumps(found))
+
+
+def _declared(cls: Any) -> dict[str, Any]:
+    """The fields of :class:`VictimFacts`."""
+    from vbench.victims.base import default_options, option_names
+
+    full, defaults = cls(), default_options(cls)
+    parameters = sum(parameter.numel() for parameter in full.parameters())
+    return {
+        "target": f"{cls.__module__}:{cls.__qualname__}",
+        "summary": cls.summary,
+        "paper": cls.paper,
+        "parameters": round(parameters / 1e6, 1),
+        "input_size": full.input_size,
+        "embedding": full.embedding_dim,
+        "full": _options(defaults),
+        "thin": _options(cls(num_classes=5, **cls.THIN).describe()),
+        "version": cls.version,
+        "options": option_names(cls),
+        "settings": {name: defaults.get(name) for name in cls.SETTINGS if name in option_names(cls)},
+    }
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in _OF_THE_DATA}
+
+
+if __name__ == "__main__":
+    write_catalogue(FILE, declarations())

@@ -1,20 +1,22 @@
 """Forward passes shared by victims: a chain of stages with edits, two-stream networks."""
 
-from __future__ import annotations
+# No "from __future__ import annotations": options are declared here and their types read in other modules.
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput
-from vbench.victims.layers.pooling import Normalise, l2_normalise
-from vbench.victims.layers.resnet import STAGES, ResidualStages, Stem
+from vbench.victims.layers import STAGES, Normalise, ResidualStages, Stem, bn_neck, l2_normalise
+from vbench.victims.make import build_then_initialise
 from vbench.victims.pretrained import fill_residual
+from vbench.victims.training.recipe import PUBLISHED_TWO_STREAM, THIN_RESIDUAL, THIN_RESIDUAL_OPTIONS, Recipe
 
 Parts = dict[str, Tensor]
 
@@ -53,15 +55,51 @@ class StageMaps(Mapping[str, Tensor]):
 class StagedVictim(Victim):
     """A victim that is a chain of stages and a head.
 
-    A subclass defines what a stage and the head compute. Several versions of an image (a generated modality,
-    parallel branches) are stacked along the batch: version v of image i is row ``v * N + i``. For edits and
-    in ``VictimOutput.features`` they are stacked along the channels instead, so that row i always belongs to
-    image i.
+    A subclass is a dataclass whose fields are its options, ``generator`` among them, and defines what a stage
+    and the head compute. Several versions of an image (a generated modality, parallel branches) are stacked
+    along the batch: version v of image i is row ``v * N + i``. For edits and in ``VictimOutput.features``
+    they are stacked along the channels instead, so that row i always belongs to image i.
     """
 
+    #: Values of the option ``embedding``.
+    embeddings: ClassVar[Collection[str]] = ("neck", "pooled")
+    embedding: str
+    #: Least height and width in pixels.
+    _least_side = 16
     #: Whether the embedding of the mirrored image is merged in, as in some authors' test scripts.
     flip: bool = False
     forks = True
+
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        super().__init__()
+        if self.num_classes < 1:
+            raise BadInput(f"{self.name}: num_classes must be at least 1, got {self.num_classes}")
+        size, least = tuple(self.input_size), self._least_side
+        if len(size) != 2 or min(size) < least:
+            raise BadInput(f"{self.name}: input_size must be (H, W) of at least {least} pixels, got {size}")
+        self.num_classes, self.input_size = int(self.num_classes), (int(size[0]), int(size[1]))
+        self._check_choice("embedding", self.embeddings)
+        self.flip = bool(self.flip)
+        self.normalise = Normalise()
+        build_then_initialise(self._build, self, generator)
+
+    def _check_choice(self, option: str, known: Collection[str]) -> None:
+        if getattr(self, option) not in known:
+            raise unknown_name(f"{option} of {self.name}", getattr(self, option), known)
+
+    def _rate(self, option: str) -> float:
+        value = getattr(self, option)
+        if not 0 <= value < 1:
+            raise BadInput(f"{self.name}: {option} must lie in [0, 1), got {value}")
+        return float(value)
+
+    @abstractmethod
+    def _build(self) -> None:
+        """Make the layers, without weights."""
+
+    def _add_classifier(self, dim: int) -> None:
+        self.neck = bn_neck(dim)
+        self.classifier = nn.Linear(dim, self.num_classes, bias=False)
 
     def forward(self, images: Tensor, modality: Modality, edits: Edits | None = None) -> VictimOutput:
         """Embed N x 3 x H x W images in [0, 1]; see :meth:`Victim.forward`.
@@ -79,9 +117,9 @@ class StagedVictim(Victim):
                 logits = (logits + mirrored_logits) / 2
         return VictimOutput(self.compose(parts), logits, features, parts)
 
-    @abstractmethod
     def prepare(self, images: Tensor) -> Tensor:
-        """Input of the first stage, from images in [0, 1]: normalised, in as many versions as needed."""
+        """Input of the first stage, from images in [0, 1]."""
+        return self.normalise(images)
 
     @abstractmethod
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
@@ -91,9 +129,9 @@ class StagedVictim(Victim):
     def head(self, current: Tensor, count: int) -> tuple[Parts, Tensor | None]:
         """Named vectors of ``count`` images from the last stage's output, and logits (or None)."""
 
-    @abstractmethod
     def compose(self, parts: Parts) -> Tensor:
-        """The N x D embedding that is ranked, from the named vectors."""
+        """The N x D embedding that is ranked, from the named vectors: the chosen one."""
+        return parts[self.embedding]
 
     def merge_mirrored(self, part: Tensor, mirrored: Tensor) -> Tensor:
         """Merge the vectors of an image and its mirror: their mean, at unit length."""
@@ -138,22 +176,6 @@ class StagedVictim(Victim):
             shapes = f"{tuple(features.shape)} into {tuple(edited.shape)}"
             raise BadInput(f"{self.name}: the edit of {stage} changed its shape from {shapes}")
         return edited
-
-    def _check_options(self, num_classes: int, input_size: Sequence[int], least: int = 16) -> None:
-        """Check and store the two options that every victim has."""
-        if num_classes < 1:
-            raise BadInput(f"{self.name}: num_classes must be at least 1, got {num_classes}")
-        if len(input_size) != 2 or min(input_size) < least:
-            wanted = f"(H, W) of at least {least} pixels"
-            raise BadInput(f"{self.name}: input_size must be {wanted}, got {tuple(input_size)}")
-        self.num_classes = int(num_classes)
-        self.input_size = (int(input_size[0]), int(input_size[1]))
-
-    def _check_choice(self, option: str, value: str, known: Mapping[str, object] | Sequence[str]) -> str:
-        """Return ``value`` if it is one of ``known``, else raise :class:`BadInput` with the nearest."""
-        if value not in known:
-            raise unknown_name(f"{option} of {self.name}", value, known)
-        return value
 
 
 def weighted_concatenation(parts: Parts, weights: Mapping[str, float]) -> Tensor:
@@ -200,35 +222,49 @@ class TwoStreamTrunk(ResidualStages):
         return stem(images)
 
 
-class TwoStreamVictim(StagedVictim):
-    """Holds the options of a two-stream ResNet, with which the subclass makes ``self.trunk``."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class ResidualVictim(StagedVictim):
+    """The options of a ResNet-50, with which the subclass makes ``self.trunk``."""
 
-    trunk: TwoStreamTrunk
-    imagenet: ClassVar[str | None] = "resnet50"
+    num_classes: int = 395
+    input_size: tuple[int, int] = (288, 144)
+    width: float = 1.0
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    block: str = "bottleneck"
+    small_stem: bool = False
+    embedding: str = "neck"
+    flip: bool = False
+    generator: InitVar[torch.Generator | None] = None
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        input_size: Sequence[int],
-        width: float,
-        blocks: Sequence[int],
-        block: str,
-        small_stem: bool,
-    ) -> None:
-        super().__init__()
-        self._check_options(num_classes, input_size)
-        self.width, self.blocks, self.block = float(width), tuple(blocks), block
-        self.small_stem = bool(small_stem)
-        self.normalise = Normalise()
+    imagenet = "resnet50"
+    #: Options of the thin network, which trains in two or three minutes on two CPU cores.
+    THIN: ClassVar[dict[str, Any]] = THIN_RESIDUAL_OPTIONS
+    #: The published settings, for full width, and those chosen for two CPU cores.
+    full_recipe: ClassVar[Recipe] = PUBLISHED_TWO_STREAM
+    thin_recipe: ClassVar[Recipe] = THIN_RESIDUAL
+
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        self.width, self.blocks = float(self.width), tuple(self.blocks)
+        self.small_stem = bool(self.small_stem)
+        super().__post_init__(generator)
 
     def start_from(self, state: Mapping[str, Tensor], where: str) -> None:
-        """Fill the trunk from a ResNet-50, both stems from its single stem."""
+        """Fill the trunk from a ResNet-50, each stem from its single stem."""
+        assert isinstance(self.trunk, ResidualStages), "the subclass makes it"
         fill_residual(self.trunk, state, where)
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Normalised images."""
-        return self.normalise(images)
+    def recipe(self) -> Recipe:
+        """The published settings at full width, otherwise settings chosen for two CPU cores."""
+        return self.full_recipe if self.width >= 1 else self.thin_recipe
+
+
+class TwoStreamVictim(ResidualVictim):
+    """A ResNet-50 with a stem per modality."""
+
+    def _build(self) -> None:
+        self.trunk = TwoStreamTrunk(
+            self.width, self.blocks, self.small_stem, self.block, len(self.stages) - 1
+        )
 
     def run_stage(self, stage: str, current: Tensor, modality: Modality) -> Tensor:
         """The stem of the modality, or a stage that both share."""

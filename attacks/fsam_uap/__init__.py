@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vbench.core.lazy import lazy
+from vbench.core import lazy
 
 if TYPE_CHECKING:
     from vbench.attacks.fsam_uap.attack import FSAMUAP

@@ -20,13 +20,7 @@ from vbench.victims.base import example_tensor
 from vbench.victims.build import victim_label
 
 # The budget check covers every attack that was measured, so it comes last.
-PROBES = (
-    *victim.FORWARD_PROBES,
-    *victim.GRADIENT_PROBES,
-    *attacks.STRENGTH_PROBES,
-    *attacks.LADDER_PROBES,
-    *attacks.STORAGE_PROBES,
-)
+PROBES = (*victim.PROBES, *attacks.PROBES)
 
 
 def check_identities(dataset: Dataset) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -71,29 +72,31 @@ def _distances(evidence: Evidence, first: str, second: str) -> tuple[Comparison,
     return compared, f"; distances moved {near.mean():.3f} and {far.mean():.3f}", figures
 
 
+def _stronger(evidence: Evidence, weak: str, strong: str) -> tuple[bool, Finding]:
+    """Whether the second moves embeddings farther, and the finding by Rank-1, a warning if undecided."""
+    compared, words = _compared(evidence, weak, strong, decisions=2)
+    farther, more, distances = _distances(evidence, weak, strong)
+    verdict = Verdict.FAIL if compared.higher else Verdict.PASS if compared.lower else Verdict.WARN
+    figures = _figures(compared, evidence, weak, strong) | distances
+    return farther.higher, Finding(verdict, words + more, figures)
+
+
 def _beats_noise(evidence: Evidence) -> Finding:
     """Fails if Rank-1 is higher, or embeddings move no further, than under noise; else warns if undecided."""
-    compared, words = _compared(evidence, NOISE, MANY_STEPS, decisions=2)
-    farther, more, distances = _distances(evidence, NOISE, MANY_STEPS)
-    words += more
-    figures = _figures(compared, evidence, NOISE, MANY_STEPS) | distances
-    if compared.higher or not farther.higher:
-        return Finding(Verdict.FAIL, words, figures)
-    if compared.lower:
-        return Finding(Verdict.PASS, words, figures)
-    return Finding(Verdict.WARN, f"{words}; no difference of Rank-1 beyond noise", figures)
+    farther, found = _stronger(evidence, NOISE, MANY_STEPS)
+    if not farther:
+        return replace(found, verdict=Verdict.FAIL)
+    undecided = found.verdict is Verdict.WARN
+    return replace(found, measured=found.measured + "; no difference of Rank-1 beyond noise" * undecided)
 
 
 def _many_beat_one(evidence: Evidence) -> Finding:
-    compared, words = _compared(evidence, ONE_STEP, MANY_STEPS, decisions=2)
-    farther, more, distances = _distances(evidence, ONE_STEP, MANY_STEPS)
-    words += more
-    figures = _figures(compared, evidence, ONE_STEP, MANY_STEPS) | distances
-    if compared.higher:
-        return Finding(Verdict.FAIL, words, figures)
-    if compared.lower or farther.higher:
-        return Finding(Verdict.PASS, words, figures)
-    return Finding(Verdict.WARN, f"{words}; no difference beyond noise", figures)
+    farther, found = _stronger(evidence, ONE_STEP, MANY_STEPS)
+    if found.verdict is not Verdict.WARN:
+        return found
+    if farther:
+        return replace(found, verdict=Verdict.PASS)
+    return replace(found, measured=f"{found.measured}; no difference beyond noise")
 
 
 def _never_weaker(evidence: Evidence, less: str, more: str) -> Finding:
@@ -156,45 +159,6 @@ def _batch_of_the_attack(evidence: Evidence) -> Finding:
 
 _MISLED = "gradient masking: the gradient leads away from what the victim does"
 
-STRENGTH_PROBES = (
-    Probe(
-        "attack beats noise",
-        "gradient masking: the attack moves embeddings no further than chance does, so it is none",
-        "look at the lines on the gradient; where only Rank-1 is undecided, more --queries or a larger --eps",
-        _beats_noise,
-    ),
-    Probe(
-        "many steps beat one",
-        f"{_MISLED} (Athalye et al. 2018)",
-        "try smaller steps, smoothed gradients, and attacks without gradients",
-        _many_beat_one,
-    ),
-    Probe(
-        "more steps",
-        f"{_MISLED}, or the step size does not fit",
-        "compare step sizes; look at the lines on the gradient",
-        lambda evidence: _never_weaker(evidence, MANY_STEPS, MORE_STEPS),
-    ),
-    Probe(
-        "more restarts",
-        "a randomised model, or a distance that says nothing about the ranking",
-        "look at 'same batch twice'; compare the attack's distance with the one that ranks",
-        lambda evidence: _never_weaker(evidence, MANY_STEPS, RESTARTS),
-    ),
-    Probe(
-        "black box",
-        "gradient masking: who sees nothing finds what the gradient misses",
-        "report the black-box figure; attack through a smooth stand-in (BPDA)",
-        _black_box,
-    ),
-    Probe(
-        "attack and batch",
-        "batch statistics or an attack that averages over its batch: results depend on the batch size",
-        "use running statistics in evaluation; sum objectives over images, never average them",
-        _batch_of_the_attack,
-    ),
-)
-
 #: Budgets of the "growing budget" check, in 8-bit levels.
 RUNGS = (4, 8, 16, 32, 64)
 
@@ -223,17 +187,6 @@ def _ladder(evidence: Evidence) -> Finding:
         return Finding(Verdict.FAIL, f"{text}; {'; '.join(climbs)}", figures)
     text += "" if reached else "; not down to chance"
     return Finding(Verdict.PASS if reached else Verdict.WARN, text, figures)
-
-
-LADDER_PROBES = (
-    Probe(
-        "growing budget",
-        "gradient masking: with 64/255 almost anything can be drawn into an image, so the attack fails, not "
-        "the attacker",
-        "look at the lines on the gradient; give the attack more steps",
-        _ladder,
-    ),
-)
 
 
 def saved_and_read(evidence: Evidence, pixels: np.ndarray) -> np.ndarray:
@@ -291,7 +244,50 @@ def _budget(evidence: Evidence) -> Finding:
     return Finding(Verdict.PASS, text, figures)
 
 
-STORAGE_PROBES = (
+PROBES = (
+    Probe(
+        "attack beats noise",
+        "gradient masking: the attack moves embeddings no further than chance does, so it is none",
+        "look at the lines on the gradient; where only Rank-1 is undecided, more --queries or a larger --eps",
+        _beats_noise,
+    ),
+    Probe(
+        "many steps beat one",
+        f"{_MISLED} (Athalye et al. 2018)",
+        "try smaller steps, smoothed gradients, and attacks without gradients",
+        _many_beat_one,
+    ),
+    Probe(
+        "more steps",
+        f"{_MISLED}, or the step size does not fit",
+        "compare step sizes; look at the lines on the gradient",
+        lambda evidence: _never_weaker(evidence, MANY_STEPS, MORE_STEPS),
+    ),
+    Probe(
+        "more restarts",
+        "a randomised model, or a distance that says nothing about the ranking",
+        "look at 'same batch twice'; compare the attack's distance with the one that ranks",
+        lambda evidence: _never_weaker(evidence, MANY_STEPS, RESTARTS),
+    ),
+    Probe(
+        "black box",
+        "gradient masking: who sees nothing finds what the gradient misses",
+        "report the black-box figure; attack through a smooth stand-in (BPDA)",
+        _black_box,
+    ),
+    Probe(
+        "attack and batch",
+        "batch statistics or an attack that averages over its batch: results depend on the batch size",
+        "use running statistics in evaluation; sum objectives over images, never average them",
+        _batch_of_the_attack,
+    ),
+    Probe(
+        "growing budget",
+        "gradient masking: with 64/255 almost anything can be drawn into an image, so the attack fails, not "
+        "the attacker",
+        "look at the lines on the gradient; give the attack more steps",
+        _ladder,
+    ),
     Probe(
         "saved as PNG",
         "a broken budget: what was evaluated lies between 8-bit levels and cannot be stored or sent",

@@ -30,23 +30,6 @@ from vbench.victims.base import Victim
 from vbench.victims.embed import BATCH, to_images
 
 
-class Shown(PerturbationSize):
-    """Collects the images that the victim is shown, N x H x W x 3 uint8, instead of measuring changes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._batches: list[Tensor] = []
-
-    def add(self, clean: Tensor, adversarial: Tensor, asked: Tensor) -> None:
-        """Add one batch of images on the 8-bit grid."""
-        self._batches.append((adversarial * 255).round().byte().permute(0, 2, 3, 1).cpu())
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """All images added so far."""
-        return torch.cat(self._batches).numpy()
-
-
 @dataclass(frozen=True)
 class Outcome:
     """One attack's result: ``hits`` trials x queries (1: correct first match, NaN: no match in the gallery);
@@ -145,15 +128,16 @@ class Evidence:
         return found
 
     def _measure(self, spec: str, threat: ThreatModel, batch: int) -> Outcome:
-        attack, shown = build_attack(spec), Shown()
+        attack = build_attack(spec)
         attack.check(self.victim, threat)
         plan = Plan(attack, threat, self.seed)
-        found = craft_side(self.bench, Side.QUERY, plan, shown, quiet=True, batch=batch)
+        found = craft_side(self.bench, Side.QUERY, plan, PerturbationSize(), None, True, batch, keep=True)
         embeddings: Mapping[Side, Tensor] = {
             Side.QUERY: found.embeddings,
             Side.GALLERY: self.bench.clean[Side.GALLERY].embeddings,
         }
-        return Outcome(_hits(self.bench, self.bench.rank(embeddings)), found.embeddings, shown.pixels)
+        assert found.images is not None
+        return Outcome(_hits(self.bench, self.bench.rank(embeddings)), found.embeddings, found.images)
 
 
 def rank1(hits: np.ndarray) -> float:

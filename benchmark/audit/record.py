@@ -1,4 +1,4 @@
-"""The result of an audit: checks, verdicts, and their JSON file."""
+"""The result of an audit: checks, verdicts, their JSON file, and their tables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from vbench.records.record import in_file_names
 
 if TYPE_CHECKING:
     from vbench.audit.evidence import Evidence
+
+
+from textwrap import fill
+
+from vbench.core.text import count_of, json_text
+from vbench.reports.table import FORMATS, check_format, escape_markdown, html_page, simple, write
 
 
 class Verdict(str, Enum):
@@ -55,12 +61,6 @@ class Unmeasured(Exception):
     """A number that a probe needs could not be measured; the message says why."""
 
 
-def _short_of_memory(error: BaseException) -> bool:
-    import torch
-
-    return isinstance(error, torch.cuda.OutOfMemoryError)
-
-
 @dataclass(frozen=True)
 class Probe:
     """One check, with what its failure means and what to do then."""
@@ -77,17 +77,12 @@ class Probe:
         except Unmeasured as error:
             found = Finding(Verdict.FAIL, f"no result: {error}")
         except (Exception, SystemExit) as error:
-            if _short_of_memory(error):
+            import torch  # which reading the result of an audit does not need
+
+            if isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
             found = Finding(Verdict.FAIL, f"no result: {reason(error)}")
-        return Check(
-            name=self.name,
-            verdict=found.verdict,
-            measured=found.measured,
-            means=self.means,
-            advice=self.advice,
-            figures=found.figures,
-        )
+        return Check(name=self.name, means=self.means, advice=self.advice, **vars(found))
 
 
 SCHEMA = 1
@@ -130,3 +125,67 @@ class Audit(BaseModel):
         path = check_inside(runs, runs / "audits" / name)
         write_atomically(path, self.model_dump_json(indent=1) + "\n")
         return path
+
+
+_HEADER = ("check", "verdict", "measured", "a failure would mean")
+_WIDTHS = (19, None, 58, 46)
+
+
+def render(audit: Audit, style: str = "plain") -> str:
+    """The whole audit as plain, markdown, JSON, LaTeX, HTML or CSV text, with one row per check in CSV."""
+    check_format(style, (*FORMATS, "html"))
+    if style == "json":
+        return json_text(audit.model_dump_json(indent=1))
+    lines = [[check.name, check.verdict.value, check.measured, check.means] for check in audit.checks]
+    todo = [_advice(check, style) for check in audit.checks if check.verdict is not Verdict.PASS]
+    table = simple(
+        _title(audit),
+        _HEADER,
+        lines,
+        f"audit {audit.victim_label} {audit.protocol}",
+        notes=[*todo, verdict(audit)] if style in ("latex", "html") else (),
+        flat=lambda: [_flat(audit, check) for check in audit.checks],
+        widths=_WIDTHS,
+    )
+    if style == "html":
+        return html_page(_title(audit), write([table], style))
+    if style in ("csv", "latex"):
+        return write([table], style)
+    last = escape_markdown(verdict(audit)) if style == "markdown" else verdict(audit)
+    return "\n\n".join([write([table], style), *(["\n".join(todo)] if todo else []), last])
+
+
+def _flat(audit: Audit, check: Check) -> dict[str, object]:
+    return {
+        "id": audit.id,
+        "victim": audit.victim_label,
+        "protocol": audit.protocol,
+        "synthetic": audit.synthetic,
+        "eps": audit.config["threat"]["eps"],
+        **{name: getattr(check, name) for name in ("name", "measured", "means", "advice")},
+        "verdict": check.verdict.value,
+    }
+
+
+def verdict(audit: Audit) -> str:
+    """The audit in one line."""
+    count = ", ".join(f"{audit.count(one)} {one.value}" for one in Verdict)
+    failed = [check.name for check in audit.checks if check.verdict is Verdict.FAIL]
+    if failed:
+        return f"{audit.victim_label}: the evaluation does not hold ({count}): {', '.join(failed)}"
+    return f"{audit.victim_label}: the evaluation holds ({count})"
+
+
+def _title(audit: Audit) -> str:
+    threat, badge = audit.config["threat"], "SYNTHETIC " if audit.synthetic else ""
+    trials = count_of(audit.trials, "trial")
+    budget = f"L_inf {threat['eps']}, query side, 8-bit"
+    queries = f"{audit.queries} of {audit.queries_in_protocol} queries, clean Rank-1 {100 * audit.rank1:.1f}"
+    return f"{badge}{audit.protocol} ({trials})   {budget}; audit of {audit.victim_label}, {queries}"
+
+
+def _advice(check: Check, style: str) -> str:
+    text = f"{check.verdict.value} {check.name}: {check.advice}"
+    if style == "latex":
+        return text
+    return f"- {text}" if style == "markdown" else fill(text, 110, subsequent_indent="  ")

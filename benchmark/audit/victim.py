@@ -15,6 +15,7 @@ from vbench.attacks.steps import Objective, input_gradient
 from vbench.audit.evidence import Evidence
 from vbench.audit.record import Finding, Probe, Unmeasured, Verdict
 from vbench.core.errors import VbenchError
+from vbench.core.text import first_of
 from vbench.core.types import Side
 from vbench.metrics.statistics import half_width
 from vbench.victims.base import Victim, example_tensor, frozen
@@ -114,8 +115,7 @@ def _untouched(evidence: Evidence) -> Finding:
     figures = {"touched": float(len(touched))}
     if not touched:
         return Finding(Verdict.PASS, "input, weights, statistics and modes as before a forward pass", figures)
-    shown = ", ".join(touched[:3]) + (f" and {len(touched) - 3} more" if len(touched) > 3 else "")
-    return Finding(Verdict.FAIL, f"a forward pass changes: {shown}", figures)
+    return Finding(Verdict.FAIL, f"a forward pass changes: {first_of(touched, 3)}", figures)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -141,28 +141,6 @@ def _alone(evidence: Evidence) -> Finding:
         return Finding(Verdict.FAIL, text, figures)
     text = f"alone or among others, an embedding moves by {worst:.1e} of its length (rounding {limit:.1e})"
     return Finding(Verdict.PASS if worst <= limit else Verdict.FAIL, text, figures)
-
-
-FORWARD_PROBES = (
-    Probe(
-        "same batch twice",
-        "a randomised model: one run is one draw, and gradients are noisy",
-        "turn the randomness off, or attack its expectation (EOT) and report many draws",
-        _repeatable,
-    ),
-    Probe(
-        "frozen",
-        "batch norm, dropout or weights still move: results depend on what was shown before",
-        "make the forward pass leave input, buffers and training flags alone",
-        _untouched,
-    ),
-    Probe(
-        "batch and order",
-        "batch statistics: an image is embedded by the company it keeps, and so is an attack",
-        "use running statistics in evaluation; rank and attack again",
-        _alone,
-    ),
-)
 
 
 def _gradients(evidence: Evidence) -> Iterator[tuple[Context, Objective, Tensor, Tensor]]:
@@ -252,7 +230,25 @@ def _informative(evidence: Evidence) -> Finding:
     return Finding(Verdict.PASS if compared.higher else Verdict.FAIL, text, figures)
 
 
-GRADIENT_PROBES = (
+PROBES = (
+    Probe(
+        "same batch twice",
+        "a randomised model: one run is one draw, and gradients are noisy",
+        "turn the randomness off, or attack its expectation (EOT) and report many draws",
+        _repeatable,
+    ),
+    Probe(
+        "frozen",
+        "batch norm, dropout or weights still move: results depend on what was shown before",
+        "make the forward pass leave input, buffers and training flags alone",
+        _untouched,
+    ),
+    Probe(
+        "batch and order",
+        "batch statistics: an image is embedded by the company it keeps, and so is an attack",
+        "use running statistics in evaluation; rank and attack again",
+        _alone,
+    ),
     Probe(
         "gradient",
         "gradient masking: pixels count, and no gradient says so; white-box results mean nothing",

@@ -3,60 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbench.cli.options import takes_request
+from vbench.cli.options import checked_request, takes
 from vbench.cli.output import put
-from vbench.run.request import Request
+from vbench.records.spec import OPTIONS, SEVERAL
 
 if TYPE_CHECKING:
     from vbench.gate.baseline import Baseline
 
 
+@takes(
+    *("victim", "dataset", "root", "layout", "size", "protocol", "weights", "eps", "seed"),
+    *("ignore_gates", "device"),
+    victim={"help": "Victim; options as in deen[embedding=weighted]."},
+    protocol={"help": "Protocol id."},
+    eps={"help": "L_inf budget in [0, 1] pixel units.", "default": "8/255", "shown": None},
+    seed={"help": "Seed of the attacks.", "shown": None},
+    ignore_gates={"help": "Audit even with Rank-1 at chance level or weights of another split."},
+)
 def audit(
-    victim: Annotated[str, typer.Option(help="Victim; options as in deen[embedding=weighted].")],
-    dataset: Annotated[
-        str,
-        typer.Option(help="synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."),
-    ] = "synthetic",
-    root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
-    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
-    size: Annotated[
-        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocol id.", show_default="the layout's")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint, released or trained here.")] = None,
-    eps: Annotated[str, typer.Option(help="L_inf budget in [0, 1] pixel units.")] = "8/255",
-    seed: Annotated[int, typer.Option(help="Seed of the attacks.")] = 0,
     queries: Annotated[int, typer.Option(help="Queries, evenly spread; more find smaller errors.")] = 96,
     runs: Annotated[Path, typer.Option(help="Folder of run records; audits go to audits/.")] = Path("runs"),
-    ignore_gates: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-gates",
-            help="Audit even with Rank-1 at chance level or weights of another split.",
-        ),
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="plain, markdown, html, json, csv or latex.")
     ] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Check whether results of attacks on a victim can be trusted: gradients, randomness, batches, budget.
 
     Exit code 1 if a check fails.
     """
-    from vbench.audit.report import render
-    from vbench.core.settings import parse_size
+    from vbench.audit.record import render
     from vbench.core.threat import ThreatModel
+    from vbench.records.spec import spec_of
     from vbench.reports.table import FORMATS, check_format
 
     check_format(style, (*FORMATS, "html"))
-    threat = ThreatModel(eps)
-    height_width = parse_size(size) if size else None
+    spec = spec_of(given)
+    setup, threat = spec.group, ThreatModel(given["eps"])
 
     from vbench.audit import audit as examine
     from vbench.audit import check_identities
@@ -64,23 +52,19 @@ def audit(
     from vbench.core.files import check_writable
     from vbench.core.progress import say
     from vbench.core.seeds import check_seed
-    from vbench.records.spec import DataSpec, ModelSpec, Setup
     from vbench.run.session import Session
     from vbench.run.summary import clean_gate
 
-    check_seed(seed)
+    check_seed(spec.seed)
     check_writable(runs)
-    data = DataSpec(dataset, dataset, protocol or "", str(root) if root else None, layout, height_width)
-    model = ModelSpec(victim, str(weights) if weights else None)
-    setup = Setup(data, model, device=device, ignore_gates=ignore_gates)
     session = Session(quiet=quiet)
-    opened = session.open([setup])[data]
+    opened = session.open([setup])[setup.data]
     reduced = with_queries(opened, queries)
     check_identities(reduced)
     bench = session.bench(setup, reduced)
-    if not ignore_gates:
+    if not setup.ignore_gates:
         clean_gate(bench)
-    found = examine(bench, threat, seed, len(opened.query), quiet)
+    found = examine(bench, threat, spec.seed, len(opened.query), quiet)
     path = found.write(runs)
     put(render(found, style))
     say(f"audit in {path}", quiet)
@@ -88,9 +72,8 @@ def audit(
         raise typer.Exit(1)
 
 
-@takes_request
+@takes(*(name for name in OPTIONS if name not in ("seed", "perturbation")), several=SEVERAL)
 def baseline(
-    request: Request,
     out: Annotated[Path, typer.Option(help="File to write, as in baseline.json.")],
     seeds: Annotated[
         int, typer.Option(help="Seeds, 0, 1, ...; more give narrower bounds.", min=2, max=1000)
@@ -103,8 +86,8 @@ def baseline(
     runs: Annotated[
         Path | None, typer.Option(help="Keep the run records in this folder.", show_default="none")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Run attacks with several seeds; write the results and bounds that vbench check compares with.
 
@@ -113,6 +96,7 @@ def baseline(
     """
     from vbench.core.errors import BadInput
 
+    request = checked_request(given)
     if out.is_dir():
         raise BadInput(f"--out {out} is a folder; name a file, such as {out / 'baseline.json'}")
     if out.exists() and not force:
@@ -125,7 +109,7 @@ def baseline(
     from vbench.gate.report import render_baseline, render_unguarded
 
     check_writable(out.parent)
-    found = make_baseline(request, range(seeds), out.parent, false_alarm, device, quiet, runs)
+    found = make_baseline(request, range(seeds), out.parent, false_alarm, given["device"], quiet, runs)
     unguarded = found.unguarded(seeds)
     found = found.without(unguarded)
     write_baseline(out, found)

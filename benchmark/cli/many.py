@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from vbench.cli.options import takes
 from vbench.cli.output import end_with, put
 
 
@@ -96,57 +97,48 @@ def run(
     if engine == "local":
         result = conduct(file, tasks, mine, wishes, local_engine(file, runs, jobs, quiet))
     else:
-        result = conduct(file, tasks, mine, wishes, ray_engine(file, address))
+        result = conduct(file, tasks, mine, wishes, ray_engine(file, runs, address))
     put(summary(result, runs, prepare))
     if result.failed or not (prepare or result.complete):
         raise typer.Exit(1)
 
 
 @app.command("transfer")
+@takes(
+    *("attack", "victim", "surrogate", "layout", "size", "protocol", "eps", "norm", "side", "seed", "device"),
+    several=("attack", "victim", "surrogate", "seed"),
+    surrogate={"help": "Surrogate, repeatable, or all.", "shown": "the victims"},
+    protocol={"help": "Protocol id."},
+    eps={"default": "8/255", "shown": None},
+    side={"default": "query", "shown": None},
+)
 def transfer(
-    attack: Annotated[list[str], typer.Option(help="Attack, repeatable; settings as in pgd[steps=20].")],
-    victim: Annotated[list[str], typer.Option(help="Victim, repeatable, or all.")],
-    surrogate: Annotated[
-        list[str] | None, typer.Option(help="Surrogate, repeatable, or all.", show_default="the victims")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
-    size: Annotated[
-        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocol id.", show_default="the layout's")] = None,
-    eps: Annotated[str, typer.Option(help="Budget in [0, 1] pixel units.")] = "8/255",
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    side: Annotated[str, typer.Option(help="Which images are changed: query, gallery or both.")] = "query",
-    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
     metric: Annotated[str, typer.Option(help="r1, r5, r10, r20, map or minp.")] = "r1",
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Craft on each surrogate, test on each victim; print the matrix of a metric after the attack.
 
     Uses synthetic data, for which every model has weights; recorded runs are not repeated.
     """
     from vbench.core.errors import unknown_name
-    from vbench.core.settings import parse_size
     from vbench.core.threat import ThreatModel
-    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
+    from vbench.records.spec import models, run_specs, spec_of
     from vbench.reports.rows import HEADINGS
     from vbench.reports.tables import transfer_matrices
-    from vbench.run.request import models, run_specs
     from vbench.run.session import Session
     from vbench.victims.build import victim_names
 
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
-    ThreatModel(eps, norm, side)
-    data = DataSpec("synthetic", "synthetic", layout=layout, size=parse_size(size) if size else None)
-    one = RunSpec(Setup(data, ModelSpec(""), device=device), "", (), eps, norm, side)
-    surrogates = [models([name], ()) for name in victim_names(surrogate or victim)]
+    victims, attacks, surrogates, seeds = map(given.pop, ("victim", "attack", "surrogate", "seed"))
+    one = spec_of(given)
+    ThreatModel(given["eps"], one.norm, given["side"])
+    turns = [models([name], ()) for name in victim_names(surrogates or victims)]
     session = Session(runs, quiet=quiet)
-    records = session.run_all(
-        run_specs(one, victim, attack, seed or [0], [protocol] if protocol else (), surrogates)
-    )
+    protocols = [one.group.data.protocol]
+    records = session.run_all(run_specs(one, victims, attacks, seeds or [0], protocols, turns))
     put(transfer_matrices(records, metric))
     end_with(session.failures.lost)
 
@@ -162,7 +154,7 @@ def status(
     import json
 
     from vbench.core.errors import unknown_name
-    from vbench.sweep.status import as_json, show, sweeps
+    from vbench.sweep.state import as_json, show, sweeps
 
     if style not in ("plain", "json"):
         raise unknown_name("format", style, ("plain", "json"))
@@ -173,57 +165,37 @@ def status(
         put("\n\n".join(show(sweep) for sweep in found))
 
 
+@takes(
+    *("victim", "dataset", "root", "weights", "protocol", "layout", "size", "eps", "seed", "settings"),
+    *("ignore_gates", "device", "precision"),
+    several=("victim", "weights", "protocol", "seed"),
+    victim={"default": None, "shown": "the suite's"},
+    weights={
+        "help": "Checkpoint: FILE, or agw=FILE for each victim; {trial} is the RegDB split.",
+        "kind": str,
+    },
+    protocol={"help": "Protocol id, repeatable; regdb/vis2ir is all ten splits."},
+    eps={"help": "L_inf budget in [0, 1] pixel units.", "default": "8/255", "shown": None},
+    settings={"help": "Setting of every attack that has it, as in evaluations=2560."},
+)
 def paper(
     suite: Annotated[
         str | None,
         typer.Argument(help="comparison, systems, ablation, blocks, attention or all.", show_default="list"),
     ] = None,
-    victim: Annotated[
-        list[str] | None, typer.Option(help="Victim, repeatable, or all.", show_default="the suite's")
-    ] = None,
-    dataset: Annotated[str, typer.Option(help="synthetic, or sysu, regdb, llcm with --root.")] = "synthetic",
-    root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Checkpoint: FILE, or agw=FILE for each victim; {trial} is the RegDB split."),
-    ] = None,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Protocol id, repeatable; regdb/vis2ir is all ten splits.", show_default="the layout's"
-        ),
-    ] = None,
-    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
-    size: Annotated[
-        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
-    ] = None,
-    eps: Annotated[str, typer.Option(help="L_inf budget in [0, 1] pixel units.")] = "8/255",
-    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
     preset: Annotated[
         str, typer.Option(help="Settings of fsam_uap: paper, strong, or default for its defaults.")
     ] = "paper",
     level: Annotated[str, typer.Option(help="Where the attack acts: pixel, feature or both.")] = "both",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Setting of every attack that has it, as in evaluations=2560."),
-    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[
         bool, typer.Option(help="Run again even if the record exists, and decode images again.")
     ] = False,
-    ignore_gates: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-gates",
-            help="Run even with Rank-1 at chance level or weights of another split.",
-        ),
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="As in vbench run.")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Run a suite of the paper and print its table; recorded runs are not repeated.
 
@@ -232,12 +204,12 @@ def paper(
     """
     from vbench.core.errors import unknown_name
     from vbench.reports.table import check_format
-    from vbench.sweep.paper.catalogue import SUITES, suites_called
-    from vbench.sweep.paper.suite import LEVELS
+    from vbench.sweep.paper import LEVELS, SUITES, suites_called
 
     if suite is None:
         for one in SUITES.values():
-            put(f"{one.name:<12}{one.title}: {_rows(one)}; {', '.join(one.victims)}")
+            rows = ", ".join(line.name for line in one.lines)
+            put(f"{one.name:<12}{one.title}: {rows}; {', '.join(one.victims)}")
         put(f"{'all':<12}all suites")
         return
     chosen = suites_called(suite)
@@ -245,55 +217,37 @@ def paper(
     if level not in (*LEVELS, "both"):
         raise unknown_name("level", level, (*LEVELS, "both"))
 
-    from vbench.core.settings import parse_size, read_settings
-    from vbench.core.threat import ThreatModel
-    from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
-    from vbench.records.store import RunStore
-    from vbench.run.session import Session
-    from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
-    from vbench.sweep.paper.plan import Benches, Request, make_plan
-    from vbench.sweep.paper.suite import Settings, expand
-    from vbench.sweep.paper.table import paper_report
-    from vbench.sweep.paper.work import Work
-
-    data = DataSpec(
-        dataset, dataset, "", str(root) if root else None, layout, parse_size(size) if size else None
-    )
-    setup = Setup(data, ModelSpec(""), (), precision, None, device, ignore_gates)
-    threat = ThreatModel(eps)
-    checkpoints = Checkpoints(weights or ())
-    request = Request(
-        {one.name: one for one in chosen},
-        victims_of(chosen, victim or (), checkpoints, dataset, quiet),
-        RunSpec(setup, "fsam_uap", (), eps),
-        checkpoints,
-        Settings(preset, read_settings(settings or [])),
-        expand(protocol or ()) or ("",),
-        seed or (0,),
-        LEVELS if level == "both" else (level,),
-    )
-    session = Session(runs, force, quiet, weights_option="--weights {victim}=FILE")
-    session.recorder.check_writable()
-    opener = Benches(request, session)
-    plan = make_plan(request, opener)
-    work = Work(plan, threat, opener, session.recorder, RunStore(runs), force, quiet, ignore_gates)
-    work.do(f"paper {suite}")
-    put(paper_report(work.filled(), style))
-    _end(work, runs, style)
-
-
-def _rows(suite) -> str:
-    return ", ".join(line.name for line in suite.lines)
-
-
-def _end(work, runs: Path, style: str) -> None:
     from vbench.core.progress import say
+    from vbench.core.settings import read_settings
+    from vbench.records.spec import spec_of
+    from vbench.run.session import Session
+    from vbench.sweep.paper import Settings, expand, fill, read_weights, slots_of, victims_of
+    from vbench.sweep.paper_table import paper_report
 
+    names = ("victim", "weights", "protocol", "seed", "settings")
+    victims, weights, protocols, seeds, settings = map(given.pop, names)
+    files = read_weights(weights or ())
+    session = Session(runs, force, quiet, weights_option="--weights {victim}=FILE")
+    slots = slots_of(
+        session,
+        victims_of(chosen, victims or (), files, given["dataset"], quiet),
+        spec_of(given | {"attack": "fsam_uap", "side": "query"}),
+        files,
+        Settings(preset, read_settings(settings or [])),
+        expand(protocols or ()) or ("",),
+        seeds or (0,),
+        LEVELS if level == "both" else (level,),
+        quiet,
+    )
+    complete = fill(slots, session, f"paper {suite}", quiet)
+    put(paper_report(slots, style))
     if style == "plain":
         put(f"\nrecords in {runs}; the same command continues where this one stopped")
-    if work.interrupted:
+    if not complete:
         say("interrupted; finished runs are kept")
-    if work.failures:
-        say(f"{len(work.failures)} of {len(work.plan.jobs)} runs failed; the reasons are below the tables")
-    if work.interrupted or work.failures:
+    failed = {slot.spec for slot in slots if slot.state == "failed"}
+    if failed:
+        total = len({slot.spec for slot in slots if slot.spec})
+        say(f"{len(failed)} of {total} runs failed; the reasons are below the tables")
+    if failed or not complete:
         raise typer.Exit(1)

@@ -1,128 +1,66 @@
-"""The options of all commands that run attacks, declared once."""
+"""The options of commands that run attacks, made from the fields of a run's description."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import wraps
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from vbench.run.request import Request
+from vbench.records.spec import OPTIONS, Option, Request, request_of
+
+C = TypeVar("C", bound=Callable[..., None])
 
 
-def request_of(
-    victim: Annotated[list[str], typer.Option(help="Victim, repeatable, or all.")],
-    attack: Annotated[
-        list[str], typer.Option(help="Attack, repeatable, or all; settings as in pgd[steps=20].")
-    ],
-    dataset: Annotated[
-        str,
-        typer.Option(help="synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."),
-    ] = "synthetic",
-    root: Annotated[Path | None, typer.Option(help="Folder of a real data set.")] = None,
-    layout: Annotated[str, typer.Option(help="Layout of the synthetic set.")] = "sysu",
-    size: Annotated[
-        str | None, typer.Option(help="Size of the synthetic set, height x width.", show_default="64x32")
-    ] = None,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(help="Protocol id, repeatable; see vbench data protocols.", show_default="the layout's"),
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint, released or trained here.")] = None,
-    eps: Annotated[
-        str | None,
-        typer.Option(help="Budget in [0, 1] pixel units.", show_default="8/255, or the attack preset's"),
-    ] = None,
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    side: Annotated[
-        str | None,
-        typer.Option(
-            help="Which images are changed: query, gallery or both.",
-            show_default="query, or the attack preset's",
-        ),
-    ] = None,
-    quantize: Annotated[bool, typer.Option(help="Round adversarial images to 8 bits.")] = True,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting for every attack given, as in steps=20.")
-    ] = None,
-    surrogate: Annotated[
-        list[str] | None,
-        typer.Option(help="Craft on this victim instead (transfer); repeat for an ensemble."),
-    ] = None,
-    surrogate_weights: Annotated[
-        list[Path] | None, typer.Option(help="Checkpoint of a surrogate, in the same order.")
-    ] = None,
-    ignore_gates: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-gates",
-            help="Run even with Rank-1 at chance level or weights of another split.",
-        ),
-    ] = False,
-    precision: Annotated[
-        str,
-        typer.Option(help="Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU."),
-    ] = "auto",
-    channels_last: Annotated[
-        bool | None,
-        typer.Option(
-            "--channels-last/--no-channels-last",
-            help="Memory layout of images.",
-            show_default="as precision auto",
-        ),
-    ] = None,
-) -> Request:
-    """The request that the options make; raises :class:`BadInput` for an unknown name or invalid value."""
+def takes(*names: str, several: Collection[str] = (), **changed: Mapping[str, Any]) -> Callable[[C], C]:
+    """Decorator: gives a command the :data:`OPTIONS` named, whose values it takes as ``**given``.
+
+    Those in ``several`` may be repeated, and their values are lists. ``changed``: attributes of an option
+    that differ for this command.
+    """
+
+    def declare(command: C) -> C:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        options = [
+            *(
+                _parameter(name, replace(OPTIONS[name], **changed.get(name, {})), name in several)
+                for name in names
+            ),
+            # Keywords, so that those without a default need not come first.
+            *(one.replace(kind=one.KEYWORD_ONLY) for one in own if one.kind is not one.VAR_KEYWORD),
+        ]
+        # A documented attribute that type stubs do not have.
+        command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        command.__annotations__ = {option.name: option.annotation for option in options}
+        return command
+
+    return declare
+
+
+def _parameter(name: str, option: Option, several: bool) -> inspect.Parameter:
+    default, kind = option.default, list[option.kind] if several else option.kind  # type: ignore[name-defined]
+    if default is ...:
+        default = inspect.Parameter.empty
+    elif several or default is None or option.shown or option.read:
+        default, kind = None, kind | None
+    flags = [option.flags] if option.flags else []
+    declared = typer.Option(*flags, help=option.help, show_default=option.shown or True)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
+    )
+
+
+def checked_request(given: Mapping[str, Any]) -> Request:
+    """The request of the values of options; raises :class:`BadInput` for an unknown name or invalid value."""
     from vbench.attacks.registry import attacks
-    from vbench.core.settings import parse_size, read_settings
     from vbench.victims.registry import victims
 
     # Refuse unknown names before torch is imported, which takes seconds.
-    for registry, texts in ((victims, [*victim, *(surrogate or ())]), (attacks, attack)):
-        for text in texts:
+    for registry, names in ((victims, ("victim", "surrogate")), (attacks, ("attack",))):
+        for text in (text for name in names for text in given[name] or ()):
             registry.check_name(text)
-    request = Request(
-        victims=tuple(victim),
-        attacks=tuple(attack),
-        settings=read_settings(settings or []),
-        dataset=dataset,
-        root=root,
-        layout=layout,
-        size=parse_size(size) if size else None,
-        protocols=tuple(protocol or ()),
-        weights=weights,
-        eps=eps,
-        norm=norm,
-        side=side,
-        quantize=quantize,
-        surrogates=tuple(surrogate or ()),
-        surrogate_weights=tuple(surrogate_weights or ()),
-        ignore_gates=ignore_gates,
-        precision=precision,
-        channels_last=channels_last,
-    )
+    request = request_of(given)
     request.check_threat()
     return request
-
-
-def takes_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorator: replaces the first parameter of a command by the options of :func:`request_of`."""
-    shared = inspect.signature(request_of, eval_str=True).parameters
-    first, *rest = inspect.signature(command, eval_str=True).parameters.values()
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        request = request_of(**{name: given.pop(name) for name in shared})
-        command(**{first.name: request}, **given)
-
-    options = [*shared.values(), *rest]
-    # A signature has parameters without a default first; the order does not matter to typer.
-    options.sort(key=lambda option: option.default is not option.empty)
-    # A documented attribute that type stubs do not have.
-    with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {option.name: option.annotation for option in options}
-    del with_options.__wrapped__
-    return with_options

@@ -10,7 +10,6 @@ import typer
 from vbench.cli.output import put
 
 if TYPE_CHECKING:
-    from vbench.records.record import Record
     from vbench.records.store import Contents
 
 
@@ -67,7 +66,12 @@ def report(
     if published:
         if compare is not None or group or versus or images or style == "jsonl":
             raise BadInput("--published goes only with --format, --metrics, --where and --out")
-        _write(_document(_published(style, picked, where), style), style, out)
+        from vbench.reports.published import published as all_published
+        from vbench.reports.select import select_published
+        from vbench.reports.tables import printed_report
+
+        found = all_published() if where is None else select_published(all_published(), where)
+        _write(_document(printed_report(found, style, picked), style), style, out)
         return
     contents = read_contents(runs)
     records = contents.records if where is None else select(contents.records, where)
@@ -113,11 +117,6 @@ def _write(text: str, style: str, out: Path | None) -> None:
     say(f"{target}: {len(ended.encode()) / 1000:,.0f} kB")
 
 
-def read_records(runs: Path) -> list[Record]:
-    """The records of a folder or an archive; unreadable files are named on standard error."""
-    return read_contents(runs).records
-
-
 def read_contents(runs: Path) -> Contents:
     """The readable records and the unreadable files of a folder or an archive."""
     from vbench.core.errors import BadInput
@@ -132,15 +131,6 @@ def read_contents(runs: Path) -> Contents:
     if not contents.records:
         raise BadInput(f"no readable run record in {runs}")
     return contents
-
-
-def _published(style: str, metrics: tuple[str, ...] | None, where: str | None) -> str:
-    from vbench.reports.published import published
-    from vbench.reports.select import select_published
-    from vbench.reports.tables import printed_report
-
-    figures = published() if where is None else select_published(published(), where)
-    return printed_report(figures, style, metrics)
 
 
 def figure(
@@ -176,14 +166,14 @@ def figure(
 
     find(name)
     path, ending = _target(name, out, style)
-    records = read_records(runs)
+    records = read_contents(runs).records
     if run:
         records = by_id(records, run)
     if where is not None:
         records = select(records, where)
     drawn = draw(name, records, runs, metric, width, query)
 
-    from vbench.reports.figures.save import encode
+    from vbench.reports.figures.style import encode
 
     write_atomically(path, encode(drawn, ending))
     put(path)

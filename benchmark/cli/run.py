@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vbench.cli.options import takes_request
+from vbench.cli.options import checked_request, takes
 from vbench.cli.output import end_with, put
-from vbench.run.request import Request
+from vbench.records.spec import OPTIONS, SEVERAL
 
 
-@takes_request
+@takes(*OPTIONS, several=SEVERAL)
 def run(
-    request: Request,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed, repeatable.", show_default="0")] = None,
-    perturbation: Annotated[
-        Path | None, typer.Option(help="Replay this learnt perturbation instead of learning one.")
-    ] = None,
     keep: Annotated[
         str | None,
         typer.Option(
@@ -30,13 +25,15 @@ def run(
     force: Annotated[
         bool, typer.Option(help="Run again even if the record exists, and decode images again.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    **given: Any,
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
+    # First, before anything that takes time to import.
+    request = checked_request(given)
     from vbench.records.files import read_keep
     from vbench.reports.table import check_format
     from vbench.reports.tables import report
@@ -46,7 +43,7 @@ def run(
     from vbench.run.session import Session
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
-    records = session.run_all(request.specs(seed or [0], device, perturbation))
+    records = session.run_all(request.specs(given["seed"] or [0], given["device"], given["perturbation"]))
     put(report(records, style, session.failures.lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from vbench.core.version import __version__
+from vbench.core import __version__
 
 if TYPE_CHECKING:
     import torch

@@ -1,19 +1,27 @@
-"""One progress display: nested bars on a terminal, lines elsewhere."""
+"""Progress on standard error: nested bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 
-from vbench.core.text import lines, one_line
+from vbench.core.text import lines, one_line, show_seconds
 
 T = TypeVar("T")
 
@@ -96,21 +104,28 @@ def _lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:
             say(f"{label}: {done}/{total}, about {left:.0f} s left")
 
 
-class Overview:
-    """Shows how many of ``total`` runs are done, which one is in progress, and the time left.
+class Durations(Protocol):
+    """How long tasks took, and will take on ``width`` workers, as text."""
 
-    On a terminal the bars of :func:`track` appear below it; elsewhere each run prints one line.
+    def add(self, task: Any, seconds: float) -> None: ...
+
+    def left(self, tasks: Collection[Any], width: int = 1) -> str: ...
+
+
+class Display:
+    """Shows how many of ``tasks`` have ended, which one began last, and the time left.
+
+    On a terminal a bar, with those of :func:`track` below it; elsewhere a line when a task ends. The seconds
+    of tasks that were done are added to ``durations``.
     """
 
-    def __init__(self, label: str, total: int, quiet: bool = False) -> None:
-        self._label = label
-        self._total = total
-        self._quiet = quiet
-        self._done = 0
+    def __init__(self, tasks: Sequence[Any], width: int, durations: Durations, quiet: bool = False) -> None:
+        self._left = dict.fromkeys(tasks)
+        self._total, self._width, self._durations, self._quiet = len(tasks), width, durations, quiet
         self._bars: Progress | None = None
         self._open = ExitStack()
 
-    def __enter__(self) -> Overview:
+    def __enter__(self) -> Display:
         if self._total and not self._quiet and sys.stderr.isatty():
             # On a narrow terminal a long name is cut, not the bar.
             text = TextColumn(
@@ -118,11 +133,11 @@ class Overview:
                 markup=False,
                 table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
             )
-            columns = (BarColumn(bar_width=20), MofNCompleteColumn(), text)
+            columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), text)
             self._bars = Progress(*columns, console=console, transient=True, expand=True)
             self._open.enter_context(self._bars)
             self._open.enter_context(shared(self._bars))
-            self._task = self._bars.add_task(self._label, total=self._total)
+            self._bar = self._bars.add_task("runs", total=self._total)
         return self
 
     def __exit__(
@@ -130,15 +145,37 @@ class Overview:
     ) -> None:
         self._open.close()
 
-    def begin(self, name: str, left: str) -> None:
-        """Show that a run begins; ``left`` says how long it and all after it will take."""
-        if self._bars is not None:
-            self._bars.update(self._task, description=one_line(f"{left}; {name}"))
-        else:
-            say(f"[{self._done + 1}/{self._total}] {name}; {left}", self._quiet)
+    def say(self, message: str) -> None:
+        """Print one line."""
+        say(message, self._quiet)
 
-    def end(self) -> None:
-        """Count the run as done, failed or not."""
-        self._done += 1
+    def begin(self, task: Any) -> None:
+        """Show that a task begins."""
+        self._update(task.title)
+
+    def done(self, task: Any, seconds: float) -> None:
+        """Report a task that was done."""
+        self._durations.add(task, seconds)
+        self._end(task, f"done in {show_seconds(seconds)}")
+
+    def found(self, task: Any) -> None:
+        """Report a task that already had a record."""
+        self._end(task, "found", plain=False)
+
+    def failed(self, task: Any, reason: str) -> None:
+        """Report a task that failed."""
+        self._end(task, f"FAILED: {reason}", always=True)
+
+    def _end(self, task: Any, status: str, always: bool = False, plain: bool = True) -> None:
+        self._left.pop(task, None)
+        left = self._update()
+        if always or (plain and self._bars is None):
+            ended = self._total - len(self._left)
+            say(f"[{ended}/{self._total}] {task.title}: {status}{f'; {left}' if plain else ''}", self._quiet)
+
+    def _update(self, *name: str) -> str:
+        left = self._durations.left(self._left, self._width)
         if self._bars is not None:
-            self._bars.advance(self._task)
+            text = one_line("; ".join([left, *name]))
+            self._bars.update(self._bar, completed=self._total - len(self._left), description=text)
+        return left

@@ -1,4 +1,4 @@
-"""Escape text for a terminal; write durations."""
+"""Escape text for a terminal; write durations, counts and long lists."""
 
 from __future__ import annotations
 
@@ -71,3 +71,18 @@ def show_left(lengths: Sequence[float | None], width: int = 1, unknown: str = "t
     time = show_seconds(max(sum(known) / max(1, width), max(known)))
     missing = len(lengths) - len(known)
     return f"more than {time} left ({missing} of unknown length)" if missing else f"about {time} left"
+
+
+def count_of(number: int, what: str) -> str:
+    """A number of things: "1 trial", "2 trials"."""
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def first_of(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first few texts, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return f"{between.join(texts[:most])}{more}"

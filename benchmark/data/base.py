@@ -96,6 +96,14 @@ class Dataset:
         return {pid: label for label, pid in enumerate(pids)}
 
 
+def published_counts(identities: tuple[int, int], train: tuple[int, int], test: tuple[int, int]) -> dict:
+    """:attr:`DatasetReader.published` from training and test identities, visible and infrared images."""
+    counts = dict(zip(("training identities", "test identities"), identities, strict=True))
+    for kind, images in (("training", train), ("test", test)):
+        counts |= {f"{kind} images, {m.value}": count for m, count in zip(Modality, images, strict=True)}
+    return counts
+
+
 class DatasetReader(ABC):
     """Reads one data set from the folder that its owner ships; a plugin's stands under ``vbench.datasets``.
 

@@ -11,22 +11,21 @@ import stat
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import PIL
 from filelock import Timeout
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from vbench.core.errors import BadInput, VbenchError, refused
-from vbench.core.files import lock_of
+from vbench.core.files import lock_of, write_atomically
 from vbench.core.progress import say, track
-from vbench.data.base import Sample
-from vbench.data.hashes import HashFile, Stamp, settled_stamp, stamp_of, vouches
+from vbench.data.base import Dataset, Sample
 
 FILTERS = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}
 
@@ -191,7 +190,7 @@ def listing_name(paths: Sequence[str], root: Path, size: tuple[int, int], resize
     return f"{_digest([str(root.resolve()), list(size), resize_filter, *paths])}.npy"
 
 
-def _digest(key: list[object]) -> str:
+def _digest(key: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
@@ -488,3 +487,122 @@ class Images:
             self._unsaved.clear()
         except OSError as error:
             raise VbenchError(f"cannot use the image cache {self._file.path}: {refused(error)}") from error
+
+
+#: Part of the cache file's name, as is the decoder's version. Raise it when decoding changes.
+_HASH_FORMAT = 1
+
+#: Two changes within one tick of the file system's clock have the same time stamp. Ticks are 10 ms at most,
+#: but 1 s on file systems that store whole seconds, and 2 s on FAT.
+_TICK_NS = 50_000_000
+_COARSE_TICK_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
+
+
+class Stamp(NamedTuple):
+    """File status that changes with the file (times in ns). Users can set ``mtime``, but not ``ctime``."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+
+def stamp_of(path: str) -> Stamp:
+    """The current stamp of a file; raises :class:`OSError`."""
+    # Called for every image of a set; Path.stat() takes twice as long.
+    status = os.stat(path)  # noqa: PTH116
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def settled_stamp(path: str) -> Stamp:
+    """The stamp of a file, after waiting one tick if it has just been changed; raises :class:`OSError`."""
+    stamp = stamp_of(path)
+    age = time.time_ns() - stamp.ctime
+    if 0 <= age < _tick(stamp):
+        time.sleep((_tick(stamp) - age) / _SECOND_NS)
+        stamp = stamp_of(path)
+    return stamp
+
+
+def vouches(stamp: Stamp, at: int) -> bool:
+    """Whether every change after the time ``at`` (ns since 1970) alters the stamp."""
+    return at - stamp.ctime >= _tick(stamp)
+
+
+def _tick(stamp: Stamp) -> int:
+    return _COARSE_TICK_NS if stamp.ctime % _SECOND_NS == 0 else _TICK_NS
+
+
+class HashFile:
+    """Stamps and hashes of the files under ``root``, in one file of the folder ``cache``.
+
+    Entries of deleted files are dropped. A damaged file counts as empty.
+    """
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        self._root = root
+        decoder = [_HASH_FORMAT, PIL.__version__, features.version("jpg"), features.version("zlib")]
+        key = json.dumps([*decoder, str(root.resolve())])
+        self.path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.hashes"
+
+    def read(self) -> dict[str, tuple[Stamp, str]]:
+        """Relative path -> (stamp, hash); raises :class:`OSError` if the file exists and cannot be read."""
+        try:
+            checksum, _, body = self.path.read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return {}
+        if hashlib.sha256(body).hexdigest().encode() != checksum:
+            return {}
+        return {path: (Stamp(*stamp), found) for path, (*stamp, found) in json.loads(body).items()}
+
+    def add(self, entries: Mapping[str, tuple[Stamp, str]]) -> None:
+        """Add entries, and drop those of files that no longer exist.
+
+        The caller holds the lock. Raises :class:`VbenchError` if writing fails, :class:`OSError` if reading
+        does.
+        """
+        known = {
+            path: entry
+            for path, entry in self.read().items()
+            if path not in entries and (self._root / path).exists()
+        }
+        body = json.dumps({path: (*stamp, found) for path, (stamp, found) in {**known, **entries}.items()})
+        checksum = hashlib.sha256(body.encode()).hexdigest()
+        write_atomically(self.path, f"{checksum}\n{body}")
+
+
+def data_card(
+    dataset: Dataset,
+    hashes: Callable[[Sequence[Sample]], Sequence[str]] | None = None,
+    training: bool = False,
+) -> dict[str, object]:
+    """Names, protocol and hashes of the test data and, with ``training``, of the training data; JSON-able.
+
+    "fingerprint" covers both test lists in order (each image's decoded pixels, identity, camera and
+    modality), the ranking rule and the positions in all trials; "training" covers the training images
+    likewise. The same pixels in another folder or file format give the same card. ``hashes`` returns the
+    content hashes of images, by default :meth:`Images.hashes`; its exceptions pass through.
+    """
+    hashes = hashes or Images(dataset.root, quiet=True).hashes
+
+    def listed(samples: Sequence[Sample]) -> list[object]:
+        facts = zip(samples, hashes(samples), strict=True)
+        return [[shown, sample.pid, sample.cam, sample.modality.value] for sample, shown in facts]
+
+    trials = [
+        [np.asarray(trial.query).tolist(), np.asarray(trial.gallery).tolist()] for trial in dataset.trials
+    ]
+    test = [dataset.metric, listed(dataset.query), listed(dataset.gallery), trials]
+    reader = {"source": dataset.reader} if dataset.reader else {}
+    card: dict[str, object] = {
+        **reader,
+        "name": dataset.name,
+        "protocol": dataset.protocol,
+        "split": dataset.split,
+        "synthetic": dataset.synthetic,
+        "fingerprint": _digest(test)[:16],
+    }
+    if training:
+        card["training"] = _digest([listed(dataset.train_visible), listed(dataset.train_infrared)])[:16]
+    return card

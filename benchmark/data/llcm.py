@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, DatasetReader, Sample, is_synthetic
+from vbench.data.base import Dataset, DatasetReader, Sample, is_synthetic, published_counts
 from vbench.data.lists import (
     Camera,
     Line,
@@ -67,21 +66,12 @@ def read_test(root: Path, pids: list[int]) -> dict[Modality, Shots]:
 class LLCM(DatasetReader):
     """LLCM: nine cameras by day and night, in low light."""
 
-    version = 1
-    name = "llcm"
+    name, version, paper = "llcm", 1, "Zhang and Wang, CVPR 2023"
     summary = "LLCM: nine cameras by day and night, in low light"
-    paper = "Zhang and Wang, CVPR 2023"
     protocols = tuple(all_protocols("llcm"))
     expected = "idx/train_vis.txt, idx/train_nir.txt, idx/test_id.txt, test_vis/ and test_nir/"
     #: Zhang and Wang 2023.
-    published: ClassVar[dict[str, int]] = {
-        "training identities": 713,
-        "test identities": 351,
-        "training images, visible": 16946,
-        "training images, infrared": 13975,
-        "test images, visible": 8680,
-        "test images, infrared": 7166,
-    }
+    published = published_counts((713, 351), (16946, 13975), (8680, 7166))
 
     def read(self, root: Path, protocol: str) -> Dataset:
         """Read LLCM in one direction.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, DatasetReader, Sample, Trial, is_synthetic
+from vbench.data.base import Dataset, DatasetReader, Sample, Trial, is_synthetic, published_counts
 from vbench.data.lists import (
     Line,
     first_training_pid,
@@ -46,21 +45,12 @@ def read_lists(root: Path, trial: int) -> dict[tuple[str, Modality], list[Line]]
 class RegDB(DatasetReader):
     """RegDB: visible and thermal images of 412 identities, ten splits."""
 
-    version = 1
-    name = "regdb"
+    name, version, paper = "regdb", 1, "Nguyen et al., Sensors 2017"
     summary = "RegDB: visible and thermal images of 412 identities, ten splits"
-    paper = "Nguyen et al., Sensors 2017"
     protocols = tuple(all_protocols("regdb"))
     expected = "the images and idx/{train,test}_{visible,thermal}_{1..10}.txt"
     #: The ten published splits.
-    published: ClassVar[dict[str, int]] = {
-        "training identities": 206,
-        "test identities": 206,
-        "training images, visible": 2060,
-        "training images, infrared": 2060,
-        "test images, visible": 2060,
-        "test images, infrared": 2060,
-    }
+    published = published_counts((206, 206), (2060, 2060), (2060, 2060))
 
     def read(self, root: Path, protocol: str) -> Dataset:
         """Read one of RegDB's ten splits; its single trial ranks all test images of both modalities.

@@ -70,10 +70,8 @@ def read_identities(root: Path) -> Identities:
 class SYSU(DatasetReader):
     """SYSU-MM01: six cameras, two of them infrared."""
 
-    version = 1
-    name = "sysu"
+    name, version, paper = "sysu", 1, "Wu et al., ICCV 2017"
     summary = "SYSU-MM01: six cameras, two of them infrared"
-    paper = "Wu et al., ICCV 2017"
     protocols = tuple(all_protocols("sysu"))
     expected = (
         "cam1 ... cam6 with folders of 4-digit ids, and exp/train_id.txt, exp/val_id.txt, exp/test_id.txt"

@@ -1,14 +1,17 @@
-"""The baseline file, and the paths in it."""
+"""The baseline file, the paths in it, and the metrics that a gate compares."""
 
 from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
 from vbench.core.errors import BadInput
@@ -18,9 +21,10 @@ from vbench.core.settings import LARGEST_SIDE
 from vbench.data.base import is_synthetic
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.data.synthetic.write import GENERATOR_VERSION, MANIFEST
-from vbench.gate.figures import ATTACKED, CLEAN, METRICS, STRENGTH
 from vbench.metrics.statistics import FALSE_ALARM, Spread, allowed, seeds_needed
-from vbench.run.request import Request
+from vbench.records.record import Record, TrialMetrics
+from vbench.records.spec import Request
+from vbench.reports.rows import per_query
 
 SCHEMA: Final = 1
 
@@ -51,7 +55,7 @@ class Place(BaseModel):
 class Measured(Place):
     """Statistics of one victim (``attack`` empty) or of one attack on it, and their configuration.
 
-    ``config``: as in a run record, without the seed. ``metrics``: by name, see :mod:`vbench.gate.figures`.
+    ``config``: as in a run record, without the seed. ``metrics``: by name, see :mod:`vbench.gate.baseline`.
     """
 
     config: dict[str, Any]
@@ -260,3 +264,139 @@ def _synthetic_set(root: Path) -> SyntheticSet | None:
         return SyntheticSet(**{**manifest, "size": tuple(manifest["size"])})
     except (OSError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise BadInput(f"{root / MANIFEST} is damaged; write the synthetic set again") from error
+
+
+#: Verdicts for a rise and for a fall.
+Words = tuple[str, str]
+
+_Resolution = Callable[[Any], float]
+
+_HIGHER: Words = ("higher", "lower")
+
+_STRONGER: Words = ("stronger", "weaker")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``value``: computed from clean trials or a record; None if it has none.
+
+    ``resolution``: largest effect of one query on the value, from the same source. ``scale`` and ``digits``
+    are for display: shares in percent. ``words``: verdicts for a rise and for a fall. ``clean``: name of the
+    victim's metric that this one is a drop of. ``share``: whether it is in [0, 1].
+    """
+
+    name: str
+    label: str
+    value: Callable[[Any], float | None]
+    resolution: _Resolution
+    words: Words = _HIGHER
+    scale: float = 1.0
+    digits: int = 2
+    clean: str = ""
+    share: bool = False
+
+    def reach(self, mean: float, clean: float | None) -> float:
+        """Largest possible distance of a result from ``mean``; ``clean``: the victim's value for a drop.
+
+        A drop can become 0 (no effect) or the whole clean value. A quantity without an upper limit can
+        become 0, which must be detected.
+        """
+        if self.share or self.clean:
+            most = 1.0 if self.share or clean is None else clean
+            return max(mean, most - mean)
+        return mean if mean > 0 else math.inf
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """A value of this metric as displayed in tables; with ``sign`` "+" a rise has a sign, too."""
+        return f"{self.scale * value:{sign}.{self.digits}f}"
+
+
+def _mean(trials: Sequence[TrialMetrics], name: str) -> float:
+    return sum(getattr(trial, name) for trial in trials) / len(trials)
+
+
+def _one_query(trials: Sequence[TrialMetrics]) -> float:
+    """One query as a share of the queries of a trial; the same query counts in every trial."""
+    return 1 / _mean(trials, "queries")
+
+
+def _one_hit(record: Record) -> float:
+    """One query as a share of the queries with a correct clean Rank-1."""
+    query = _one_query(record.clean)
+    return query / max(_mean(record.clean, "r1"), query)
+
+
+def _one_image(record: Record) -> float:
+    return _one_query(record.clean) * record.size["l2"]
+
+
+#: Metrics of a victim on a protocol, computed from its clean trials.
+CLEAN = (
+    Metric("r1", "clean Rank-1, %", lambda trials: _mean(trials, "r1"), _one_query, scale=100, share=True),
+    Metric("map", "clean mAP, %", lambda trials: _mean(trials, "map"), _one_query, scale=100, share=True),
+)
+
+
+def _of_change(name: str, label: str, part: str, digits: int, resolution: _Resolution) -> Metric:
+    """A size or a cost of an attack, by its name in the record."""
+
+    def value(record: Record) -> float | None:
+        return record.size.get(part, record.cost.get(part))
+
+    return Metric(name, label, value, resolution, digits=digits)
+
+
+def _of_drop(name: str, label: str) -> Metric:
+    def value(record: Record) -> float:
+        return record.mean("clean", name) - record.mean("adversarial", name)
+
+    def one_query(record: Record) -> float:
+        return _one_query(record.clean)
+
+    return Metric(f"drop_{name}", f"drop in {label}, points", value, one_query, _STRONGER, 100, clean=name)
+
+
+#: Counts are whole numbers up to the rounding of a mean.
+_COUNT = 1e-6
+
+#: Metrics of an attack, computed from its record.
+ATTACKED = (
+    _of_drop("r1", "Rank-1"),
+    _of_drop("map", "mAP"),
+    Metric("asr", "ASR, %", lambda record: record.asr, _one_hit, _STRONGER, 100, share=True),
+    _of_change("l2", "L2 of the change", "l2", 3, _one_image),
+    _of_change("linf", "largest change, levels", "linf_levels", 1, lambda _: 0.5),
+    _of_change("asked", "largest change handed over, budgets", "asked", 2, lambda _: 0.01),
+    _of_change("evaluations", "gradients an image", "evaluations_per_image", 1, lambda _: _COUNT),
+    _of_change("fit_evaluations", "gradients a fit", "fit_evaluations", 0, lambda _: _COUNT),
+    _of_change("queries", "queries an image", "queries_per_image", 1, lambda _: _COUNT),
+)
+
+METRICS = {metric.name: metric for metric in (*CLEAN, *ATTACKED)}
+
+#: The metrics of an attack's strength.
+STRENGTH = ("drop_r1", "drop_map", "asr")
+
+
+def independent(record: Record) -> bool:
+    """Whether queries have independent random numbers: each image crafted on its own, the gallery clean."""
+    return not record.universal and not record.members and record.config["threat"]["side"] == "query"
+
+
+def _lost(record: Record) -> np.ndarray:
+    """Terms of the success rate, one per query: its lost correct matches over all correct clean matches."""
+    clean, adversarial = (record.per_query[f"{which}_rank"].unpack() for which in ("clean", "adversarial"))
+    hit = clean == 1
+    return (hit & (adversarial != 1)).sum(0) / max(hit.sum(), 1)
+
+
+def terms(record: Record) -> dict[str, np.ndarray]:
+    """Metric name -> its terms, one per query, if queries are independent."""
+    if not independent(record):
+        return {}
+    found = {"asr": _lost(record)}
+    for name in ("r1", "map"):
+        before, after = per_query(record, name, "clean"), per_query(record, name)
+        if before is not None and after is not None:
+            found[f"drop_{name}"] = before - after
+    return found

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from vbench.core.text import lines
-from vbench.gate.baseline import Baseline, Unguarded
+from vbench.core.text import count_of, lines
+from vbench.gate.baseline import METRICS, Baseline, Metric, Unguarded
 from vbench.gate.compare import Gate, Row, Verdict, seeds_text
-from vbench.gate.figures import METRICS, Metric
 from vbench.metrics.statistics import Spread
 from vbench.reports.table import Column, Table, escape_markdown, simple, write
 
@@ -39,7 +38,7 @@ def summary(gate: Gate) -> str:
 
 def verdict(gate: Gate) -> str:
     """The gate in one line."""
-    seeds = f"{len(gate.seeds)} seed{'s' if len(gate.seeds) != 1 else ''}"
+    seeds = count_of(len(gate.seeds), "seed")
     if gate.green:
         same = sum(row.verdict is Verdict.SAME for row in gate.rows)
         return f"green: {len(gate.rows)} figures within bounds, {same} of them to the last bit ({seeds})"
@@ -156,24 +155,27 @@ def render_update(old: Baseline, new: Baseline) -> str:
 
 
 def to_junit(gate: Gate) -> str:
-    """The JUnit XML text. A red metric is a failure, a failed run an error."""
+    """The JUnit XML text. A red metric is a failure, a failed run an error.
+
+    Control characters are escaped, because XML cannot contain them.
+    """
     suites = ET.Element("testsuites", _counts("vbench check", gate.rows, sum(gate.seconds.values())))
     for subject in gate.baseline.subjects:
         rows = [row for row in gate.rows if row.subject is subject]
-        name = _clean(f"{subject} ({subject.protocol})")
+        name = lines(f"{subject} ({subject.protocol})")
         seconds = gate.seconds.get(subject.key, 0.0)
         suite = ET.SubElement(suites, "testsuite", _counts(name, rows, seconds))
         for row in rows:
             _case(suite, name, row)
         if subject is gate.baseline.victims[0] and gate.causes:
-            ET.SubElement(suite, "system-out").text = _clean("\n".join(gate.causes))
+            ET.SubElement(suite, "system-out").text = lines("\n".join(gate.causes))
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
 def _case(suite: ET.Element, where: str, row: Row) -> None:
-    case = ET.SubElement(suite, "testcase", classname=where, name=_clean(heading(row)), time="0")
-    text = _clean(explained(row))
+    case = ET.SubElement(suite, "testcase", classname=where, name=lines(heading(row)), time="0")
+    text = lines(explained(row))
     if row.verdict is Verdict.FAILED:
         ET.SubElement(case, "error", message=text, type=row.verdict.value)
     elif row.verdict.red:
@@ -193,8 +195,3 @@ def _counts(name: str, rows: Sequence[Row], seconds: float) -> dict[str, str]:
         "skipped": "0",
         "time": f"{seconds:.2f}",
     }
-
-
-def _clean(text: str) -> str:
-    """Text without the characters that XML 1.0 cannot contain, not even escaped."""
-    return lines(text)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.types import RankingRule
-from vbench.metrics.arrays import plain_array
+from vbench.metrics.statistics import plain_array
 
 PROTOCOLS: tuple[str, ...] = get_args(RankingRule)
 

@@ -8,14 +8,16 @@ import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from scipy import special
 
 from vbench.core.errors import BadInput
-from vbench.metrics.arrays import plain_array, real_array
+
+#: NumPy's kinds: bool, signed and unsigned integer, floating point.
+_NUMBERS = "biuf"
 
 #: Resamples processed at once.
 _BATCH = 128
@@ -349,3 +351,31 @@ def _width(spread: Spread, before: int, now: int, comparisons: int, false_alarm:
     dof = spread.dof * (before - 1) / (spread.n - 1) if spread.n > 1 else spread.dof
     t = -float(special.stdtrit(dof, false_alarm / (2 * comparisons)))
     return t * spread.sd * math.sqrt(1 / before + 1 / now)
+
+
+def plain_array(name: str, values: Any) -> np.ndarray:
+    """``values`` as an array in native byte order, contiguous and writable; copied only if it is not.
+
+    Accepts all that NumPy does, and tensors on any device, with gradients, of any floating type. ``name`` is
+    used in messages. Raises :class:`BadInput` for text, objects and complex values.
+    """
+    if hasattr(values, "detach"):
+        # A tensor, recognised without importing torch. NumPy supports neither bfloat16 nor GPU tensors.
+        values = values.detach().cpu()
+        values = (values.double() if values.is_floating_point() else values).numpy()
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "O":
+            # Table columns may hold numbers as objects.
+            array = np.asarray(array.tolist())
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{name} must be numbers in an array, got {type(values).__name__}") from error
+    if array.dtype.kind not in _NUMBERS:
+        raise BadInput(f"{name} must be real numbers, got {array.dtype.name}")
+    # By kind and size: NumPy has two types of eight-byte integers on some systems, torch accepts one.
+    return np.require(array, f"={array.dtype.str[1:]}", ("C_CONTIGUOUS", "WRITEABLE"))
+
+
+def real_array(name: str, values: Any) -> np.ndarray:
+    """``values`` as float64; see :func:`plain_array`."""
+    return plain_array(name, values).astype(np.float64)

@@ -8,13 +8,25 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from vbench.core.errors import BadInput
 from vbench.core.threat import parse_budget
@@ -60,21 +72,84 @@ IDENTITY = 2
 STEALTH_LOSS = 0.02
 
 
+_ROUNDING = 1e-6
+
+_MOST_QUERIES = 10**7
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+Share = Annotated[float, Field(ge=-_ROUNDING, le=1 + _ROUNDING, allow_inf_nan=False)]
+
+_Count = Annotated[int, Field(ge=0, le=_MOST_QUERIES)]
+
+_Name = Annotated[str, Field(max_length=2000)]
+
+_Size = Annotated[list[Annotated[int, Field(gt=0, lt=10**6)]], Field(min_length=2, max_length=2)]
+
+# An id is part of file names.
+_ID = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f]{1,200}")
+
+
+def _wrong(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("record", "{reason}", {"reason": reason})
+
+
+def _file_name(name: str) -> str:
+    if not _ID.fullmatch(name):
+        raise _wrong(f"{name[:40]!r} cannot be part of a file name")
+    return name
+
+
+_TYPES = {
+    "clean_rank": "<i4",
+    "adversarial_rank": "<i4",
+    "member": "<i4",
+    "clean_ap": "<f4",
+    "adversarial_ap": "<f4",
+}
+
+
+def _trials_by_queries(packed: CompressedArray) -> CompressedArray:
+    shape = packed.shape
+    if len(shape) != 2 or not all(0 < length <= _MOST_QUERIES for length in shape):
+        raise _wrong(f"{packed.dtype} of shape {str(shape)[:60]}, not trials x queries")
+    if 4 * shape[0] * shape[1] > LIMIT:
+        raise _wrong(f"{packed.dtype} of shape {shape}, more values than any set has queries")
+    return packed
+
+
+def _fit_together(arrays: dict[str, CompressedArray]) -> dict[str, CompressedArray]:
+    for name, packed in arrays.items():
+        if packed.dtype != _TYPES.get(name, packed.dtype):
+            raise _wrong(f"per_query.{name} is {packed.dtype}, should be {_TYPES[name]}")
+    if len({packed.shape for packed in arrays.values()}) > 1:
+        raise _wrong("arrays of different shapes")
+    return arrays
+
+
+_Arrays = Annotated[
+    dict[str, Annotated[CompressedArray, AfterValidator(_trials_by_queries)]], AfterValidator(_fit_together)
+]
+
+
 class TrialMetrics(BaseModel):
     """Ranking metrics of one trial, in [0, 1]; means are over queries with a match."""
 
     model_config = ConfigDict(extra="allow")
 
     trial: str
-    r1: float
-    r5: float
-    r10: float
-    r20: float
-    map: float
-    minp: float
-    queries: int
-    skipped: int
-    tied_share: float
+    r1: Share
+    r5: Share
+    r10: Share
+    r20: Share
+    map: Share
+    minp: Share
+    queries: _Count
+    skipped: _Count
+    tied_share: Share
+
+
+Trials = Annotated[list[TrialMetrics], Field(min_length=1)]
 
 
 class ControlRecord(BaseModel):
@@ -83,7 +158,7 @@ class ControlRecord(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str
-    trials: list[TrialMetrics]
+    trials: Trials
 
 
 class MemberRecord(BaseModel):
@@ -99,11 +174,105 @@ class MemberRecord(BaseModel):
     label: str
     universal: bool = False
     knowledge: list[str] = Field(default_factory=list)
-    trials: list[TrialMetrics]
-    asr: float | None = None
-    won: float
-    won_lost: float | None = None
-    cost: dict[str, float] = Field(default_factory=dict)
+    trials: Trials
+    asr: Share | None = None
+    won: Share
+    won_lost: Share | None = None
+    cost: dict[str, Finite] = Field(default_factory=dict)
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Member(_Open):
+    name: _Name
+    input_size: _Size = Field(default_factory=list)
+
+
+class _Options(_Open):
+    input_size: _Size = Field(default_factory=list)
+    members: list[_Member] = Field(default_factory=list)
+
+
+class _Precision(_Open):
+    dtype: _Name = "float32"
+    autocast: bool = True
+    parameters: _Name = "float32"
+    channels_last: bool = False
+    float32: dict[str, _Name] = Field(default_factory=dict)
+
+
+class _Victim(_Open):
+    name: _Name
+    weights: _Name
+    options: _Options = Field(default_factory=_Options)
+    precision: _Precision | None = None
+
+
+class _Dataset(_Open):
+    name: _Name
+    fingerprint: _Name
+    protocol: _Name = ""
+
+
+class _Attack(_Open):
+    name: _Name
+    settings: dict[str, Any] = Field(default_factory=dict)
+    members: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class _Threat(_Open):
+    norm: Literal["linf", "l2"]
+    eps: _Name
+    eps_value: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    side: Literal["query", "gallery", "both"]
+    quantize: bool
+
+    @field_validator("eps")
+    @classmethod
+    def _is_budget(cls, value: str, info: ValidationInfo) -> str:
+        reason = _unreadable(value, info.data.get("norm", "linf"))
+        if reason:
+            raise _wrong(reason)
+        return value
+
+
+class _Surrogate(_Open):
+    weights: _Name = ""
+    options: _Options = Field(default_factory=_Options)
+
+
+class _Config(_Open):
+    identity: Annotated[int, Field(ge=1)] = 1
+    victim: _Victim
+    dataset: _Dataset
+    attack: _Attack
+    threat: _Threat
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    perturbation: _Name | None = None
+    surrogate: _Surrogate | None = None
+
+
+@lru_cache(maxsize=256)
+def _unreadable(eps: str, norm: str) -> str | None:
+    try:
+        parse_budget(eps, norm)
+    except BadInput as error:
+        return str(error)
+    return None
+
+
+def _as_given(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    check(value)
+    return dict(value)
+
+
+if TYPE_CHECKING:
+    Config = dict[str, Any]
+else:
+    #: A configuration, checked, and left as it is: its hash is the record's id.
+    Config = Annotated[_Config, WrapValidator(_as_given), PlainSerializer(lambda value: value)]
 
 
 class Asked(BaseModel):
@@ -132,16 +301,17 @@ class Record(BaseModel):
     average precision (NaN there), clean and adversarial; for a battery also ``member``, the position in
     ``members`` of the one whose image was used. ``left_out``: members that cannot attack this victim -> why.
     Times are in seconds, memory in bytes. Unknown fields are kept and missing ones have defaults, so that
-    records of different versions can be read together.
+    records of different versions can be read together. Whether the results are plausible is checked in
+    ``vbench.reports.verify``.
     """
 
     model_config = ConfigDict(extra="allow")
 
     schema_version: int = SCHEMA
-    id: str
+    id: Annotated[str, AfterValidator(_file_name)]
     digest: str = ""
     created: str = ""
-    config: dict[str, Any]
+    config: Config
     asked: Asked | None = None
     protocol: str
     synthetic: bool
@@ -150,22 +320,28 @@ class Record(BaseModel):
     surrogate: str = ""
     knowledge: list[str] = Field(default_factory=list)
     universal: bool = False
-    clean: list[TrialMetrics]
-    adversarial: list[TrialMetrics]
+    clean: Trials
+    adversarial: Trials
     controls: list[ControlRecord] = Field(default_factory=list)
     members: list[MemberRecord] = Field(default_factory=list)
     left_out: dict[str, str] = Field(default_factory=dict)
     level: str = "pixel"
     stealthy: bool | None = None
     verdict: str = ""
-    asr: float | None = None
-    drop_interval: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    per_query: dict[str, CompressedArray] = Field(default_factory=dict)
-    size: dict[str, float] = Field(default_factory=dict)
-    cost: dict[str, float] = Field(default_factory=dict)
+    asr: Share | None = None
+    drop_interval: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
+    per_query: _Arrays = Field(default_factory=dict)
+    size: dict[str, Finite] = Field(default_factory=dict)
+    cost: dict[str, Finite] = Field(default_factory=dict)
     fit_log: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _same_trials(self) -> Record:
+        if len(self.clean) != len(self.adversarial):
+            raise _wrong(f"adversarial: {len(self.adversarial)} trials, clean has {len(self.clean)}")
+        return self
 
     @property
     def file_name(self) -> str:
@@ -268,185 +444,6 @@ def config_id(config: dict[str, Any]) -> str:
     """Twelve hexadecimal digits that name a configuration; equal configurations have equal ids."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-# An id is part of file names.
-_ID = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f]{1,200}")
-
-_SHARES = ("r1", "r5", "r10", "r20", "map", "minp", "tied_share")
-
-_ROUNDING = 1e-6
-
-_MOST_QUERIES = 10**7
-
-_TYPES = {
-    "clean_rank": "<i4",
-    "adversarial_rank": "<i4",
-    "member": "<i4",
-    "clean_ap": "<f4",
-    "adversarial_ap": "<f4",
-}
-
-_Name = Annotated[str, Field(max_length=2000)]
-
-_Size = Annotated[list[Annotated[int, Field(gt=0, lt=10**6)]], Field(min_length=2, max_length=2)]
-
-
-class _Open(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class _Member(_Open):
-    name: _Name
-    input_size: _Size = Field(default_factory=list)
-
-
-class _Options(_Open):
-    input_size: _Size = Field(default_factory=list)
-    members: list[_Member] = Field(default_factory=list)
-
-
-class _Precision(_Open):
-    dtype: _Name = "float32"
-    autocast: bool = True
-    parameters: _Name = "float32"
-    channels_last: bool = False
-    float32: dict[str, _Name] = Field(default_factory=dict)
-
-
-class _Victim(_Open):
-    name: _Name
-    weights: _Name
-    options: _Options = Field(default_factory=_Options)
-    precision: _Precision | None = None
-
-
-class _Dataset(_Open):
-    name: _Name
-    fingerprint: _Name
-    protocol: _Name = ""
-
-
-class _Attack(_Open):
-    name: _Name
-    settings: dict[str, Any] = Field(default_factory=dict)
-    members: list[dict[str, Any]] = Field(default_factory=list)
-
-
-class _Threat(_Open):
-    norm: Literal["linf", "l2"]
-    eps: _Name
-    eps_value: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    side: Literal["query", "gallery", "both"]
-    quantize: bool
-
-
-class _Surrogate(_Open):
-    weights: _Name = ""
-    options: _Options = Field(default_factory=_Options)
-
-
-class _Config(_Open):
-    identity: Annotated[int, Field(ge=1)] = 1
-    victim: _Victim
-    dataset: _Dataset
-    attack: _Attack
-    threat: _Threat
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    perturbation: _Name | None = None
-    surrogate: _Surrogate | None = None
-
-
-def misshapen(record: Record) -> str | None:
-    """The first wrong type, range or size in a record; None if there is none.
-
-    Whether the results are plausible is checked in ``vbench.reports.verify``.
-    """
-    return next(_problems(record), None)
-
-
-def _problems(record: Record) -> Iterator[str]:
-    if not _ID.fullmatch(record.id):
-        yield f"id: {record.id[:40]!r} cannot be part of a file name"
-    try:
-        _Config.model_validate(record.config)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in ("config", *first["loc"]))
-        yield f"{where}: {first['msg']}"
-        return
-    yield from _budget(record.config["threat"]["eps"], record.config["threat"]["norm"])
-    if len(record.clean) != len(record.adversarial):
-        yield f"adversarial: {len(record.adversarial)} trials, clean has {len(record.clean)}"
-    for where, trials in _lists(record):
-        if not trials:
-            yield f"{where}: no trial"
-        for index, trial in enumerate(trials):
-            yield from _trial(f"{where}.{index}", trial)
-    numbers = [("size", record.size), ("cost", record.cost)]
-    numbers += [(f"members.{index}.cost", member.cost) for index, member in enumerate(record.members)]
-    for where, found in numbers:
-        yield from (f"{where}.{name}: not finite" for name in found if not math.isfinite(found[name]))
-    for name, ends in record.drop_interval.items():
-        if not all(map(math.isfinite, ends)):
-            yield f"drop_interval.{name}: not finite"
-    shares = [("asr", record.asr)]
-    for index, member in enumerate(record.members):
-        named = (("asr", member.asr), ("won", member.won), ("won_lost", member.won_lost))
-        shares += [(f"members.{index}.{name}", value) for name, value in named]
-    yield from (
-        f"{where}: not in [0, 1]" for where, value in shares if value is not None and not _share(value)
-    )
-    yield from _arrays(record)
-
-
-@lru_cache(maxsize=256)
-def _readable(eps: str, norm: str) -> str | None:
-    try:
-        parse_budget(eps, norm)
-    except BadInput as error:
-        return str(error)
-    return None
-
-
-def _budget(eps: str, norm: str) -> Iterator[str]:
-    reason = _readable(eps, norm)
-    if reason is not None:
-        yield f"config.threat.eps: {reason}"
-
-
-def _lists(record: Record) -> Iterator[tuple[str, list[TrialMetrics]]]:
-    yield "clean", record.clean
-    yield "adversarial", record.adversarial
-    yield from ((f"controls.{index}", one.trials) for index, one in enumerate(record.controls))
-    yield from ((f"members.{index}", one.trials) for index, one in enumerate(record.members))
-
-
-def _trial(where: str, trial: TrialMetrics) -> Iterable[str]:
-    for name in _SHARES:
-        if not _share(getattr(trial, name)):
-            yield f"{where}.{name}: not in [0, 1]"
-    for name in ("queries", "skipped"):
-        if not 0 <= getattr(trial, name) <= _MOST_QUERIES:
-            yield f"{where}.{name}: not a number of queries"
-
-
-def _share(value: float) -> bool:
-    return -_ROUNDING <= value <= 1 + _ROUNDING
-
-
-def _arrays(record: Record) -> Iterator[str]:
-    for name, packed in record.per_query.items():
-        if packed.dtype != _TYPES.get(name, packed.dtype):
-            yield f"per_query.{name}: {packed.dtype}, should be {_TYPES[name]}"
-    shapes = {packed.shape for packed in record.per_query.values()}
-    for shape in shapes:
-        if len(shape) != 2 or not all(0 < length <= _MOST_QUERIES for length in shape):
-            yield f"per_query: of shape {str(shape)[:60]}, not trials x queries"
-        elif 4 * shape[0] * shape[1] > LIMIT:
-            yield "per_query: more values than any set has queries"
-    if len(shapes) > 1:
-        yield "per_query: arrays of different shapes"
 
 
 @dataclass(frozen=True)

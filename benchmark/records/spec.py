@@ -6,12 +6,21 @@ The command line, :func:`vbench.evaluate`, suites and baselines make these, and
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from vbench.core.errors import BadInput
+from vbench.core.seeds import check_seed
+from vbench.core.settings import parse_size, read_settings
 
 #: The surrogate of a white-box run in a suite.
 NONE = "none"
@@ -35,14 +44,14 @@ def as_name(value: Any) -> Any:
     return value if isinstance(value, str) else Given(value)
 
 
-def _text(value: Any) -> str:
+def _is_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a text")
     return value
 
 
 #: A text, or :class:`Given`; specs read from a file only have texts.
-Name = Annotated[Any, BeforeValidator(_text)]
+Name = Annotated[Any, BeforeValidator(_is_text)]
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class DataSpec:
     """
 
     label: str
-    dataset: Name
+    dataset: Name = "synthetic"
     protocol: str = ""
     root: str | None = None
     layout: str = "sysu"
@@ -168,3 +177,213 @@ def _without(value: Any, names: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         return {key: _without(one, names) for key, one in value.items() if key not in names}
     return [_without(one, names) for one in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a user gives a field of a spec.
+
+    ``kind``: what is typed, and ``read`` makes the value of it. ``several``: the name of the field in a
+    request, if that may have several values. ``shown``: the default in ``--help``, if the field's own is
+    None. ``flags``: how the option is written, if not as the field. ``kept``: its type in a baseline, if not
+    ``kind``; None for a field that baselines lack. ``default``: the field's, ``...`` if it has none.
+    """
+
+    help: str
+    kind: Any = str
+    several: str = ""
+    shown: str | None = None
+    flags: str = ""
+    read: Callable[[Any], Any] | None = None
+    kept: Any = ...
+    default: Any = None
+
+
+_SETTING = "Setting for every attack given, as in steps=20."
+_DATASET = "synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."
+_PRECISION = "Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU."
+_GATES = "Run even with Rank-1 at chance level or weights of another split."
+_LAYOUTS = "--channels-last/--no-channels-last"
+
+_TABLE = {
+    "victim": Option("Victim, repeatable, or all.", several="victims"),
+    "attack": Option("Attack, repeatable, or all; settings as in pgd[steps=20].", several="attacks"),
+    "settings": Option(_SETTING, list[str], flags="--set", read=read_settings, kept=dict[str, str]),
+    "dataset": Option(_DATASET),
+    "root": Option("Folder of a real data set.", Path),
+    "layout": Option("Layout of the synthetic set."),
+    "size": Option(
+        "Size of the synthetic set, height x width.", shown="64x32", read=parse_size, kept=tuple[int, int]
+    ),
+    "protocol": Option(
+        "Protocol id, repeatable; see vbench data protocols.", several="protocols", shown="the layout's"
+    ),
+    "weights": Option("Checkpoint, released or trained here.", Path),
+    "eps": Option("Budget in [0, 1] pixel units.", shown="8/255, or the attack preset's"),
+    "norm": Option("linf or l2."),
+    "side": Option(
+        "Which images are changed: query, gallery or both.", shown="query, or the attack preset's"
+    ),
+    "quantize": Option("Round adversarial images to 8 bits.", bool),
+    "surrogate": Option(
+        "Craft on this victim instead (transfer); repeat for an ensemble.", several="surrogates"
+    ),
+    "surrogate_weights": Option(
+        "Checkpoint of a surrogate, in the same order.", Path, several="surrogate_weights"
+    ),
+    "ignore_gates": Option(_GATES, bool, flags="--ignore-gates"),
+    "precision": Option(_PRECISION),
+    "channels_last": Option("Memory layout of images.", bool, shown="as precision auto", flags=_LAYOUTS),
+    "device": Option("auto, cpu, cuda, cuda:1 ...", kept=None),
+    "seed": Option("Seed, repeatable.", int, several="seeds", shown="0", kept=None),
+    "perturbation": Option("Replay this learnt perturbation instead of learning one.", Path, kept=None),
+}
+
+
+def _with_default(name: str, option: Option) -> Option:
+    parts = (ModelSpec, DataSpec, Setup, RunSpec)
+    defaults = {field.name: field.default for part in parts for field in dataclasses.fields(part)}
+    default = defaults.get(name)
+    return replace(option, default=... if default is dataclasses.MISSING else default)
+
+
+#: How users give the fields of a :class:`RunSpec` and of its parts, by name. The options of commands and the
+#: keys of baselines are made from it.
+OPTIONS = {name: _with_default(name, option) for name, option in _TABLE.items()}
+
+#: The options that a request may repeat.
+SEVERAL = tuple(name for name, option in OPTIONS.items() if option.several)
+
+
+def _in_request(option: Option) -> Any:
+    kept = option.kind if option.kept is ... else option.kept
+    if option.several:
+        return GenericAlias(tuple, (kept, ...)), Field(min_length=1) if option.default is ... else ()
+    if option.read is read_settings:
+        return kept, {}
+    return (kept | None, None) if option.default is None else (kept, option.default)
+
+
+if TYPE_CHECKING:
+    _Fields: Any = BaseModel
+else:
+    _Fields = create_model(
+        "_Fields",
+        # Built at its first use, which many commands never come to.
+        __config__=ConfigDict(extra="forbid", frozen=True, defer_build=True),
+        **{
+            option.several or name: _in_request(option)
+            for name, option in OPTIONS.items()
+            if option.kept is not None
+        },
+    )
+
+
+class Request(_Fields):
+    """Victims x attacks on a data set under a threat model; the options of ``vbench run`` by name.
+
+    ``eps`` and ``side`` are None if they were not given: then the attack's preset decides, else 8/255 and
+    query. Device, seeds and the folder of records are not part of a request.
+    """
+
+    def check_threat(self) -> None:
+        """Raise :class:`BadInput` for an invalid budget, norm or side."""
+        from vbench.core.threat import ThreatModel
+
+        ThreatModel(self.eps or "8/255", self.norm, self.side or "query", self.quantize)
+
+    def expanded(self) -> Request:
+        """The same with ``all`` replaced by names, so that plugins installed later add no runs."""
+        from vbench.attacks.build import expand
+        from vbench.victims.build import victim_names
+
+        victims, attacks = victim_names(self.victims), expand(list(self.attacks))
+        return self.model_copy(update={"victims": tuple(victims), "attacks": tuple(attacks)})
+
+    def specs(
+        self, seeds: Sequence[int] = (0,), device: str = "auto", perturbation: Path | None = None
+    ) -> list[RunSpec]:
+        """The specs of all runs; see :func:`run_specs`."""
+        self.check_threat()
+        given = dict(self) | {
+            "surrogate": self.surrogates,
+            "device": device,
+            "perturbation": perturbation,
+        }
+        return run_specs(spec_of(given), self.victims, self.attacks, seeds, self.protocols)
+
+
+def request_of(given: Mapping[str, Any]) -> Request:
+    """The request of the values of options, as typed; None for an option that was not given."""
+    typed = {
+        name: value for name, value in given.items() if value is not None and OPTIONS[name].kept is not None
+    }
+    return Request(**{OPTIONS[name].several or name: _read(name, value) for name, value in typed.items()})
+
+
+def spec_of(given: Mapping[str, Any]) -> RunSpec:
+    """A spec from values by the name of their option, typed or read; those that are None are left out.
+
+    Without a victim or an attack these are empty, for :func:`run_specs` to fill in.
+    """
+    values = {name: _read(name, value) for name, value in given.items() if value is not None}
+
+    def part(cls: type, **more: Any) -> Any:
+        own = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
+        return cls(**own | more)
+
+    values = {"victim": "", "attack": "", **values}
+    data = part(DataSpec, label=str(values.get("dataset", DataSpec.dataset)))
+    members = models(values.pop("surrogate", ()), values.pop("surrogate_weights", ()))
+    setup = part(Setup, data=data, victim=part(ModelSpec), surrogates=members)
+    return part(RunSpec, group=setup, settings=tuple(dict(values.get("settings", ())).items()))
+
+
+def _read(name: str, value: Any) -> Any:
+    option = OPTIONS.get(name)
+    read = option.read if option else None
+    if read is not None and isinstance(value, str | list):
+        return read(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def run_specs(
+    one: RunSpec,
+    victims: Sequence[Any],
+    attacks: Sequence[Any],
+    seeds: Sequence[int],
+    protocols: Sequence[str] = (),
+    surrogates: Sequence[tuple[ModelSpec, ...]] | None = None,
+) -> list[RunSpec]:
+    """Copies of ``one`` for every protocol, victim, group of surrogates, attack and seed, in this order.
+
+    ``surrogates``: None for those of ``one``. Repeats are dropped. ``victims`` and ``attacks`` are texts
+    ("all": every known one) or objects. Raises :class:`BadInput` for an unknown name (with the nearest name),
+    and for a perturbation to replay with several attacks.
+    """
+    from vbench.attacks.build import expand
+    from vbench.victims.build import expand_victims, victim_names
+
+    names, surrogates = victim_names(victims), surrogates or [one.group.surrogates]
+    expand_victims([*names, *(model.victim for group in surrogates for model in group)])
+    attacks = expand(list(attacks))
+    if one.perturbation is not None and len(attacks) != 1:
+        raise BadInput("--perturbation replays one attack; name just that one")
+    numbers = list(dict.fromkeys(check_seed(seed) for seed in seeds))
+    given_victims, given_attacks = map(as_name, names), list(map(as_name, attacks))
+    found = []
+    for protocol, victim, group in product(dict.fromkeys(protocols or ("",)), given_victims, surrogates):
+        data = replace(one.group.data, protocol=protocol)
+        model = replace(one.group.victim, victim=victim)
+        setup = replace(one.group, data=data, victim=model, surrogates=tuple(group))
+        for attack, seed in product(given_attacks, numbers):
+            found.append(replace(one, group=setup, attack=attack, seed=seed))
+    return found
+
+
+def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[ModelSpec, ...]:
+    """Surrogates with their checkpoints; raises :class:`BadInput` unless there is none, or one for each."""
+    files = [None if file is None else str(file) for file in weights] or [None] * len(names)
+    if len(files) != len(names):
+        raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")
+    return tuple(ModelSpec(name, file) for name, file in zip(names, files, strict=True))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from vbench.core.files import write_atomically
 from vbench.core.progress import say
 from vbench.core.text import json_text
-from vbench.records.record import Record, canonical, config_id, in_file_names, misshapen
+from vbench.records.record import Record, canonical, config_id, in_file_names
 
 #: Largest record file in bytes.
 LARGEST = 64 << 20
@@ -188,9 +188,8 @@ def _read(path: Path) -> Record | str:
 
 def _parsed(text: bytes) -> Record | str:
     try:
-        record = Record.model_validate_json(text)
+        return Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return f"{where + ': ' if where else ''}{first['msg']}"
-    return misshapen(record) or record

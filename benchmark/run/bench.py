@@ -17,8 +17,7 @@ from vbench.core.isolation import twin, untouched
 from vbench.core.processes import main_first
 from vbench.core.types import Modality, Side
 from vbench.data.base import Dataset, Sample
-from vbench.data.card import data_card
-from vbench.data.images import Images
+from vbench.data.images import Images, data_card
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.records.record import Asked, precision_text
 from vbench.victims.base import Victim
@@ -137,7 +136,7 @@ class Bench:
         return sum(shares) / len(shares)
 
     def data_card(self, training: bool = False) -> dict[str, object]:
-        """The part of a configuration that identifies the data; see :func:`vbench.data.card.data_card`.
+        """The part of a configuration that identifies the data; see :func:`vbench.data.images.data_card`.
 
         Images whose content hash is not known are decoded once, at the victim's input size.
         """

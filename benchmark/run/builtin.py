@@ -77,8 +77,7 @@ def thin_weights(
     if path.parent == _SHIPPED:
         return path
     from vbench.victims.training.batches import load_train_images
-    from vbench.victims.training.resume import UnusableState, state_path
-    from vbench.victims.training.trainer import train_victim
+    from vbench.victims.training.trainer import UnusableState, state_path, train_victim
 
     victim = _thin(spec, len(dataset.train_labels), size)
     path.parent.mkdir(parents=True, exist_ok=True)

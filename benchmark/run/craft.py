@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from vbench.attacks.base import AnyEdits, Attack, Context, Gallery, PerImageAttack, edits_of
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images
-from vbench.core.batches import Batches
 from vbench.core.environment import resident_peak
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained, twin
-from vbench.core.processes import processes
+from vbench.core.processes import Batches, processes
 from vbench.core.progress import track
 from vbench.core.seeds import hashed
 from vbench.core.threat import ThreatModel
@@ -92,62 +91,67 @@ class Meter:
             self.forwards += len(output.embedding)
 
 
-class Crafter:
-    """Changes images of one side with one attack, on ``victim``, a copy of ``source``'s victim.
+@dataclass(frozen=True)
+class Plan:
+    """How the images of a side are attacked.
 
-    ``perturbation`` is what a universal attack learnt.
+    Universal attacks apply ``perturbation``; ``edits`` are the attacker's feature edits on that side.
     """
 
-    def __init__(
-        self,
-        source: Bench,
-        victim: Victim,
-        side: Side,
-        attack: Attack,
-        threat: ThreatModel,
-        perturbation: Perturbation | None,
-    ) -> None:
+    attack: Attack
+    threat: ThreatModel
+    seed: int
+    perturbation: Perturbation | None = None
+    edits: AnyEdits = field(default_factory=dict)
+
+
+class Crafter:
+    """Changes images of one side with one attack, on ``victim``, a copy of ``source``'s victim."""
+
+    def __init__(self, source: Bench, victim: Victim, side: Side, plan: Plan) -> None:
         self._source = source
         self._victim = victim
         self._side = side
-        self._attack = attack
-        self._threat = threat
-        self._perturbation = perturbation
+        self._attack = plan.attack
+        self._threat = plan.threat
+        self._perturbation = plan.perturbation
         self._uses_random_state = False
 
-    def craft(self, images: Tensor, rows: slice, seeds: tuple[int, ...]) -> tuple[Tensor, Meter]:
+    def craft(self, images: Tensor, rows: slice, seeds: tuple[int, ...]) -> tuple[Tensor, list[Meter]]:
         """Adversarial versions of ``images`` (N x 3 x H x W, those of ``rows``), and their cost.
 
         Global random state starts from the first image's seed. An attack that uses it gets each image alone,
         so that its random numbers do not depend on the batch.
         """
-        attack = self._attack
+        attack, modality = self._attack, self._source.modality(self._side)
+        who = f"attack '{attack.name}'"
         if not isinstance(attack, PerImageAttack):
             if self._perturbation is None:
-                raise VbenchError(f"attack '{attack.name}' is universal and has no perturbation to apply")
+                raise VbenchError(f"{who} is universal and has no perturbation to apply")
             with Meter(self._victim) as meter:
-                return self._perturbation.apply(images, self._source.modality(self._side)), meter
-        meter = Meter(self._victim)
-        if not self._uses_random_state:
-            found, self._uses_random_state = self._crafted(attack, images, rows, seeds, meter)
-            if not self._uses_random_state or len(images) == 1:
-                return found, meter
-            meter = Meter(self._victim)
-        alone = [
-            self._crafted(attack, images[i : i + 1], slice(row, row + 1), seeds[i : i + 1], meter)[0]
-            for i, row in enumerate(range(rows.start, rows.stop))
-        ]
-        return torch.cat(alone), meter
+                return self._perturbation.apply(images, modality), [meter]
+        found: dict[int, tuple[Tensor, Meter]] = {}
+        for part in self._parts(len(images)):
+            own, known = images[part], slice(rows.start + part.start, rows.start + part.stop)
+            context = self._context(own, known, seeds[part])
+            with (
+                contained(who, context.seeds[0]) as ran,
+                Meter(self._victim) as meter,
+                frozen(self._victim),
+                torch.enable_grad(),
+            ):
+                returned = attack.craft(self._victim, own.clone(), modality, context)
+            self._uses_random_state |= ran.drew
+            found[part.start] = own_images(who, returned, own), meter
+        return torch.cat([made for made, _ in found.values()]), [meter for _, meter in found.values()]
 
-    def _crafted(
-        self, attack: PerImageAttack, images: Tensor, rows: slice, seeds: tuple[int, ...], meter: Meter
-    ) -> tuple[Tensor, bool]:
-        """Adversarial images, and whether the attack used global random state."""
-        who, modality = f"attack '{attack.name}'", self._source.modality(self._side)
-        context = self._context(images, rows, seeds)
-        with contained(who, seeds[0]) as ran, meter:
-            found = attack.perturb(self._victim, images.clone(), modality, context)
-        return own_images(who, found, images), ran.drew
+    def _parts(self, count: int) -> Iterator[slice]:
+        """All images of a batch together, then each alone if the attack turns out to use random state."""
+        together = not self._uses_random_state
+        if together:
+            yield slice(0, count)
+        if self._uses_random_state and not (together and count == 1):
+            yield from (slice(row, row + 1) for row in range(count))
 
     def _context(self, images: Tensor, rows: slice, seeds: tuple[int, ...]) -> Context:
         known = self._source.clean[self._side]
@@ -208,20 +212,6 @@ class Attacked:
     images: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How the images of a side are attacked.
-
-    Universal attacks apply ``perturbation``; ``edits`` are the attacker's feature edits on that side.
-    """
-
-    attack: Attack
-    threat: ThreatModel
-    seed: int
-    perturbation: Perturbation | None = None
-    edits: AnyEdits = field(default_factory=dict)
-
-
 def craft_side(
     bench: Bench,
     side: Side,
@@ -246,30 +236,28 @@ def craft_side(
     crafted_on = victim if attack.universal else twin(source.victim)
     take_float32(victim)
     take_float32(crafted_on)
-    crafter = Crafter(source, crafted_on, side, attack, threat, plan.perturbation)
+    crafter = Crafter(source, crafted_on, side, plan)
     edits = contained_edits(who, edits_of(plan.edits, modality))
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []
     batch *= processes()
-    portions = Batches(f"{attack.name} on {side.value} images", batch, quiet)
-
-    def one(rows: slice) -> Tensor:
-        clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
-        adversarial, meter = crafter.craft(clean, rows, seeds)
-        shown = _enforced(threat, clean, adversarial, attack)
-        where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
-        with frozen(victim), torch.no_grad():
-            found = embed_batch(victim, shown, modality, seeds, where, edits)
-        # Last, because a failed batch is retried.
-        size.add(clean, shown, threat.spent(clean, adversarial))
-        meters.append(meter)
-        if keep:
-            images.append(to_pixels(shown))
-        return found.embeddings
-
-    for start in track(range(0, len(pixels), batch), portions.what, quiet=quiet):
-        embeddings += portions.over(range(start, min(start + batch, len(pixels))), one)
+    batches = Batches(f"{attack.name} on {side.value} images", batch, quiet)
+    for start in track(range(0, len(pixels), batch), batches.what, quiet=quiet):
+        for rows in batches.over(range(start, min(start + batch, len(pixels)))):
+            with batches.retried():
+                clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
+                adversarial, spent = crafter.craft(clean, rows, seeds)
+                shown = _enforced(threat, clean, adversarial, attack)
+                where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
+                with frozen(victim), torch.no_grad():
+                    found = embed_batch(victim, shown, modality, seeds, where, edits)
+                # Last, because a batch that runs out of memory is retried.
+                size.add(clean, shown, threat.spent(clean, adversarial))
+                embeddings.append(found.embeddings)
+                meters += spent
+                if keep:
+                    images.append(to_pixels(shown))
     return Attacked(
         torch.cat(embeddings),
         sum(meter.evaluations for meter in meters),

@@ -29,7 +29,7 @@ from vbench.run.controls import judged, measure_controls, stealthy, within_modal
 from vbench.run.craft import Meter, Plan, craft_side
 from vbench.run.keep import Keeper
 from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
-from vbench.run.worst_case import Outcome, worst_case
+from vbench.run.worst_case import Outcome, WorstCase
 from vbench.victims.base import Victim, example_tensor
 from vbench.victims.precision import precision_card
 
@@ -124,33 +124,47 @@ class Run:
         config = self.config()
         check_equal(f"weights, data or settings of {label(self.attack)}", config_id(config))
         who, found = f"attack '{self.attack.name}'", dict(learnt or {})
+        keep_images = keeper is not None and "images" in keeper.wanted
+        worst = WorstCase(self.bench) if isinstance(self.attack, Battery) else None
         with untouched(who, self.bench.victim, self._origin.victim):
             own = replace(self, attack=twin(self.attack, who))
-            done = self._execute(own, config, quiet, found, keeper)
+            for run in own._runs():
+                perturbation, cost = run._fit(quiet, found)
+                bench, edits = run._handed_over(perturbation), run._edits(perturbation)
+                clean = {side: known.embeddings for side, known in bench.clean.items()}
+                outcome = Outcome(clean, PerturbationSize(), cost, perturbation, edits, tested=bench)
+                plan = Plan(run.attack, self.threat, self.seed, perturbation, edits)
+                for side in self.threat.sides:
+                    crafted = craft_side(
+                        bench, side, plan, outcome.size, self.source, quiet, keep=keep_images
+                    )
+                    outcome.add(side, crafted)
+                if worst:
+                    worst.add(run.attack, outcome)
+            done = self._record(own.attack, config, worst or outcome, found, quiet, keeper)
         if learnt is not None:
             learnt.update(found)
         return done
 
-    def _execute(
+    def _record(
         self,
-        own: Run,
+        own: Attack,
         config: dict[str, Any],
+        found: Outcome | WorstCase,
+        learnt: dict[str, Perturbation],
         quiet: bool,
-        found: dict[str, Perturbation],
         keeper: Keeper | None,
     ) -> tuple[Record, Perturbation | None]:
-        """Do the run with the attack of ``own``, which is a copy of this run's attack."""
+        """The record of what ``own``, the copy of the attack that was run, has done; and what it learnt."""
         bench, attack = self.bench, self.attack
-        keep_images = keeper is not None and "images" in keeper.wanted
-        outcomes = ((run.attack, run._attack_all(quiet, found, keep_images)) for run in own._runs())
-        worst = worst_case(bench, outcomes) if isinstance(attack, Battery) else None
-        outcome = worst.outcome if worst else next(outcomes)[1]
+        worst = found if isinstance(found, WorstCase) else None
+        outcome = found.outcome() if isinstance(found, WorstCase) else found
         perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
         size = outcome.size.card()
-        controls = measure_controls(bench, own.attack, self.threat, self.seed, perturbation, quiet)
-        retrains, verdict = isinstance(own.attack, UniversalAttack) and own.attack.retrains, ""
+        controls = measure_controls(bench, own, self.threat, self.seed, perturbation, quiet)
+        retrains, verdict = isinstance(own, UniversalAttack) and own.retrains, ""
         if retrains:
-            controls, verdict = own._of_retrained(outcome, adversarial, found, quiet)
+            controls, verdict = replace(self, attack=own)._of_retrained(outcome, adversarial, learnt, quiet)
         record = Record(
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -165,7 +179,7 @@ class Run:
             clean=trial_metrics(bench, bench.clean_trials),
             adversarial=trial_metrics(bench, adversarial),
             controls=controls,
-            members=worst.members if worst else [],
+            members=worst.members() if worst else [],
             left_out=self._left_out(),
             level="model" if retrains else "feature" if outcome.edits else "pixel",
             verdict=verdict,
@@ -188,7 +202,7 @@ class Run:
             **paired(bench.clean_trials, adversarial, self.seed),
         )
         if worst:
-            record.per_query["member"] = worst.per_trial(bench)
+            record.per_query["member"] = worst.per_trial()
             record.warnings += [f"{name} is left out: {reason}" for name, reason in record.left_out.items()]
         record.seal()
         if keeper is not None:
@@ -200,33 +214,6 @@ class Run:
             return {}
         _, others = self.attack.applicable(self._origin.victim, self.threat)
         return {label(member): reason for member, reason in others}
-
-    def _attack_all(self, quiet: bool, learnt: dict[str, Perturbation], keep_images: bool = False) -> Outcome:
-        """Fit a universal attack unless ``learnt`` has its perturbation, and attack every image."""
-        attack = self.attack
-        perturbation, cost = self._fit(quiet, learnt)
-        bench, edits = self._handed_over(perturbation), self._edits(perturbation)
-        sides = self.threat.sides
-        size = PerturbationSize()
-        embeddings = {side: found.embeddings for side, found in bench.clean.items()}
-        images, queries = {}, 0
-        for side in sides:
-            plan = Plan(attack, self.threat, self.seed, perturbation, edits)
-            found = craft_side(bench, side, plan, size, self.source, quiet, keep=keep_images)
-            if found.images is not None:
-                images[side] = found.images
-            embeddings[side] = found.embeddings
-            queries += found.queries
-            cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
-            cost["attack_seconds"] = cost.get("attack_seconds", 0.0) + found.seconds
-            cost["peak_memory"] = max(cost.get("peak_memory", 0), found.peak_memory)
-        attacked = sum(len(bench.pixels[side]) for side in sides)
-        cost["evaluations_per_image"] = cost["attack_evaluations"] / attacked
-        cost["images_per_second"] = attacked / max(cost["attack_seconds"], 1e-9)
-        if queries:
-            cost["queries_per_image"] = queries / attacked
-        cost = {name: float(value) for name, value in cost.items()}
-        return Outcome(embeddings, size, cost, perturbation, edits, images, bench)
 
     def _fit(
         self, quiet: bool, found: dict[str, Perturbation]

@@ -25,8 +25,7 @@ from vbench.core.progress import say
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
-from vbench.data.check import checked
-from vbench.data.open import chosen_protocol
+from vbench.data.open import checked, chosen_protocol
 from vbench.data.pixels import RESIZE_POLICY, resize
 from vbench.data.protocols import SYNTHETIC, check_name
 from vbench.data.synthetic.embedded import SyntheticSet
@@ -36,10 +35,9 @@ from vbench.run.bench import Bench, SurrogateBench
 from vbench.run.builtin import thin_weights, untrained
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.build import VictimSpec, read_victim, victim_label
-from vbench.victims.check import check_victim
 from vbench.victims.embed import BATCH, embed, to_images
 from vbench.victims.from_file import is_regdb
-from vbench.victims.load import load_victim, resolve_device
+from vbench.victims.load import check_victim, load_victim, resolve_device
 from vbench.victims.precision import DTYPES, Precision, compute_in
 from vbench.victims.shards import shard_victim
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -26,11 +27,12 @@ from vbench.records.record import Record
 from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.run.bench import Bench
-from vbench.run.execute import Run, fit_of
+from vbench.run.execute import Run, check_fit, fit_of
 from vbench.run.failures import LOSES_A_RUN, Failures
 from vbench.run.keep import Keeper
-from vbench.run.prepare import Opener, unwrapped, victim_of
-from vbench.run.upfront import Upfront
+from vbench.run.prepare import Opener, Surrogate, unwrapped, victim_of
+from vbench.run.summary import clean_gate
+from vbench.victims.base import Victim
 
 
 class Recorder:
@@ -69,9 +71,15 @@ class Recorder:
         return found if found is not None and not self._missing_files(found) else None
 
     def record(self, run: Run) -> Record:
-        """The record of a run, found or new; a new one is stored with the perturbations learnt for it."""
+        """The record of a run, found or new; a new one is stored with the perturbations learnt for it.
+
+        Raises what :meth:`Run.execute` raises, and :class:`BadInput` for a found one that it would refuse.
+        """
         known = self.known(run)
         if known is not None and self._store:
+            if not run.ignore_gates:
+                # It may have been made with --ignore-gates.
+                clean_gate(run.bench, known.clean)
             say(f"found {self._store.path(known)} (--force runs again)", self._quiet)
             return known
         wanted, learnt = from_main(lambda: self._to_execute(run))
@@ -125,18 +133,21 @@ class Recorder:
         same_fit = learnt.provenance.get("fit") == run.fit_id()
         return learnt if same_fit and learnt.fit_log == known.fit_log else None
 
-    def adopt(self, fit_id: str, learnt: Perturbation) -> None:
-        """Let runs whose fit has this id use ``learnt``."""
-        self._learnt.setdefault(fit_id, learnt.with_provenance(fit=fit_id))
+    def reuse_stored(self, run: Run) -> None:
+        """Let a run reuse what an equal fit of another process learnt, from the files next to the records."""
+        wanted = [fit for fit in run.fits() if fit not in self._learnt]
+        folder = self._store.root / "perturbations" if self._store and wanted else None
+        for path in sorted(folder.glob("*.safetensors")) if folder else ():
+            # A damaged file is no reason to fail: the run learns the perturbation itself.
+            with suppress(BadInput):
+                learnt = Perturbation.load(path)
+                if learnt.provenance.get("fit") in wanted:
+                    self._learnt.setdefault(learnt.provenance["fit"], learnt)
 
     def take(self, fit_id: str, learnt: Perturbation) -> None:
-        """As :meth:`adopt`, but only if the fit with this id made ``learnt``."""
+        """Let runs whose fit has this id use ``learnt``, if such a fit made it."""
         if learnt.provenance.get("fit") == fit_id:
             self._learnt.setdefault(fit_id, learnt)
-
-    def learnt(self, fit_id: str) -> Perturbation | None:
-        """What the fit with this id learnt; None if it is not known to this recorder."""
-        return self._learnt.get(fit_id)
 
     @property
     def store(self) -> RunStore | None:
@@ -268,33 +279,33 @@ class Session:
         succeeds.
         """
         records = []
-        for _, run in self.each(specs, on_failure=self._failed):
+        for spec, run in self.each(specs, on_failure=self._failed):
             try:
                 records.append(self.recorder.record(run))
             except LOSES_A_RUN as error:
-                self._failed(run.bench.victim.name, run.attack, run.seed, error)
+                self._failed(spec, run.bench.victim.name, error)
         self.failures.refuse_if_all(records)
         return records
 
     def each(
         self,
         specs: Sequence[RunSpec],
-        on_failure: Callable[[str, Attack, int, BaseException], None] | None = None,
+        on_failure: Callable[[RunSpec, str, BaseException], None] | None = None,
     ) -> Iterator[tuple[RunSpec, Run]]:
         """Every run, ready to execute, in the order of ``specs``; keep specs of one setup together.
 
         A surrogate without weights is shared with the victims of the same data: each is opened and embedded
         once. Protocols of one split share what a universal attack learnt from its training identities.
-        Invalid specs are refused before any work, see :class:`Upfront`. If a run cannot be made ready,
-        ``on_failure`` is called with victim, attack, seed and error; without it, and for bad input before the
-        first run, the error is raised.
+        Invalid specs are refused before any work, see :meth:`open`. If a run cannot be made ready,
+        ``on_failure`` is called with spec, victim and error; without it, and for bad input before the first
+        run, the error is raised.
         """
         begun = False
 
-        def failed(victim: str, spec: RunSpec, error: BaseException) -> None:
+        def failed(spec: RunSpec, victim: str, error: BaseException) -> None:
             if on_failure is None or (isinstance(error, BadInput) and not begun):
                 raise error
-            on_failure(victim, self.attack(spec), spec.seed, error)
+            on_failure(spec, victim, error)
 
         self.check(specs)
         for setup, group in groupby(specs, key=lambda spec: spec.group):
@@ -304,7 +315,7 @@ class Session:
                 self._source(setup, bench)
             except LOSES_A_RUN as error:
                 for spec in same:
-                    failed(victim_of(setup.victim).name, spec, error)
+                    failed(spec, victim_of(setup.victim).name, error)
                 continue
             runs: list[tuple[RunSpec, Run]] = []
             for spec in same:
@@ -312,7 +323,7 @@ class Session:
                     run = self.ready(spec)
                     run.config()
                 except LOSES_A_RUN as error:
-                    failed(bench.victim.name, spec, error)
+                    failed(spec, bench.victim.name, error)
                 else:
                     runs.append((spec, run))
             self._announce([run for _, run in runs])
@@ -332,14 +343,42 @@ class Session:
         setups: Sequence[Setup],
         attacks: Sequence[tuple[Setup, Attack, ThreatModel, Perturbation | None]] = (),
     ) -> dict[DataSpec, Dataset]:
-        """Open the data of setups; raises :class:`BadInput` if victims or attacks do not fit them."""
+        """Open the data of setups; raises :class:`BadInput` if victims or attacks do not fit them.
+
+        What can be refused without the data is, before images are rendered or decoded, or a victim trained.
+        """
         openers = {setup: self._opener(setup) for setup in setups}
-        upfront = Upfront(list(openers.values()))
-        upfront.check_attacks(
-            (openers[setup], attack, threat, replay) for setup, attack, threat, replay in attacks
-        )
+        built: dict[tuple[ModelSpec, tuple[int, int] | None], Victim] = {}
+
+        def structure(setup: Setup, model: ModelSpec) -> Victim:
+            """The victim with its weights, or untrained if a thin one is trained later."""
+            key = (model, setup.data.size)
+            if key not in built:
+                built[key] = openers[setup].structure(model)
+            return built[key]
+
+        for model in dict.fromkeys(model for setup in setups for model in setup.models):
+            victim_of(model)
+        for opener in openers.values():
+            opener.check()
+        seen = set()
+        for setup, attack, threat, replay in attacks:
+            different = (setup.victim, setup.surrogates, setup.data.size, id(attack), threat)
+            if different in seen:
+                continue
+            seen.add(different)
+            victim = structure(setup, setup.victim)
+            members = [structure(setup, model) for model in setup.surrogates]
+            origin = Surrogate(members, victim.input_size, victim.resize_filter) if members else victim
+            check_fit(attack, threat, origin, bool(members), replay)
+            if replay is not None and isinstance(attack, UniversalAttack):
+                attack.edits(replay.resized(victim.input_size, threat), victim)
         self.recorder.check_writable()
-        self._datasets |= upfront.open(cache_folder(), self._quiet)
+        models = [(setup, model, structure(setup, model)) for setup in setups for model in setup.models]
+        for setup in setups:
+            self.dataset(setup)
+        for setup, model, victim in models:
+            openers[setup].check_fits(model, victim, self._datasets[setup.data])
         return self._datasets
 
     def ready(self, spec: RunSpec) -> Run:
@@ -368,12 +407,12 @@ class Session:
 
         To save memory, only the last victim with weights stays open.
         """
-        alone = replace(setup, surrogates=())
-        if alone not in self._benches:
+        alone, opened = replace(setup, surrogates=()), dataset or self.dataset(setup)
+        known = self._benches.get(alone)
+        if known is None or known.dataset is not opened:
             self._close_others(setup)
-            opened = dataset or self.dataset(setup)
-            self._benches[alone] = self._opener(alone).bench(opened, cache_folder(), self._quiet)
-        return self._benches[alone]
+            self._benches[alone] = known = self._opener(alone).bench(opened, cache_folder(), self._quiet)
+        return known
 
     def attack(self, spec: RunSpec) -> Attack:
         """The attack of a spec; raises :class:`BadInput` for an unknown attack or unfit settings."""
@@ -417,8 +456,9 @@ class Session:
         }
         self._sources = {key: bench for key, bench in self._sources.items() if key[0] == setup.data}
 
-    def _failed(self, victim: str, attack: Attack, seed: int, error: BaseException) -> None:
-        say(f"failed: {self.failures.add(victim, attack, seed, error)}", self._quiet)
+    def _failed(self, spec: RunSpec, victim: str, error: BaseException) -> None:
+        failure = self.failures.add(victim, self.attack(spec), spec.seed, error)
+        say(f"failed: {failure}", self._quiet)
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Print which attacks will take long, once each, except for recorded runs."""

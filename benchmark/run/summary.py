@@ -79,15 +79,17 @@ def _ranks(group: Sequence[RankMetrics]) -> np.ndarray:
     return torch.stack([found.first_match_rank for found in group]).numpy()
 
 
-def clean_gate(bench: Bench) -> None:
+def clean_gate(bench: Bench, clean: Sequence[TrialMetrics] | None = None) -> None:
     """Raise :class:`BadInput` if the clean Rank-1 is at chance level, as with the wrong weights.
 
-    The bound is three binomial standard deviations above a random ranking.
+    ``clean``: the clean results of a record; None to compute them. The bound is three binomial standard
+    deviations above a random ranking.
     """
+    clean = trial_metrics(bench, bench.clean_trials) if clean is None else clean
     chance = bench.chance_rank1()
-    queries = sum(int(trial.valid.sum()) for trial in bench.clean_trials) / len(bench.clean_trials)
+    queries = sum(trial.queries for trial in clean) / len(clean)
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
-    rank1 = mean_rank1(bench.clean_trials)
+    rank1 = sum(trial.r1 for trial in clean) / len(clean)
     if rank1 <= bound:
         raise BadInput(
             f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "

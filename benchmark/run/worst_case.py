@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
 from vbench.records.record import CompressedArray, MemberRecord
 from vbench.run.bench import Bench
+from vbench.run.craft import Attacked
 from vbench.run.summary import success_rate, trial_metrics
 
 
@@ -24,8 +25,9 @@ from vbench.run.summary import success_rate, trial_metrics
 class Outcome:
     """Result of an attack before ranking: embeddings of both sides, of the images the victim was shown.
 
-    ``images``: uint8 N x H x W x 3 of attacked sides, if the run keeps images. ``tested``: the bench of the
-    victim under test, if an attacker trained it.
+    ``cost``: that of learning, to which :meth:`add` adds that of crafting. ``images``: uint8 N x H x W x 3 of
+    attacked sides, if the run keeps images. ``tested``: the bench of the victim under test, if an attacker
+    trained it.
     """
 
     embeddings: dict[Side, Tensor]
@@ -35,24 +37,24 @@ class Outcome:
     edits: AnyEdits = field(default_factory=dict)
     images: dict[Side, np.ndarray] = field(default_factory=dict)
     tested: Bench | None = None
+    _attacked: int = 0
+    _queries: int = 0
 
-
-@dataclass
-class WorstCase:
-    """The worst images as one outcome, with the summed cost of all members, and a record per member.
-
-    ``winner``: for each query image the position of the member whose image is the worst.
-    """
-
-    outcome: Outcome
-    members: list[MemberRecord]
-    winner: Tensor
-
-    def per_trial(self, bench: Bench) -> CompressedArray:
-        """The winner of every query of every trial, trials x queries."""
-        return CompressedArray.pack(
-            torch.stack([self.winner[trial.query] for trial in bench.dataset.trials]).numpy()
-        )
+    def add(self, side: Side, found: Attacked) -> None:
+        """Take the adversarial images of one side."""
+        self.embeddings[side] = found.embeddings
+        if found.images is not None:
+            self.images[side] = found.images
+        self._attacked += len(found.embeddings)
+        self._queries += found.queries
+        cost = self.cost
+        cost["attack_evaluations"] = cost.get("attack_evaluations", 0) + found.evaluations
+        cost["attack_seconds"] = cost.get("attack_seconds", 0) + found.seconds
+        cost["peak_memory"] = max(cost.get("peak_memory", 0), found.peak_memory)
+        cost["evaluations_per_image"] = cost["attack_evaluations"] / self._attacked
+        cost["images_per_second"] = self._attacked / max(cost["attack_seconds"], 1e-9)
+        if self._queries:
+            cost["queries_per_image"] = self._queries / self._attacked
 
 
 @dataclass
@@ -62,33 +64,56 @@ class _Measured:
     results: list[RankMetrics]
 
 
-def worst_case(bench: Bench, outcomes: Iterable[tuple[Attack, Outcome]]) -> WorstCase:
-    """Choose for each query the image that contributes least to the mAP; on ties, the earlier member's.
+class WorstCase:
+    """The worst images as one outcome, with the summed cost of all members, and a record per member.
 
-    The outcomes are of query-side attacks. They are consumed one by one, to bound memory.
+    For each query the image that contributes least to the mAP; on ties, the earlier member's. The outcomes
+    are of query-side attacks, and are added one by one, to bound memory.
     """
-    measured: list[_Measured] = []
-    kept: dict[Side, Tensor] = {}
-    images: dict[Side, np.ndarray] = {}
-    lowest = torch.full((len(bench.dataset.query),), torch.inf, dtype=torch.float64)
-    rows, winner = torch.zeros(0), torch.zeros(len(lowest), dtype=torch.int64)
-    for position, (attack, outcome) in enumerate(outcomes):
-        results = bench.rank(outcome.embeddings)
-        measured.append(_Measured(attack, outcome.cost, results))
-        if not kept:
-            kept, images, rows = dict(outcome.embeddings), outcome.images, outcome.size.rows
-        share = map_shares(bench, results)
-        worse = share < lowest
-        there = worse.to(kept[Side.QUERY].device)[:, None]
-        kept[Side.QUERY] = torch.where(there, outcome.embeddings[Side.QUERY], kept[Side.QUERY])
-        rows = torch.where(worse[:, None], outcome.size.rows, rows)
-        for side, shown in images.items():
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._measured: list[_Measured] = []
+        count = len(bench.dataset.query)
+        self._lowest = torch.full((count,), torch.inf, dtype=torch.float64)
+        #: For each query image the position of the member whose image is the worst.
+        self._winner = torch.zeros(count, dtype=torch.int64)
+        self._worst = Outcome({}, PerturbationSize(), {})
+
+    def add(self, attack: Attack, outcome: Outcome) -> None:
+        """Keep the images of a member that are worse than those of all before."""
+        results = self._bench.rank(outcome.embeddings)
+        kept = self._worst
+        if not self._measured:
+            rows = PerturbationSize(outcome.size.rows)
+            kept = self._worst = Outcome(dict(outcome.embeddings), rows, {}, images=outcome.images)
+        share = map_shares(self._bench, results)
+        worse = share < self._lowest
+        there = worse.to(kept.embeddings[Side.QUERY].device)[:, None]
+        kept.embeddings[Side.QUERY] = torch.where(
+            there, outcome.embeddings[Side.QUERY], kept.embeddings[Side.QUERY]
+        )
+        kept.size.rows = torch.where(worse[:, None], outcome.size.rows, kept.size.rows)
+        for side, shown in kept.images.items():
             shown[worse.numpy()] = outcome.images[side][worse.numpy()]
-        lowest, winner = torch.where(worse, share, lowest), torch.where(worse, position, winner)
-    cost = _total([found.cost for found in measured], len(winner))
-    members = _members(bench, measured, bench.rank(kept), winner)
-    outcome = Outcome(kept, PerturbationSize(rows), cost, images=images)
-    return WorstCase(outcome, members, winner)
+        self._lowest = torch.where(worse, share, self._lowest)
+        self._winner = torch.where(worse, len(self._measured), self._winner)
+        self._measured.append(_Measured(attack, outcome.cost, results))
+
+    def outcome(self) -> Outcome:
+        """The worst images of all members."""
+        self._worst.cost = _total([found.cost for found in self._measured], len(self._winner))
+        return self._worst
+
+    def per_trial(self) -> CompressedArray:
+        """The member whose image was used, for every query of every trial, trials x queries."""
+        return CompressedArray.pack(
+            torch.stack([self._winner[trial.query] for trial in self._bench.dataset.trials]).numpy()
+        )
+
+    def members(self) -> list[MemberRecord]:
+        """A record of each member."""
+        return _members(self._bench, self._measured, self._bench.rank(self._worst.embeddings), self._winner)
 
 
 def map_shares(bench: Bench, results: Sequence[RankMetrics]) -> Tensor:

@@ -6,7 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -16,10 +16,9 @@ from typing import Any
 import psutil
 
 from vbench.core.errors import BadInput, VbenchError
-from vbench.records.spec import Setup
-from vbench.sweep.engine import Died, Do, Job, Open, Outcome
+from vbench.sweep.engine import Died, Job, Outcome
 from vbench.sweep.suite import Resources
-from vbench.sweep.worker import Start, serve
+from vbench.sweep.worker import serve
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ class Slot:
     connection: Connection | None = None
     up: bool = False
     job: Job | None = None
-    opened: Setup | None = None
+    group: Hashable = None
     need: int = 0
     failed_starts: int = 0
 
@@ -186,8 +185,6 @@ class LocalPool:
 
     ``runs``: folder of records; ``logs``: folder of the workers' output.
     """
-
-    remote = False
 
     def __init__(self, jobs: int, threads: int, gpus: list[str], runs: Path, logs: Path) -> None:
         self.width = jobs
@@ -223,7 +220,6 @@ class LocalPool:
     def start(self, slot: Slot, job: Job, need: int = 0) -> None:
         """Hand a job to the worker of an idle slot."""
         slot.job, slot.need = job, need
-        slot.opened = job.group if isinstance(job, Open) else job.task.group if isinstance(job, Do) else None
         # If the worker died while idle, wait() reports it.
         with suppress(OSError):
             _connection(slot).send(job)
@@ -294,11 +290,11 @@ class LocalPool:
 
     def _spawn(self, slot: Slot) -> None:
         ours, theirs = self._context.Pipe()
-        start = Start(self._runs, self._log(slot), self._threads)
+        arguments = theirs, self._runs, self._log(slot), self._threads
         with _environment(self._variables(slot)):
             # Libraries read these when they are imported, which may be before the worker's own code runs.
             slot.process = self._context.Process(
-                target=serve, args=(theirs, start), name=f"vbench-worker-{slot.number}", daemon=True
+                target=serve, args=arguments, name=f"vbench-worker-{slot.number}", daemon=True
             )
             slot.process.start()
         theirs.close()
@@ -312,7 +308,7 @@ class LocalPool:
         return self._logs / f"worker-{slot.number}.log"
 
     def _end(self, slot: Slot) -> None:
-        slot.opened, slot.up = None, False
+        slot.group, slot.up = None, False
         if slot.process is None:
             return
         slot.process.terminate()

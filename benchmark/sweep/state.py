@@ -1,11 +1,12 @@
-"""The state of each task, on disk."""
+"""The state of each task of a sweep, on disk; ``vbench status``, which reads nothing else. No torch."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,11 +14,15 @@ from typing import Annotated, Any, Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vbench.core.errors import BadInput
 from vbench.core.files import check_inside, write_atomically
+from vbench.core.text import show_seconds
 from vbench.records.spec import RunSpec
 from vbench.records.store import RunStore
-from vbench.sweep.engine import Did, spent
-from vbench.sweep.tasks import task_from
+from vbench.reports.table import simple, write
+from vbench.sweep.engine import Done
+from vbench.sweep.read import read_suite
+from vbench.sweep.tasks import Durations, task_from, tasks_of
 
 #: The driver of a running task touches its file this often.
 HEARTBEAT_SECONDS = 10.0
@@ -37,25 +42,21 @@ class TaskState(BaseModel):
     """The last known state of a task.
 
     ``identity``: a hash over everything that determines the record id, None if not known; ``record``: the
-    record's id; ``fits``: fit id -> file of the perturbation in the folder of runs. ``pid``: the worker's
-    process, ``driver``: the process of ``vbench sweep``; ``seconds``: duration; ``started``: in seconds since
-    the epoch; ``memory``: highest resident set size in bytes.
+    record's id. ``pid``: the worker's process, ``driver``: the process of ``vbench sweep``; ``seconds``:
+    duration; ``started``: in seconds since the epoch; ``memory``: highest resident set size in bytes.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     status: Literal["running", "done", "failed", "interrupted"]
-    title: str = ""
     identity: str | None = None
     record: str | None = None
-    fits: dict[str, str] = Field(default_factory=dict)
     host: str = ""
     pid: _Pid | None = None
     driver: _Pid | None = None
     started: _Seconds | None = None
     seconds: _Seconds | None = None
-    memory: int | None = None
-    attempts: int = 0
+    memory: int = 0
     reason: str = ""
 
 
@@ -82,8 +83,8 @@ class States:
         """The file of a task."""
         return self.folder / f"{key}.json"
 
-    def _inside(self, path: Path) -> Path:
-        return check_inside(self.folder.parents[1], path)
+    def _write(self, path: Path, content: BaseModel) -> None:
+        write_atomically(check_inside(self.folder.parents[1], path), content.model_dump_json(indent=1) + "\n")
 
     def get(self, key: str) -> TaskState | None:
         """The state of a task; None if there is none, or it cannot be read."""
@@ -94,20 +95,20 @@ class States:
 
     def put(self, key: str, state: TaskState) -> None:
         """Write the state of a task."""
-        write_atomically(self._inside(self.path(key)), state.model_dump_json(indent=1) + "\n")
+        self._write(self.path(key), state)
 
     def touch(self, key: str) -> None:
         """Mark that the driver of a running task is alive."""
         if self.path(key).exists():
             os.utime(self.path(key), follow_symlinks=False)
 
-    def alive(self, key: str, state: TaskState) -> bool:
+    def alive(self, key: str, state: TaskState | None) -> bool:
         """Whether a task with status "running" is really running.
 
         Its driver must have touched the file recently and, if it is on this host, must exist. After a clock
         was changed the driver seems dead until its next touch.
         """
-        if state.status != "running":
+        if state is None or state.status != "running":
             return False
         if state.host == socket.gethostname() and not psutil.pid_exists(state.driver or 0):
             return False
@@ -120,7 +121,7 @@ class States:
     def list_tasks(self, file: Path, tasks: list[RunSpec], jobs: int) -> None:
         """Write the list of all tasks, for ``vbench status`` without the suite."""
         listing = Listing(file=str(file), tasks={task.key: asdict(task) for task in tasks}, jobs=jobs)
-        write_atomically(self._inside(self.folder / _LIST), listing.model_dump_json() + "\n")
+        self._write(self.folder / _LIST, listing)
 
     def listing(self) -> Listing | None:
         """The list that :meth:`list_tasks` wrote; None if there is none, or it cannot be read."""
@@ -128,6 +129,15 @@ class States:
             return Listing.model_validate_json((self.folder / _LIST).read_bytes())
         except (OSError, ValidationError):
             return None
+
+    def durations(self, tasks: Iterable[RunSpec]) -> Durations:
+        """Durations of the tasks that are done."""
+        durations = Durations()
+        for task in tasks:
+            state = self.get(task.key)
+            if state is not None and state.status == "done":
+                durations.add(task, state.seconds or 0.0)
+        return durations
 
 
 def tasks_in(listing: Listing) -> list[RunSpec]:
@@ -146,7 +156,8 @@ class Ledger:
     """Tracks the tasks of one sweep; ``identify`` returns the identity of a task, see :class:`TaskState`.
 
     ``found``: record ids of tasks that already had a record; ``done``: record ids of tasks done now;
-    ``failed``: reasons; ``elsewhere``: tasks running in another process.
+    ``failed``: reasons; ``elsewhere``: tasks running in another process; ``memory``: the most bytes that a
+    kind of task took.
     """
 
     states: States
@@ -155,8 +166,7 @@ class Ledger:
     found: dict[RunSpec, str] = field(default_factory=dict)
     done: dict[RunSpec, str] = field(default_factory=dict)
     failed: dict[RunSpec, str] = field(default_factory=dict)
-    elsewhere: dict[RunSpec, TaskState] = field(default_factory=dict)
-    learnt: dict[str, Path] = field(default_factory=dict)
+    elsewhere: set[RunSpec] = field(default_factory=set)
     memory: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _running: dict[RunSpec, TaskState] = field(default_factory=dict)
     _touched: float = field(default_factory=time.monotonic)
@@ -166,18 +176,18 @@ class Ledger:
         index, pending = self.store.index(), []
         for task in tasks:
             state = self.states.get(task.key)
-            self.elsewhere.pop(task, None)
+            self.elsewhere.discard(task)
             if state is None:
                 pending.append(task)
                 continue
-            self._remember(task, state)
+            self._note_memory(task, state.memory)
             files = index.get(state.record or "", ())
             if files and self._same(task, state) and self.store.get(state.record or "", files) is not None:
                 self.found[task] = state.record or ""
                 if state.status != "done":
-                    self.put(task, state.model_copy(update={"status": "done", "reason": ""}))
+                    self.states.put(task.key, state.model_copy(update={"status": "done", "reason": ""}))
             elif self.states.alive(task.key, state):
-                self.elsewhere[task] = state
+                self.elsewhere.add(task)
             elif state.status == "failed" and not retry_failed:
                 self.failed[task] = state.reason
             else:
@@ -187,79 +197,58 @@ class Ledger:
     def _same(self, task: RunSpec, state: TaskState) -> bool:
         return state.identity is not None and state.identity == self.identify(task)
 
-    def _remember(self, task: RunSpec, state: TaskState) -> None:
-        if state.memory:
-            self.memory[task.kind] = max(state.memory, self.memory.get(task.kind, 0))
-        self._note_learnt(state.fits)
+    def _note_memory(self, task: RunSpec, memory: int) -> None:
+        self.memory[task.kind] = max(memory, self.memory.get(task.kind, 0))
 
-    def _note_learnt(self, fits: dict[str, str]) -> None:
-        root = self.store.root.resolve()
-        for fit, relative in fits.items():
-            path = (root / relative).resolve()
-            if path.is_relative_to(root) and path.is_file():
-                self.learnt[fit] = path
+    def expected_memory(self, task: RunSpec) -> int:
+        """Bytes that a task may need: what its kind took, else the most that any took; 0 if unknown."""
+        return self.memory.get(task.kind) or max(self.memory.values(), default=0)
 
-    def taken(self, task: RunSpec, record: str) -> bool:
-        """Whether another process has begun or finished this task since :meth:`sort`."""
-        known = self.store.get(record)
-        if known is not None:
-            self.same_record(task, record, spent(known.cost))
-            return True
-        state = self.states.get(task.key)
-        if state is not None and self.states.alive(task.key, state):
-            self.elsewhere[task] = state
-            return True
-        return False
+    def runs_elsewhere(self, task: RunSpec) -> bool:
+        """Whether another process has begun this task since :meth:`sort`."""
+        if self.states.alive(task.key, self.states.get(task.key)):
+            self.elsewhere.add(task)
+        return task in self.elsewhere
 
-    def start(self, task: RunSpec, record: str, pid: int | None, attempt: int) -> None:
+    def start(self, task: RunSpec, pid: int | None) -> None:
         """Note that a worker runs the task."""
         state = TaskState(
             status="running",
-            record=record,
             identity=self.identify(task),
             host=socket.gethostname(),
             pid=pid,
             driver=os.getpid(),
             started=time.time(),
-            attempts=attempt,
         )
         self._running[task] = state
-        self.put(task, state)
+        self.states.put(task.key, state)
 
-    def finish(self, task: RunSpec, did: Did) -> None:
-        """Note that the task is done; writes the files that its worker could not, the record last."""
-        for relative in sorted(did.files, key=lambda name: "/" not in name):
-            write_atomically(self.store.root / relative, did.files[relative])
-        state = self._running.pop(task)
-        fits = dict(did.fits)
-        changes = {"status": "done", "record": did.record, "fits": fits, "seconds": did.seconds}
-        state = state.model_copy(update={**changes, "memory": did.memory, "pid": None, "driver": None})
-        self.put(task, state)
-        self._remember(task, state)
-        self.done[task] = did.record
-
-    def same_record(self, task: RunSpec, record: str, seconds: float | None) -> None:
-        """Note that the task's record exists, from ``vbench run`` or an equivalent task."""
-        self.found[task] = record
-        state = TaskState(status="done", record=record, identity=self.identify(task), seconds=seconds)
-        self.put(task, state)
+    def finish(self, task: RunSpec, done: Done) -> None:
+        """Note that the task has its record; writes the files that its worker could not, the record last."""
+        for relative in sorted(done.files, key=lambda name: "/" not in name):
+            write_atomically(self.store.root / relative, done.files[relative])
+        self._end(task, "done", record=done.record, seconds=done.seconds, memory=done.memory)
+        self._note_memory(task, done.memory)
+        (self.done if done.new else self.found)[task] = done.record
 
     def fail(self, task: RunSpec, reason: str) -> None:
         """Note that the task failed, and why."""
-        state = self._running.pop(task, None) or TaskState(status="failed", identity=self.identify(task))
-        update = {"status": "failed", "reason": reason, "pid": None, "driver": None}
-        self.put(task, state.model_copy(update=update))
+        self._end(task, "failed", reason=reason)
         self.failed[task] = reason
 
     def lose(self, task: RunSpec) -> None:
         """Note that the task was interrupted."""
-        update = {"status": "interrupted", "pid": None, "driver": None}
-        self.put(task, self._running.pop(task).model_copy(update=update))
+        self._end(task, "interrupted")
 
     def release(self) -> None:
         """Note that all running tasks were interrupted."""
         for task in list(self._running):
             self.lose(task)
+
+    def _end(self, task: RunSpec, status: str, **changes: object) -> None:
+        state = self._running.pop(task, None) or TaskState(status="failed", identity=self.identify(task))
+        changes |= {"status": status, "pid": None, "driver": None}
+        self.states.put(task.key, state.model_copy(update=changes))
 
     def heartbeat(self) -> None:
         """Touch the running tasks' files every ``HEARTBEAT_SECONDS``."""
@@ -268,6 +257,121 @@ class Ledger:
             for task in self._running:
                 self.states.touch(task.key)
 
-    def put(self, task: RunSpec, state: TaskState) -> None:
-        """Write a state under the task's key."""
-        self.states.put(task.key, state.model_copy(update={"title": task.title}))
+
+#: In the order in which they are shown.
+STATUSES = ("done", "running", "failed", "interrupted", "to do")
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """``status``: one of :data:`STATUSES`; ``state``: None if the task was never started."""
+
+    task: RunSpec
+    status: str
+    state: TaskState | None
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """One sweep: its name, suite file, the status of each task, and the time left, as text."""
+
+    name: str
+    file: str
+    tasks: list[TaskStatus]
+    left: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tasks have each status."""
+        found = Counter(one.status for one in self.tasks)
+        return {status: found[status] for status in STATUSES}
+
+
+def sweeps(runs: Path, suite: Path | None = None) -> list[SweepStatus]:
+    """The status of a suite, or of every sweep with records in ``runs``."""
+    index = RunStore(runs).index()
+    if suite is not None:
+        file = read_suite(suite)
+        states = States.of(runs, file.suite.name)
+        return [_status(states, str(suite), tasks_of(file), set(index))]
+    found = []
+    for folder in sorted(path.parent for path in (runs / "sweep").glob("*/suite.json")):
+        states = States(folder)
+        listing = states.listing()
+        if listing is not None:
+            found.append(_status(states, listing.file, tasks_in(listing), set(index)))
+    if not found:
+        raise BadInput(f"no sweep was started over {runs}; name a suite file")
+    return found
+
+
+def _status(states: States, file: str, tasks: list[RunSpec], records: set[str]) -> SweepStatus:
+    known = [(task, states.get(task.key)) for task in tasks]
+    statuses = [TaskStatus(task, _of(states, task, state, records), state) for task, state in known]
+    listing = states.listing()
+    running = sum(one.status == "running" for one in statuses)
+    left = [one.task for one in statuses if one.status in ("running", "interrupted", "to do")]
+    width = running or (listing.jobs if listing else 1)
+    return SweepStatus(states.folder.name, file, statuses, states.durations(tasks).left(left, width))
+
+
+def _of(states: States, task: RunSpec, state: TaskState | None, records: set[str]) -> str:
+    if state is None:
+        return "to do"
+    if state.record in records:
+        return "done"
+    if state.status == "running":
+        return "running" if states.alive(task.key, state) else "interrupted"
+    return "to do" if state.status == "done" else state.status
+
+
+def show(sweep: SweepStatus) -> str:
+    """A line with counts and the time left, a line per running task, a table of failed tasks."""
+    counts = ", ".join(f"{count} {status}" for status, count in sweep.counts.items() if count)
+    lines = [f"{sweep.name} ({sweep.file}): {len(sweep.tasks)} runs: {counts}; {sweep.left}"]
+    for one in sweep.tasks:
+        if one.status == "running" and one.state is not None:
+            # A clock that was set back must not give a negative time.
+            seconds = max(0.0, time.time() - (one.state.started or time.time()))
+            where = f"{one.state.host}, pid {one.state.pid or one.state.driver}"
+            lines.append(f"  running: {one.task.title}: for {show_seconds(seconds)} on {where}")
+    failed = {one.task: one.state.reason for one in sweep.tasks if one.status == "failed" and one.state}
+    return "\n".join([*lines, *(["", failures(failed)] if failed else [])])
+
+
+_REASON_WIDTH = 60
+
+
+def failures(failed: Mapping[RunSpec, str]) -> str:
+    """A table with a row per failed task; columns with equal values are left out."""
+    rows = [task.columns for task in failed]
+    varying = [
+        name for name in rows[0] if name in ("victim", "attack") or len({row[name] for row in rows}) > 1
+    ]
+    table = [
+        [*(row[name] for name in varying), reason] for row, reason in zip(rows, failed.values(), strict=True)
+    ]
+    widths = [None] * len(varying) + [_REASON_WIDTH]
+    return write([simple("", [*varying, "failed because"], table, widths=widths)], "plain")
+
+
+def as_json(sweep: SweepStatus) -> dict[str, object]:
+    """The status as data for JSON."""
+    tasks = [
+        {
+            "key": one.task.key,
+            **one.task.columns,
+            "status": one.status,
+            "record": one.state.record if one.state else None,
+            "seconds": one.state.seconds if one.state else None,
+            "reason": one.state.reason if one.state else "",
+        }
+        for one in sweep.tasks
+    ]
+    return {
+        "name": sweep.name,
+        "file": sweep.file,
+        "counts": sweep.counts,
+        "left": sweep.left,
+        "tasks": tasks,
+    }

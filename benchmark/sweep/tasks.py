@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from vbench.attacks.build import expand as expand_attacks
+from vbench.attacks.registry import PRICES
 from vbench.core.errors import BadInput, shortened
 from vbench.core.settings import parse
 from vbench.core.text import show_left
 from vbench.core.threat import parse_budget
+from vbench.records.record import Record
 from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.sweep.read import SuiteFile
 from vbench.sweep.suite import Exclusion, Suite, VictimEntry
@@ -193,25 +197,74 @@ def shard(tasks: list[RunSpec], index: int, count: int) -> list[RunSpec]:
     return tasks[start:stop]
 
 
-class Durations:
-    """Seconds of finished tasks, by kind."""
+#: Attack with its settings, victim (with surrogates) and protocol: :attr:`RunSpec.kind`.
+Kind = tuple[str, str, str]
 
-    def __init__(self) -> None:
-        self._seconds: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+
+class Durations:
+    """Seconds of runs by kind: of those that were added, else of ``records``, for learning and attacking."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._added: dict[Kind, list[float]] = defaultdict(list)
+        self._recorded: dict[Kind, list[float]] = defaultdict(list)
+        self._means: dict[Kind, float | None] = {}
+        for record in records:
+            seconds = record.cost.get("fit_seconds", 0.0) + record.cost.get("attack_seconds", 0.0)
+            if seconds:
+                self._recorded[record.label, record.victim_label, record.protocol].append(seconds)
 
     def add(self, task: RunSpec, seconds: float) -> None:
         """Add the duration of a task; negative ones, from a clock that was set back, are ignored."""
         if seconds > 0:
-            self._seconds[task.kind].append(seconds)
+            self._added[task.kind].append(seconds)
+            self._means.clear()
 
     def of(self, task: RunSpec) -> float | None:
-        """Expected seconds of a task: mean of its kind, else of its attack; None if unknown."""
-        known = self._seconds.get(task.kind)
-        if not known:
-            attack = task.kind[0]
-            known = [one for kind, found in self._seconds.items() if kind[0] == attack for one in found]
-        return statistics.fmean(known) if known else None
+        """Expected seconds of a task: the mean of similar ones; None if none is known.
 
-    def left(self, tasks: Collection[RunSpec], width: int) -> str:
+        Similar are, in this order: the same attack with its settings, victim and protocol; any protocol; the
+        same attack on this victim; for a fit, any fit on this victim; the same attack on any victim, first
+        with the same settings. Fits with other settings are scaled by their gradient evaluations.
+        """
+        kind = task.kind
+        if kind not in self._means:
+            self._means[kind] = self._mean(kind)
+        return self._means[kind]
+
+    def _mean(self, wanted: Kind) -> float | None:
+        text, models, _ = wanted
+        name, fit = _fit(text)
+        rules: tuple[Callable[[Kind], bool], ...] = (
+            lambda kind: kind == wanted,
+            lambda kind: kind[:2] == (text, models),
+            lambda kind: kind[1] == models and _fit(kind[0])[0] == name,
+            lambda kind: kind[1] == models and bool(fit and _fit(kind[0])[1]),
+            lambda kind: kind[0] == text,
+            lambda kind: _fit(kind[0])[0] == name,
+        )
+        for similar, known in product(rules, (self._added, self._recorded)):
+            found = [
+                seconds * (fit / (_fit(kind[0])[1] or fit) if fit else 1.0)
+                for kind in filter(similar, known)
+                for seconds in known[kind]
+            ]
+            if found:
+                return statistics.fmean(found)
+        return None
+
+    def left(self, tasks: Collection[RunSpec], width: int = 1) -> str:
         """The time that tasks need on ``width`` workers, as text; "unknown" without any duration."""
         return show_left([self.of(task) for task in tasks], width)
+
+
+@cache
+def _fit(text: str) -> tuple[str, float]:
+    """The name of an attack, and the gradient evaluations of its fit, 0 without one."""
+    try:
+        name, settings = parse(text, "attack")
+    except BadInput:
+        # A file of states may hold any text.
+        return text, 0.0
+    price = PRICES.get(name)
+    asked = settings.get("evaluations", "")
+    return name, float(asked) if asked.isdigit() else price.gradients if price and price.fit else 0.0

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vbench.core.errors import BadInput, unknown_name
+from vbench.reports.rows import HEADINGS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vbench.records.record import Record
-    from vbench.reports.figures.save import Drawing
+    from vbench.reports.figures.style import Drawing
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def draw(
     for what, given in (("metric", metric), ("query", query)):
         if given is not None and not getattr(entry, what):
             raise BadInput(f"figure {name} has no {what} to choose; leave --{what} away")
-    if metric is not None:
-        _check_metric(metric)
+    if metric is not None and metric not in HEADINGS:
+        raise unknown_name("metric", metric, HEADINGS)
     if entry.needs == "records":
         return entry.module.draw(records, width=width, **({"metric": metric} if metric else {}))
     from vbench.reports.figures.panels import one
@@ -145,17 +146,10 @@ def _kept(entry: Entry, record: Record, runs: Path, query: int | None) -> tuple[
 def _drawing(
     entry: Entry, records: Sequence[Record], given: tuple[Any, ...], more: dict[str, Any]
 ) -> Drawing:
-    from vbench.reports.figures.save import Drawing, inline, title_of
+    from vbench.reports.figures.style import Drawing, inline, title_of
 
     figure = entry.module.draw(*given, **more)
     title, alt = title_of(figure), entry.module.alt(*given, **more)
     about = " ".join([*more.values(), *(record.id for record in records)])
     prefix = f"{entry.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
     return Drawing(entry.name, title, alt, inline(figure, prefix, title, alt))
-
-
-def _check_metric(metric: str) -> None:
-    from vbench.reports.rows import HEADINGS
-
-    if metric not in HEADINGS:
-        raise unknown_name("metric", metric, HEADINGS)

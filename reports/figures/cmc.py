@@ -8,8 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vbench.records.record import Record
-from vbench.reports.figures.curves import Curve, cmc, value
-from vbench.reports.figures.panels import Facet, Panels, attack_of, facets, seeds_of, strongest
+from vbench.reports.figures.panels import (
+    Curve,
+    Facet,
+    Panels,
+    attack_of,
+    cmc,
+    facets,
+    seeds_of,
+    strongest,
+    value,
+)
 from vbench.reports.figures.style import CLEAN, DASHES, MARKERS, PALETTE, in_lines, styled
 
 SUBJECT = "CMC{of} before and after attacks"
@@ -44,9 +53,7 @@ def alt(records: Sequence[Record]) -> str:
     names, _ = strongest(panels, "r1")
     for panel in panels:
         clean = [value(panel.records, "clean", metric).mean for metric in ("r1", "r10")]
-        parts.append(
-            f"{'; '.join(panel.facts.values())}: clean Rank-1 {clean[0]:.1f}, Rank-10 {clean[1]:.1f}"
-        )
+        parts.append(f"{panel.title}: clean Rank-1 {clean[0]:.1f}, Rank-10 {clean[1]:.1f}")
         for name, same in _drawn(panel, names).items():
             after = [value(same, "adversarial", metric).mean for metric in ("r1", "r10")]
             parts.append(f"{name} {after[0]:.1f}, {after[1]:.1f}")

@@ -84,7 +84,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
             f"{point.attack} ({point.kind}) {point.drop:.1f} points for {point.cost:,.0f}"
             for point in points(panel.records, metric)
         ]
-        parts.append(f"{'; '.join(panel.facts.values())}: {', '.join(shown)}")
+        parts.append(f"{panel.title}: {', '.join(shown)}")
     return f"Drop of {HEADINGS[metric]} against gradient evaluations or queries. " + "; ".join(parts) + "."
 
 

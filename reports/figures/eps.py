@@ -12,8 +12,17 @@ from matplotlib.figure import Figure
 from vbench.core.errors import BadInput
 from vbench.core.threat import budget_text, show_budget
 from vbench.records.record import Record
-from vbench.reports.figures.curves import Value, value
-from vbench.reports.figures.panels import Facet, Panels, attack_of, budget_of, facets, facts_of, strongest
+from vbench.reports.figures.panels import (
+    Facet,
+    Panels,
+    Value,
+    attack_of,
+    budget_of,
+    facets,
+    facts_of,
+    strongest,
+    value,
+)
 from vbench.reports.figures.style import DASHES, MARKERS, PALETTE, in_lines, styled
 from vbench.reports.rows import HEADINGS, setting, victim_key
 
@@ -52,7 +61,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
     parts = []
     for panel in _panels(records):
         clean = value(panel.records, "clean", metric).mean
-        parts.append(f"{'; '.join(panel.facts.values())}: clean {clean:.1f}")
+        parts.append(f"{panel.title}: clean {clean:.1f}")
         norm = panel.records[0].config["threat"]["norm"]
         for line in lines(panel.records, metric):
             ends = [f"{line.values[at].mean:.1f} at eps {show_budget(line.eps[at], norm)}" for at in (0, -1)]

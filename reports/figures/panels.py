@@ -1,4 +1,4 @@
-"""Panels of comparable records; pictures; choice of records."""
+"""Panels of comparable records and their data; pictures; choice of records."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL import Image
 
 from vbench.core.errors import BadInput
-from vbench.core.text import one_line
+from vbench.core.text import count_of, first_of, one_line
 from vbench.core.threat import parse_budget
 from vbench.records.files import KeptImages
 from vbench.records.record import Record
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
-from vbench.reports.rows import setting, victim_key
+from vbench.reports.rows import DEPTHS, setting, victim_key
 
 #: Most panels that are readable.
 MOST = 12
@@ -34,6 +34,11 @@ class Facet:
 
     facts: dict[str, str]
     records: list[Record]
+
+    @property
+    def title(self) -> str:
+        """Its facts in one line."""
+        return "; ".join(self.facts.values())
 
 
 def victim_of(record: Record) -> str:
@@ -58,10 +63,9 @@ def facts_of(record: Record) -> dict[str, str]:
     """Facts that a figure must state, in the words of the tables: victim, protocol, budget."""
     where = setting(record)
     badge = "SYNTHETIC " if where.synthetic else ""
-    trials = f"{where.trials} trial{'s' if where.trials != 1 else ''}"
     found = {
         "victim": victim_of(record),
-        "protocol": f"{badge}{one_line(where.protocol)} ({trials})",
+        "protocol": f"{badge}{one_line(where.protocol)} ({count_of(where.trials, 'trial')})",
         "budget": where.threat,
     }
     return {**found, "access": "transfer attacks"} if record.surrogate else found
@@ -259,9 +263,8 @@ _ROWS = 192
 def one(records: Sequence[Record], name: str) -> Record:
     """The only record; raises BadInput, with the ids, if there are several."""
     if len(records) != 1:
-        ids = ", ".join(f"{record.id} ({attack_of(record)})" for record in records[:6])
-        more = f" and {len(records) - 6} more" if len(records) > 6 else ""
-        raise BadInput(f"figure {name} shows one run; choose it with --run: {ids}{more}")
+        ids = first_of([f"{record.id} ({attack_of(record)})" for record in records], 6)
+        raise BadInput(f"figure {name} shows one run; choose it with --run: {ids}")
     return records[0]
 
 
@@ -308,3 +311,79 @@ def picture(axes: Axes, pixels: np.ndarray, title: str = "") -> None:
     axes.set_yticks([])
     axes.grid(False)
     axes.spines[:].set_visible(False)
+
+
+DEEPEST = 50
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Percent at ``ranks``: mean over trials and seeds, and standard deviation (None for one value).
+
+    ``whole``: from the ranks of all queries; else only the four ranks in an archive.
+    """
+
+    ranks: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray | None
+    whole: bool
+
+    def until(self, last: int) -> Curve:
+        """The curve up to rank ``last``; after its own last rank it is constant."""
+        more = max(0, last - int(self.ranks[-1])) if self.whole else 0
+        mean = np.pad(self.mean, (0, more), mode="edge")
+        spread = None if self.spread is None else np.pad(self.spread, (0, more), mode="edge")
+        ranks = np.concatenate([self.ranks, self.ranks[-1] + np.arange(1, more + 1)])
+        return Curve(ranks, mean, spread, self.whole)
+
+
+def cmc(records: Sequence[Record], which: str) -> Curve:
+    """The CMC of "clean" or "adversarial" queries up to rank 50, of records that differ only in their seed.
+
+    Rank-k is the share, of the queries with a match, whose first match is at rank k or better, with ranks
+    counted as in the record's protocol. Raises BadInput for a record whose stored ranks are broken.
+    """
+    stored = [_ranks(record, which) for record in records]
+    whole = [ranks for ranks in stored if ranks is not None]
+    if len(whole) < len(stored):
+        trials = [trial for record in records for trial in getattr(record, which)]
+        # Records without per-query values have only these ranks.
+        shares = np.array([[getattr(trial, name) for name in DEPTHS] for trial in trials])
+        return _curve(np.array(list(DEPTHS.values())), shares, whole=False)
+    deepest = min(DEEPEST, max(1, *(int(ranks.max()) for ranks in whole)))
+    depth = np.arange(1, deepest + 1)
+    values = [
+        (((trial[:, None] <= depth) & (trial[:, None] > 0)).sum(0) / max(1, (trial > 0).sum()))
+        for ranks in whole
+        for trial in ranks
+    ]
+    return _curve(depth, np.array(values), whole=True)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric in percent: mean over trials and seeds, and standard deviation (0 for a single value)."""
+
+    mean: float
+    spread: float
+
+
+def value(records: Sequence[Record], which: str, metric: str) -> Value:
+    """A metric of "clean" or "adversarial" over records that differ only in their seed."""
+    found = [100 * getattr(trial, metric) for record in records for trial in getattr(record, which)]
+    return Value(float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0)
+
+
+def _ranks(record: Record, which: str) -> np.ndarray | None:
+    packed = record.per_query.get(f"{which}_rank")
+    if packed is None:
+        return None
+    ranks = packed.unpack()
+    if ranks.ndim != 2 or not ranks.size or ranks.min() < 0:
+        raise BadInput(f"record {record.id}: its {which} ranks are not trials x queries of ranks")
+    return ranks
+
+
+def _curve(depth: np.ndarray, values: np.ndarray, whole: bool) -> Curve:
+    spread = 100 * values.std(0, ddof=1) if len(values) > 1 else None
+    return Curve(depth, 100 * values.mean(0), spread, whole)

@@ -85,7 +85,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
     parts = []
     for panel in _panels(records):
         one = matrix(panel.records, metric)
-        parts.append("; ".join(panel.facts.values()))
+        parts.append(panel.title)
         clean = ", ".join(
             f"{victim} {value:.1f}" for victim, value in zip(one.victims, one.clean, strict=True)
         )

@@ -12,10 +12,11 @@ from statistics import fmean as mean
 from typing import BinaryIO
 
 from vbench.core.errors import BadInput
-from vbench.core.text import one_line
+from vbench.core.text import first_of, one_line
 from vbench.records.record import Record
 from vbench.records.store import LARGEST
 from vbench.reports.leaderboard.names import MARK, is_site, shown_roots
+from vbench.reports.rows import HEADINGS
 from vbench.reports.verify import Mark, parse, verify
 
 #: Folder of the results of ``vbench audit``, which are not records.
@@ -23,12 +24,22 @@ _NOT_RECORDS = "audits"
 
 
 @dataclass(frozen=True)
-class Found:
-    """An accepted record, without its per-query values. ``source``: its file (and line), as shown."""
+class Result:
+    """An accepted record without its per-query values, its files (and lines) as shown, and its marks.
+
+    ``doubts``: contradictions with other records.
+    """
 
     record: Record
-    source: str
+    sources: tuple[str, ...]
     marks: tuple[Mark, ...]
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def version(self) -> str:
+        """The version of vbench that the record states; it cannot be checked."""
+        versions = self.record.environment.get("versions")
+        return versions.get("vbench", "") if isinstance(versions, dict) else ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class Refused:
 class Collected:
     """All accepted and refused records."""
 
-    found: list[Found] = field(default_factory=list)
+    found: list[Result] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
     def add(self, source: str, text: bytes, file_name: str | None) -> None:
@@ -62,7 +73,7 @@ class Collected:
             self.refuse(source, *checked.reasons)
             return
         # A thousand records with per-query values would need too much memory.
-        self.found.append(Found(record.without_queries(), source, tuple(checked.marks)))
+        self.found.append(Result(record.without_queries(), (source,), tuple(checked.marks)))
 
     def refuse(self, source: str, *reasons: str) -> None:
         """Add a refusal; untrusted text is made safe to print."""
@@ -94,17 +105,15 @@ def _files(root: Path, name: str, collected: Collected) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=unreadable):
         here = Path(folder)
-        folders[:] = sorted(one for one in folders if not _is_skipped(here / one))
+        folders[:] = sorted(
+            one for one in folders if not (one.startswith(".") or one == _NOT_RECORDS or is_site(here / one))
+        )
         for linked in [one for one in folders if (here / one).is_symlink()]:
             collected.refuse(_below(here / linked, root, name), "a link to a folder; links are not followed")
             folders.remove(linked)
         for one in sorted(files):
             if one.endswith((".json", ".jsonl")) and not one.startswith(".") and one != MARK:
                 yield here / one
-
-
-def _is_skipped(folder: Path) -> bool:
-    return folder.name.startswith(".") or folder.name == _NOT_RECORDS or is_site(folder)
 
 
 def _below(path: Path, root: Path, name: str) -> str:
@@ -153,18 +162,6 @@ TOLERANCE = 0.005
 #: Fields of a record that are results; the others say where, when, how fast and on what.
 _OUTCOME = {"clean", "adversarial", "controls", "members", "asr", "stealthy", "verdict", "level"}
 
-_COMPARED = ("r1", "r5", "r10", "r20", "map", "minp")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One result of a configuration, and its files. ``doubts``: contradictions with other records."""
-
-    record: Record
-    sources: tuple[str, ...]
-    marks: tuple[Mark, ...]
-    doubts: list[str] = field(default_factory=list)
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -192,11 +189,11 @@ class Entry:
         return all(
             high - low <= TOLERANCE
             for which in ("clean", "adversarial")
-            for low, high in (self.span(which, metric) for metric in _COMPARED)
+            for low, high in (self.span(which, metric) for metric in HEADINGS)
         )
 
 
-def merge(found: Iterable[Found]) -> list[Entry]:
+def merge(found: Iterable[Result]) -> list[Entry]:
     """Entries by configuration, in the order of their oldest records.
 
     Equal results become one that names every file, with the marks of the copy that could be checked best.
@@ -204,21 +201,14 @@ def merge(found: Iterable[Found]) -> list[Entry]:
     their order.
     """
     entries: dict[str, dict[str, Result]] = {}
-    for one in sorted(found, key=lambda one: (one.record.created, one.source)):
+    for one in sorted(found, key=lambda one: (one.record.created, one.sources)):
         results = entries.setdefault(one.record.id, {})
         outcome = one.record.model_dump_json(include=_OUTCOME)
-        if outcome in results:
-            results[outcome] = _joined(results[outcome], one)
-        else:
-            results[outcome] = Result(one.record, (one.source,), one.marks)
+        known = results.get(outcome, one)
+        best = one if len(one.marks) < len(known.marks) else known
+        sources = one.sources if known is one else (*known.sources, *one.sources)
+        results[outcome] = replace(best, sources=sources)
     return [Entry(tuple(results.values())) for results in entries.values()]
-
-
-def _joined(result: Result, other: Found) -> Result:
-    sources = (*result.sources, other.source)
-    if len(other.marks) < len(result.marks):
-        return replace(result, record=other.record, sources=sources, marks=other.marks)
-    return replace(result, sources=sources)
 
 
 def disputed(entries: Sequence[Entry]) -> list[str]:
@@ -228,18 +218,17 @@ def disputed(entries: Sequence[Entry]) -> list[str]:
         if entry.agrees:
             continue
         said = "; ".join(
-            f"Rank-1 {100 * result.record.mean('clean', 'r1'):.2f} -> "
-            f"{100 * result.record.mean('adversarial', 'r1'):.2f}, "
-            f"mAP {100 * result.record.mean('clean', 'map'):.2f} -> "
-            f"{100 * result.record.mean('adversarial', 'map'):.2f} in {', '.join(result.sources)}"
-            for result in entry.results
+            f"{_change(one.record, 'r1')}, {_change(one.record, 'map')} in {', '.join(one.sources)}"
+            for one in entry.results
         )
         record = entry.record
         lines.append(f"{record.label} on {record.victim_label}, {record.protocol}, id {record.id}: {said}")
     return lines
 
 
-_METRICS = ("r1", "r5", "r10", "r20", "map", "minp")
+def _change(record: Record, metric: str) -> str:
+    before, after = (100 * record.mean(which, metric) for which in ("clean", "adversarial"))
+    return f"{HEADINGS[metric]} {before:.2f} -> {after:.2f}"
 
 
 def find_doubts(entries: Sequence[Entry]) -> None:
@@ -272,16 +261,16 @@ def _doubt_clean(results: Sequence[Result]) -> None:
     """Clean results of one victim on the same images must be equal up to rounding."""
     said: dict[tuple[float, ...], list[Result]] = {}
     for result in results:
-        figures = tuple(mean(getattr(trial, metric) for trial in result.record.clean) for metric in _METRICS)
-        counts = tuple(float(trial.queries) for trial in result.record.clean)
-        near = next((known for known in said if _near(known, (*figures, *counts))), (*figures, *counts))
+        means = (mean(getattr(trial, metric) for trial in result.record.clean) for metric in HEADINGS)
+        figures = (*means, *(float(trial.queries) for trial in result.record.clean))
+        near = next((known for known in said if _near(known, figures)), figures)
         said.setdefault(near, []).append(result)
     if len(said) == 1:
         return
     record = results[0].record
     listed = "; ".join(
-        f"Rank-1 {100 * figures[0]:.2f}, mAP {100 * figures[4]:.2f} over {figures[len(_METRICS)]:.0f} "
-        f"queries in {_some([source for result in same for source in result.sources])}"
+        f"Rank-1 {100 * figures[0]:.2f}, mAP {100 * figures[4]:.2f} over {figures[len(HEADINGS)]:.0f} "
+        f"queries in {first_of([source for result in same for source in result.sources], 3)}"
         for figures, same in said.items()
     )
     victim = f"{record.victim_label}, weights {record.config['victim']['weights']}"
@@ -296,7 +285,7 @@ def _doubt_synthetic(results: Sequence[Result]) -> None:
     if len(kinds) == 1:
         return
     synthetic, real = (
-        _some([source for one in results if one.record.synthetic is kind for source in one.sources])
+        first_of([source for one in results if one.record.synthetic is kind for source in one.sources], 3)
         for kind in (True, False)
     )
     fingerprint = results[0].record.config["dataset"]["fingerprint"]
@@ -307,8 +296,3 @@ def _doubt_synthetic(results: Sequence[Result]) -> None:
 
 def _near(one: Sequence[float], other: Sequence[float]) -> bool:
     return len(one) == len(other) and all(abs(a - b) <= TOLERANCE for a, b in zip(one, other, strict=True))
-
-
-def _some(sources: Sequence[str]) -> str:
-    more = len(sources) - 3
-    return ", ".join(sources[:3]) + (f" and {more} more" if more > 0 else "")

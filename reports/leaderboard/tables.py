@@ -1,17 +1,178 @@
-"""Tables of a board: by victim, by attack, each attack on each victim, every run."""
+"""Boards of comparable results, and their tables: by victim, by attack, each on each victim, every run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean as mean
+from statistics import stdev
 
+from vbench.core.text import first_of
 from vbench.records.record import Record
-from vbench.reports.leaderboard.boards import Board, Standing, same_victims
 from vbench.reports.leaderboard.collect import Entry, Result
 from vbench.reports.leaderboard.names import Slugs
-from vbench.reports.rows import best
+from vbench.reports.rows import HEADINGS, Row, Setting, best, rows_of, seeds_key, setting, victim_key
 from vbench.reports.table import Badge, Cell, Column, Group, Table
 from vbench.reports.verify import Mark
+from vbench.reports.verify.configuration import declared_attack
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Runs of one attack on one victim that differ only in their seed."""
+
+    setting: Setting
+    entries: tuple[Entry, ...]
+
+    @property
+    def record(self) -> Record:
+        """One of its records, for the facts that all share."""
+        return self.entries[0].record
+
+    @cached_property
+    def victim(self) -> tuple[str, ...]:
+        """The key of the victim."""
+        return victim_key(self.record)
+
+    @cached_property
+    def attack(self) -> str:
+        """Label of the attack, with the source of a reused or transferred perturbation."""
+        record, replayed = self.record, self.record.config.get("perturbation")
+        source = f" from {record.surrogate}" if record.surrogate else ""
+        return record.label + source + (f" replayed {replayed[:8]}" if replayed else "")
+
+    @cached_property
+    def knowledge(self) -> str:
+        """The attacker's knowledge: only attacks of equal knowledge are compared."""
+        return access(self.record)
+
+    @cached_property
+    def agrees(self) -> bool:
+        """Whether the results of every run agree, on all machines."""
+        return all(entry.agrees for entry in self.entries)
+
+    @property
+    def results(self) -> list[Result]:
+        """All results of its entries."""
+        return [result for entry in self.entries for result in entry.results]
+
+    @property
+    def doubted(self) -> bool:
+        """Whether another record contradicts these about the same victim and images."""
+        return any(result.doubts for result in self.results)
+
+    @cached_property
+    def row(self) -> Row:
+        """Values in percent, mean over seeds; if results differ, the one worst for the attack."""
+        first = rows_of([entry.record for entry in self.entries])[0]
+        after = {metric: self._seeds("adversarial", metric) for metric in HEADINGS}
+        rates = [100 * result.record.asr for result in self.results if result.record.asr is not None]
+        return replace(
+            first,
+            knowledge=self.knowledge,
+            before={metric: mean(self._seeds("clean", metric)) for metric in HEADINGS},
+            after={
+                metric: mean(values) if self.agrees else self.span(metric)[1]
+                for metric, values in after.items()
+            },
+            spread={metric: stdev(values) for metric, values in after.items() if len(values) > 1},
+            asr=(mean(rates) if self.agrees else min(rates)) if rates else None,
+        )
+
+    def span(self, metric: str) -> tuple[float, float]:
+        """Smallest and largest result after the attack, percent."""
+        found = [bound for entry in self.entries for bound in entry.span("adversarial", metric)]
+        return 100 * min(found), 100 * max(found)
+
+    def _seeds(self, which: str, metric: str) -> list[float]:
+        return [100 * entry.mean(which, metric) for entry in self.entries]
+
+
+@dataclass(frozen=True)
+class Board:
+    """Comparable standings: equal data, protocol, budget, side, trials and level."""
+
+    setting: Setting
+    level: str
+    standings: tuple[Standing, ...]
+
+    @property
+    def key(self) -> str:
+        """A unique text for this board."""
+        where = self.setting
+        kind = " synthetic" if where.synthetic else ""
+        threat = where.threat.replace("L_inf", "linf").replace(" sides", "").replace(" side", "")
+        return f"{where.protocol} {threat} {self.level}{kind} {where.trials} {where.fingerprint}"
+
+    @property
+    def title(self) -> str:
+        """Its title, without the SYNTHETIC badge."""
+        level = "" if self.level == "pixel" else f", {self.level} level"
+        return f"{self.setting.protocol}, {self.setting.threat}{level}"
+
+    @property
+    def results(self) -> list[Result]:
+        """Every result on it."""
+        return [result for standing in self.standings for result in standing.results]
+
+    def victims(self) -> dict[tuple[str, ...], list[Standing]]:
+        """Standings of each victim, victims by name."""
+        found: dict[tuple[str, ...], list[Standing]] = {}
+        for standing in sorted(self.standings, key=lambda one: one.victim):
+            found.setdefault(standing.victim, []).append(standing)
+        return found
+
+    def attacks(self) -> dict[tuple[str, str], list[Standing]]:
+        """Standings of each (knowledge, attack): by knowledge, then in order of appearance."""
+        found: dict[tuple[str, str], list[Standing]] = {}
+        for standing in sorted(self.standings, key=lambda one: _rank(one.knowledge)):
+            found.setdefault((standing.knowledge, standing.attack), []).append(standing)
+        return found
+
+    def knowledge(self) -> list[str]:
+        """Every kind of knowledge on it."""
+        return list(dict.fromkeys(knowledge for knowledge, _ in self.attacks()))
+
+
+def boards(entries: Iterable[Entry]) -> list[Board]:
+    """Boards of entries, real data first; results of different boards are not comparable."""
+    found: dict[tuple[Setting, str], dict[tuple[object, ...], list[Entry]]] = {}
+    for entry in entries:
+        record = entry.record
+        same = (*seeds_key(record), tuple(record.left_out))
+        found.setdefault((setting(record), record.level), {}).setdefault(same, []).append(entry)
+    made = [
+        Board(where, level, tuple(Standing(where, tuple(same)) for same in groups.values()))
+        for (where, level), groups in found.items()
+    ]
+    return sorted(
+        made,
+        key=lambda board: (
+            board.setting.synthetic,
+            board.setting.protocol,
+            -sum(len(one.entries) for one in board.standings),
+        ),
+    )
+
+
+def access(record: Record) -> str:
+    """An attacker's knowledge and abilities as one phrase: attacks are compared if it is equal."""
+    known = rows_of([record])[0].knowledge
+    declared = declared_attack(record.config["attack"]["name"])
+    if declared is not None and declared.blind:
+        known = f"blind, {known}"
+    elif (declared is not None and declared.black_box) or record.cost.get("queries_per_image", 0) > 0:
+        known = known if record.members else f"black box, {known}"
+    return f"{known}, replayed" if record.config.get("perturbation") else known
+
+
+def _rank(knowledge: str) -> tuple[int, str]:
+    starts = ("blind", "black box", "universal", "per-image", "evaluation")
+    place = next((index for index, start in enumerate(starts) if knowledge.startswith(start)), len(starts))
+    return place, knowledge
+
 
 DISPUTED = Badge(
     "results differ",
@@ -43,85 +204,54 @@ def after(standing: Standing, metric: str, small: str = "", strong: bool = False
     return Cell(f"{value:.1f}{spread}", value, small, strong, lead)
 
 
-def map_below(standing: Standing) -> str:
-    """mAP after the attack, as text below a Rank-1."""
-    return f"mAP {standing.row.after['map']:.1f}"
-
-
 def number(value: float | None, small: str = "") -> Cell:
     """A number with one decimal; empty for None."""
     # Adding zero turns -0.0 into 0.0.
     return Cell("" if value is None else f"{round(value, 1) + 0.0:.1f}", value, small)
 
 
-def badge(mark: Mark) -> Badge:
-    """The badge of a mark."""
-    return Badge(mark.value, mark.meaning)
+MARKS = {mark: Badge(mark.value, mark.meaning) for mark in Mark}
 
 
-def badges_of(results: Sequence[Result]) -> tuple[Badge, ...]:
-    """Badges of the verification of results, each once."""
-    marks = [mark for mark in Mark if any(mark in result.marks for result in results)]
-    checked = () if Mark.TOTALS_ONLY in marks else (CHECKED,)
-    doubted = (DOUBTED,) if any(result.doubts for result in results) else ()
-    return (*checked, *(badge(mark) for mark in marks), *doubted)
+def badges_of(results: Sequence[Result], marks: Iterable[Mark] = Mark) -> list[Badge]:
+    """Badges of the verification of results, each once; ``marks``: those that are shown."""
+    found = [MARKS[mark] for mark in marks if any(mark in result.marks for result in results)]
+    return [*found, *([DOUBTED] if any(result.doubts for result in results) else [])]
 
 
-def cautions(same: Sequence[Standing]) -> tuple[Badge, ...]:
-    """Badges of some standings together, without that of an ordinary, checked result."""
-    disputed = () if all(one.agrees for one in same) else (DISPUTED,)
-    found = badges_of([result for one in same for result in results_of(one)])
-    return (*disputed, *(one for one in found if one is not CHECKED))
-
-
-def whose_attack(same: Sequence[Standing]) -> tuple[Badge, ...]:
-    """The badge of an attack that is not vbench's own, even if its name is similar or equal."""
-    return _only(same, Mark.FOREIGN_ATTACK, Mark.LIBRARY_ATTACK)
-
-
-def whose_victim(same: Sequence[Standing]) -> tuple[Badge, ...]:
-    """The badges of a victim that is not vbench's own, or whose clean results are in doubt."""
-    doubted = (DOUBTED,) if any(one.doubted for one in same) else ()
-    return (*_only(same, Mark.FOREIGN_VICTIM), *doubted)
-
-
-def _only(same: Sequence[Standing], *marks: Mark) -> tuple[Badge, ...]:
-    there = {mark for one in same for result in results_of(one) for mark in result.marks}
-    return tuple(badge(mark) for mark in marks if mark in there)
-
-
-def results_of(standing: Standing) -> list[Result]:
-    """All results of a standing."""
-    return [result for entry in standing.entries for result in entry.results]
-
-
-INDEX, REFUSED, CSV, JSONL = "index.html", "refused.html", "records.csv", "records.jsonl"
+def checks_of(results: Sequence[Result]) -> list[Badge]:
+    """All badges of results, with that of checked ones."""
+    found = badges_of(results)
+    return found if MARKS[Mark.TOTALS_ONLY] in found else [CHECKED, *found]
 
 
 class Links:
-    """Links to the pages of boards, their runs, victims and attacks; all in one folder."""
+    """Pages of boards, their runs, victims and attacks; all in one folder."""
 
     def __init__(self) -> None:
-        self._slugs = {kind: Slugs() for kind in ("board", "runs", "victim", "attack")}
+        self._slugs: dict[str, Slugs] = defaultdict(Slugs)
 
-    def board(self, board: Board) -> str:
-        """Tables by victim and by attack."""
-        return self._page("board", board.key)
-
-    def runs(self, board: Board) -> str:
-        """Every run on a board."""
-        return self._page("runs", board.key)
-
-    def victim(self, record: Record) -> str:
-        """All results of victims of this name."""
-        return self._page("victim", record.config["victim"]["name"])
-
-    def attack(self, record: Record) -> str:
-        """All results of attacks of this name."""
-        return self._page("attack", record.config["attack"]["name"])
-
-    def _page(self, kind: str, text: str) -> str:
+    def page(self, kind: str, text: str) -> str:
+        """The page of one "board" or its "runs", by the key of the board."""
         return f"{kind}-{self._slugs[kind].of(text)}.html"
+
+    def subject(self, kind: str, record: Record) -> str:
+        """The page of all results of victims, or of attacks, of one name."""
+        return self.page(kind, record.config[kind]["name"])
+
+
+def _victim(standing: Standing, links: Links, badges: Sequence[Badge] = ()) -> Cell:
+    """A victim with weights and input size, which distinguish victims of one name."""
+    card = standing.record.config["victim"]
+    size = card["options"].get("input_size")
+    shape = f", {size[0]}x{size[1]}" if isinstance(size, list) and len(size) == 2 else ""
+    page = links.subject("victim", standing.record)
+    small = f"weights {card['weights'][:8]}{shape}"
+    return Cell(standing.row.victim, small=small, href=page, badges=badges)
+
+
+def _attack(standing: Standing, links: Links, badges: Sequence[Badge] = ()) -> Cell:
+    return Cell(standing.attack, href=links.subject("attack", standing.record), badges=badges)
 
 
 _WORST = "lowest Rank-1 after an attack with this knowledge"
@@ -138,8 +268,10 @@ def by_victim(board: Board, links: Links) -> Table:
     ]
     rows = []
     for same in board.victims().values():
+        results = [result for one in same for result in one.results]
+        victim = _victim(same[0], links, badges_of(results, [Mark.FOREIGN_VICTIM]))
         worst = [_worst([one for one in same if one.knowledge == kind]) for kind in kinds]
-        cells = [_victim(same, links), clean(same), *worst, Cell(str(len(same)), len(same))]
+        cells = [victim, clean(same), *worst, Cell(str(len(same)), len(same))]
         rows.append(Group(same[0].row.victim, cells))
     legend = (
         "Rank-1 in percent, below it mAP and the attack; mean over trials, and over seeds with their "
@@ -152,31 +284,17 @@ def _worst(same: Sequence[Standing]) -> Cell:
     if not same:
         return Cell("")
     lowest = min(same, key=lambda one: one.row.after["r1"])
-    return after(lowest, "r1", f"{map_below(lowest)}, {lowest.attack}")
-
-
-def _victim(same: Sequence[Standing], links: Links) -> Cell:
-    first = same[0]
-    facts, page = victim_facts(first), links.victim(first.record)
-    return Cell(first.row.victim, small=facts, href=page, badges=whose_victim(same))
-
-
-def victim_facts(standing: Standing) -> str:
-    """Weights and input size, which distinguish victims of one name."""
-    card = standing.record.config["victim"]
-    size = card["options"].get("input_size")
-    shape = f", {size[0]}x{size[1]}" if isinstance(size, list) and len(size) == 2 else ""
-    return f"weights {card['weights'][:8]}{shape}"
+    return after(lowest, "r1", f"mAP {lowest.row.after['map']:.1f}, {lowest.attack}")
 
 
 def clean(same: Sequence[Standing]) -> Cell:
     """Clean results; the range if records differ by more than rounding."""
-    found = [result.record for one in same for result in results_of(one)]
+    found = [result.record for one in same for result in one.results]
     values = [100 * record.mean("clean", "r1") for record in found]
     precision = 100 * mean(record.mean("clean", "map") for record in found)
-    if any(one.doubted for one in same) and max(values) - min(values) >= 0.05:
-        return Cell(f"{min(values):.1f} to {max(values):.1f}", mean(values), f"mAP {precision:.1f}")
-    return Cell(f"{mean(values):.1f}", mean(values), f"mAP {precision:.1f}")
+    differ = any(one.doubted for one in same) and max(values) - min(values) >= 0.05
+    text = f"{min(values):.1f} to {max(values):.1f}" if differ else f"{mean(values):.1f}"
+    return Cell(text, mean(values), f"mAP {precision:.1f}")
 
 
 def by_attack(board: Board, links: Links) -> Table:
@@ -204,26 +322,23 @@ def by_attack(board: Board, links: Links) -> Table:
         same, (place, rivals) = found[key], places[key]
         drops = sorted((_drop(one, "r1"), one.row.victim) for one in same)
         rates = [one.row.asr for one in same if one.row.asr is not None]
-        rows.append(
-            Group(
-                same[0].attack,
-                [
-                    Cell(same[0].attack, href=links.attack(same[0].record), badges=cautions(same)),
-                    Cell(key[0]),
-                    Cell(f"{len(same)} of {total}", len(same)),
-                    Cell(f"{place} of {rivals}" if rivals > 1 else "", place if rivals > 1 else None),
-                    number(mean(drop for drop, _ in drops)),
-                    number(mean(_drop(one, "map") for one in same)),
-                    number(mean(rates) if rates else None),
-                    number(drops[-1][0], drops[-1][1]),
-                    number(drops[0][0], drops[0][1]),
-                    Cell(same[0].row.evaluations),
-                ],
-                facets={"knowledge": key[0]},
-            )
-        )
+        disputed = [] if all(one.agrees for one in same) else [DISPUTED]
+        badges = disputed + badges_of([result for one in same for result in one.results])
+        cells = [
+            _attack(same[0], links, badges),
+            Cell(key[0]),
+            Cell(f"{len(same)} of {total}", len(same)),
+            Cell(f"{place} of {rivals}" if rivals > 1 else "", place if rivals > 1 else None),
+            number(mean(drop for drop, _ in drops)),
+            number(mean(_drop(one, "map") for one in same)),
+            number(mean(rates) if rates else None),
+            number(*drops[-1]),
+            number(*drops[0]),
+            Cell(same[0].row.evaluations),
+        ]
+        rows.append(Group(same[0].attack, cells, facets={"knowledge": key[0]}))
     note = "Means are over the victims of each attack, which differ: compare by place instead."
-    differ = len({same_victims(same) for same in found.values()}) > 1
+    differ = len({_victims(same) for same in found.values()}) > 1
     return Table("attacks", "By attack", columns, rows, notes=[note] if differ else [])
 
 
@@ -235,13 +350,17 @@ def _places(found: dict[tuple[str, str], list[Standing]]) -> dict[tuple[str, str
     """
     groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
     for key, same in found.items():
-        groups.setdefault((key[0], same_victims(same)), []).append(key)
+        groups.setdefault((key[0], _victims(same)), []).append(key)
     places = {}
     for rivals in groups.values():
         drops = {key: round(mean(_drop(one, "r1") for one in found[key]), 1) for key in rivals}
         for key in rivals:
             places[key] = (1 + sum(other > drops[key] for other in drops.values()), len(rivals))
     return places
+
+
+def _victims(found: Sequence[Standing]) -> frozenset[tuple[str, ...]]:
+    return frozenset(standing.victim for standing in found)
 
 
 def _drop(standing: Standing, metric: str) -> float:
@@ -259,39 +378,30 @@ def each(board: Board, links: Links) -> Table:
     victims = board.victims()
     names = [same[0].row.victim for same in victims.values()]
     columns = [Column("Attack"), Column("Knowledge")]
-    for (_, same), name in zip(victims.items(), names, strict=True):
+    for same, name in zip(victims.values(), names, strict=True):
         weights = same[0].record.config["victim"]["weights"][:8]
         title = f"{name} {weights}" if names.count(name) > 1 else name
-        columns.append(
-            Column(title, True, f"Rank-1 after the attack on {name}, weights {weights}; mAP below")
-        )
-    strong = _strong(board)
-    rows = [
-        Group(
-            "before any attack", [Cell("before any attack"), Cell(""), *(clean(v) for v in victims.values())]
-        )
-    ]
+        hint = f"Rank-1 after the attack on {name}, weights {weights}; mAP below"
+        columns.append(Column(title, True, hint))
+    # Standings with different results do not compete for bold.
+    compete = [one for one in board.standings if one.agrees]
+    strong = {id(compete[index]) for index in best([(board.setting, one.row) for one in compete], "r1")}
+    first = "before any attack"
+    rows = [Group(first, [Cell(first), Cell(""), *map(clean, victims.values())])]
     for (knowledge, attack), same in board.attacks().items():
         there = {one.victim: one for one in same}
-        whose = whose_attack(same)
-        cells = [Cell(attack, href=links.attack(same[0].record), badges=whose), Cell(knowledge)]
+        marks = {mark for one in same for result in one.results for mark in result.marks}
+        whose = [MARKS[mark] for mark in (Mark.FOREIGN_ATTACK, Mark.LIBRARY_ATTACK) if mark in marks]
+        cells = [_attack(same[0], links, whose), Cell(knowledge)]
         for victim in victims:
             one = there.get(victim)
-            cells.append(after(one, "r1", map_below(one), id(one) in strong) if one else Cell(""))
+            small = f"mAP {one.row.after['map']:.1f}" if one else ""
+            cells.append(after(one, "r1", small, id(one) in strong) if one else Cell(""))
         rows.append(Group(attack, cells))
     legend = "Rank-1 in percent, mAP below it."
-    return Table(
-        "each", "Each attack on each victim", columns, rows, legend=legend, notes=[_BOLD] * bool(strong)
-    )
+    notes = [_BOLD] if strong else []
+    return Table("each", "Each attack on each victim", columns, rows, legend=legend, notes=notes)
 
-
-def _strong(board: Board) -> set[int]:
-    """Ids of the standings that are best on their victim; those with different results are left out."""
-    compete = [one for one in board.standings if one.agrees]
-    return {id(compete[index]) for index in best([(board.setting, one.row) for one in compete], "r1")}
-
-
-_MOST_SOURCES = 5
 
 _CHANGE = "before → after, percent, mean over trials; sorts by after"
 
@@ -323,47 +433,39 @@ def runs(board: Board, links: Links) -> Table:
 
 def _run(standing: Standing, entry: Entry, result: Result, links: Links) -> Group:
     record = result.record
-    badges = badges_of([result]) + (() if entry.agrees else (DISPUTED,))
-    shown, more = result.sources[:_MOST_SOURCES], len(result.sources) - _MOST_SOURCES
-    sources = "; ".join(shown) + (f" and {more} more" if more > 0 else "")
-    return Group(
-        record.id,
-        [
-            Cell(standing.row.victim, small=victim_facts(standing), href=links.victim(record)),
-            Cell(standing.attack, href=links.attack(record)),
-            Cell(standing.knowledge),
-            Cell(str(record.config["seed"]), record.config["seed"]),
-            *(_change(record.mean("clean", m), record.mean("adversarial", m)) for m in ("r1", "map")),
-            number(None if record.asr is None else 100 * record.asr),
-            Cell("", badges=badges),
-            Cell(record.id, small=sources),
-            Cell(record.created[:10], small=made_with(result)),
-        ],
-        facets={
-            "victim": standing.row.victim,
-            "attack": record.config["attack"]["name"],
-            "knowledge": standing.knowledge,
-            "checks": badges[0].text if badges else "",
-        },
-    )
-
-
-def _change(before: float, after: float) -> Cell:
-    return Cell(f"{100 * after:.1f}", after, lead=f"{100 * before:.1f} → ")
-
-
-def made_with(result: Result) -> str:
-    """Version and device as the record states them; they cannot be checked."""
-    environment = result.record.environment
-    versions = environment.get("versions")
-    version = versions.get("vbench", "") if isinstance(versions, dict) else ""
+    badges = checks_of([result]) + ([] if entry.agrees else [DISPUTED])
+    changes = [(record.mean("clean", metric), record.mean("adversarial", metric)) for metric in ("r1", "map")]
+    environment = record.environment
     device = environment.get("device_name") or environment.get("device") or ""
-    return ", ".join(str(part)[:60] for part in (f"vbench {version}" if version else "", device) if part)
+    made = [f"vbench {result.version}" if result.version else "", device]
+    cells = [
+        _victim(standing, links),
+        _attack(standing, links),
+        Cell(standing.knowledge),
+        Cell(str(record.config["seed"]), record.config["seed"]),
+        *(Cell(f"{100 * last:.1f}", last, lead=f"{100 * first:.1f} → ") for first, last in changes),
+        number(None if record.asr is None else 100 * record.asr),
+        Cell("", badges=badges),
+        Cell(record.id, small=first_of(result.sources, 5, "; ")),
+        Cell(record.created[:10], small=", ".join(str(part)[:60] for part in made if part)),
+    ]
+    facets = {
+        "victim": standing.row.victim,
+        "attack": record.config["attack"]["name"],
+        "knowledge": standing.knowledge,
+        "checks": badges[0].text,
+    }
+    return Group(record.id, cells, facets=facets)
 
 
-def everywhere(
-    found: Sequence[tuple[Board, Standing]], anchor: str, caption: str, links: Links, badges: Sequence[str]
-) -> Table:
+def of_kind(synthetic: bool, columns: Sequence[Column], rows: Sequence[Group]) -> Table:
+    """A table of synthetic data alone, or of real data alone."""
+    if synthetic:
+        return Table("synthetic", "Drawn data", columns, rows, badges=["SYNTHETIC"])
+    return Table("real", "Real data", columns, rows)
+
+
+def everywhere(found: Sequence[tuple[Board, Standing]], synthetic: bool, links: Links) -> Table:
     """Standings of several boards in one table, for the page of a victim or of an attack."""
     columns = [
         Column("Board"),
@@ -380,15 +482,19 @@ def everywhere(
     for board, standing in found:
         row = standing.row
         cells = [
-            Cell(board.title, small=f"data {board.setting.fingerprint[:8]}", href=links.board(board)),
-            Cell(row.victim, small=victim_facts(standing), href=links.victim(standing.record)),
-            Cell(standing.attack, href=links.attack(standing.record)),
+            Cell(
+                board.title,
+                small=f"data {board.setting.fingerprint[:8]}",
+                href=links.page("board", board.key),
+            ),
+            _victim(standing, links),
+            _attack(standing, links),
             Cell(standing.knowledge),
             *(after(standing, m, lead=f"{row.before[m]:.1f} → ") for m in ("r1", "map")),
             number(row.asr),
             Cell(str(len(standing.entries)), len(standing.entries)),
-            Cell("", badges=badges_of(results_of(standing))),
+            Cell("", badges=checks_of(standing.results)),
         ]
         facets = {"board": board.title, "victim": row.victim, "knowledge": standing.knowledge}
         rows.append(Group(f"{standing.attack} on {row.victim}", cells, facets=facets))
-    return Table(anchor, caption, columns, rows, badges=badges)
+    return of_kind(synthetic, columns, rows)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vbench.core.version import __version__
+from vbench.core import __version__
 from vbench.records.record import Record
 from vbench.reports.page.document import document
 from vbench.reports.page.notes import cards, cautions, environments, glossary, warnings
 from vbench.reports.page.queries import TOP, Album, Drawings, album, drawings, explorer
-from vbench.reports.page.results import FILTERS, Shown, counts, result_tables, strongest
+from vbench.reports.page.results import FILTERS, counts, result_tables, strongest
 from vbench.reports.select import DEFAULT_METRICS
 from vbench.reports.table import facets
-from vbench.reports.tables import sheets, versus_of
+from vbench.reports.tables import sheets
 
 
 def page_of(
@@ -36,13 +36,12 @@ def page_of(
     Raises BadInput for an unknown group or attack to compare with.
     """
     wanted = DEFAULT_METRICS if metrics is None else metrics
-    against = versus_of(records, versus, wanted)
-    found = sheets(records, wanted, group, against)
+    found = sheets(records, wanted, group, versus)
     entries = [entry for sheet in found for entry in sheet.entries]
     kept = album(records, runs) if images and runs is not None else Album()
     queries = explorer(records, kept.shown)
     readable = [record for record in records if record.id not in queries.broken]
-    tables = result_tables(found, Shown(wanted, against), queries.names)
+    tables = result_tables(found, queries.names)
     threats = cards(entries)
     return document(
         "report.html.j2",

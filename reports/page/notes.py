@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vbench.core.text import count_of, first_of
 from vbench.core.threat import budget_text, read_fraction
 from vbench.records.record import Record
 from vbench.records.store import older_note
@@ -41,38 +42,33 @@ def cautions(records: Sequence[Record], entries: Sequence[Entry], broken: Sequen
         said.append(f"{which} are SYNTHETIC. Their results say nothing about real data sets.")
     single = [row for row in rows if row.seeds == 1 and row.records[0].universal]
     if single:
-        said.append(
-            f"{_count(single)} of a universal attack {_have(single)} one seed: the spread of fits is unknown."
-        )
+        which = f"{count_of(len(single), 'row')} of a universal attack {_have(single)}"
+        said.append(f"{which} one seed: the spread of fits is unknown.")
     for what, found in (("vbench", _versions(records, "vbench")), ("torch", _versions(records, "torch"))):
         if len(found) > 1:
             said.append(f"The runs were made with {len(found)} versions of {what}: {', '.join(found)}.")
     floats = [row for row in rows if not row.records[0].config["threat"].get("quantize", True)]
     if floats:
-        said.append(f"{_count(floats)} {_have(floats)} unrounded images, which no image file can hold.")
+        said.append(
+            f"{count_of(len(floats), 'row')} {_have(floats)} unrounded images, which no image file can hold."
+        )
     knowing = [row for row in rows if {"gallery", "evaluation"} & set(row.records[0].knowledge)]
     if knowing:
-        said.append(f"{_count(knowing)} use true identities of the test set, which no attacker has.")
+        said.append(
+            f"{count_of(len(knowing), 'row')} use true identities of the test set, which no attacker has."
+        )
     said += older_note(records)
     changed = [record.id for record in records if record.fault() is not None]
     if changed:
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        said.append(
-            f"{len(changed)} runs were changed after they were written: {', '.join(changed[:5])}{more}."
-        )
+        said.append(f"{len(changed)} runs were changed after they were written: {first_of(changed, 5)}.")
     if broken:
-        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-        said.append(f"{len(broken)} files could not be read: {'; '.join(broken[:5])}{more}.")
+        said.append(f"{len(broken)} files could not be read: {first_of(broken, 5, '; ')}.")
     return said
 
 
 def _versions(records: Sequence[Record], package: str) -> list[str]:
     found = (record.environment.get("versions") for record in records)
     return sorted({str(one[package]) for one in found if isinstance(one, dict) and package in one})
-
-
-def _count(rows: Sequence[Row]) -> str:
-    return f"{len(rows)} row{'s' if len(rows) != 1 else ''}"
 
 
 def _have(rows: Sequence[Row]) -> str:
@@ -133,7 +129,10 @@ def _card(title: str, rows: Sequence[Row]) -> Card:
         ("output", _DEPTHS[bool(threat["quantize"])]),
         ("image size", _sizes(records)),
         ("largest change seen", _largest(records)),
-        ("protocols", ", ".join(dict.fromkeys(_protocol(record) for record in records))),
+        (
+            "protocols",
+            ", ".join(dict.fromkeys(f"{one.protocol}{' (SYNTHETIC)' * one.synthetic}" for one in records)),
+        ),
     ]
     kinds: dict[str, list[str]] = {}
     for row in rows:
@@ -175,10 +174,6 @@ def _largest(records: Sequence[Record]) -> str:
     psnr = [record.size["psnr_db"] for record in records if "psnr_db" in record.size]
     said = [f"{max(levels):.0f} levels"] if levels else []
     return ", ".join([*said, *([f"PSNR {min(psnr):.1f} dB at least"] if psnr else [])])
-
-
-def _protocol(record: Record) -> str:
-    return f"{record.protocol} (SYNTHETIC)" if record.synthetic else record.protocol
 
 
 @dataclass(frozen=True)

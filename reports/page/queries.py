@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,9 @@ from vbench.core.types import Side
 from vbench.records.files import KeptImages, missing, read_images
 from vbench.records.record import Record
 from vbench.reports.rows import setting
+
+if TYPE_CHECKING:
+    from vbench.reports.figures.style import Drawing
 
 #: Number of queries shown per run.
 TOP = 20
@@ -198,19 +201,10 @@ _ELSEWHERE = ("strips",)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One figure; ``about`` is its text alternative."""
-
-    title: str
-    about: str
-    svg: str
-
-
-@dataclass(frozen=True)
 class Drawings:
     """``left_out``: number of further figures; ``problem``: why there are none, else empty."""
 
-    shown: Sequence[Shown] = ()
+    shown: Sequence[Drawing] = ()
     left_out: int = 0
     problem: str = ""
 
@@ -228,7 +222,7 @@ def drawings(records: Sequence[Record], runs: Path | None, images: bool) -> Draw
             found += [one for one in drawable(kept, runs, kept=True) if FIGURES[one.name].needs != "records"]
     except BadInput as error:
         return Drawings(problem=str(error))
-    wanted = [Shown(one.title, one.alt, one.svg) for one in found if one.name not in _ELSEWHERE]
+    wanted = [one for one in found if one.name not in _ELSEWHERE]
     undrawn = max(0, len(supported(records)) - MOST)
     return Drawings(wanted[:MOST], undrawn + max(0, len(wanted) - MOST))
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from vbench.core.text import first_of
 from vbench.records.command import Command, command
 from vbench.records.record import Record
 from vbench.reports.rows import HEADINGS, Row, Setting, change, victim_key
 from vbench.reports.table import Cell, Column, Group, Table
-from vbench.reports.tables import Entry, Sheet, Versus, facts, shown_p
+from vbench.reports.tables import Entry, Sheet, facts, shown_p
 
 _METRICS = ("r1", "map")
 
@@ -73,8 +74,7 @@ def _figure(row: Row, metric: str) -> Cell:
 
 def _listed(names) -> str:
     found = list(dict.fromkeys(names))
-    more = f" and {len(found) - 12} more" if len(found) > 12 else ""
-    return f"{len(found)}: {', '.join(found[:12])}{more}"
+    return f"{len(found)}: {first_of(found, 12)}"
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ def details(row: Row, queries: Mapping[str, str]) -> Details:
         for record in records
         if record.id in queries
     ]
-    shown = [(term, text) for term, text in facts.items() if text]
-    return Details(command(records), shown, warnings, links)
+    return Details(command(records), [pair for pair in facts.items() if pair[1]], warnings, links)
 
 
 def _settings(settings: Mapping[str, object] | None) -> str:
@@ -130,23 +129,19 @@ def _victim(record: Record) -> str:
 
 
 def _size(records: Sequence[Record]) -> str:
-    def of(name: str) -> float | None:
+    def of(name: str, text: str, scale: int = 1) -> str:
         found = [record.size[name] for record in records if name in record.size]
-        return mean(found) if found else None
+        return text.format(scale * mean(found)) if found else ""
 
     largest = [record.size["linf_levels"] for record in records if "linf_levels" in record.size]
     said = [
-        (f"{max(largest):.0f} levels at most" if largest else None),
-        _detail_figure(of("changed_share"), lambda share: f"{100 * share:.1f} % of values"),
-        _detail_figure(of("l2"), lambda norm: f"L2 {norm:.2f}"),
-        _detail_figure(of("psnr_db"), lambda psnr: f"PSNR {psnr:.1f} dB"),
-        _detail_figure(of("ssim"), lambda ssim: f"SSIM {ssim:.3f}"),
+        f"{max(largest):.0f} levels at most" if largest else "",
+        of("changed_share", "{:.1f} % of values", 100),
+        of("l2", "L2 {:.2f}"),
+        of("psnr_db", "PSNR {:.1f} dB"),
+        of("ssim", "SSIM {:.3f}"),
     ]
     return ", ".join(text for text in said if text)
-
-
-def _detail_figure(value, write) -> str | None:
-    return None if value is None else write(value)
 
 
 def _cost(records: Sequence[Record]) -> str:
@@ -194,77 +189,62 @@ _EVALUATIONS = "Per fit, or per image; the column sorts by the total of a run"
 _SECONDS = "Fit and attack together, on the machine of the run"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """Options of the page."""
-
-    metrics: Sequence[str]
-    versus: Versus | None = None
-
-
-def result_tables(found: Sequence[Sheet], shown: Shown, queries: Mapping[str, str]) -> list[Table]:
+def result_tables(found: Sequence[Sheet], queries: Mapping[str, str]) -> list[Table]:
     """One table per sheet; ``queries``: record id -> its name in the query explorer, for links to it."""
     victims = {(row.victim, victim_key(row.records[0])) for s in found for _, row in s.entries if row.records}
     names = [name for name, _ in victims]
     twins = {name for name in names if names.count(name) > 1}
-    return [_table(f"table-{number}", sheet, shown, twins, queries) for number, sheet in enumerate(found, 1)]
+    return [_table(f"table-{number}", sheet, twins, queries) for number, sheet in enumerate(found, 1)]
 
 
-def _table(anchor: str, sheet: Sheet, shown: Shown, twins: set[str], queries: Mapping[str, str]) -> Table:
+def _table(anchor: str, sheet: Sheet, twins: set[str], queries: Mapping[str, str]) -> Table:
     groups: list[Group] = []
     below: list[list[Cell]] = []
     for index, (where, row) in enumerate(sheet.entries):
-        cells = _cells(index, where, row, sheet, shown, twins)
+        cells = _cells(index, where, row, sheet, twins)
         if row.records:
             below = []
             groups.append(Group(_name(row), cells, below, _facets(where, row), details(row, queries)))
         else:
             below.append(cells)
     badges = ["SYNTHETIC"] if sheet.synthetic else []
-    return Table(
-        anchor, "; ".join(sheet.about), _columns(sheet, shown), groups, badges, sheet.legend, sheet.notes
-    )
+    return Table(anchor, "; ".join(sheet.about), _columns(sheet), groups, badges, sheet.legend, sheet.notes)
 
 
-def _columns(sheet: Sheet, shown: Shown) -> list[Column]:
+def _columns(sheet: Sheet) -> list[Column]:
     columns = [Column("attack"), Column("victim"), Column("knowledge", hint="What the attacker knows")]
     columns += [Column(fact) for fact in sheet.differing]
-    for metric in shown.metrics:
+    for metric in sheet.metrics:
         if metric == "asr":
             columns.append(Column("ASR", True, "Share of clean Rank-1 queries that lose it, percent"))
         else:
             columns.append(Column(HEADINGS[metric], True, "Before → after, percent; sorts by after"))
             columns.append(Column(f"{HEADINGS[metric]} drop", True, "In points; in brackets relative"))
     columns += [Column("gradient evaluations", True, _EVALUATIONS), Column("s", True, _SECONDS)]
-    if shown.versus:
-        columns.append(Column(shown.versus.heading, True, "Corrected for the rows of this table"))
-    return (
-        [*columns, Column("published", hint="As its sources print it", prose=True)]
-        if sheet.published
-        else columns
-    )
+    if sheet.versus:
+        columns.append(Column(sheet.versus.heading, True, "Corrected for the rows of this table"))
+    published = [Column("published", hint="As its sources print it", prose=True)] if sheet.published else []
+    return [*columns, *published]
 
 
-def _cells(index: int, where: Setting, row: Row, sheet: Sheet, shown: Shown, twins: set[str]) -> list[Cell]:
+def _cells(index: int, where: Setting, row: Row, sheet: Sheet, twins: set[str]) -> list[Cell]:
     weights = f"weights {row.records[0].config['victim']['weights'][:8]}" if row.victim in twins else ""
     attack = f"· {row.attack}" if row.control else row.attack
     seeds = f"{row.seeds} seeds" if row.seeds > 1 and not row.control else ""
     cells = [Cell(attack, small=seeds), Cell(row.victim, small=weights), Cell(row.knowledge)]
     cells += [Cell(facts(where)[fact]) for fact in sheet.differing]
-    for metric in shown.metrics:
+    for metric in sheet.metrics:
         cells += _figures(row, metric, index in sheet.bold[metric])
-    spent = [record.cost.get("fit_evaluations", 0) + _attacking(record.cost) for record in row.records]
+    costs = [record.cost for record in row.records]
+    each = [cost.get("attack_evaluations", cost.get("evaluations_per_image", 0)) for cost in costs]
+    spent = [cost.get("fit_evaluations", 0) + more for cost, more in zip(costs, each, strict=True)]
     priced = bool(row.evaluations)
     first, *more = row.evaluations.split(" + ")
     cells.append(Cell(first, mean(spent) if spent else None, "+ " + " + ".join(more) if more else ""))
     cells.append(Cell(f"{row.seconds:.1f}", row.seconds) if priced else Cell(""))
-    if shown.versus:
+    if sheet.versus:
         cells.append(Cell(shown_p(sheet.p[index]), sheet.p[index]))
     return [*cells, Cell(sheet.published[index])] if sheet.published else cells
-
-
-def _attacking(cost: Mapping[str, float]) -> float:
-    return cost.get("attack_evaluations", cost.get("evaluations_per_image", 0))
 
 
 def _figures(row: Row, metric: str, bold: bool) -> list[Cell]:

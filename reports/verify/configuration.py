@@ -1,77 +1,68 @@
-"""Checks of a record's configuration, id, protocol and budget."""
+"""Checks of a record's configuration: id, protocol, budget, and what its attack and victim declare."""
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vbench.attacks.build import label_of
+from vbench.attacks.registry import ATTACKS, LIBRARIES
+from vbench.core import __version__
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel, budget_text, parse_budget, show_budget
 from vbench.data.protocols import DRAWS, LAYOUTS, Protocol, parse_protocol
 from vbench.data.registry import DATASETS
-from vbench.records.record import Record, config_id
+from vbench.records.record import Record, config_id, precision_text
+from vbench.victims.registry import VICTIMS
 
 _Name = Annotated[str, Field(min_length=1, max_length=300)]
 
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
+_Digits = Literal["ieee", "tf32", "bf16"]
+
 
 class _Strict(BaseModel):
+    """Older kinds of configurations lack the fields that have a default here."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_Type = Literal["float32", "bfloat16", "float16", "float64"]
-
-
 class _Products(_Strict):
-    matmul: Literal["ieee", "tf32", "bf16"]
-    convolution: Literal["ieee", "tf32", "bf16"]
+    matmul: _Digits
+    convolution: _Digits
 
 
 class _Precision(_Strict):
-    dtype: _Type
-    autocast: bool
-    parameters: Annotated[str, Field(pattern=r"^b?float\d+(\+b?float\d+)*$")]
+    dtype: Literal["float32", "bfloat16", "float16", "float64"]
     channels_last: bool
-    float32: _Products
-
-
-class _FormerPrecision(_Strict):
-    dtype: Literal["float32", "bfloat16", "float16"]
-    channels_last: bool
+    autocast: bool = False
+    parameters: Annotated[str, Field(pattern=r"^b?float\d+(\+b?float\d+)*$")] = "float32"
+    float32: _Products | None = None
 
 
 class _Code(_Strict):
     """Identity of the code: the version of vbench's own classes, a hash of the source of others."""
 
+    name: _Name
     version: Annotated[int, Field(ge=1)] | None = None
     source: _Hash | None = None
     library: Annotated[str, Field(pattern=r"^[a-z0-9.-]+ [\w.+!-]+$")] | None = None
 
 
-class _Inner(_Code):
-    name: _Name
-
-
 class _Victim(_Code):
-    name: _Name
     options: dict[str, Any]
     weights: _Hash
     structure: _Hash | None = None
-    members: list[_Inner] = Field(default_factory=list)
-    precision: _Precision
-
-
-class _FormerVictim(_Strict):
-    name: _Name
-    options: dict[str, Any]
-    weights: _Hash
-    precision: _FormerPrecision | None = None
+    members: list[_Code] = Field(default_factory=list)
+    precision: _Precision | None = None
 
 
 class _Dataset(_Strict):
@@ -84,25 +75,9 @@ class _Dataset(_Strict):
     source: _Hash | None = None
 
 
-class _FormerDataset(_Strict):
-    name: _Name
-    protocol: _Name
-    split: str
-    synthetic: bool
-    training: _Hash
-    fingerprint: _Hash
-
-
 class _Attack(_Code):
-    name: _Name
     settings: dict[str, Any]
     members: list[_Attack] = Field(default_factory=list)
-
-
-class _FormerAttack(_Strict):
-    name: _Name
-    settings: dict[str, Any]
-    members: list[_FormerAttack] = Field(default_factory=list)
 
 
 class _Threat(_Strict):
@@ -113,42 +88,34 @@ class _Threat(_Strict):
     quantize: bool
 
 
-class _Common(_Strict):
-    threat: _Threat
-    seed: Annotated[int, Field(ge=0)]
-    perturbation: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
-
-
-class _Config(_Common):
-    identity: Literal[2]
+class _Config(_Strict):
+    identity: Literal[2] = 2
     victim: _Victim
     dataset: _Dataset
     attack: _Attack
+    threat: _Threat
+    seed: Annotated[int, Field(ge=0)]
+    perturbation: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     surrogate: _Victim | None = None
 
 
-class _FormerConfig(_Common):
-    """Configurations of the older kind, without a field for their kind."""
-
-    victim: _FormerVictim
-    dataset: _FormerDataset
-    attack: _FormerAttack
-    surrogate: _FormerVictim | None = None
+def complaints(error: ValidationError, within: Sequence[str] = ()) -> list[str]:
+    """The first errors of types, one line each; ``within``: where the checked part stands in the record."""
+    found = []
+    for one in error.errors(include_url=False)[:5]:
+        where = ".".join([*within, *map(str, one["loc"])]) or "file"
+        shown = "" if one["type"] in ("json_invalid", "missing") else f", found {one['input']!r:.60}"
+        found.append(f"{where}: {one['msg']}{shown}")
+    return found
 
 
 def problems(config: dict[str, Any]) -> list[str]:
     """Errors in the structure of a configuration, one line each."""
     try:
-        (_Config if "identity" in config else _FormerConfig).model_validate(config)
+        _Config.model_validate(config)
     except ValidationError as error:
-        return [
-            f"config.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}, found {one['input']!r:.60}"
-            for one in error.errors(include_url=False)[:5]
-        ]
+        return complaints(error, ["config"])
     return []
-
-
-_SPLITS = {"sysu": "sysu", "llcm": "llcm"}
 
 
 def check_id(record: Record, file_name: str | None) -> Iterator[str]:
@@ -195,7 +162,7 @@ def check_protocol(record: Record) -> Iterator[str]:
         return
     if protocol is None:
         return
-    split = _SPLITS.get(protocol.layout, f"{protocol.layout}/trial-{protocol.trial}")
+    split = f"{protocol.layout}/trial-{protocol.trial}" if protocol.layout == "regdb" else protocol.layout
     if data["split"] != split:
         yield f"config.dataset.split: {data['split']}, should be {split}"
 
@@ -228,7 +195,14 @@ def queries_of(protocol: Protocol) -> int | None:
     return known[f"test images, {asked}"]
 
 
-_FIGURES = ("linf_levels", "l2", "psnr_db", "ssim", "changed_share")
+#: The sizes of a change, and their range.
+_SIZES = {
+    "linf_levels": (0.0, 255.0),
+    "l2": (0.0, math.inf),
+    "psnr_db": (0.0, 100.0),
+    "ssim": (-1.0, 1.0),
+    "changed_share": (0.0, 1.0),
+}
 
 #: Tolerance: stored values were 32-bit floats.
 _ROUNDING = 1e-4
@@ -255,9 +229,9 @@ def check_threat(record: Record) -> Iterator[str]:
 
 
 def check_size(record: Record) -> Iterator[str]:
-    """The recorded size of the change is consistent and within the budget."""
+    """The recorded size of the change is within the budget."""
     size, threat = record.size, _threat(record)
-    absent = [name for name in _FIGURES if name not in size]
+    absent = [name for name in _SIZES if name not in size]
     if absent:
         yield f"size.{absent[0]}: absent; without it the budget cannot be checked"
         return
@@ -271,56 +245,211 @@ def check_size(record: Record) -> Iterator[str]:
         yield f"size.l2: {size['l2']:.6g} on average, the budget allows {float(threat.eps):.6g} to an image"
     if threat.quantize and abs(levels - round(levels)) > 1e-3:
         yield f"size.linf_levels: {levels:.6g} is not a whole level, and the images are said to be 8-bit"
-    yield from _possible(size)
-    yield from _asked(size, threat)
-    yield from _together(record)
-
-
-def _possible(size: dict[str, float]) -> Iterator[str]:
-    ranges = {"linf_levels": (0, 255), "psnr_db": (0, 100), "ssim": (-1, 1), "changed_share": (0, 1)}
-    for name, (low, high) in {**ranges, "l2": (0, math.inf)}.items():
+    for name, (low, high) in _SIZES.items():
         if not low - _ROUNDING <= size[name] <= high + _ROUNDING:
-            yield f"size.{name}: {size[name]:.6g} is outside [{low}, {high}]"
-
-
-def _asked(size: dict[str, float], threat: ThreatModel) -> Iterator[str]:
-    """Projecting and rounding do not enlarge the change that the attack returned."""
-    asked = size.get("asked")
-    if asked is None:
-        return
-    if threat.norm == "linf":
-        most, name, shown = asked * 255 * threat.epsilon + 0.5 * threat.quantize, "linf_levels", "levels"
-    else:
-        most, name, shown = asked * threat.epsilon, "l2", "in L2"
-    if not size[name] <= most + 1e-3:
-        yield f"size.asked: {asked:.4g} budgets returned by the attack, but {size[name]:.4g} {shown} recorded"
-
-
-def _together(record: Record) -> Iterator[str]:
-    """Bounds between the sizes, each from convexity over the images."""
-    size, pixels = record.size, _values(record)
-    if pixels is None:
-        return
-    largest, l2, changed = size["linf_levels"] / 255, size["l2"], min(size["changed_share"], 1.0)
-    most = largest * math.sqrt(pixels * max(changed, 0.0))
-    if l2 > most * (1 + _ROUNDING) + _ROUNDING:
-        yield f"size.l2: {l2:.6g}, at most {most:.6g} with the stated linf_levels and changed_share"
-    if l2 <= 0:
-        return
-    least = 10 * math.log10(pixels) - 20 * math.log10(l2)
-    # Unchanged images count as 100 dB, so the bound does not hold near there.
-    if least < 90 and size["psnr_db"] < least - 0.01:
-        yield f"size.psnr_db: {size['psnr_db']:.4g}, at least {least:.4g} with the stated l2"
-
-
-def _values(record: Record) -> int | None:
-    """Number of values in one image, from the victim's input size."""
-    shape = record.config["victim"]["options"].get("input_size")
-    if isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape):
-        return 3 * shape[0] * shape[1]
-    return None
+            yield f"size.{name}: {size[name]:.6g} is outside [{low:g}, {high:g}]"
 
 
 def _threat(record: Record) -> ThreatModel:
     card = record.config["threat"]
     return ThreatModel(Fraction(card["eps_value"]), card["norm"], card["side"], card["quantize"])
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Facts about one built-in attack, from the catalogue. ``settings`` below are those of a record."""
+
+    name: str
+    facts: Mapping[str, Any]
+
+    def problems(self, settings: Mapping[str, Any]) -> list[str]:
+        """Errors in settings, one line each: unknown names, and values that the field refuses."""
+        unknown = settings.keys() - self.facts["schemas"]
+        found = [f"settings.{name}: {self.name} has no such setting" for name in unknown]
+        found += [
+            f"settings.{'.'.join(str(part) for part in error.path)}: {_short(error.message)}"
+            for error in self._validator.iter_errors(dict(settings))
+        ]
+        return sorted(found)
+
+    def knowledge(self, settings: Mapping[str, Any]) -> list[str]:
+        """What the attacker knows beyond victim and image, sorted."""
+        more = [known for choices in self._chosen("knows_more", settings) for known in choices]
+        return sorted({*self.facts["knowledge"], *more})
+
+    def tampers(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the attack changes features inside the victim, or trains it."""
+        return any(self._chosen("tampers", settings))
+
+    def level(self, settings: Mapping[str, Any]) -> str:
+        """What the attacker may change: one of :data:`LEVELS`."""
+        if any(self._chosen("retrains", settings)):
+            return _MODEL
+        return _FEATURE if self.tampers(settings) else _PIXEL
+
+    def label(self, settings: Mapping[str, Any]) -> str:
+        """The name with non-default settings; a setting that a record lacks has its default."""
+        defaults = self.facts["defaults"]
+        return label_of(self.name, {**defaults, **settings}, defaults, self.facts["presets"])
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the attack sees only embeddings or rankings."""
+        return self.facts["needs"] == ["embeddings"]
+
+    @property
+    def blind(self) -> bool:
+        """Whether the attack does not use the victim at all, like noise."""
+        return not self.facts["needs"] and not self.facts["members"]
+
+    @cached_property
+    def _validator(self) -> Any:
+        # Imported here because it is slow and not always needed.
+        from jsonschema import Draft202012Validator
+
+        return Draft202012Validator({"type": "object", "properties": self.facts["schemas"]})
+
+    def _chosen(self, fact: str, settings: Mapping[str, Any]) -> list[Any]:
+        """What the chosen values of settings mean for a fact."""
+        return [
+            answers[settings[name]]
+            for name, answers in self.facts[fact].items()
+            if isinstance(settings.get(name), str) and settings[name] in answers
+        ]
+
+
+@cache
+def declared_attack(name: str) -> Declared | None:
+    """Facts about the attack of this name; None if it is not built in."""
+    return Declared(name, ATTACKS[name]) if name in ATTACKS else None
+
+
+def of_library(name: str) -> bool:
+    """Whether a name is that of a library's attack: per-image, without further knowledge."""
+    return name.partition(":")[0] in LIBRARIES and ":" in name
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+_PIXEL, _FEATURE, _MODEL = LEVELS = ("pixel", "feature", "model")
+
+
+def check_attack(record: Record) -> Iterator[str]:
+    """Settings, label, knowledge, level and norm of the attack match its declaration."""
+    card, threat = record.config["attack"], record.config["threat"]
+    declared = declared_attack(card["name"])
+    if record.level not in LEVELS:
+        yield f"level: {record.level!r}, known are {', '.join(LEVELS)}"
+    if declared is None:
+        yield from _foreign(record)
+        return
+    wrong = declared.problems(card["settings"])
+    if wrong and same_version(record):
+        yield from (f"config.attack.{problem}" for problem in wrong)
+        return
+    expected = {
+        "universal": declared.facts["universal"],
+        "knowledge": declared.knowledge(card["settings"]),
+        "level": declared.level(card["settings"]),
+    }
+    # Defaults, which a label leaves out, may have been different for an older record.
+    if not wrong and not record.older:
+        expected["label"] = declared.label(card["settings"])
+    for name, value in expected.items():
+        if getattr(record, name) != value:
+            yield f"{name}: {getattr(record, name)!r}, {card['name']} with these settings has {value!r}"
+    norms = declared.facts["norms"]
+    if threat["norm"] not in norms:
+        yield f"config.threat.norm: {threat['norm']}, {card['name']} works in {', '.join(norms)}"
+    if record.config["perturbation"] is not None and not declared.facts["universal"]:
+        yield f"config.perturbation: present, but {card['name']} learns none"
+    yield from _members(declared, record)
+
+
+def check_victim(record: Record) -> Iterator[str]:
+    """Options and labels of the victim, and of a surrogate's members, match their declarations."""
+    card = record.config["victim"]
+    yield from _options(card, "config.victim")
+    expected = victim_label(card)
+    if expected is not None and record.victim_label != expected:
+        yield f"victim_label: {record.victim_label!r}, the configuration says {expected!r}"
+    if expected is None and not record.victim_label.startswith(card["name"]):
+        yield f"victim_label: {record.victim_label!r} does not begin with the victim's name, {card['name']!r}"
+    yield from _surrogate(record)
+
+
+def victim_label(card: Mapping[str, Any]) -> str | None:
+    """The label of a configuration's victim in tables; None if it is not built in."""
+    facts = VICTIMS.get(card["name"])
+    if facts is None:
+        return None
+    usual = {name: value for name, value in facts.settings.items() if name in card["options"]}
+    name = label_of(card["name"], card["options"], usual, {})
+    precision = precision_text(card.get("precision"))
+    return f"{name} ({precision})" if precision else name
+
+
+def _foreign(record: Record) -> Iterator[str]:
+    name = record.config["attack"]["name"]
+    if record.label != name and not (record.label.startswith(f"{name}[") and record.label.endswith("]")):
+        yield f"label: {record.label!r} is not {name!r} with settings in brackets"
+    if of_library(name) and (record.universal or record.knowledge or record.level != _PIXEL):
+        yield f"knowledge: {name} is of a library: per-image, at pixel level, with no more knowledge"
+    if record.knowledge != sorted(set(record.knowledge)) or not all(map(_is_word, record.knowledge)):
+        yield f"knowledge: {record.knowledge} are not words in order, each once"
+
+
+def _is_word(text: str) -> bool:
+    return 0 < len(text) <= 40 and text.replace("_", "").replace("-", "").isalnum() and text.isascii()
+
+
+def _members(declared: Declared, record: Record) -> Iterator[str]:
+    cards, members = record.config["attack"].get("members", []), declared.facts["members"]
+    found = [{part: card[part] for part in ("name", "settings")} for card in cards]
+    if same_version(record) and found != members:
+        yield f"config.attack.members: not the {len(members)} that {declared.name} has"
+    if members and record.config["threat"]["side"] != "query":
+        yield f"config.threat.side: {record.config['threat']['side']}, {declared.name} attacks queries"
+
+
+def _options(card: Mapping[str, Any], where: str) -> Iterator[str]:
+    facts = VICTIMS.get(card["name"])
+    if facts is None:
+        return
+    for name in sorted(card["options"].keys() - {"name", *facts.options}):
+        yield f"{where}.options.{name}: {card['name']} has no such option"
+    for name in facts.settings.keys() - card["options"].keys():
+        yield f"{where}.options.{name}: absent; it chooses what is ranked"
+
+
+def _surrogate(record: Record) -> Iterator[str]:
+    card = record.config.get("surrogate")
+    name = card["name"] if card else ""
+    if record.surrogate != name:
+        yield f"surrogate: {record.surrogate!r}, the configuration says {name!r}"
+    if card is None:
+        return
+    labels = []
+    for index, one in enumerate(crafted_on(record)):
+        own = str(one["name"])
+        given = {"name": own, "options": one}
+        yield from _options(given, f"config.surrogate.options.members[{index}]")
+        labels.append(victim_label(given) or own)
+    if "+".join(labels) != name:
+        yield f"config.surrogate.name: {name!r}, its members are {'+'.join(labels)!r}"
+
+
+def crafted_on(record: Record) -> list[Mapping[str, Any]]:
+    """The members of a surrogate, each with its name and options; none if the card lists none."""
+    surrogate = record.config.get("surrogate") or {"options": {}}
+    members = surrogate["options"].get("members")
+    named = isinstance(members, list) and all(isinstance(one, dict) and "name" in one for one in members)
+    return members if named else []
+
+
+def same_version(record: Record) -> bool:
+    """Whether this version of vbench made a record, as far as it says."""
+    versions = record.environment.get("versions")
+    return not isinstance(versions, dict) or versions.get("vbench", __version__) == __version__

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import mean
 
 import numpy as np
 
 from vbench.core.errors import BadInput
 from vbench.data.protocols import Protocol
-from vbench.metrics.statistics import bootstrap_drop
 from vbench.records.record import STEALTH_LOSS, Record, TrialMetrics
-from vbench.reports.verify.configuration import protocol_of, queries_of, trial_names
-from vbench.reports.verify.declared import declared_attack
-
-DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
+from vbench.reports.rows import DEPTHS
+from vbench.reports.verify.configuration import declared_attack, protocol_of, queries_of, trial_names
 
 #: More queries than any data set has; limits the size of unpacked arrays.
 _MOST_QUERIES = 100_000
@@ -23,11 +21,6 @@ _MOST_QUERIES = 100_000
 _MOST_TRIALS = 100
 
 _TRIAL_ROUNDING = 1e-9
-
-_CAMERAS: Mapping[str, Mapping[str | None, int]] = {
-    "sysu": {"all": 4, "indoor": 2},
-    "llcm": {"ir2vis": 9, "vis2ir": 8},
-}
 
 
 def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
@@ -43,23 +36,12 @@ def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
         yield f"members[{index}].trials", member.trials
 
 
-def most_matches(record: Record) -> int | None:
-    """Most gallery images of one identity; None if the protocol does not determine it."""
-    protocol = protocol_of(record)
-    if protocol is None:
-        return None
-    if protocol.layout == "regdb":
-        return None if record.synthetic else 10
-    if protocol.layout == "llcm":
-        return _CAMERAS["llcm"][protocol.direction]
-    cameras = _CAMERAS["sysu"][protocol.mode] if protocol.direction == "ir2vis" else 2
-    return cameras * protocol.shots_per_camera
-
-
 def check_trial_lists(record: Record) -> Iterator[str]:
     """Every list has the trials of the protocol, over the same queries."""
     protocol = protocol_of(record)
-    expected = trial_names(protocol) if protocol else _own_names(record)
+    # A data set that is not vbench's own has the trials of its clean ranking, each once.
+    own = dict.fromkeys(trial.trial for trial in record.clean)
+    expected = trial_names(protocol) if protocol else list(own)
     if not 0 < len(expected) <= _MOST_TRIALS:
         yield f"clean: {len(expected)} trials"
         return
@@ -69,11 +51,6 @@ def check_trial_lists(record: Record) -> Iterator[str]:
             yield f"{where}: trials {_some(found)}, {record.protocol} has {_some(expected)}"
             continue
         yield from _counted(where, trials, record, protocol)
-
-
-def _own_names(record: Record) -> list[str]:
-    """The trials of a data set that is not vbench's own: those of the clean ranking, each once."""
-    return list(dict.fromkeys(trial.trial for trial in record.clean))
 
 
 def _counted(
@@ -99,63 +76,37 @@ def _counted(
 
 
 def check_trials(record: Record) -> Iterator[str]:
-    """Shares are multiples of one query, the CMC never falls, means are within their bounds."""
-    matches = most_matches(record)
+    """Shares are multiples of one query, and the CMC never falls."""
     for where, trials in every_list(record):
         for index, trial in enumerate(trials):
-            yield from _one(f"{where}[{index}]", trial, matches)
+            yield from _one(f"{where}[{index}]", trial)
+    hits = sum(round(trial.r1 * trial.queries) for trial in record.clean)
+    rates = {"asr": record.asr, **{f"members[{i}].asr": one.asr for i, one in enumerate(record.members)}}
+    for where, rate in rates.items():
+        if (rate is None) != (hits == 0):
+            yield f"{where}: {rate}, with {hits} clean queries at Rank-1"
+        elif rate is not None:
+            yield from _share(where, rate, hits)
 
 
-def _one(where: str, trial: TrialMetrics, matches: int | None) -> Iterator[str]:
-    for name in ("r1", "r5", "r10", "r20", "map", "minp", "tied_share"):
-        value = getattr(trial, name)
-        if not 0 <= value <= 1 + _TRIAL_ROUNDING:
-            yield f"{where}.{name}: {value:.6g} is outside [0, 1]"
-            return
-    for name in ("r1", "r5", "r10", "r20", "tied_share"):
-        count = getattr(trial, name) * trial.queries
-        if abs(count - round(count)) > 1e-6 * max(1, trial.queries):
-            stated = f"{getattr(trial, name):.8g} of {trial.queries} queries"
-            yield f"{where}.{name}: {stated} is {count:.4f}, no whole number"
-    for low, high in zip(("r1", "r5", "r10"), ("r5", "r10", "r20"), strict=True):
+def _one(where: str, trial: TrialMetrics) -> Iterator[str]:
+    for name in (*DEPTHS, "tied_share"):
+        yield from _share(f"{where}.{name}", getattr(trial, name), trial.queries)
+    for name in ("map", "minp"):
+        # Every query that counts has a match.
+        if not 0 < getattr(trial, name) <= 1 + _TRIAL_ROUNDING:
+            yield f"{where}.{name}: {getattr(trial, name):.6g} is outside (0, 1]"
+    for low, high in pairwise(DEPTHS):
         if getattr(trial, low) > getattr(trial, high) + _TRIAL_ROUNDING:
             yield f"{where}.{high}: {getattr(trial, high):.6g} is below {low}, {getattr(trial, low):.6g}"
-    for name in ("map", "minp"):
-        if getattr(trial, name) <= 0:
-            yield f"{where}.{name}: 0, but every query that counts has a match"
-    if matches is None:
-        return
-    # A first match at rank 1 gives an AP of at least 1/m; an INP is m matches divided by the rank of the
-    # last.
-    if trial.map < trial.r1 / matches - _TRIAL_ROUNDING:
-        yield f"{where}.map: {trial.map:.6g}, at least {trial.r1 / matches:.6g} with the stated r1"
-    if trial.minp > matches * trial.map + _TRIAL_ROUNDING:
-        yield f"{where}.minp: {trial.minp:.6g}, at most {matches * trial.map:.6g} with the stated map"
 
 
-def check_success_rate(record: Record) -> Iterator[str]:
-    """The success rate is a multiple of one query, and possible with Rank-1 before and after."""
-    yield from _rate("asr", record.asr, record.clean, record.adversarial)
-    for index, member in enumerate(record.members):
-        yield from _rate(f"members[{index}].asr", member.asr, record.clean, member.trials)
-
-
-def _rate(
-    where: str, asr: float | None, clean: Sequence[TrialMetrics], attacked: Sequence[TrialMetrics]
-) -> Iterator[str]:
-    before, after = ([round(trial.r1 * trial.queries) for trial in trials] for trials in (clean, attacked))
-    hits = sum(before)
-    if not hits or asr is None:
-        if (asr is None) != (hits == 0):
-            yield f"{where}: {asr}, with {hits} clean queries at Rank-1"
-        return
-    lost = asr * hits
-    least = sum(max(0, b - a) for b, a in zip(before, after, strict=True))
-    most = sum(min(b, t.queries - a) for b, a, t in zip(before, after, attacked, strict=True))
-    if abs(lost - round(lost)) > 1e-6 * hits:
-        yield f"{where}: {asr:.8g} of {hits} queries is {lost:.4f}, no whole number"
-    elif not least <= round(lost) <= most:
-        yield f"{where}: {asr:.6g}, r1 before and after leave [{least / hits:.6g}, {most / hits:.6g}]"
+def _share(where: str, share: float, queries: int) -> Iterator[str]:
+    count = share * queries
+    if not 0 <= share <= 1 + _TRIAL_ROUNDING:
+        yield f"{where}: {share:.6g} is outside [0, 1]"
+    elif abs(count - round(count)) > 1e-6 * queries:
+        yield f"{where}: {share:.8g} of {queries} queries is {count:.4f}, no whole number"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -169,11 +120,6 @@ _MEMBER = {"member": "<i4"}
 #: Average precisions are stored as 32-bit floats.
 _ROUNDING = 1e-6
 
-#: Largest gallery, and most images of one identity if the protocol does not determine it.
-_DEEPEST = 100_000
-
-_MANY_MATCHES = 1000
-
 
 @dataclass(frozen=True)
 class Queries:
@@ -186,10 +132,8 @@ class Queries:
     member: np.ndarray | None = None
 
 
-def unpack(record: Record) -> Queries | list[str] | None:
-    """The arrays, None if the record has none at all, or the reasons against them."""
-    if not record.per_query:
-        return None
+def _unpack(record: Record) -> Queries | list[str]:
+    """The arrays, or the reasons against them."""
     expected = {**_ARRAYS, **(_MEMBER if record.members else {})}
     if record.per_query.keys() != expected.keys():
         return [
@@ -212,9 +156,12 @@ def unpack(record: Record) -> Queries | list[str] | None:
     return reasons or Queries(**arrays)
 
 
-def check_queries(record: Record, found: Queries) -> Iterator[str]:
-    """Ranks and average precisions are valid, of the same queries, and consistent."""
-    matches = most_matches(record)
+def check_queries(record: Record) -> Iterator[str]:
+    """Ranks and average precisions are valid, and every metric and share follows from them."""
+    found = _unpack(record)
+    if isinstance(found, list):
+        yield from found
+        return
     gone = found.clean_rank == 0
     for when in ("clean", "adversarial"):
         rank, precision = getattr(found, f"{when}_rank"), getattr(found, f"{when}_ap").astype(float)
@@ -224,89 +171,30 @@ def check_queries(record: Record, found: Queries) -> Iterator[str]:
         if (np.isnan(precision) != gone).any():
             yield f"per_query.{when}_ap: NaN does not stand where {when}_rank is 0"
             return
-        first, value = rank[~gone], precision[~gone]
-        if (first > _DEEPEST).any():
-            yield f"per_query.{when}_rank: {int(first.max())} is deeper than any gallery"
-            return
-        if ((value <= 0) | (value > 1)).any():
+        if ((precision <= 0) | (precision > 1)).any():
             yield f"per_query.{when}_ap: values outside (0, 1]"
             return
-        low, high = _bounds(first, matches, record.protocol.startswith("regdb/"))
-        odd = (value < low - _ROUNDING) | (value > high + _ROUNDING)
-        if odd.any():
-            one = int(np.flatnonzero(odd)[0])
-            yield (
-                f"per_query.{when}_ap: {int(odd.sum())} values that no first match at the rank of "
-                f"{when}_rank allows, such as {value[one]:.4g} at rank {first[one]}"
-            )
-
-
-def recompute_metrics(record: Record, found: Queries) -> Iterator[str]:
-    """Every metric of every trial equals the one computed from its queries."""
-    matches = most_matches(record)
-    for when in ("clean", "adversarial"):
-        rank, precision = getattr(found, f"{when}_rank"), getattr(found, f"{when}_ap").astype(float)
-        yield from _trials(when, getattr(record, when), rank, precision, matches)
+        yield from _trials(when, getattr(record, when), rank, precision)
     hits = found.clean_rank == 1
     rate = float((found.adversarial_rank[hits] > 1).mean()) if hits.any() else None
     if _differ(record.asr, rate):
         yield f"asr: {record.asr}, its queries give {rate}"
+    yield from _winners(record, found)
 
 
 def _trials(
-    when: str,
-    trials: Sequence[TrialMetrics],
-    rank: np.ndarray,
-    precision: np.ndarray,
-    matches: int | None,
+    when: str, trials: Sequence[TrialMetrics], rank: np.ndarray, precision: np.ndarray
 ) -> Iterator[str]:
     valid = rank > 0
     counted = valid.sum(1)
-    wrong = [
-        f"{when}[{index}].{name}: {getattr(trial, name)}, its queries give {count}"
-        for index, trial in enumerate(trials)
-        for name, count in (("queries", counted[index]), ("skipped", rank.shape[1] - counted[index]))
-        if getattr(trial, name) != count
-    ]
-    if wrong:
-        yield from wrong
-        return
-
-    def per_trial(values: np.ndarray) -> np.ndarray:
-        return np.where(valid, values, 0.0).sum(1) / counted
-
-    expected = {name: per_trial(rank <= depth) for name, depth in DEPTHS.items()}
-    expected["map"] = per_trial(precision)
-    for name, values in expected.items():
+    values = {name: rank <= depth for name, depth in DEPTHS.items()} | {"map": precision}
+    means = {name: np.where(valid, one, 0.0).sum(1) / np.maximum(counted, 1) for name, one in values.items()}
+    expected = {"queries": counted, "skipped": rank.shape[1] - counted, **means}
+    for name, found in expected.items():
         for index, trial in enumerate(trials):
-            if abs(getattr(trial, name) - values[index]) > _ROUNDING:
-                said = getattr(trial, name)
-                yield f"{when}[{index}].{name}: {said:.6f}, its queries give {values[index]:.6f}"
-    if matches is None:
-        return
-    # Per query the last of m matches is at rank m / INP; m is not stored, but its maximum gives bounds.
-    low = per_trial(np.maximum(0, 1 - matches * (1 - precision)))
-    high = per_trial(matches / np.maximum(1, rank + matches - 1))
-    for index, trial in enumerate(trials):
-        if not low[index] - _ROUNDING <= trial.minp <= high[index] + _ROUNDING:
-            bounds = f"[{low[index]:.6f}, {high[index]:.6f}]"
-            yield f"{when}[{index}].minp: {trial.minp:.6f}, its queries leave {bounds}"
-
-
-def _bounds(first: np.ndarray, matches: int | None, by_image: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest average precision for a first match at a rank.
-
-    ``matches``: the most images of one identity in a gallery. A rank over identities is at most that over
-    images, and rank 1 is the same for both.
-    """
-    most = matches or _MANY_MATCHES
-    # The mean of i / (rank + i - 1) over i = 1 .. most: only matches from the first one on.
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(first.max(initial=1)) + most + 1))])
-    high = 1 - (first - 1) / most * (harmonic[first + most - 1] - harmonic[first - 1])
-    if matches is None:
-        return np.zeros(len(first)), high
-    low = 1 / (matches * first)
-    return (low if by_image else np.where(first == 1, low, 0.0)), high
+            said = getattr(trial, name)
+            if _differ(said, found[index]):
+                yield f"{when}[{index}].{name}: {said:.6g}, its queries give {found[index]:.6g}"
 
 
 def _differ(stated: float | None, found: float | None) -> bool:
@@ -315,17 +203,13 @@ def _differ(stated: float | None, found: float | None) -> bool:
     return abs(stated - found) > _ROUNDING
 
 
-_METRICS = ("r1", "map")
-
-#: Tolerance in interval widths: two bootstraps of the same queries differ by less.
+#: How far a drop may lie outside its interval, in widths of it: both metrics are bootstrapped.
 _TOLERANCE = 0.15
-
-_NORMAL = 1.959964
 
 
 def check_intervals(record: Record) -> Iterator[str]:
     """There is an ordered interval for Rank-1 and mAP, and it contains the drop."""
-    if record.drop_interval.keys() != set(_METRICS):
+    if record.drop_interval.keys() != {"r1", "map"}:
         yield f"drop_interval: of {', '.join(sorted(record.drop_interval)) or 'nothing'}; needs r1 and map"
         return
     for metric, (low, high) in record.drop_interval.items():
@@ -335,53 +219,6 @@ def check_intervals(record: Record) -> Iterator[str]:
             yield f"drop_interval.{metric}: [{low:.6g}, {high:.6g}] is not an interval of a drop"
         elif not low - slack <= drop <= high + slack:
             yield f"drop_interval.{metric}: [{low:.6g}, {high:.6g}] does not contain the drop, {drop:.6g}"
-
-
-def _hits(ranks: np.ndarray) -> np.ndarray:
-    return np.where(ranks == 0, np.nan, ranks == 1)
-
-
-def recompute_interval(record: Record, found: Queries) -> Iterator[str]:
-    """The interval equals the bootstrap interval of the queries, up to its randomness.
-
-    The fast normal approximation confirms most; for the others the bootstrap is repeated.
-    """
-    pairs = {
-        "r1": (_hits(found.clean_rank), _hits(found.adversarial_rank)),
-        "map": (found.clean_ap.astype(float), found.adversarial_ap.astype(float)),
-    }
-    if all(
-        _near(record.drop_interval[metric], _approximate(*pairs[metric]), pairs[metric][0].shape[1])
-        for metric in _METRICS
-    ):
-        return
-    # As in the run: both metrics from one generator, in this order.
-    generator = np.random.default_rng(record.config["seed"])
-    for metric in _METRICS:
-        again, said = bootstrap_drop(*pairs[metric], generator), record.drop_interval[metric]
-        if not _near(said, again, pairs[metric][0].shape[1]):
-            yield (
-                f"drop_interval.{metric}: [{said[0]:.4f}, {said[1]:.4f}], its queries give "
-                f"[{again[0]:.4f}, {again[1]:.4f}]"
-            )
-
-
-def _approximate(clean: np.ndarray, adversarial: np.ndarray) -> tuple[float, float]:
-    drop = clean - adversarial
-    valid = ~np.isnan(drop)
-    counted = valid.sum(1, keepdims=True)
-    drop = np.where(valid, drop, 0.0)
-    mean = drop.sum(1, keepdims=True) / counted
-    # The change of the mean over trials if a query occurred once more.
-    influence = (np.where(valid, drop - mean, 0.0) / counted).mean(0)
-    half = _NORMAL * float(np.sqrt((influence**2).sum()))
-    centre = float(mean.mean())
-    return centre - half, centre + half
-
-
-def _near(said: tuple[float, float], found: tuple[float, float], queries: int) -> bool:
-    slack = _TOLERANCE * (found[1] - found[0]) + 1 / (2 * queries)
-    return all(abs(one - other) <= slack for one, other in zip(said, found, strict=True))
 
 
 #: Controls of an attack that changes features, in this order.
@@ -464,7 +301,7 @@ def _as_declared(record: Record) -> Iterator[str]:
         declared = declared_attack(card["name"])
         if declared:
             known = declared.knowledge(card["settings"])
-            expected[declared.label(card["settings"])] = (declared.universal, known)
+            expected[declared.label(card["settings"])] = (declared.facts["universal"], known)
     for name in record.left_out.keys() - expected:
         yield f"left_out: {name[:80]} is no member; there are {', '.join(expected) or 'none'}"
     wanted = [name for name in expected if name not in record.left_out]
@@ -480,7 +317,7 @@ def _as_declared(record: Record) -> Iterator[str]:
             )
 
 
-def recompute_winners(record: Record, found: Queries) -> Iterator[str]:
+def _winners(record: Record, found: Queries) -> Iterator[str]:
     """The shares that members win equal those computed from the queries."""
     if found.member is None:
         return
@@ -501,7 +338,7 @@ def recompute_winners(record: Record, found: Queries) -> Iterator[str]:
     for index, one in enumerate(record.members):
         for name, share in (("won", won[index]), ("won_lost", lost[index])):
             said = getattr(one, name)
-            if (said is None) != (share is None) or (share is not None and abs(said - share) > _ROUNDING):
+            if _differ(said, share):
                 yield f"members[{index}].{name}: {said}, the queries give {share}"
 
 
@@ -520,6 +357,3 @@ def check_cost(record: Record) -> Iterator[str]:
             f"cost.evaluations_per_image: {each:.6g} of {images} queries is not attack_evaluations, "
             f"{found['attack_evaluations']:.6g}"
         )
-    speed, seconds = found.get("images_per_second"), found.get("attack_seconds")
-    if speed and seconds and abs(speed * seconds - images) > 0.01 * images:
-        yield f"cost.images_per_second: {speed:.6g} over {seconds:.6g} attack_seconds is not {images} queries"

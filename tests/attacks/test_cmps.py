@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import make_training
+from tiny import first_identity, make_training
 from torch.nn.functional import normalize
 
 from vbench.attacks.build import build_attack
@@ -168,9 +168,5 @@ def test_refusals(victim):
         fit("cmps[evaluations=5,batch=6]", victim, training)
     with pytest.raises(BadInput, match="grey"):
         build_attack("cmps[grey=1.5]")
-    one = {
-        m: ModalityView(training[m].images[:3], training[m].labels[:3], training[m].embeddings[:3], None)
-        for m in Modality
-    }
     with pytest.raises(BadInput, match="two training identities"):
-        fit("cmps[evaluations=50,batch=6]", victim, TrainingView(one))
+        fit("cmps[evaluations=50,batch=6]", victim, first_identity(training))

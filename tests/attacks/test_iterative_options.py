@@ -184,23 +184,6 @@ def test_look_ahead_of_l2_is_about_a_step_long():
     assert torch.allclose(ahead.flatten(1).norm(dim=1), torch.full((2,), 0.09))
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("sma[nesterov=true]", "give momentum"),
-        ("sma[smoothing=4]", "must be odd"),
-        ("metric_ifgsm[nesterov=true]", "unknown parameter"),
-        ("odfa[restarts=0]", "restarts"),
-        ("odfa[diversity=1.5]", "diversity"),
-        ("odfa[diversity_rate=1]", "diversity_rate"),
-        ("fna[steps=0]", "steps"),
-    ],
-)
-def test_options_that_cannot_be_meant_are_refused(spec, message):
-    with pytest.raises(BadInput, match=message):
-        build_attack(spec)
-
-
 def test_steps_from_eps_are_refused_where_eps_is_a_length(victim, images):
     with pytest.raises(BadInput, match="8-bit levels; give steps for l2"):
         perturb("odfa[steps=none]", victim, images, ThreatModel("0.5", norm="l2"))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import TinyVictim, make_training
+from tiny import TinyVictim, first_identity, make_training
 
 from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
 from vbench.attacks.mis_ranking import mis_ranking_loss
 from vbench.attacks.perturbation import Generator, Perturbation, generator_from, new_generator
-from vbench.attacks.training import ModalityView, TrainingView
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import SIMILARITIES, Modality
@@ -149,12 +148,8 @@ def test_refusals(victim):
     training = make_training(victim)
     with pytest.raises(BadInput, match="less than one update"):
         fit("mis_ranking[evaluations=10,batch=12]", victim)
-    one = {
-        m: ModalityView(training[m].images[:3], training[m].labels[:3], training[m].embeddings[:3], None)
-        for m in Modality
-    }
     with pytest.raises(BadInput, match="two training identities"):
-        fit(f"mis_ranking[evaluations=50,{QUICK}]", victim, TrainingView(one))
+        fit(f"mis_ranking[evaluations=50,{QUICK}]", victim, first_identity(training))
 
 
 def test_images_of_another_size_are_refused_until_it_is_resized(learnt):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import make_training
+from tiny import first_identity, make_training
 
 from vbench.attacks.build import build_attack
 from vbench.attacks.muap import list_distances, soft_average_precision, total_variation
-from vbench.attacks.training import ModalityView, TrainingView
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import SIMILARITIES, Modality
@@ -167,9 +166,5 @@ def test_refusals(victim):
         fit("muap[evaluations=10,batch=12]", victim, training)
     with pytest.raises(BadInput, match="bins"):
         build_attack("muap[bins=1]")
-    one = {
-        m: ModalityView(training[m].images[:3], training[m].labels[:3], training[m].embeddings[:3], None)
-        for m in Modality
-    }
     with pytest.raises(BadInput, match="two training identities"):
-        fit("muap[evaluations=50,batch=12]", victim, TrainingView(one))
+        fit("muap[evaluations=50,batch=12]", victim, first_identity(training))

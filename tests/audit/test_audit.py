@@ -13,8 +13,7 @@ from scipy.stats import binom
 
 from vbench.audit import PROBES, attacks, audit
 from vbench.audit.evidence import Evidence, Outcome, with_queries
-from vbench.audit.record import Audit, Verdict
-from vbench.audit.report import render
+from vbench.audit.record import Audit, Verdict, render
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side

@@ -15,8 +15,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from vbench.gate.baseline import Baseline, Measured, read_baseline, resolved
-from vbench.gate.compare import check_against, compare
-from vbench.gate.measure import Taken, Takings, measure
+from vbench.gate.compare import Taken, Takings, check_against, compare, measure
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))

@@ -7,57 +7,36 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-
-
-@contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
 
 
 def _four_digit_ids(path: Path) -> list[str]:
     return sorted(f"{int(number):04d}" for number in path.read_text().split("\n")[0].split(","))
 
 
-def query_paths(root: Path, ids: str, cameras: list[str]) -> list[str]:
-    found = []
+def _images(root: Path, ids: str, cameras: list[str]) -> Iterator[list[str]]:
     for pid in _four_digit_ids(root / ids):
         for camera in cameras:
             folder = root / camera / pid
             if folder.is_dir():
-                found += [f"{camera}/{pid}/{name}" for name in sorted(p.name for p in folder.iterdir())]
-    return found
+                yield [f"{camera}/{pid}/{name}" for name in sorted(p.name for p in folder.iterdir())]
+
+
+def query_paths(root: Path, ids: str, cameras: list[str]) -> list[str]:
+    return [name for names in _images(root, ids, cameras) for name in names]
 
 
 def gallery_paths(root: Path, ids: str, cameras: list[str], trial: int) -> list[str]:
-    found = []
-    with _global_seed(trial):
-        for pid in _four_digit_ids(root / ids):
-            for camera in cameras:
-                folder = root / camera / pid
-                if folder.is_dir():
-                    names = sorted(f"{camera}/{pid}/{p.name}" for p in folder.iterdir())
-                    found.append(random.choice(names))
-    return found
+    seeded = random.Random(trial)
+    return [seeded.choice(names) for names in _images(root, ids, cameras)]
 
 
 def multi_shot_paths(root: Path, ids: str, cameras: list[str], trial: int, shots: int) -> list[str]:
-    found = []
-    with _global_seed(trial):
-        for pid in _four_digit_ids(root / ids):
-            for camera in cameras:
-                folder = root / camera / pid
-                if folder.is_dir():
-                    names = sorted(f"{camera}/{pid}/{p.name}" for p in folder.iterdir())
-                    found += random.sample(names, shots if shots < len(names) else len(names))
+    seeded, found = random.Random(trial), []
+    for names in _images(root, ids, cameras):
+        found += seeded.sample(names, shots if shots < len(names) else len(names))
     return found
 
 

@@ -16,10 +16,9 @@ from PIL import Image
 
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.types import Modality
-from vbench.data import Trial, hashes, images, open_dataset
+from vbench.data import Trial, images, open_dataset
 from vbench.data.base import Sample
-from vbench.data.card import data_card
-from vbench.data.images import Images, content_hash, open_rgb
+from vbench.data.images import Images, content_hash, data_card, open_rgb
 
 SIZE = (6, 4)
 
@@ -128,10 +127,10 @@ def test_a_change_that_keeps_size_and_time_is_noticed(root, tmp_path, write):
 
 def test_a_change_within_a_tick_of_the_clock_is_noticed(root, tmp_path, monkeypatch):
     """Where a file system's clock stands still, no stamp is believed until it has moved on."""
-    frozen = hashes.stamp_of(str(root / "2.bmp")).ctime
-    real = hashes.stamp_of
-    monkeypatch.setattr(hashes, "stamp_of", lambda path: real(path)._replace(ctime=frozen, mtime=frozen))
-    monkeypatch.setattr(images, "stamp_of", hashes.stamp_of)
+    frozen = images.stamp_of(str(root / "2.bmp")).ctime
+    real = images.stamp_of
+    monkeypatch.setattr(images, "stamp_of", lambda path: real(path)._replace(ctime=frozen, mtime=frozen))
+    monkeypatch.setattr(images, "stamp_of", images.stamp_of)
     monkeypatch.setattr(time, "time_ns", lambda: frozen + 1_000_000)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     before = Images(root, tmp_path / "cache", quiet=True)
@@ -152,7 +151,7 @@ def test_a_change_within_a_tick_of_the_clock_is_noticed(root, tmp_path, monkeypa
     ids=["old", "young", "future", "whole seconds, young", "whole seconds, old"],
 )
 def test_the_clock_of_a_file_system_may_tick_slowly(ctime, at, believed):
-    assert hashes.vouches(hashes.Stamp(1, 0, ctime, 1), at) is believed
+    assert images.vouches(images.Stamp(1, 0, ctime, 1), at) is believed
 
 
 def test_a_fresh_look_believes_nothing(root, tmp_path, opened):

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from vbench.core.errors import BadInput
-from vbench.data import declare, open_dataset
+from vbench.data import open_dataset, registry
 from vbench.data.protocols import LAYOUTS, all_protocols
 from vbench.data.registry import DATASETS, datasets
 from vbench.data.verify import verify
 
 
 def test_the_catalogue_is_what_the_classes_declare():
-    assert json.loads(declare.FILE.read_text()) == declare.declarations(), "run: make catalogue"
+    assert json.loads(registry.FILE.read_text()) == registry.declarations(), "run: make catalogue"
 
 
 @pytest.fixture(params=list(DATASETS))

@@ -19,9 +19,9 @@ from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.gate.baseline import write_baseline
 from vbench.gate.compare import make_baseline
 from vbench.records.files import KEEPABLE
+from vbench.records.spec import Request
 from vbench.records.store import RunStore, to_archive
 from vbench.run.prepare import open_named
-from vbench.run.request import Request
 from vbench.run.session import Session
 from vbench.sweep.read import read_suite
 from vbench.sweep.state import States
@@ -87,15 +87,7 @@ class World:
 
     def _named(self) -> Path:
         source, folder = open_named("sysu", self.copy_of("sysu")), self.folder / "sets" / "named"
-        for part, samples in (
-            ("train", source.train_visible + source.train_infrared),
-            ("test", source.query + source.gallery),
-        ):
-            for number, sample in enumerate(samples):
-                name = f"{sample.pid:04d}_c{sample.cam}_{number:05d}.jpg"
-                to = folder / part / sample.modality.value / name
-                to.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source.root / sample.path, to)
+        quick.copy_under_names(source, folder)
         return folder
 
     def _weights(self, victim: str, file: str, layout: str, given: dict[str, list[str]]) -> None:

@@ -14,7 +14,7 @@ from vbench.victims.build import read_victim
 from vbench.victims.load import load_victim
 from vbench.victims.precision import Precision
 from vbench.victims.training import trainer
-from vbench.victims.training.resume import state_path
+from vbench.victims.training.trainer import state_path
 
 # Batches of the recipe show 16 identities.
 SET = SyntheticSet(ids=24, test_ids=2, size=(32, 16))

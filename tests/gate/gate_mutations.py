@@ -11,8 +11,7 @@ from mutated import mutated
 from vbench.attacks import classification, steps, updates
 from vbench.run import craft
 from vbench.run.bench import Bench
-from vbench.victims import base
-from vbench.victims.layers import pooling
+from vbench.victims import base, layers
 
 PGD, METRIC = "pgd", "metric_ifgsm"
 UAP, FSAM = "uap[evaluations=1600,batch=16]", "fsam_uap[preset=strong,fsam=true,evaluations=3200]"
@@ -91,7 +90,7 @@ MUTATIONS = (
     Mutation(
         "pixels are not normalised",
         "noise",
-        pooling.Normalise.forward,
+        layers.Normalise.forward,
         "return (images - self.mean) / self.std",
         "return images",
         ("r1", "map"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vbench.core.errors import BadInput
 from vbench.gate.baseline import read_baseline, resolved, stored, write_baseline
-from vbench.run.request import Request
+from vbench.records.spec import Request
 
 GOOD = json.loads((FOLDER / "baseline.json").read_text())
 

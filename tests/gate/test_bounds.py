@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench.gate.figures import METRICS
+from vbench.gate.baseline import METRICS
 from vbench.metrics.statistics import MOST_SEEDS, Spread, allowed, seeds_needed
 
 # Two-sided quantiles of Student's t from printed tables: degrees of freedom, level, t.

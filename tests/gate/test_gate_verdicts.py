@@ -8,8 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from vbench.gate.baseline import Measured
-from vbench.gate.compare import Verdict, compare
-from vbench.gate.measure import Taken, Takings
+from vbench.gate.compare import Taken, Takings, Verdict, compare
 from vbench.gate.report import render, summary, to_junit
 
 

@@ -522,8 +522,7 @@ def agreement() -> dict:
 
 def runs_of(folder: str, data, attacks, seed: int = 0, victim: str = "agw", weights=None, **how):
     """A session with records in ``folder``, and the specs of attacks on one victim."""
-    from vbench.records.spec import ModelSpec, RunSpec, Setup
-    from vbench.run.request import run_specs
+    from vbench.records.spec import ModelSpec, RunSpec, Setup, run_specs
     from vbench.run.session import Session
 
     setup = Setup(data, ModelSpec("", weights), device=DEVICE, **how)

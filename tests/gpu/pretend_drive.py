@@ -21,9 +21,8 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
+from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup, models, run_specs
 from vbench.run.prepare import Opener
-from vbench.run.request import models, run_specs
 from vbench.run.session import Session
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim
@@ -367,7 +366,7 @@ def part_misc():
             )
             bench = Opener(setup).bench(ds, ROOT / "cache", True)
             evidence = Evidence(bench, ThreatModel(), 0)
-            for probe in (*victim.FORWARD_PROBES, *victim.GRADIENT_PROBES, *attacks.STORAGE_PROBES):
+            for probe in (*victim.PROBES, *attacks.PROBES[-2:]):
                 try:
                     print(
                         "   ",
@@ -467,13 +466,14 @@ def part_library():
             def work():
                 s = series(ds, "agw", ThreatModel("8/255" if norm == "linf" else "1.0", norm), None)
                 run = next(iter(s.each(["agw"], [spec], [0], {})))
-                from vbench.run.craft import Plan, _craft
+                from vbench.run.craft import Crafter, Plan
                 from vbench.victims.embed import to_images
 
                 bench = run.bench
                 rows = slice(0, 2)
                 clean = to_images(bench.pixels[Side.QUERY][rows], bench.victim)
-                out = _craft(bench, Side.QUERY, Plan(run.attack, run.threat, 0), {}, clean, rows)
+                crafter = Crafter(bench, bench.victim, Side.QUERY, Plan(run.attack, run.threat, 0))
+                out, _ = crafter.craft(clean, rows, (1, 2))
                 assert out.device.type == "cuda", out.device
                 assert next(bench.victim.parameters()).device.type == "cuda"
 
@@ -487,18 +487,19 @@ def part_train():
     from vbench.victims.training.trainer import recipe_of, train_victim
 
     ds = data(ids=24) if False else data()
+
+    def thin_victim(name):
+        options = {**victims.load(name).THIN, "input_size": (64, 32)}
+        classes, generator = len(ds.train_labels), torch.Generator().manual_seed(1)
+        return build_victim(
+            victims.load(name), num_classes=classes, device="cpu", generator=generator, **options
+        )
+
     for name in victims.names():
         for precision in ("float32", "auto"):
 
             def work():
-                cls = victims.load(name)
-                v = build_victim(
-                    cls,
-                    num_classes=len(ds.train_labels),
-                    device="cpu",
-                    generator=torch.Generator().manual_seed(1),
-                    **{**cls.THIN, "input_size": (64, 32)},
-                )
+                v = thin_victim(name)
                 images = load_train_images(ds, (64, 32), v.resize_filter)
                 r = replace(recipe_of(v, 2), identities=4, instances=2, validation=0.3)
                 out = ROOT / f"trained-{name}.safetensors"
@@ -514,14 +515,7 @@ def part_train():
     def resume():
         from vbench.victims.training import trainer
 
-        cls = victims.load("agw")
-        v = build_victim(
-            cls,
-            num_classes=len(ds.train_labels),
-            device="cpu",
-            generator=torch.Generator().manual_seed(1),
-            **{**cls.THIN, "input_size": (64, 32)},
-        )
+        v = thin_victim("agw")
         images = load_train_images(ds, (64, 32), v.resize_filter)
         r = replace(recipe_of(v, 3), identities=4, instances=2, validation=0)
         out = ROOT / "trained-resume.safetensors"

@@ -13,12 +13,12 @@ from faults.conftest import people, train_arguments
 
 from vbench.core.errors import BadInput
 from vbench.run.session import Session
-from vbench.sweep.engine import Do, Failed
+from vbench.sweep.engine import Failed
 from vbench.sweep.read import read_suite
 from vbench.sweep.tasks import tasks_of
 from vbench.sweep.worker import perform
 from vbench.victims.checkpoint import read_checkpoint
-from vbench.victims.training.resume import state_path
+from vbench.victims.training.trainer import state_path
 
 __all__ = ["people"]
 
@@ -121,7 +121,7 @@ def test_a_worker_of_a_sweep(planted, quick, tmp_path):
     )
     tasks = tasks_of(read_suite(suite))
     for task in tasks:
-        outcome = perform(Do(task), Session(tmp_path / "runs", quiet=True))
+        outcome = perform(task, Session(tmp_path / "runs", quiet=True))
         assert isinstance(outcome, Failed) and outcome.sound and str(planted) in outcome.reason
     assert len(tasks) == 2
 

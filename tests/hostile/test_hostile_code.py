@@ -13,7 +13,7 @@ from vbench.core.errors import BadInput
 from vbench.data.registry import datasets
 from vbench.data.synthetic.write import MANIFEST
 from vbench.gate.baseline import Baseline, Measured, stored
-from vbench.run.request import Request
+from vbench.records.spec import Request
 from vbench.victims.registry import victims
 
 CODE = """\

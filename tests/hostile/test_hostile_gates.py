@@ -9,12 +9,11 @@ import pytest
 from payloads import PAYLOADS, unseen
 
 from vbench.cli.output import put
-from vbench.gate.baseline import Baseline, Measured
+from vbench.gate.baseline import METRICS, Baseline, Measured
 from vbench.gate.compare import Gate, Row, Verdict
-from vbench.gate.figures import METRICS
 from vbench.gate.report import render, render_baseline, render_update, summary, to_junit
 from vbench.metrics.statistics import Spread
-from vbench.run.request import Request
+from vbench.records.spec import Request
 
 
 def gate(text: str) -> Gate:

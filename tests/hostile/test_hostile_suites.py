@@ -98,7 +98,7 @@ def test_the_states_of_a_sweep_are_data_too(vbench, tmp_path):
     group = Setup(DataSpec(TERMINAL, "sysu", TERMINAL), ModelSpec(TERMINAL))
     tasks = [RunSpec(group, TERMINAL, seed=seed) for seed in range(4)]
     states.list_tasks(tmp_path / "suite.yaml", tasks, 1)
-    failed = TaskState(status="failed", reason=TERMINAL, title=TERMINAL, host=TERMINAL)
+    failed = TaskState(status="failed", reason=TERMINAL, host=TERMINAL)
     states.put(tasks[0].key, failed)
     states.put(tasks[1].key, failed.model_copy(update={"status": "running", "pid": 1, "driver": 1}))
     for task, more in ((tasks[2], {"seconds": float("inf")}), (tasks[3], {"driver": 10**30})):

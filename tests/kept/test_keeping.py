@@ -13,7 +13,9 @@ from vbench.attacks import Battery
 from vbench.attacks.build import build_attack
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
+from vbench.metrics.change import PerturbationSize
 from vbench.records.files import DEPTH, RANDOM, WORST, read_embeddings, read_images
+from vbench.run.craft import Plan, craft_side
 from vbench.run.execute import Run
 from vbench.victims.embed import embed
 
@@ -126,8 +128,8 @@ def test_a_battery_keeps_the_image_of_the_member_that_wins(bench, tmp_path):
 
 def kept_images_of(bench, attack):
     """All attacked queries of a run of one attack."""
-    run = Run(bench, attack, ThreatModel("16/255"))
-    return run._attack_all(True, {}, keep_images=True).images[Side.QUERY]
+    plan = Plan(attack, ThreatModel("16/255"), 0)
+    return craft_side(bench, Side.QUERY, plan, PerturbationSize(), quiet=True, keep=True).images
 
 
 def test_a_transfer_keeps_what_the_victim_was_shown(bench, tmp_path):

@@ -21,8 +21,8 @@ NEW = {
 STEPS = """
 import runpy, sys
 import pytest
-for room in ("data", "attacks", "victims"):
-    runpy.run_module(f"vbench.{room}.declare", run_name="__main__")
+for module in ("data.registry", "attacks.declare", "victims.registry"):
+    runpy.run_module(f"vbench.{module}", run_name="__main__")
 for name in [name for name in sys.modules if name.partition(".")[0] == "vbench"]:
     del sys.modules[name]
 files = ("attacks/test_every_attack.py", "victims/test_every_victim.py", "data/test_every_dataset.py")

@@ -24,28 +24,28 @@ ROWS = "tests/isolation/test_rows.py"
 LINES = (
     Line(
         "the hash of images is not part of the id",
-        "vbench.data.card:data_card",
+        "vbench.data.images:data_card",
         "[shown, sample.pid,",
         "[sample.pid,",
         f"{CONTENT}::test_a_card_covers_every_fact",
     ),
     Line(
         "labels are not part of the id",
-        "vbench.data.card:data_card",
+        "vbench.data.images:data_card",
         "sample.pid, sample.cam",
         "sample.cam",
         f"{CONTENT}::test_a_card_covers_every_fact",
     ),
     Line(
         "cameras are not part of the id",
-        "vbench.data.card:data_card",
+        "vbench.data.images:data_card",
         "sample.pid, sample.cam,",
         "sample.pid,",
         f"{CONTENT}::test_a_card_covers_every_fact",
     ),
     Line(
         "a file's ctime is not looked at",
-        "vbench.data.hashes:stamp_of",
+        "vbench.data.images:stamp_of",
         "status.st_ctime_ns",
         "0",
         f"{CONTENT}::test_a_change_that_keeps_size_and_time_is_noticed",
@@ -80,10 +80,10 @@ LINES = (
     ),
     Line(
         "attacks are given the images themselves",
-        "vbench.run.craft:Crafter._crafted",
-        "images.clone()",
-        "images",
-        f"{ROWS}::test_an_attack_that_takes_over_perturb_works_on_a_copy_too",
+        "vbench.run.craft:Crafter.craft",
+        "own.clone()",
+        "own",
+        f"{ROWS}::test_a_row_of_an_attack_that_works_in_place_is_that_of_one_that_does_not",
     ),
     Line(
         "attacks are given the clean embeddings themselves",
@@ -116,8 +116,8 @@ LINES = (
     ),
     Line(
         "attacks are checked against the first victim alone",
-        "vbench.run.upfront:Upfront.check_attacks",
-        "if key in seen:",
+        "vbench.run.session:Session.open",
+        "if different in seen:",
         "if seen:",
         "tests/pipeline/test_upfront.py::test_the_last_victim_is_checked_against_the_last_attack_first",
     ),

@@ -127,7 +127,7 @@ def crafts(victim: Victim, spec: str) -> Iterator[tuple[str, Tensor]]:
 
 def short_of_memory(victim: Victim, backward: bool) -> Iterator[tuple[str, Tensor]]:
     """Embeddings, or gradients, of a victim that one process alone has too little memory for."""
-    from vbench.core.batches import Batches
+    from vbench.core.processes import Batches
 
     plain, most, taken = victim.forward, 2, []
 
@@ -147,9 +147,11 @@ def short_of_memory(victim: Victim, backward: bool) -> Iterator[tuple[str, Tenso
     victim.forward = scarce
     shard_victim(victim)
     if backward:
-        found = torch.cat(
-            Batches("gradients", 4 * processes.processes(), quiet=True).over(range(16), gradient)
-        )
+        batches, parts = Batches("gradients", 4 * processes.processes(), quiet=True), []
+        for rows in batches.over(range(16)):
+            with batches.retried():
+                parts.append(gradient(rows))
+        found = torch.cat(parts)
         yield "halved", torch.tensor(max(taken[-2:]) // processes.processes())
     else:
         stored = pixels(16, seed=1).permute(0, 2, 3, 1)

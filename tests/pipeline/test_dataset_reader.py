@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from metrics.literal_ranking import literal_ranking
 from opening import opener
+from quick import copy_under_names
 
 from vbench.core.errors import BadInput
 from vbench.core.registry import import_target
@@ -29,14 +30,7 @@ FILE = f"{PLUGIN / 'named_files.py'}:NamedFiles"
 def named(small, tmp_path_factory):
     """The images of the small set again, under names that only the sample reader understands."""
     root = tmp_path_factory.mktemp("named")
-    source = open_dataset("sysu", small.root)
-    test = source.query + source.gallery
-    for part, samples in (("train", source.train_visible + source.train_infrared), ("test", test)):
-        for number, sample in enumerate(samples):
-            name = f"{sample.pid:04d}_c{sample.cam}_{number:05d}.jpg"
-            to = root / part / sample.modality.value / name
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(small.root / sample.path, to)
+    copy_under_names(open_dataset("sysu", small.root), root)
     return root
 
 

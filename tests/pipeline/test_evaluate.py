@@ -23,12 +23,9 @@ from vbench.victims.base import Victim, VictimOutput
 from vbench.victims.load import load_victim
 from vbench.victims.precision import PLAIN, Precision, compute_in, precision_of
 
+pytestmark = pytest.mark.usefixtures("quick_cache")
+
 UAP = "uap[evaluations=24,batch=12]"
-
-
-@pytest.fixture(autouse=True)
-def _cache(quick, monkeypatch):
-    monkeypatch.setenv("VBENCH_CACHE", str(quick.cache))
 
 
 @pytest.fixture

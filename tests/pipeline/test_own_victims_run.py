@@ -17,12 +17,9 @@ from vbench.core.errors import BadInput
 from vbench.data import open_dataset
 from vbench.victims.agw import AGW
 
+pytestmark = pytest.mark.usefixtures("quick_cache")
+
 MODULES = "fsam_uap[module_steps=2,hinge=soft,evaluations=160,batch=8]"
-
-
-@pytest.fixture(autouse=True)
-def _cache(quick, monkeypatch):
-    monkeypatch.setenv("VBENCH_CACHE", str(quick.cache))
 
 
 @pytest.fixture

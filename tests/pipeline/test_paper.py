@@ -12,7 +12,7 @@ import quick as quickly
 
 from vbench.records.store import RunStore
 from vbench.run.session import Recorder, stored_perturbations
-from vbench.sweep.paper.catalogue import SUITES
+from vbench.sweep.paper import SUITES
 
 #: A fit of a few images; three updates of the modules.
 SHORT = ("--set", "evaluations=120", "--set", "batch=12", "--set", "module_steps=2")

@@ -13,8 +13,10 @@ from vbench.core.errors import BadInput, VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.records.record import Record
+from vbench.records.store import RunStore
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
+from vbench.run.session import Recorder
 
 UAP = "uap[evaluations=960,batch=16]"
 
@@ -178,7 +180,7 @@ def test_feature_level_is_shown_with_its_controls(small):
     assert pixel.adversarial == record.controls[3].trials
 
 
-def test_an_untrained_victim_is_stopped_at_the_gate(small):
+def test_an_untrained_victim_is_stopped_at_the_gate(small, tmp_path):
     from vbench.victims.agw import AGW
 
     raw = AGW(num_classes=150, **{**AGW.THIN, "width": 0.125})
@@ -191,7 +193,11 @@ def test_an_untrained_victim_is_stopped_at_the_gate(small):
         run = Run(bench, build_attack("noise"), ThreatModel("8/255"))
         with pytest.raises(BadInput, match="chance level"):
             run.execute(quiet=True)
-        record, _ = replace(run, ignore_gates=True).execute(quiet=True)
+        recorder, anyway = Recorder(RunStore(tmp_path), quiet=True), replace(run, ignore_gates=True)
+        record = recorder.record(anyway)
+        with pytest.raises(BadInput, match="chance level"):
+            recorder.record(run)
+        assert recorder.record(anyway) == record
     assert any("tie" in warning for warning in record.warnings)
 
 

@@ -14,12 +14,11 @@ from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.records.record import config_id
-from vbench.records.spec import ModelSpec, RunSpec
+from vbench.records.spec import ModelSpec, RunSpec, run_specs
 from vbench.reports.rows import tables
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.prepare import Opener, Surrogate
-from vbench.run.request import run_specs
 from vbench.run.session import Session
 from vbench.victims.agw import AGW
 from vbench.victims.build import victim_label

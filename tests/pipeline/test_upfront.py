@@ -24,6 +24,8 @@ from vbench.data import open_dataset
 from vbench.data import DatasetReader
 import dataclasses
 
+pytestmark = pytest.mark.usefixtures("quick_cache")
+
 class Mine(DatasetReader):
     name, protocols, expected = "mine", ("mine/all", "mine/some"), "a set"
 
@@ -32,21 +34,10 @@ class Mine(DatasetReader):
 """
 
 
-@pytest.fixture(autouse=True)
-def _cache(quick, monkeypatch):
-    monkeypatch.setenv("VBENCH_CACHE", str(quick.cache))
-
-
 @pytest.fixture
-def idle(monkeypatch):
+def idle(forbid):
     """Fails as soon as work begins."""
-
-    def work(*_, **__):
-        raise AssertionError("work has begun")
-
-    monkeypatch.setattr(Images, "load", work)
-    monkeypatch.setattr(prepare, "thin_weights", work)
-    monkeypatch.setattr(SyntheticSet, "write", work)
+    forbid((Images, "load"), (prepare, "thin_weights"), (SyntheticSet, "write"))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.records.record import Record, config_id
 from vbench.reports.verify import Verdict, parse, verify
-from vbench.reports.verify.declared import declared_attack
+from vbench.reports.verify.configuration import declared_attack
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.prepare import Surrogate
@@ -104,7 +104,7 @@ class Workshop:
         run = Run(self.bench(), Cheap(), ThreatModel("8/255"), ignore_gates=True)
         found, _ = run.execute(True)
         record = json.loads(found.model_dump_json())
-        members = declared_attack("ensemble").members
+        members = declared_attack("ensemble").facts["members"]
         record["config"]["attack"]["members"] = json.loads(json.dumps(members))
         for member, card in zip(record["members"], members, strict=True):
             member["label"] = declared_attack(card["name"]).label(card["settings"])

@@ -26,8 +26,11 @@ def hostile(record: Record) -> Record:
     fields["environment"] = {HOSTILE: HOSTILE, "versions": {HOSTILE: HOSTILE}}
     fields["left_out"] = {HOSTILE: HOSTILE}
     fields["warnings"] = fields["knowledge"] = [HOSTILE]
+    # What no file may hold is put into the record afterwards.
+    id_, threat = fields["id"], fields["config"]["threat"]
+    fields["id"], fields["config"]["threat"] = record.id, record.config["threat"]
     made = Record.model_validate(fields)
-    made.per_query = record.per_query
+    made.id, made.config["threat"], made.per_query = id_, threat, record.per_query
     return made
 
 

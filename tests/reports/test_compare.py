@@ -17,7 +17,7 @@ from vbench.core.threat import ThreatModel, show_budget
 from vbench.records.store import RunStore, to_archive
 from vbench.reports.frame import flat
 from vbench.reports.rows import setting
-from vbench.reports.tables import cells, comparison, report
+from vbench.reports.tables import comparison, report
 
 
 def some():
@@ -31,10 +31,11 @@ def some():
 
 
 def test_a_cell_is_the_mean_over_seeds_with_its_deviation():
-    found = cells(some(), "r1")[("uap", "pmt")]
-    values = [50.0, 51.0, 52.0]
-    assert (found.value, found.spread) == pytest.approx((mean(values), stdev(values)))
-    assert found.seeds == 3
+    rows = json.loads(comparison(some(), "r1", "json"))
+    (found,) = [row for row in rows if (row["attack"], row["victim"]) == ("uap", "pmt")]
+    values = [0.50, 0.51, 0.52]
+    assert (found["attacked"], found["sd"]) == pytest.approx((mean(values), stdev(values)))
+    assert found["seeds"] == 3
 
 
 def test_the_lowest_of_a_column_is_bold_and_the_clean_row_comes_first():
@@ -100,8 +101,8 @@ def test_a_comparison_is_written_in_every_format():
 
 @pytest.mark.parametrize("eps", ["2", "510/255"])
 def test_an_l2_budget_is_no_number_of_levels(eps):
-    made = record(eps=eps)
-    made.config["threat"]["norm"] = "l2"
+    made = record()
+    made.config["threat"].update(norm="l2", eps=eps)
     assert setting(made).threat == "L2 2, query side, 8-bit"
     assert flat([made])[0]["eps"] == "2"
     assert show_budget(Fraction(2), "l2") == ThreatModel("2", "l2").card()["eps"] == "2"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
-
 import numpy as np
 import pandas as pd
 import pytest
+from markup import text, tree
 from test_tables import record, trials
 
 from vbench.api import Result
@@ -76,31 +75,16 @@ def test_bad_requests_are_refused():
     assert frame([], "query").empty and frame([], "trial").empty and frame([]).empty
 
 
-class Cells(HTMLParser):
-    """The texts of an HTML table, and every tag."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.tags: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
 def test_a_notebook_shows_the_same_table_marked_synthetic_and_escaped():
     controls = [ControlRecord(name="modules, d = 0", trials=trials(0.7))]
     hostile = record("<script>alert(1)</script>", after=0.3, controls=controls)
     page = report([hostile], "html")
     assert "<script>" not in page
-    found = Cells(page)
-    assert "SYNTHETIC" in found.texts and "<script>alert(1)</script>" in found.texts
-    assert "80.0 → 30.0" in found.texts and any("modules, d = 0" in text for text in found.texts)
-    assert found.tags.count("tr") == 3
+    elements = list(tree(page).iter())
+    texts = [text(one) for one in elements]
+    assert "SYNTHETIC" in texts and "<script>alert(1)</script>" in texts
+    assert "80.0 → 30.0" in texts and any("modules, d = 0" in one for one in texts)
+    assert [one.tag for one in elements].count("tr") == 3
     assert "SYNTHETIC" not in report([record(synthetic=False)], "html")
     assert report([record(), record(eps="4/255")], "html").count("<table>") == 2
     assert report([], "html") == "<div>no record</div>"

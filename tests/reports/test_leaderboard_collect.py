@@ -30,7 +30,7 @@ def test_records_of_nested_folders_and_archives_are_read(tmp_path, honest):
     (tmp_path / "bob.jsonl").write_text("\n" + to_archive([Record.model_validate(honest)]) + "\n{}\n")
     collected = collect([tmp_path / "alice", tmp_path / "bob.jsonl"])
     name = Record.model_validate(honest).file_name
-    assert [one.source for one in collected.found] == [f"alice/deep/er/{name}", "bob.jsonl:2"]
+    assert [one.sources for one in collected.found] == [(f"alice/deep/er/{name}",), ("bob.jsonl:2",)]
     assert Mark.TOTALS_ONLY not in collected.found[0].marks and Mark.TOTALS_ONLY in collected.found[1].marks
     assert list(refused(collected)) == ["bob.jsonl:4"]
     assert collected.found[0].record.per_query == {}, "a thousand records must fit into memory"
@@ -102,9 +102,9 @@ def test_a_former_site_is_passed_over(tmp_path, honest):
     site.mkdir()
     (site / "vbench-site.json").write_text(json.dumps({"format": "vbench-leaderboard/1"}))
     (site / "records.jsonl").write_text(to_archive([Record.model_validate(honest)]))
-    assert [one.source.split("/")[1] for one in collect([tmp_path]).found] == ["alice"]
+    assert [one.sources[0].split("/")[1] for one in collect([tmp_path]).found] == ["alice"]
     # Named itself, it is as good as any archive: two sites can be merged.
-    assert [one.source for one in collect([site]).found] == ["site/records.jsonl:1"]
+    assert [one.sources for one in collect([site]).found] == [("site/records.jsonl:1",)]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file.txt"])

@@ -10,14 +10,13 @@ from handed_in import FEATURE, UAP, changed, relabelled
 
 from vbench.core.threat import ThreatModel
 from vbench.records.record import Record
-from vbench.reports.leaderboard.boards import access, boards
-from vbench.reports.leaderboard.collect import Found, disputed, find_doubts, merge
-from vbench.reports.leaderboard.tables import Links, by_attack, by_victim, each
+from vbench.reports.leaderboard.collect import Result, disputed, find_doubts, merge
+from vbench.reports.leaderboard.tables import Links, access, boards, by_attack, by_victim, each
 from vbench.reports.verify import Mark
 
 
 def found(record, source, *marks):
-    return Found(Record.model_validate(record), source, marks)
+    return Result(Record.model_validate(record), (source,), marks)
 
 
 def better(record, points=3.0, which="adversarial"):

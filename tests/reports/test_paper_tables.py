@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from test_tables import record, trials
 
 from vbench.core.errors import BadInput
 from vbench.records.record import ControlRecord
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.reports.published import printed_by, printed_name
 from vbench.reports.tables import report_of
-from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, COMPARISON, SUITES, SYSTEMS
-from vbench.sweep.paper.suite import Filled, Place, Slot
-from vbench.sweep.paper.table import paper_report
+from vbench.sweep.paper import (
+    ABLATION,
+    ATTENTION,
+    BLOCKS,
+    COMPARISON,
+    SUITES,
+    SYSTEMS,
+    Place,
+    Settings,
+    Slot,
+)
+from vbench.sweep.paper_table import paper_report
 
 ALL = "sysu/all/single/ir2vis/seed10"
 CARD = {"norm": "linf", "eps": "8/255", "side": "query", "quantize": True}
@@ -57,9 +68,12 @@ def place(protocol=ALL, synthetic=False):
 def filled(suite, where, victim="agw", level="pixel", seeds=(0,), after=0.3, **more):
     """Every slot of a suite, with a record each."""
     return [
-        Filled(
-            Slot(suite, line, level, victim, where, seed, id=line.name, label=f"{line.attack}[...]"),
-            record(line.attack, after, seed, protocol=where.protocol, synthetic=where.synthetic, **more),
+        Slot(
+            *(suite, line, level, victim, where, seed),
+            spec=RunSpec(Setup(DataSpec("sysu", "sysu"), ModelSpec(victim)), line.attack),
+            record=record(
+                line.attack, after, seed, protocol=where.protocol, synthetic=where.synthetic, **more
+            ),
         )
         for line in suite.lines
         for seed in seeds
@@ -159,10 +173,9 @@ def test_levels_and_victims_are_tables_of_their_own_and_verdicts_are_said():
 
 def test_rows_without_figures_say_why():
     slots = filled(COMPARISON, place())
-    slots[1] = Filled(slots[1].slot, failed="attack 'fgsm' yields non-finite pixels")
-    slots[2] = Filled(slots[2].slot)
-    unfit = Slot(COMPARISON, COMPARISON.lines[3], "pixel", "agw", place(), 0, unfit="there is no block4")
-    slots[3] = Filled(unfit)
+    slots[1] = replace(slots[1], record=None, reason="attack 'fgsm' yields non-finite pixels")
+    slots[2] = replace(slots[2], record=None)
+    slots[3] = replace(slots[3], record=None, spec=None, reason="there is no block4")
     text = paper_report(slots, "markdown")
     rows = table(text)
     assert [rows[name]["Rank-1"] for name in ("FGSM", "PGD", "UAP")] == ["failed", "not run", "n/a"]
@@ -176,13 +189,13 @@ def test_rows_without_figures_say_why():
         "n/a",
     ]
     assert flat["FGSM"]["r1_published"] == pytest.approx(0.3602) and flat["FGSM"]["r1_after"] is None
-    nothing = paper_report([Filled(one.slot) for one in slots])
+    nothing = paper_report([replace(one, record=None, reason="") for one in slots])
     assert "not run" in nothing
 
 
 def test_a_seed_that_fails_is_named():
     slots = filled(SYSTEMS, place(), seeds=(0, 1))
-    slots[1] = Filled(slots[1].slot, failed="the AQAL hinge is dead")
+    slots[1] = replace(slots[1], record=None, reason="the AQAL hinge is dead")
     text = paper_report(slots)
     assert f"agw failed with seed 1 on {ALL}: the AQAL hinge is dead" in " ".join(text.split())
 
@@ -193,8 +206,6 @@ def test_an_unknown_style_is_refused():
 
 
 def test_every_published_row_of_a_suite_is_in_the_file_and_named_like_its_record():
-    from vbench.sweep.paper.suite import Settings
-
     for suite in SUITES.values():
         for line in suite.lines:
             if line.published:

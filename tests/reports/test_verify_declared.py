@@ -16,10 +16,10 @@ from vbench.attacks.build import label
 from vbench.attacks.registry import ATTACKS, attacks
 from vbench.core.errors import BadInput
 from vbench.core.settings import build
-from vbench.reports.verify.declared import declared_attack, declared_victim, of_library
-from vbench.victims import declare as of_victims
-from vbench.victims.build import victim_label
-from vbench.victims.registry import victims
+from vbench.reports.verify.configuration import declared_attack, of_library, victim_label
+from vbench.victims import build as of_instance
+from vbench.victims import registry as of_victims
+from vbench.victims.registry import VICTIMS, victims
 
 
 @pytest.mark.parametrize("kind", [of_attacks, of_victims], ids=["attacks", "victims"])
@@ -47,12 +47,9 @@ def _strategy(schema: dict) -> st.SearchStrategy:
 def test_label_knowledge_and_refusals_are_those_of_the_class(data):
     name = data.draw(st.sampled_from(sorted(ATTACKS)))
     declared, cls = declared_attack(name), attacks.load(name)
-    chosen = data.draw(
-        st.lists(st.sampled_from(sorted(declared.schemas) or ["none"]), max_size=4, unique=True)
-    )
-    given_settings = {
-        one: data.draw(_strategy(declared.schemas[one])) for one in chosen if one in declared.schemas
-    }
+    schemas = declared.facts["schemas"]
+    chosen = data.draw(st.lists(st.sampled_from(sorted(schemas) or ["none"]), max_size=4, unique=True))
+    given_settings = {one: data.draw(_strategy(schemas[one])) for one in chosen if one in schemas}
     try:
         made = build(
             cls, name, {k: tuple(v) if isinstance(v, list) else v for k, v in given_settings.items()}
@@ -69,7 +66,7 @@ def test_label_knowledge_and_refusals_are_those_of_the_class(data):
     assert declared.label(stored) == label(made)
     assert declared.knowledge(stored) == sorted(made.knowledge)
     assert declared.tampers(stored) == bool(getattr(made, "tampers", False))
-    assert declared.universal == made.universal
+    assert declared.facts["universal"] == made.universal
 
 
 def _alone(cls, name, field, value):
@@ -90,14 +87,14 @@ def test_a_setting_that_does_not_exist_is_named():
 
 @pytest.mark.parametrize("name", victims.names())
 def test_victims_are_called_as_they_call_themselves(name):
-    cls, declared = victims.load(name), declared_victim(name)
+    cls, facts = victims.load(name), VICTIMS[name]
     for option, value in (("flip", True), ("flip", False)):
-        if option not in declared.options:
+        if option not in facts.options:
             continue
         made = cls(**{**cls.THIN, "num_classes": 4, option: value})
         described = json.loads(json.dumps(made.describe()))
-        assert declared.label(described) == victim_label(made)
-        assert set(described) <= {*declared.options}
+        assert victim_label({"name": name, "options": described}) == of_instance.victim_label(made)
+        assert set(described) <= {*facts.options}
 
 
 def test_whose_attack_a_name_is():

@@ -9,8 +9,8 @@ import torch
 from tiny import TinyVictim, make_training, pixels
 
 from vbench.attacks.build import build_attack
-from vbench.core.batches import Batches
 from vbench.core.errors import VbenchError
+from vbench.core.processes import Batches
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.metrics.change import PerturbationSize
@@ -93,15 +93,12 @@ def test_a_fit_names_its_batch():
 
 
 def test_later_ranges_start_from_the_size_that_worked():
-    sizes = []
-
-    def work(rows):
-        if rows.stop - rows.start > 3:
-            raise torch.OutOfMemoryError
-        sizes.append(rows.stop - rows.start)
-        return list(range(rows.start, rows.stop))
-
-    portions = Batches("work", 8, quiet=True)
-    found = portions.over(range(0, 8), work) + portions.over(range(8, 13), work)
-    assert [row for part in found for row in part] == list(range(13))
-    assert sizes == [2, 2, 2, 2, 2, 2, 1]
+    done, batches = [], Batches("work", 8, quiet=True)
+    for rows in (range(0, 8), range(8, 13)):
+        for part in batches.over(rows):
+            with batches.retried():
+                if part.stop - part.start > 3:
+                    raise torch.OutOfMemoryError
+                done.append(range(part.start, part.stop))
+    assert [row for part in done for row in part] == list(range(13))
+    assert [len(part) for part in done] == [2, 2, 2, 2, 2, 2, 1]

@@ -8,12 +8,24 @@ from rich.progress import Progress
 from vbench.attacks.build import label
 from vbench.core import progress
 from vbench.core.errors import BadInput
-from vbench.core.progress import Overview, shared, track
+from vbench.core.progress import Display, shared, track
 from vbench.records.record import Record
-from vbench.sweep.paper.catalogue import ABLATION, ATTENTION, BLOCKS, SUITES, suites_called
-from vbench.sweep.paper.checkpoints import Checkpoints, victims_of
-from vbench.sweep.paper.plan import Durations, kind_of
-from vbench.sweep.paper.suite import Line, Settings, expand, question
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
+from vbench.sweep.paper import (
+    ABLATION,
+    ATTENTION,
+    BLOCKS,
+    SUITES,
+    Line,
+    Settings,
+    expand,
+    question,
+    read_weights,
+    suites_called,
+    victims_of,
+    weights_of,
+)
+from vbench.sweep.tasks import Durations
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
@@ -76,35 +88,35 @@ def test_common_settings_reach_the_attacks_that_have_them():
     assert (built["PGD"].steps, built["UAP"].evaluations, built["FSAM-UAP"].evaluations) == (3, 640, 640)
 
 
-def test_weights_are_named_or_alone(tmp_path):
+def test_weights_are_named_or_alone():
     sysu = "sysu/all/single/ir2vis/seed10"
-    alone = Checkpoints(["a=b.t"])
-    alone.check(["agw"])
-    assert str(alone.of("agw", sysu)) == "a=b.t"
-    both = Checkpoints(["agw=a.t", "deen[embedding=weighted]=d{trial}.t"])
-    both.check(["agw", "deen[embedding=weighted]"])
-    assert str(both.of("deen[embedding=weighted]", "regdb/vis2ir/trial-7")) == "d7.t"
-    assert both.of("mrcn", sysu) is None
+    assert weights_of(read_weights(["a=b.t"]), "agw", sysu) == "a=b.t"
+    both = read_weights(["agw=a.t", "deen[embedding=weighted]=d{trial}.t"])
+    assert weights_of(both, "deen[embedding=weighted]", "regdb/vis2ir/trial-7") == "d7.t"
+    assert weights_of(both, "mrcn", sysu) is None
     with pytest.raises(BadInput, match="has no trial"):
-        both.of("deen[embedding=weighted]", sysu)
-    with pytest.raises(BadInput, match=r"name its victim, as in --weights agw=x\.t"):
-        Checkpoints(["x.t"]).check(["agw", "ddag"])
+        weights_of(both, "deen[embedding=weighted]", sysu)
+    for texts, victims in ((["x.t"], ["agw", "ddag"]), (["x.t", "agw=a.t"], ["agw"])):
+        with pytest.raises(BadInput, match=r"name its victim, as in --weights agw=x\.t"):
+            victims_of([ABLATION], victims, read_weights(texts), "sysu")
+    with pytest.raises(BadInput, match="name its victim"):
+        read_weights(["x.t", "y.t"])
     with pytest.raises(BadInput, match="'ddag' is not among the victims"):
-        Checkpoints(["ddag=x.t"]).check(["agw"])
+        victims_of([ABLATION], ["agw"], read_weights(["ddag=x.t"]), "sysu")
 
 
 def test_victims_are_the_asked_the_papers_or_those_with_weights(capsys):
     systems, ablation = SUITES["systems"], ABLATION
     drawn, real = "synthetic", "sysu"
-    assert victims_of([systems], (), Checkpoints([]), drawn) == {"systems": ["agw", "ddag", "mrcn"]}
-    assert victims_of([systems], ["pmt"], Checkpoints([]), real) == {"systems": ["pmt"]}
-    named = Checkpoints(["mrcn=a", "agw=b"])
+    assert victims_of([systems], (), {}, drawn) == {"systems": ["agw", "ddag", "mrcn"]}
+    assert victims_of([systems], ["pmt"], {}, real) == {"systems": ["pmt"]}
+    named = read_weights(["mrcn=a", "agw=b"])
     assert victims_of([systems, ablation], (), named, real) == {
         "systems": ["agw", "mrcn"],
         "ablation": ["agw"],
     }
     assert "systems leaves out ddag" in capsys.readouterr().err
-    assert victims_of([ablation], (), Checkpoints(["pmt=a"]), real) == {"ablation": ["pmt"]}
+    assert victims_of([ablation], (), read_weights(["pmt=a"]), real) == {"ablation": ["pmt"]}
 
 
 def test_regdb_without_a_split_is_all_ten():
@@ -115,30 +127,31 @@ def test_regdb_without_a_split_is_all_ten():
     assert {question(one) for one in expand(["regdb/ir2vis"])} == {"regdb/ir2vis"}
 
 
-def record(seconds, label_="uap", device="cpu", evaluations=100):
-    config = {"victim": {"name": "agw", "options": {"width": 1}}, "attack": {"name": "uap"}}
-    cost = {"fit_seconds": seconds, "fit_evaluations": evaluations, "attack_seconds": 1.0}
+def record(seconds, label_="uap"):
+    config = {"victim": {"name": "agw"}, "attack": {"name": "uap"}}
+    cost = {"fit_seconds": seconds, "attack_seconds": 1.0}
     facts = {"protocol": "p", "synthetic": True, "clean": [], "adversarial": [], "cost": cost}
-    return Record(id="x", config=config, label=label_, environment={"device_name": device}, **facts)
+    return Record.model_construct(id="x", config=config, label=label_, victim_label="agw", **facts)
 
 
-def kind(victim="agw", attack="uap", label_="uap", evaluations=100):
-    return kind_of(victim, {"width": 1}, attack, label_, evaluations)
+def run(attack="uap", victim="agw", **settings):
+    group = Setup(DataSpec("sysu", "sysu", "p"), ModelSpec(victim))
+    return RunSpec(group, attack, tuple((name, str(value)) for name, value in settings.items()))
 
 
 def test_durations_come_from_the_nearest_kind_and_watched_runs_are_believed():
-    known = Durations([record(9), record(99, device="gpu")], "cpu")
-    assert known.of(kind()) == 10
-    assert known.of(kind(label_="uap[evaluations=300]", evaluations=300)) == 30, "by gradient evaluations"
-    assert known.of(kind(attack="fsam_uap", label_="fsam_uap", evaluations=200)) == 20, "of any fit"
-    assert known.of(kind("mrcn")) == 10, "the attack on another victim"
-    pgd = kind(attack="pgd", label_="pgd", evaluations=0)
+    known = Durations([record(9)])
+    assert known.of(run()) == 10
+    assert known.of(run(evaluations=38400)) == 30, "by gradient evaluations"
+    assert known.of(run("fsam_uap", evaluations=25600)) == 20, "of any fit"
+    assert known.of(run(victim="mrcn")) == 10, "the attack on another victim"
+    pgd = run("pgd")
     assert known.of(pgd) is None
-    known.add(kind(), 30)
-    assert known.of(kind()) == 30
-    assert known.left([kind(), kind()]) == "about 1 min 0 s left"
-    assert known.left([kind(), pgd]) == "more than 30 s left (1 of unknown length)"
-    assert known.left([pgd]) == "time unknown until a run is done" and known.left([]) == "nothing left"
+    known.add(run(), 30)
+    assert known.of(run()) == 30
+    assert known.left([run(), run()]) == "about 1 min 0 s left"
+    assert known.left([run(), pgd]) == "more than 30 s left (1 of unknown length)"
+    assert known.left([pgd]) == "time left unknown" and known.left([]) == "nothing left"
 
 
 def test_bars_of_a_run_appear_in_the_display_of_the_runs(monkeypatch):
@@ -148,10 +161,12 @@ def test_bars_of_a_run_appear_in_the_display_of_the_runs(monkeypatch):
         next(steps)
         assert [task.description for task in bars.tasks] == ["learning"]
         assert list(steps) == [1, 2] and not bars.tasks
-    with Overview("paper all", 2) as overview:
-        overview.begin("first [with brackets]", "about 3 s left")
-        assert list(track(range(2), "inside")) == [0, 1]
-        overview.end()
+    tasks = [run("pgd[steps=3]"), run()]
+    with Display(tasks, 1, Durations()) as display:
+        for task in tasks:
+            display.begin(task)
+            assert list(track(range(2), "inside")) == [0, 1]
+            display.done(task, 3.0)
     assert list(track(range(2), "alone again")) == [0, 1]
 
 

@@ -88,6 +88,18 @@ def test_an_attack_in_a_file_works_like_a_built_in(tmp_path):
         ("pgd[steps]", "must look like"),
         ("noise[kind=brown]", "'uniform' or 'sign'"),
         ("fsam_uap[mask_start=1]", "less than 1"),
+        ("sma[nesterov=true]", "give momentum"),
+        ("sma[smoothing=4]", "must be odd"),
+        ("metric_ifgsm[nesterov=true]", "unknown parameter"),
+        ("odfa[restarts=0]", "restarts"),
+        ("odfa[diversity=1.5]", "diversity"),
+        ("odfa[diversity_rate=1]", "diversity_rate"),
+        ("fna[steps=0]", "steps"),
+        ("torchattacks:PDG", "did you mean 'PGD'"),
+        ("art:FastGradientMetod", "did you mean 'FastGradientMethod'"),
+        ("torchattacks:PGD[step=3]", "did you mean 'steps'"),
+        ("torchattacks:PGD[eps=1]", "unknown parameter of torchattacks:PGD"),
+        ("torchattacks:PGD[steps=many]", "valid integer|valid number"),
     ],
 )
 def test_bad_settings_say_what_is_wrong(spec, message):

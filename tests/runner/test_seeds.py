@@ -9,7 +9,7 @@ import torch
 from vbench.core.errors import BadInput
 from vbench.core.seeds import check_seed, entropy, torch_generator
 from vbench.core.types import Side
-from vbench.data.synthetic.streams import Stream, generator
+from vbench.data.synthetic.people import Stream, generator
 from vbench.run import craft
 from vbench.run.craft import image_seeds
 

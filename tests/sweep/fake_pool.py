@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.records.record import IDENTITY, Record, TrialMetrics, config_id
 from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
-from vbench.sweep.engine import Did, Do, Identity, Job, Open, Opened, Outcome, Ready
+from vbench.sweep.engine import Done, Job, Outcome
 
 DATA = DataSpec("real", "sysu", "sysu/all/single/ir2vis/seed10", "/data")
 
@@ -45,17 +45,12 @@ class FakeSlot:
 
     number: int
     job: Job | None = None
-    opened: Setup | None = None
+    group: Hashable = None
     pid: int | None = 1
 
 
 class FakePool:
-    """``width`` slots. ``script`` may answer a job itself; None leaves it to :meth:`usual`.
-
-    Universal attacks are those called "uap": they learn one fit a seed and write it.
-    """
-
-    remote = False
+    """``width`` slots. ``script`` may answer a job itself; None leaves it to :meth:`usual`."""
 
     def __init__(
         self, runs: Path, width: int = 2, script: Callable[[Job], Outcome | None] = lambda job: None
@@ -77,12 +72,13 @@ class FakePool:
 
     def start(self, slot, job, need=0):
         slot.job = job
-        slot.opened = job.group if isinstance(job, Open) else job.task.group if isinstance(job, Do) else None
         self.begun.append((slot.number, job))
         self.most_at_once = max(self.most_at_once, len(self.busy()))
 
     def wait(self, seconds):
         """The oldest job ends; the others go on."""
+        if not self.busy():
+            return []
         order = {id(job): index for index, (_, job) in enumerate(self.begun)}
         slot = min(self.busy(), key=lambda slot: order[id(slot.job)])
         job, slot.job = slot.job, None
@@ -95,34 +91,22 @@ class FakePool:
         """Nothing to end."""
 
     def usual(self, job: Job) -> Outcome:
-        """What happens when nothing goes wrong."""
-        if isinstance(job, Open):
-            return Opened({one.key: identity(one) for one in job.tasks})
-        if not isinstance(job, Do):
-            return Ready()
-        made = identity(job.task)
-        self.store.write(record(called(job.task).key))
-        fits = {}
-        for fit in made.fits:
-            path = self.store.root / "perturbations" / f"uap-{made.record}.safetensors"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(fit)
-            fits[fit] = path.relative_to(self.store.root).as_posix()
-        return Did(made.record, 1.0, fits)
+        """What happens when nothing goes wrong: the record is found or written."""
+        if not isinstance(job, RunSpec):
+            return Done()
+        made = record(called(job).key)
+        if self.store.get(made.id) is not None:
+            return Done(made.id, 5.0, new=False)
+        self.store.write(made)
+        return Done(made.id, 1.0)
 
     @property
     def tasks_begun(self) -> list[RunSpec]:
         """Tasks in the order in which they were begun."""
-        return [job.task for _, job in self.begun if isinstance(job, Do)]
-
-
-def identity(one: RunSpec) -> Identity:
-    """What is known of a task that is open; aliases of an attack share a record."""
-    fits = (f"fit-{one.group.victim.victim}-{one.seed}",) if one.attack == "uap" else ()
-    return Identity(record(called(one).key).id, fits, 1000)
+        return [job for _, job in self.begun if isinstance(job, RunSpec)]
 
 
 def called(one: RunSpec) -> RunSpec:
-    """The task by whose key the record of this one is called."""
-    alias = one.attack.startswith("also_")
-    return task(one.group.victim.victim, one.attack[5:], one.seed) if alias else one
+    """The task by whose key the record of this one is called; aliases of an attack share a record."""
+    alias = one.attack == "pgd[steps=10]"
+    return task(one.group.victim.victim, "pgd", one.seed) if alias else one

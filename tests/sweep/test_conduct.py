@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from fake_pool import FakePool
 
 from vbench.data.synthetic import write_dataset
+from vbench.records.spec import RunSpec
 from vbench.records.store import RunStore
-from vbench.sweep import identity
-from vbench.sweep.engine import Failed, Open, Train, WriteSet
-from vbench.sweep.identity import Identities
+from vbench.sweep import check
+from vbench.sweep.check import Inputs
+from vbench.sweep.engine import Failed, Prepare
 from vbench.sweep.read import read_suite
 from vbench.sweep.schedule import Wishes, conduct, summary, terminable
 from vbench.sweep.tasks import tasks_of
@@ -56,9 +58,9 @@ REAL = "datasets: {name: sysu, root: data, size: 32x16}\n"
 def test_a_thin_victim_is_trained_once_for_all_that_wait_for_it(drawn, tmp_path):
     file, tasks = suite(tmp_path, REAL)
     result, pool, made = run(tmp_path, file, tasks)
-    kinds = [type(job) for _, job in pool.begun]
-    assert [job.model.victim for _, job in pool.begun if isinstance(job, Train)] == ["agw", "ddag"]
-    assert kinds.index(Open) == 2 and kinds.count(Open) == 6, "training ends before anything is opened"
+    jobs = [job for _, job in pool.begun]
+    assert [job.model.victim for job in jobs[:2]] == ["agw", "ddag"]
+    assert all(isinstance(job, RunSpec) for job in jobs[2:]), "training ends before the first run"
     assert result.complete and len(result.done) == 12 and made == [12]
     again, idle, made = run(tmp_path, file, tasks)
     assert again.complete and len(again.found) == 12 and made == [] and idle.begun == []
@@ -68,7 +70,8 @@ def test_a_victim_that_cannot_be_trained_fails_what_needs_it(drawn, tmp_path):
     file, tasks = suite(tmp_path, REAL)
 
     def script(job):
-        return Failed("no room left") if isinstance(job, Train) and job.model.victim == "ddag" else None
+        trains = isinstance(job, Prepare) and job.model.victim == "ddag"
+        return Failed("no room left") if trains else None
 
     result, _, _ = run(tmp_path, file, tasks, script)
     assert {task.group.victim.victim for task in result.failed} == {"ddag"}
@@ -81,7 +84,7 @@ def test_a_victim_that_cannot_be_trained_fails_what_needs_it(drawn, tmp_path):
 def test_preparing_stops_before_the_first_task(drawn, tmp_path):
     file, tasks = suite(tmp_path, REAL)
     result, pool, _ = run(tmp_path, file, tasks, only_prepare=True)
-    assert {type(job) for _, job in pool.begun} == {Train}
+    assert {type(job) for _, job in pool.begun} == {Prepare}
     assert not result.done and not result.failed
     text = summary(result, tmp_path / "runs", only_prepared=True)
     assert text.splitlines() == ["12 runs: 0 done, 12 to do", "data and thin victims are ready"]
@@ -93,7 +96,7 @@ def test_a_synthetic_set_is_drawn_once_for_all_its_protocols(tmp_path, monkeypat
     more = f"datasets:\n  - {{protocols: {protocols}}}\n  - {{label: big, size: 96x48}}\n"
     file, tasks = suite(tmp_path, more)
     result, pool, _ = run(
-        tmp_path, file, tasks, lambda job: Failed("full") if isinstance(job, WriteSet) else None
+        tmp_path, file, tasks, lambda job: Failed("full") if isinstance(job, Prepare) else None
     )
     drawn = [job.data for _, job in pool.begun]
     assert [(data.layout, data.size) for data in drawn] == [("sysu", None), ("sysu", (96, 48))]
@@ -109,8 +112,8 @@ def test_names_of_records_follow_weights_data_and_version(drawn, tmp_path, monke
     thin, stored = tasks[0], next(task for task in tasks if task.group.victim.weights)
 
     def names():
-        found = Identities()
-        return found.of(thin), found.of(stored)
+        found = Inputs()
+        return found.identity(thin), found.identity(stored)
 
     before = names()
     assert before == names() and None not in before
@@ -119,10 +122,26 @@ def test_names_of_records_follow_weights_data_and_version(drawn, tmp_path, monke
     (tmp_path / "w.t").unlink()
     assert names() == (before[0], None), "its worker will say what is wrong"
     with monkeypatch.context() as later:
-        later.setattr(identity, "__version__", "99")
+        later.setattr(check, "__version__", "99")
         assert names()[0] != before[0]
     next((drawn / "cam3").rglob("*.jpg")).unlink()
-    assert Identities().of(thin) != before[0]
+    assert Inputs().identity(thin) != before[0]
+
+
+def test_a_list_holds_what_shares_a_fit_and_a_group_what_shares_a_victim(drawn, tmp_path):
+    suite(tmp_path)
+    (tmp_path / "suite.yaml").write_text(
+        "victims: [agw, ddag]\nattacks: [uap, pgd, 'pgd[steps=10]', 'pgd[steps=5]', ensemble]\n"
+        "side: [query, gallery]\ndatasets: {name: sysu, root: data, size: 32x16, protocols: "
+        "[sysu/all/single/ir2vis/seed10, sysu/indoor/single/ir2vis/seed10]}\n"
+    )
+    groups = Inputs().grouped(tasks_of(read_suite(tmp_path / "suite.yaml")))
+    assert [group.victim.victim for group in groups] == ["agw", "ddag"], "of both protocols"
+    for lists in groups.values():
+        assert sum(len(tasks) for tasks in lists) == 20
+        sizes = {one[0].attack_text: len(one) for one in lists}
+        assert sizes == {"uap": 4, "pgd": 2, "pgd[steps=5]": 1, "ensemble": 4}
+        assert [len(one) for one in lists].count(2) == 4, "one attack in two ways, by side and protocol"
 
 
 def test_sigterm_is_taken_as_ctrl_c_and_put_back():
@@ -134,22 +153,17 @@ def test_sigterm_is_taken_as_ctrl_c_and_put_back():
 
 def test_records_of_a_pool_on_other_disks_are_written_by_the_driver(drawn, tmp_path):
     file, tasks = suite(tmp_path, REAL)
-    pool = FakePool(tmp_path / "far")
-    pool.remote = True
+    far = tmp_path / "far"
+    pool = FakePool(far)
     usual = pool.usual
 
-    def far(job):
-        outcome = usual(job)
-        if not hasattr(outcome, "files"):
-            return outcome
-        root = tmp_path / "far"
-        made = [root / f"agw-pgd-{outcome.record}.json", *(root / path for path in outcome.fits.values())]
-        files = {path.relative_to(root).as_posix(): path.read_bytes() for path in made}
-        return type(outcome)(outcome.record, 1.0, outcome.fits, 5, files)
+    def with_files(job):
+        done = usual(job)
+        files = {path.name: path.read_bytes() for path in far.glob(f"*-{done.record}.json")}
+        return replace(done, files={**files, "perturbations/uap-x.safetensors": b"learnt"})
 
-    pool.usual = far
+    pool.usual = with_files
     result = conduct(file, tasks, tasks, Wishes(tmp_path / "runs", quiet=True), lambda count, folder: pool)
     assert result.complete
     assert len(RunStore(tmp_path / "runs").read_all().records) == 12
-    learnt = [job.learnt for _, job in pool.begun if getattr(job, "learnt", None)]
-    assert learnt and all(isinstance(content, bytes) for one in learnt for content in one.values())
+    assert (tmp_path / "runs" / "perturbations" / "uap-x.safetensors").read_bytes() == b"learnt"

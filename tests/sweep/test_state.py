@@ -15,8 +15,7 @@ from fake_pool import record, task
 from vbench.core.errors import BadInput
 from vbench.core.text import show_seconds
 from vbench.records.store import RunStore
-from vbench.sweep.state import STALE_SECONDS, States, TaskState, tasks_in
-from vbench.sweep.status import as_json, show, sweeps
+from vbench.sweep.state import STALE_SECONDS, States, TaskState, as_json, show, sweeps, tasks_in
 from vbench.sweep.tasks import Durations
 
 

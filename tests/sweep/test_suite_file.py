@@ -199,7 +199,7 @@ resources: {memory: 2 GiB, cpus: 0.5}
 def test_reading_a_suite_does_not_import_torch(tmp_path):
     path = write(tmp_path, HEAD)
     code = (
-        "import sys; from pathlib import Path; from vbench.sweep.status import sweeps, show;"
+        "import sys; from pathlib import Path; from vbench.sweep.state import sweeps, show;"
         f"print(show(sweeps(Path({str(tmp_path)!r}), Path({str(path)!r}))[0])); print('torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

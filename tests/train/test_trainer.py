@@ -24,8 +24,7 @@ from vbench.victims.base import Victim
 from vbench.victims.checkpoint import read_checkpoint, sha256_of
 from vbench.victims.load import load_victim
 from vbench.victims.training.batches import TrainImages
-from vbench.victims.training.resume import state_path
-from vbench.victims.training.trainer import train_victim
+from vbench.victims.training.trainer import state_path, train_victim
 
 IDS, PER_ID, SIZE = 10, 4, (32, 16)
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 import torch
 import two_stream_oracle as oracle
 from released_agw import released_layout, save_released
+from victim_checks import check_refused
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.agw import AGW
 from vbench.victims.caj import CAJ
-from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.triplet import enhanced_squared_triplet
+from vbench.victims.load import build_victim
+from vbench.victims.losses import enhanced_squared_triplet
 from vbench.victims.training.batches import exchange_channels
 from vbench.victims.training.recipe import TrainBatch
 
@@ -80,10 +79,7 @@ def test_defaults_are_what_the_authors_test_with(path):
     ],
 )
 def test_file_that_does_not_fit_is_refused_by_name(state, tmp_path, change, message):
-    changed = dict(state)
-    change(changed)
-    with pytest.raises(BadInput, match=message):
-        build_victim(CAJ, save_released(tmp_path / "caj.t", changed), **SMALL)
+    check_refused(CAJ, state, change, message, tmp_path / "caj.t", **SMALL)
 
 
 @pytest.mark.parametrize("stage", CAJ.stages)
@@ -244,14 +240,3 @@ def test_recipes_ask_for_two_visible_views():
     thin, full = CAJ(num_classes=2, **CAJ.THIN).recipe(), CAJ(num_classes=2).recipe()
     assert thin.visible_views == full.visible_views == 2
     assert (full.epochs, full.erasing, full.learning_rate) == (100, 0.5, 0.1)
-
-
-def test_description_and_own_file_rebuild_the_victim(tmp_path, path):
-    victim = build_victim(CAJ, path, **SMALL, embedding="pooled", flip=False)
-    assert CAJ(**json.loads(json.dumps(victim.describe()))).describe() == victim.describe()
-    own = tmp_path / "own.safetensors"
-    write_checkpoint(own, victim.state_dict(), {"victim": "caj", "options": victim.describe()})
-    again = load_victim("caj", own, device="cpu")
-    images = draw(2, 3, 32, 16, seed=15)
-    assert again.describe() == victim.describe()
-    assert torch.equal(again(images, BOTH[1]).embedding, victim(images, BOTH[1]).embedding)

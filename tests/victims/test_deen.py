@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 
 import pytest
@@ -11,14 +10,14 @@ import torch
 import torch.nn.functional as F
 import two_stream_oracle as oracle
 from released_agw import released_layout, save_released
+from victim_checks import check_gradient, check_refused, check_told_apart, hardest_triplet
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.metrics.ranking import ranking_distance
-from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.deen import DEEN
-from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.centers import center_pair_mining, orthogonality
+from vbench.victims.load import build_victim
+from vbench.victims.losses import center_pair_mining, orthogonality
 from vbench.victims.training.recipe import TrainBatch
 
 BOTH = [Modality.VISIBLE, Modality.INFRARED]
@@ -251,10 +250,7 @@ def test_layer4_is_dead_in_the_small_variant_alone(tmp_path):
     ],
 )
 def test_file_that_does_not_fit_is_refused_by_name(state, tmp_path, change, message):
-    changed = dict(state)
-    change(changed)
-    with pytest.raises(BadInput, match=message):
-        build_victim(DEEN, save_released(tmp_path / "deen.t", changed), **SMALL)
+    check_refused(DEEN, state, change, message, tmp_path / "deen.t", **SMALL)
 
 
 def test_variant_that_the_file_contradicts_is_refused(sysu):
@@ -263,11 +259,7 @@ def test_variant_that_the_file_contradicts_is_refused(sysu):
 
 
 def test_files_of_other_models_are_told_apart(path, tmp_path):
-    with pytest.raises(BadInput, match=r"looks like a DEEN checkpoint \(victim deen\)"):
-        load_victim("agw", path, device="cpu")
-    agw = save_released(tmp_path / "agw.t", released_layout(6, width=4, blocks=(1, 1, 1, 1)))
-    with pytest.raises(BadInput, match="AGW checkpoint"):
-        build_victim(DEEN, agw, **SMALL)
+    check_told_apart(DEEN, "a", path, tmp_path, **SMALL)
 
 
 def test_edits_show_at_every_stage_and_row_i_belongs_to_image_i(path):
@@ -309,21 +301,13 @@ def test_last_stage_shows_the_three_versions_along_the_channels(path):
         assert moved == [f"pooled_{version}", f"neck_{version}"]
 
 
-def test_gradient_reaches_the_image(path):
+@pytest.mark.parametrize("modality", BOTH)
+def test_gradient_reaches_the_image(path, modality):
     victim = build_victim(DEEN, path, **SMALL, embedding="weighted").double()
     direction = draw(victim.embedding_dim, seed=7, low=-1).double()
-    step = draw(1, 3, 64, 16, seed=8, low=-1).double()
-    for modality in BOTH:
-        image = draw(1, 3, 64, 16, seed=9).double().requires_grad_()
 
-        def score(x, modality=modality):
-            return (victim(x, modality).embedding @ direction).sum()
-
-        (gradient,) = torch.autograd.grad(score(image), image)
-        with torch.no_grad():
-            numeric = (score(image + 1e-7 * step) - score(image - 1e-7 * step)) / 2e-7
-        assert gradient.abs().max() > 0
-        torch.testing.assert_close((gradient * step).sum(), numeric, rtol=1e-4, atol=1e-8)
+    image, step = draw(1, 3, 64, 16, seed=9).double(), draw(1, 3, 64, 16, seed=8, low=-1).double()
+    check_gradient(victim, modality, image, direction, step)
 
 
 def make_batch(smoothing=0.0, labels=(4, 4, 1, 1), seed=12):
@@ -335,15 +319,6 @@ def make_batch(smoothing=0.0, labels=(4, 4, 1, 1), seed=12):
         instances=2,
         label_smoothing=smoothing,
     )
-
-
-def hardest_triplet(vectors, labels):
-    total = 0.0
-    for anchor, own in zip(vectors, labels, strict=True):
-        gaps = [(float((anchor - v).norm()), other == own) for v, other in zip(vectors, labels, strict=True)]
-        furthest, nearest = max(d for d, same in gaps if same), min(d for d, same in gaps if not same)
-        total += max(0.0, 0.3 + furthest - nearest)
-    return total / len(labels)
 
 
 def mined_pairs(original, generated, labels):
@@ -469,18 +444,6 @@ def test_training_reaches_every_parameter_once_the_blocks_have_left_their_start(
 def test_bad_options_are_refused(options, message):
     with pytest.raises(BadInput, match=message):
         DEEN(num_classes=2, width=0.0625, blocks=(1, 1, 1, 1), **options)
-
-
-def test_description_and_own_file_rebuild_the_victim(tmp_path, path, variant):
-    victim = build_victim(DEEN, path, **SMALL, embedding="neck_second")
-    assert (victim.num_classes, victim.similarity, victim.flip) == (CLASSES, "dot", True)
-    assert DEEN(**json.loads(json.dumps(victim.describe()))).describe() == victim.describe()
-    own = tmp_path / "own.safetensors"
-    write_checkpoint(own, victim.state_dict(), {"victim": "deen", "options": victim.describe()})
-    again = load_victim("deen", own, device="cpu")
-    images = draw(2, 3, 64, 16, seed=14)
-    assert again.describe() == victim.describe() and again.variant == variant
-    assert torch.equal(again(images, BOTH[1]).embedding, victim(images, BOTH[1]).embedding)
 
 
 def test_erasing_is_milder_for_the_small_variant_as_published():

@@ -43,7 +43,7 @@ def test_stripes_are_the_means_of_a_sixth_of_the_rows_and_pass_their_own_layers(
     assert last.shape[2] == 18
     expected, logits = [], []
     for part in range(6):
-        linear, norm = victim.embeddings[part]
+        linear, norm = victim.linear[part]
         pooled = last[:, :, 3 * part : 3 * part + 3].mean((2, 3))
         vector = F.linear(pooled, linear.weight, linear.bias)
         vector = (vector - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
@@ -66,7 +66,7 @@ def test_the_training_losses_are_those_of_the_six_stripes_summed(victim):
     last = torch.cat(maps)
     identity, center = 0.0, 0.0
     for part in range(6):
-        vectors = victim.embeddings[part](last[:, :, 3 * part : 3 * part + 3].mean((2, 3)))
+        vectors = victim.linear[part](last[:, :, 3 * part : 3 * part + 3].mean((2, 3)))
         identity += F.cross_entropy(victim.classifiers[part](vectors), labels.repeat(2)).item()
         unit = F.normalize(vectors, dim=1)
         for label in (0, 1):

@@ -8,13 +8,14 @@ import pytest
 import torch
 import two_stream_oracle as oracle
 from released_agw import released_layout, save_released
+from victim_checks import check_gradient, check_refused, check_told_apart, hardest_triplet
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.metrics.ranking import ranking_distance
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.modality import DistributionConsistency
+from vbench.victims.losses import DistributionConsistency
 from vbench.victims.mmn import MMN
 from vbench.victims.training.recipe import TrainBatch
 
@@ -181,18 +182,11 @@ def test_each_modality_has_its_own_encoder_and_both_share_the_decoder(state, pat
     ],
 )
 def test_file_that_does_not_fit_is_refused_by_name(state, tmp_path, change, message):
-    changed = dict(state)
-    change(changed)
-    with pytest.raises(BadInput, match=message):
-        build_victim(MMN, save_released(tmp_path / "mmn.t", changed), **SMALL)
+    check_refused(MMN, state, change, message, tmp_path / "mmn.t", **SMALL)
 
 
 def test_files_of_other_models_are_told_apart(path, tmp_path):
-    with pytest.raises(BadInput, match=r"looks like an MMN checkpoint \(victim mmn\)"):
-        load_victim("agw", path, device="cpu")
-    agw = save_released(tmp_path / "agw.t", released_layout(6, width=4, blocks=(1, 1, 1, 1)))
-    with pytest.raises(BadInput, match="AGW checkpoint"):
-        build_victim(MMN, agw, **SMALL)
+    check_told_apart(MMN, "an", path, tmp_path, **SMALL)
 
 
 @pytest.mark.parametrize("stage", MMN.stages)
@@ -222,18 +216,10 @@ def test_edits_see_both_versions_and_row_i_belongs_to_image_i(path, stage):
 @pytest.mark.parametrize(("modality", "embedding"), [(BOTH[0], "sum"), (BOTH[1], "max"), (BOTH[1], "image")])
 def test_gradient_reaches_the_image(path, modality, embedding):
     victim = build_victim(MMN, path, **SMALL, embedding=embedding, flip=True).double()
-    image = draw(1, 3, 64, 32, seed=6).double().requires_grad_()
     direction = draw(victim.embedding_dim, seed=7, low=-1).double()
-    step = draw(1, 3, 64, 32, seed=8, low=-1).double()
 
-    def score(x):
-        return (victim(x, modality).embedding @ direction).sum()
-
-    (gradient,) = torch.autograd.grad(score(image), image)
-    with torch.no_grad():
-        numeric = (score(image + 1e-7 * step) - score(image - 1e-7 * step)) / 2e-7
-    assert gradient.abs().max() > 0
-    torch.testing.assert_close((gradient * step).sum(), numeric, rtol=1e-4, atol=1e-8)
+    image, step = draw(1, 3, 64, 32, seed=6).double(), draw(1, 3, 64, 32, seed=8, low=-1).double()
+    check_gradient(victim, modality, image, direction, step)
 
 
 def make_batch(smoothing=0.0):
@@ -245,16 +231,6 @@ def make_batch(smoothing=0.0):
         instances=2,
         label_smoothing=smoothing,
     )
-
-
-def hardest_triplet(vectors, labels):
-    """Furthest of the same identity against nearest of another, margin 0.3, anchor by anchor."""
-    total = 0.0
-    for anchor, own in zip(vectors, labels, strict=True):
-        gaps = [(float((anchor - v).norm()), other == own) for v, other in zip(vectors, labels, strict=True)]
-        furthest, nearest = max(d for d, same in gaps if same), min(d for d, same in gaps if not same)
-        total += max(0.0, 0.3 + furthest - nearest)
-    return total / len(labels)
 
 
 def consistency(projector, visible, infrared):

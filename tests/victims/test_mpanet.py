@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
 from two_stream_oracle import batch_norm, block, cross_entropy, normalised
+from victim_checks import check_refused, sampled_state
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.metrics import ranking_distance
-from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.layers.modality import mask_overlap, masked_vectors
+from vbench.victims.layers import mask_overlap, masked_vectors
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.centers import center_cluster
-from vbench.victims.losses.modality import MutualClassifiers
+from vbench.victims.losses import MutualClassifiers, center_cluster
 from vbench.victims.mpanet import MPANet
 from vbench.victims.training.recipe import TrainBatch
 
@@ -50,15 +47,7 @@ def released_state(seed=0, classes=CLASSES, parts=PARTS):
         shapes[f"{name}classifier.weight"] = (classes, dim)
     shapes |= {f"{name}_classifier_.weight": (classes, dim) for name in ("visible", "infrared")}
 
-    def tensor(name, shape):
-        if name.endswith("num_batches_tracked"):
-            return torch.tensor(3)
-        if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
-            return torch.empty(shape).uniform_(0.5, 1.5, generator=generator)
-        scale = 0.1 if len(shape) < 4 else (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
-        return torch.randn(shape, generator=generator) * scale
-
-    return {name: tensor(name, shape) for name, shape in shapes.items()}
+    return sampled_state(shapes, generator, 0.1)
 
 
 def alleviated(state, stage, x):
@@ -151,11 +140,7 @@ def test_full_size_has_the_parameters_of_the_released_file():
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_by_name(state, tmp_path, change, message):
-    changed = dict(state)
-    change(changed)
-    torch.save(changed, tmp_path / "m.pth")
-    with pytest.raises(BadInput, match=message):
-        build_victim(MPANet, tmp_path / "m.pth", device="cpu", **TINY)
+    check_refused(MPANet, state, change, message, tmp_path / "m.pth", device="cpu", **TINY)
 
 
 def test_the_file_is_recognised_when_another_victim_is_asked_for(file):
@@ -196,49 +181,6 @@ def test_flip_averages_without_changing_the_length(victim, images):
 
 def test_both_modalities_share_every_layer(victim, images):
     assert torch.equal(victim(images, BOTH[0]).embedding, victim(images, BOTH[1]).embedding)
-
-
-@pytest.mark.parametrize("stage", MPANet.stages)
-def test_edits_reach_the_embedding_of_their_own_image(victim, images, stage):
-    plain = victim(images, BOTH[1])
-    assert torch.equal(victim(images, BOTH[1], {stage: lambda f: f.clone()}).embedding, plain.embedding)
-
-    def edit(features):
-        return torch.cat((features[:1], features[1:2].flip(3) * 0.5, features[2:]))
-
-    edited = victim(images, BOTH[1], {stage: edit})
-    torch.testing.assert_close(edited.features[stage], edit(plain.features[stage]))
-    torch.testing.assert_close(edited.embedding[[0, 2]], plain.embedding[[0, 2]])
-    assert not torch.allclose(edited.embedding[1], plain.embedding[1], rtol=1e-2)
-
-
-@pytest.mark.parametrize("modality", BOTH)
-def test_gradient_reaches_the_image_and_matches_finite_differences(victim, modality):
-    victim = victim.double()
-    image = torch.rand(1, 3, 48, 32, dtype=torch.float64, generator=seeded(3)).requires_grad_()
-    direction = torch.randn(victim.embedding_dim, dtype=torch.float64, generator=seeded(4))
-
-    def score(x):
-        return (victim(x, modality, {"layer2": lambda f: f * 1.5}).embedding @ direction).sum()
-
-    (gradient,) = torch.autograd.grad(score(image), image)
-    step = torch.randn(image.shape, dtype=torch.float64, generator=seeded(5))
-    h = 1e-7
-    with torch.no_grad():
-        numeric = (score(image + h * step) - score(image - h * step)) / (2 * h)
-    assert gradient.abs().max() > 0
-    torch.testing.assert_close((gradient * step).sum(), numeric, rtol=1e-4, atol=1e-8)
-
-
-def test_description_and_own_file_rebuild_the_victim(victim, images, tmp_path):
-    options = json.loads(json.dumps(victim.describe()))
-    assert options["variant"] == "sysu"
-    assert MPANet(**options).describe() == victim.describe()
-    path = tmp_path / "own.safetensors"
-    write_checkpoint(path, victim.state_dict(), {"victim": "mpanet", "options": options})
-    again = load_victim("mpanet", path, device="cpu")
-    assert again.describe() == victim.describe()
-    assert torch.equal(again(images, BOTH[0]).embedding, victim(images, BOTH[0]).embedding)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
@@ -10,14 +9,14 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from two_stream_oracle import batch_norm, block, cross_entropy, normalised, unit
+from victim_checks import sampled_state
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.checkpoint import write_checkpoint
-from vbench.victims.layers.modality import ModalityRestitution
-from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.centers import causal_separation, center_quadruplet
-from vbench.victims.losses.triplet import identity_centers
+from vbench.victims.layers import ModalityRestitution
+from vbench.victims.load import build_victim
+from vbench.victims.losses import causal_separation, center_quadruplet, identity_centers
 from vbench.victims.mrcn import MRCN
 from vbench.victims.training.recipe import TrainBatch
 
@@ -52,15 +51,7 @@ def random_state(place="layer2", seed=0):
     shapes |= {"neck.num_batches_tracked": (), "classifier.weight": (CLASSES, 128)}
     generator = seeded(seed)
 
-    def tensor(name, shape):
-        if name.endswith("num_batches_tracked"):
-            return torch.tensor(3)
-        if name.endswith("running_var") or (len(shape) == 1 and name.endswith("weight")):
-            return torch.empty(shape).uniform_(0.5, 1.5, generator=generator)
-        scale = 0.2 if len(shape) < 4 else (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
-        return torch.randn(shape, generator=generator) * scale
-
-    return {name: tensor(name, shape) for name, shape in shapes.items()}
+    return sampled_state(shapes, generator, 0.2)
 
 
 def instance_norm(state, modality, x):
@@ -166,49 +157,6 @@ def test_flip_averages_unit_vectors(victim, images):
     plain, mirrored = victim(images, BOTH[0]).embedding, victim(images.flip(3), BOTH[0]).embedding
     victim.flip = True
     torch.testing.assert_close(victim(images, BOTH[0]).embedding, unit((plain + mirrored) / 2))
-
-
-@pytest.mark.parametrize("stage", MRCN.stages)
-def test_edits_reach_the_embedding_of_their_own_image(victim, images, stage):
-    plain = victim(images, BOTH[1])
-    assert torch.equal(victim(images, BOTH[1], {stage: lambda f: f.clone()}).embedding, plain.embedding)
-
-    def edit(features):
-        return torch.cat((features[:1], features[1:2].flip(3) * 0.5 + 0.1, features[2:]))
-
-    edited = victim(images, BOTH[1], {stage: edit})
-    torch.testing.assert_close(edited.features[stage], edit(plain.features[stage]))
-    torch.testing.assert_close(edited.embedding[[0, 2]], plain.embedding[[0, 2]])
-    assert not torch.allclose(edited.embedding[1], plain.embedding[1], rtol=1e-2, atol=1e-3)
-
-
-@pytest.mark.parametrize("modality", BOTH)
-def test_gradient_reaches_the_image_and_matches_finite_differences(victim, modality):
-    victim = victim.double()
-    image = torch.rand(1, 3, 48, 32, dtype=torch.float64, generator=seeded(3)).requires_grad_()
-    direction = torch.randn(victim.embedding_dim, dtype=torch.float64, generator=seeded(4))
-
-    def score(x):
-        return (victim(x, modality, {"layer2": lambda f: f * 1.5}).embedding @ direction).sum()
-
-    (gradient,) = torch.autograd.grad(score(image), image)
-    step = torch.randn(image.shape, dtype=torch.float64, generator=seeded(5))
-    h = 1e-7
-    with torch.no_grad():
-        numeric = (score(image + h * step) - score(image - h * step)) / (2 * h)
-    assert gradient.abs().max() > 0
-    torch.testing.assert_close((gradient * step).sum(), numeric, rtol=1e-4, atol=1e-8)
-
-
-def test_description_and_own_file_rebuild_the_victim(victim, images, tmp_path):
-    options = json.loads(json.dumps(victim.describe()))
-    assert options["place"] == "layer2"
-    assert MRCN(**options).describe() == victim.describe()
-    path = tmp_path / "own.safetensors"
-    write_checkpoint(path, victim.state_dict(), {"victim": "mrcn", "options": options})
-    again = load_victim("mrcn", path, device="cpu")
-    assert again.describe() == victim.describe()
-    assert torch.equal(again(images, BOTH[0]).embedding, victim(images, BOTH[0]).embedding)
 
 
 @pytest.mark.parametrize(

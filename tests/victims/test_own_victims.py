@@ -14,9 +14,8 @@ from vbench.run.craft import Meter
 from vbench.victims.agw import AGW
 from vbench.victims.base import with_classes
 from vbench.victims.build import read_victim
-from vbench.victims.check import check_victim
 from vbench.victims.checkpoint import check_storable, read_checkpoint, sha256_of, write_checkpoint
-from vbench.victims.load import build_victim, load_victim
+from vbench.victims.load import build_victim, check_victim, load_victim
 from vbench.victims.precision import Precision, compute_in
 from vbench.victims.released import ReleasedLayout
 

@@ -12,9 +12,7 @@ from vbench.core.errors import BadInput
 from vbench.core.types import Modality
 from vbench.victims.checkpoint import write_checkpoint
 from vbench.victims.load import build_victim, load_victim
-from vbench.victims.losses.centers import discriminative_center
-from vbench.victims.losses.modality import modality_enhancement
-from vbench.victims.losses.triplet import batch_hard_triplet
+from vbench.victims.losses import batch_hard_triplet, discriminative_center, modality_enhancement
 from vbench.victims.pmt import PMT
 from vbench.victims.training.recipe import TrainBatch
 

@@ -9,9 +9,8 @@ import torch
 import torchvision
 
 from vbench.core.errors import BadInput
-from vbench.victims.layers.pooling import gem_pool, l2_normalise
-from vbench.victims.layers.resnet import STAGES, NonLocal
-from vbench.victims.losses.triplet import weighted_regularised_triplet
+from vbench.victims.layers import STAGES, NonLocal, gem_pool, l2_normalise
+from vbench.victims.losses import weighted_regularised_triplet
 from vbench.victims.staged import TwoStreamTrunk
 
 

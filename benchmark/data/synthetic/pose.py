@@ -9,8 +9,7 @@ import numpy as np
 
 from vbench.core.types import Modality
 from vbench.data.synthetic.canvas import Canvas
-from vbench.data.synthetic.people import Material, People
-from vbench.data.synthetic.streams import Draws, Stream
+from vbench.data.synthetic.people import Draws, Material, People, Stream
 
 Point = tuple[np.ndarray, np.ndarray]
 

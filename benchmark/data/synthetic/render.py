@@ -11,9 +11,8 @@ from vbench.core.types import Modality
 from vbench.data.synthetic.canvas import Canvas, coverage, rounded_box, spread
 from vbench.data.synthetic.clothes import draw_legs, draw_trunk
 from vbench.data.synthetic.extras import draw_behind, draw_head, draw_in_front
-from vbench.data.synthetic.people import People
+from vbench.data.synthetic.people import People, Stream, generator
 from vbench.data.synthetic.pose import Figure, Scene, draw_scenes, seen_materials, stand
-from vbench.data.synthetic.streams import Stream, generator
 
 #: Standard deviation of the widest Gaussian blur of any camera, as a share of the image's height.
 _WIDEST_BLUR = 0.0095

@@ -17,9 +17,8 @@ from vbench.core.errors import BadInput, VbenchError, refused, unknown_name
 from vbench.core.progress import track
 from vbench.core.seeds import check_seed
 from vbench.core.types import Modality
-from vbench.data.synthetic.people import draw_people
+from vbench.data.synthetic.people import Stream, draw_people, generator
 from vbench.data.synthetic.render import Shot, render
-from vbench.data.synthetic.streams import Stream, generator
 
 #: Number of trials (galleries or splits) in each of the three layouts.
 TRIALS = 10

@@ -14,8 +14,7 @@ from fabricated import record
 
 from vbench.core.errors import BadInput
 from vbench.reports.figures import FIGURES, cmc, draw, drawable, find
-from vbench.reports.figures.save import encode
-from vbench.reports.figures.style import Legend
+from vbench.reports.figures.style import Legend, encode
 
 MANY = [
     record(attack, first, victim, budget, surrogate=surrogate)

@@ -9,7 +9,7 @@ from fabricated import PROTOCOL, ranks, record, text_of
 from vbench.core.errors import BadInput
 from vbench.records.record import CompressedArray, MemberRecord, Record
 from vbench.reports.figures import cmc, cost, eps, transfer
-from vbench.reports.figures.curves import cmc as curve_of
+from vbench.reports.figures.panels import cmc as curve_of
 
 
 def literal_cmc(found: np.ndarray, deepest: int) -> np.ndarray:

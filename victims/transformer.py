@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vbench.core.errors import BadInput
-from vbench.victims.layers.resnet import Stem
+from vbench.victims.layers import Stem
 from vbench.victims.training.batches import drop_branches, drop_elements
 
 #: Initial standard deviation of the class token, and of the positions around their sinusoidal values.

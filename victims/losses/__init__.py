@@ -1,1 +1,0 @@
-"""Losses that victims are trained with."""
