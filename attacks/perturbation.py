@@ -195,11 +195,14 @@ class Perturbation:
             deltas[name] = (threat.project(nothing, nothing + delta) - nothing)[0]
         how = f"from {own[0]}x{own[1]} to {size[0]}x{size[1]}, {RESIZE_POLICY}"
         how += ", the generator unchanged" if self.modules else ""
-        return replace(self, **deltas).with_provenance(resized=how, resized_from=self.digest)
+        return self._with(deltas).with_provenance(resized=how, resized_from=self.digest)
 
     def still(self) -> Perturbation:
         """The same without a change of the pixels: the modules alone."""
-        return replace(self, **{name: torch.zeros_like(delta) for name, delta in self.deltas.items()})
+        return self._with({name: torch.zeros_like(delta) for name, delta in self.deltas.items()})
+
+    def _with(self, deltas: Mapping[str, Tensor]) -> Perturbation:
+        return replace(self, delta=deltas["delta"], infrared=deltas.get("infrared"))
 
     def with_provenance(self, **facts: Any) -> Perturbation:
         """The same perturbation with more facts about where it came from."""

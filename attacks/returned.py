@@ -59,7 +59,7 @@ def own_perturbation(who: str, found: object, size: tuple[int, int]) -> Perturba
             raise VbenchError(f"{who}: the {name} of what it learnt {error}") from error
         if not isinstance(facts[name], dict):
             raise VbenchError(f"{who}: the {name} of what it learnt is no table of names and values")
-    return Perturbation(modules=modules, **deltas, **facts)
+    return Perturbation(deltas["delta"], modules, infrared=deltas.get("infrared"), **facts)
 
 
 def plain(value: Any, depth: int = 0) -> Any:

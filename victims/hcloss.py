@@ -126,7 +126,8 @@ class HCLoss(ResidualVictim):
         _, embedded, logits = self._stripes(torch.cat(maps))
         both = batch.labels.repeat(2)
         identity = [F.cross_entropy(one, both, label_smoothing=batch.label_smoothing) for one in logits]
-        centers = [hetero_center(*l2_normalise(vectors).chunk(2), batch.labels) for vectors in embedded]
+        halves = [l2_normalise(vectors).chunk(2) for vectors in embedded]
+        centers = [hetero_center(visible, infrared, batch.labels) for visible, infrared in halves]
         return {
             "identity": torch.stack(identity).sum(),
             "hetero_center": _CENTER_WEIGHT * torch.stack(centers).sum(),

@@ -302,8 +302,8 @@ class Run:
         attack = self.attack
         if perturbation is None or not isinstance(attack, UniversalAttack) or attack.retrains:
             return {}
-        with contained(f"attack '{self.attack.name}'", self.seed):
-            return self.attack.edits(deepcopy(perturbation), twin(self.bench.victim))
+        with contained(f"attack '{attack.name}'", self.seed):
+            return attack.edits(deepcopy(perturbation), twin(self.bench.victim))
 
 
 def looks_at_training(attack: Attack) -> bool:
