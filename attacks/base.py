@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -136,6 +136,16 @@ class PerImageAttack(Attack):
         """The attack itself, on a frozen victim."""
 
 
+#: Feature edits of an attack: the same for both modalities, or by modality.
+AnyEdits = Edits | Mapping[Modality, Edits]
+
+
+def edits_of(edits: AnyEdits, modality: Modality) -> Edits:
+    """The edits that belong to images of one modality."""
+    own: object = dict(edits).get(modality)
+    return cast("Edits", own if isinstance(own, Mapping) else edits)
+
+
 @dataclass(frozen=True)
 class Control:
     """A variant of a universal attack that is shown below it, to separate the effects of its parts.
@@ -161,7 +171,7 @@ class UniversalAttack(Attack):
 
     @property
     def tampers(self) -> bool:
-        """Whether the attack also changes features inside the victim at test time."""
+        """Whether the attack changes more than pixels: features inside the victim, or its weights."""
         return False
 
     def fit(
@@ -205,8 +215,21 @@ class UniversalAttack(Attack):
     ) -> Perturbation:
         """The attack itself, on a frozen victim."""
 
-    def edits(self, perturbation: Perturbation, victim: Victim) -> Edits:
+    def edits(self, perturbation: Perturbation, victim: Victim) -> AnyEdits:
         """The feature edits that belong to a perturbation; none for pixel-level attacks."""
+        return {}
+
+    @property
+    def retrains(self) -> bool:
+        """Whether the attacker trains the victim itself: then every image passes :meth:`tampered`."""
+        return False
+
+    def tampered(self, perturbation: Perturbation, victim: Victim) -> Victim:
+        """The model that an attacker who trains it hands over, in the victim's place."""
+        return victim
+
+    def variants(self) -> Mapping[str, UniversalAttack]:
+        """The same attack with a part left out, by name; fitted as well, and shown below it as controls."""
         return {}
 
     def controls(
@@ -215,6 +238,9 @@ class UniversalAttack(Attack):
         """Variants that must be printed below the attack."""
         return []
 
+
+#: The variant of an attack that trains the victim against which its effect is judged.
+REFERENCE = "without AQAL and perturbation"
 
 #: The knowledge used to choose among members (true identities and galleries). No attacker has it.
 EVALUATION = "evaluation"

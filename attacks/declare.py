@@ -57,6 +57,7 @@ def _declared(cls: type[Attack]) -> dict[str, Any]:
         "knowledge": sorted(known),
         # Choices that alone add knowledge, or let the attack change features.
         "knows_more": _by_choice(cls, schemas, lambda attack: sorted(set(attack.knowledge) - known)),
+        "retrains": _by_choice(cls, schemas, lambda attack: getattr(attack, "retrains", False)),
         "tampers": _by_choice(cls, schemas, lambda attack: getattr(attack, "tampers", False)),
         # What each choice of a battery runs.
         "members": _by_choice(cls, schemas, _members),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vbench.core.errors import BadInput, shortened
 from vbench.core.files import write_atomically
 from vbench.core.threat import ThreatModel
+from vbench.core.types import Modality
 from vbench.data.pixels import RESIZE_POLICY, resize
 
 
@@ -106,20 +107,28 @@ _FORMAT = "vbench-perturbation/2"
 #: Files of this version have no digest of their header.
 _FORMER = "vbench-perturbation/1"
 
+#: Files with a perturbation for each modality: readers of the others would add the visible one to all images.
+_SPLIT = "vbench-perturbation/3"
+
 _DEEPEST = 50
 
 #: Prefix of the names of a generator's tensors in ``modules``.
 GENERATOR = "generator."
 
+#: Prefix of the names of a trained victim's tensors in ``modules``.
+WEIGHTS = "weights."
+
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One perturbation for all images.
+    """One perturbation for all images, or one for each modality.
 
-    ``delta``: 3 x H x W in [-eps, eps], added to images in [0, 1]. ``modules``: tensors of the attacker's
+    ``delta``: 3 x H x W in [-eps, eps], added to images in [0, 1]; only to visible ones if ``infrared``, of
+    the same shape, is there for the others. ``modules``: tensors of the attacker's
     feature modules by name, empty for a pixel-level attack; the attack that made them can turn them into
     edits. Those named ``generator.*`` are the weights of a network; its output for an image is added to the
     image together with ``delta``, so the network is shared instead of one change.
+    Those named ``weights.*`` are the weights of a victim that the attacker has trained.
     ``provenance``: JSON-able (attack and its parameters, victim, data, protocol, eps, seed).
     ``fit_log``: JSON-able numbers about the fit (gradient evaluations, share of active triples, ...).
     """
@@ -128,13 +137,36 @@ class Perturbation:
     modules: Mapping[str, Tensor] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     fit_log: Mapping[str, Any] = field(default_factory=dict)
+    infrared: Tensor | None = None
 
-    def apply(self, images: Tensor) -> Tensor:
+    @property
+    def deltas(self) -> dict[str, Tensor]:
+        """``delta``, and ``infrared`` if it is there."""
+        return {"delta": self.delta} | ({} if self.infrared is None else {"infrared": self.infrared})
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights of a victim that the attacker has trained; empty if it is untouched."""
+        return {
+            name.removeprefix(WEIGHTS): tensor
+            for name, tensor in self.modules.items()
+            if name.startswith(WEIGHTS)
+        }
+
+    def delta_of(self, modality: Modality | None) -> Tensor:
+        """What is added to the images of one modality; BadInput without one, if each has its own."""
+        if self.infrared is None:
+            return self.delta
+        if modality is None:
+            raise BadInput("there is a perturbation for each modality: say whether the images are visible")
+        return self.infrared if modality is Modality.INFRARED else self.delta
+
+    def apply(self, images: Tensor, modality: Modality | None = None) -> Tensor:
         """Add the perturbation, a generator's included, to N x 3 x H x W images and clip to [0, 1]."""
         if images.shape[1:] != self.delta.shape:
             own, wanted = tuple(self.delta.shape[1:]), tuple(images.shape[2:])
             raise BadInput(f"the perturbation is for images of {own}, not {wanted}")
-        change = self.delta.to(images)
+        change = self.delta_of(modality).to(images)
         weights = {
             name.removeprefix(GENERATOR): tensor.to(images)
             for name, tensor in self.modules.items()
@@ -156,12 +188,21 @@ class Perturbation:
             return self
         if any(not name.startswith(GENERATOR) for name in self.modules):
             raise BadInput(f"a perturbation with feature modules for images of {own} cannot be resized")
-        delta = resize(self.delta[None], size)
-        nothing = torch.full_like(delta, 0.5)
-        delta = (threat.project(nothing, nothing + delta) - nothing)[0]
+        deltas = {}
+        for name, delta in self.deltas.items():
+            delta = resize(delta[None], size)
+            nothing = torch.full_like(delta, 0.5)
+            deltas[name] = (threat.project(nothing, nothing + delta) - nothing)[0]
         how = f"from {own[0]}x{own[1]} to {size[0]}x{size[1]}, {RESIZE_POLICY}"
         how += ", the generator unchanged" if self.modules else ""
-        return replace(self, delta=delta).with_provenance(resized=how, resized_from=self.digest)
+        return self._with(deltas).with_provenance(resized=how, resized_from=self.digest)
+
+    def still(self) -> Perturbation:
+        """The same without a change of the pixels: the modules alone."""
+        return self._with({name: torch.zeros_like(delta) for name, delta in self.deltas.items()})
+
+    def _with(self, deltas: Mapping[str, Tensor]) -> Perturbation:
+        return replace(self, delta=deltas["delta"], infrared=deltas.get("infrared"))
 
     def with_provenance(self, **facts: Any) -> Perturbation:
         """The same perturbation with more facts about where it came from."""
@@ -171,17 +212,17 @@ class Perturbation:
     def digest(self) -> str:
         """SHA-256 over the pixels and the modules."""
         sha = hashlib.sha256()
-        for name, tensor in sorted({"delta": self.delta, **self.modules}.items()):
+        for name, tensor in sorted({**self.deltas, **self.modules}.items()):
             sha.update(f"{name}{tuple(tensor.shape)}".encode())
             sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return sha.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write a ``.safetensors`` file with the provenance, and digests of it and of the tensors."""
-        tensors = {"delta": self.delta, **{f"modules.{name}": value for name, value in self.modules.items()}}
+        tensors = {**self.deltas, **{f"modules.{name}": value for name, value in self.modules.items()}}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = {
-            "format": _FORMAT,
+            "format": _FORMAT if self.infrared is None else _SPLIT,
             "digest": self.digest,
             "provenance": json.dumps(dict(self.provenance)),
             "fit_log": json.dumps(dict(self.fit_log)),
@@ -199,20 +240,24 @@ class Perturbation:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception as error:  # a dtype that torch lacks can make the reader fail in any way
             raise BadInput(f"{path} is not a safetensors file: {shortened(str(error))}") from error
-        if header.get("format") not in (_FORMAT, _FORMER) or "delta" not in tensors:
+        if header.get("format") not in (_FORMAT, _FORMER, _SPLIT) or "delta" not in tensors:
             raise BadInput(f"{path} is a safetensors file, but not a vbench perturbation")
-        delta = tensors.pop("delta")
-        if delta.ndim != 3 or delta.shape[0] != 3 or not bool(torch.isfinite(delta).all()):
-            raise BadInput(f"{path}: the perturbation must be finite and 3 x H x W, got {tuple(delta.shape)}")
+        delta, infrared = tensors.pop("delta"), tensors.pop("infrared", None)
+        for one in (delta, delta if infrared is None else infrared):
+            if one.shape != delta.shape or one.ndim != 3 or len(one) != 3 or not bool(one.isfinite().all()):
+                raise BadInput(
+                    f"{path}: the perturbation must be finite and 3 x H x W, got {tuple(one.shape)}"
+                )
         loaded = cls(
             delta,
             {name.removeprefix("modules."): tensor for name, tensor in tensors.items()},
             _facts(path, header, "provenance"),
             _facts(path, header, "fit_log"),
+            infrared,
         )
         if loaded.digest != header.get("digest"):
             raise BadInput(f"{path} was altered after it was written: its digest does not match its tensors")
-        if header["format"] == _FORMAT and header.get("seal") != _seal(header):
+        if header["format"] != _FORMER and header.get("seal") != _seal(header):
             raise BadInput(f"{path} was altered after it was written: its digest does not match its header")
         return loaded
 

@@ -42,11 +42,12 @@ def own_perturbation(who: str, found: object, size: tuple[int, int]) -> Perturba
     """
     if not isinstance(found, Perturbation):
         raise VbenchError(f"{who} learnt {_kind(found)}, not a Perturbation")
-    delta, wanted = _floats(who, found.delta, "the delta"), (3, *size)
-    if tuple(delta.shape) != wanted:
-        raise VbenchError(f"{who}: the delta has shape {tuple(delta.shape)}, not {wanted}")
-    if not bool(torch.isfinite(delta).all()):
-        raise VbenchError(f"{who} learnt a non-finite perturbation")
+    deltas = {name: _floats(who, delta, f"the {name}") for name, delta in found.deltas.items()}
+    for name, delta in deltas.items():
+        if tuple(delta.shape) != (3, *size):
+            raise VbenchError(f"{who}: the {name} has shape {tuple(delta.shape)}, not {(3, *size)}")
+        if not bool(torch.isfinite(delta).all()):
+            raise VbenchError(f"{who} learnt a non-finite perturbation")
     if not isinstance(found.modules, Mapping):
         raise VbenchError(f"{who}: the modules are {_kind(found.modules)}, not tensors by name")
     modules = {str(name): _tensor(who, one, f"module '{name}'") for name, one in found.modules.items()}
@@ -58,7 +59,7 @@ def own_perturbation(who: str, found: object, size: tuple[int, int]) -> Perturba
             raise VbenchError(f"{who}: the {name} of what it learnt {error}") from error
         if not isinstance(facts[name], dict):
             raise VbenchError(f"{who}: the {name} of what it learnt is no table of names and values")
-    return Perturbation(delta, modules, **facts)
+    return Perturbation(deltas["delta"], modules, infrared=deltas.get("infrared"), **facts)
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -71,11 +71,27 @@ class TrainingView:
         )
         return total / torch.bincount(rows, minlength=len(self.identities)).unsqueeze(1)
 
-    def pairs(self, count: int, generator: torch.Generator) -> tuple[Tensor, Mapping[Modality, Tensor]]:
-        """``count`` different identities and, per modality, the position of one random image of each."""
+    def pairs(
+        self, count: int, generator: torch.Generator, each: int = 1
+    ) -> tuple[Tensor, Mapping[Modality, Tensor]]:
+        """``count`` different identities and, per modality, the positions of ``each`` random images of each.
+
+        Images of an identity are consecutive, and differ unless it has fewer than ``each``.
+        """
         chosen = self.identities[torch.randperm(len(self.identities), generator=generator)[:count]]
-        positions = {modality: self._one_each(modality, chosen, generator) for modality in Modality}
+        draw = self._one_each if each == 1 else partial(self._some_each, each=each)
+        positions = {modality: draw(modality, chosen, generator) for modality in Modality}
         return chosen, positions
+
+    def _some_each(
+        self, modality: Modality, identities: Tensor, generator: torch.Generator, each: int
+    ) -> Tensor:
+        start, length, order = self._ranges[modality]
+        picks = []
+        for row in torch.searchsorted(self.identities, identities).tolist():
+            shuffled = torch.randperm(int(length[row]), generator=generator)
+            picks.append(order[start[row] + shuffled[torch.arange(each) % len(shuffled)]])
+        return torch.cat(picks)
 
     def _one_each(self, modality: Modality, identities: Tensor, generator: torch.Generator) -> Tensor:
         start, length, order = self._ranges[modality]

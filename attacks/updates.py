@@ -215,9 +215,10 @@ class UpdatedAttack(UniversalAttack):
         updates: int,
         images: int,
         quiet: bool,
+        channels: int = 3,
     ) -> Tensor:
-        """Raise ``objective``, with ``images`` images per update and ``updates`` gradients; 3 x H x W."""
-        shape, like = (3, *victim.input_size), train[Modality.VISIBLE].embeddings
+        """Raise ``objective`` with ``updates`` gradients of ``images`` images each; ``channels`` x H x W."""
+        shape, like = (channels, *victim.input_size), train[Modality.VISIBLE].embeddings
         label = f"learning {self.name}"
         if self.update == "pooled":
             copies = images if self.votes == "image" else 1

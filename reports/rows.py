@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, mean, stdev
@@ -195,7 +196,19 @@ def _mean_asr(records: Sequence[Record | MemberRecord]) -> float | None:
 
 
 def _attack_name(records: list[Record]) -> str:
-    """The attack's label; at feature level with whether the tampered system keeps its clean accuracy."""
+    """The attack's label; at feature level with whether the tampered system keeps its clean accuracy.
+
+    Behind it, whether the loss that the attack is named for had no effect.
+    """
+    idle = dict.fromkeys(text for record in records for text in record.warnings if "inactive (" in text)
+    return ", ".join([_with_verdict(records), *idle])
+
+
+def _with_verdict(records: list[Record]) -> str:
+    if records[0].verdict:
+        counted = Counter(record.verdict for record in records)
+        several = [f"{name} with {count} of {len(records)} seeds" for name, count in counted.items()]
+        return f"{records[0].label} ({records[0].verdict if len(counted) == 1 else ', '.join(several)})"
     verdicts = [record.stealthy for record in records if record.stealthy is not None]
     if records[0].level != "feature" or not verdicts:
         return records[0].label

@@ -16,6 +16,13 @@ from vbench.core.types import Modality
 
 Hinge = Literal["relu", "soft"]
 
+Reduction = Literal["mean", "sum"]
+
+
+def centres(points: Tensor, each: int) -> Tensor:
+    """Class centres P x D: means of ``each`` consecutive rows of P * ``each`` x D points."""
+    return points.unflatten(0, (-1, each)).mean(1) if each > 1 else points
+
 
 @dataclass(frozen=True)
 class AQALValue:
@@ -33,27 +40,37 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return ((a - b).square().sum(1) + 1e-12).sqrt()
 
 
-def one_way(other: Tensor, same: Tensor, anchor: Tensor, margin: float, hinge: Hinge) -> AQALValue:
+def one_way(
+    other: Tensor, same: Tensor, anchor: Tensor, margin: float, hinge: Hinge, reduction: Reduction = "mean"
+) -> AQALValue:
     """L(v2, i2, v1) with ``same`` = v2, ``other`` = i2, ``anchor`` = v1; row j of each is identity j.
 
-    The mean over ordered pairs j != k of [D(v2_j, v1_j) - D(i2_j, v1_j) - D(v2_j, v2_k) + margin]_+ . The
-    published loss is the sum; with the mean its weight against the identity term does not depend on the batch
-    size. ``hinge`` "soft" replaces [.]_+ by softplus, whose gradient is never zero.
+    Over ordered pairs j != k the ``reduction`` of [D(v2_j, v1_j) - D(i2_j, v1_j) - D(v2_j, v2_k) + margin]_+:
+    the published loss is the "sum"; with the "mean" its weight against the identity term does not depend on
+    the batch size. ``hinge`` "soft" replaces [.]_+ by softplus, whose gradient is never zero.
     """
     count = len(same)
     first = distances(same, anchor) - distances(other, anchor)
     gaps = (same[:, None] - same[None, :]).square().sum(2)
     apart = ~torch.eye(count, dtype=torch.bool, device=same.device)
     inner = (first[:, None] - (gaps + 1e-12).sqrt() + margin)[apart]
-    if hinge == "soft":
-        return AQALValue(softplus(inner).mean(), torch.sigmoid(inner).mean().item())
-    return AQALValue(inner.clamp_min(0).mean(), (inner > 0).to(inner).mean().item())
+    slopes = torch.sigmoid(inner) if hinge == "soft" else (inner > 0).to(inner)
+    values = softplus(inner) if hinge == "soft" else inner.clamp_min(0)
+    return AQALValue(values.sum() if reduction == "sum" else values.mean(), slopes.mean().item())
 
 
-def aqal(v2: Tensor, i2: Tensor, v1: Tensor, i1: Tensor, margin: float, hinge: Hinge) -> AQALValue:
+def aqal(
+    v2: Tensor,
+    i2: Tensor,
+    v1: Tensor,
+    i1: Tensor,
+    margin: float,
+    hinge: Hinge,
+    reduction: Reduction = "mean",
+) -> AQALValue:
     """L(v2, i2, v1) + L(i2, v2, i1) on P x D points of P different identities (P >= 2)."""
-    visible = one_way(i2, v2, v1, margin, hinge)
-    infrared = one_way(v2, i2, i1, margin, hinge)
+    visible = one_way(i2, v2, v1, margin, hinge, reduction)
+    infrared = one_way(v2, i2, i1, margin, hinge, reduction)
     return AQALValue(visible.loss + infrared.loss, (visible.active + infrared.active) / 2)
 
 

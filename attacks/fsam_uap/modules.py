@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from itertools import takewhile
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from vbench.core.types import Modality
 from vbench.victims.base import Edits
 from vbench.victims.shards import gather_rows
+
+#: Whose masks have weights of their own: no modality's, each modality's at the first stage (FSAM) alone, or
+#: at both (FSAM and SFM).
+Masks = Literal["shared", "first_stage", "per_modality"]
+
+#: The paths through the modules: all of them; frequency attention alone; that after the first stage alone.
+Path = Literal["x2", "x1", "x1_first"]
 
 KINDS = ("cbam_spatial", "se", "eca", "identity")
 
@@ -121,11 +131,15 @@ def mask_phase(spectrum: Tensor, phase: Tensor, mask: Tensor, width: int) -> Ten
 
 
 class FSAM(nn.Module):
-    """Frequency-spatial attention module: an attention mask multiplies the phase of the feature map."""
+    """Frequency-spatial attention module: an attention mask multiplies the phase of the feature map.
 
-    def __init__(self, attention: nn.Module) -> None:
+    ``rectify``: negative values become 0 in maps that had none, as after a ReLU.
+    """
+
+    def __init__(self, attention: nn.Module, rectify: bool = False) -> None:
         super().__init__()
         self.attention = attention
+        self.rectify = rectify
 
     def mask(self, features: Tensor) -> Tensor:
         """The attention mask on the phase of N x C x h x w features, in [0, 1]."""
@@ -134,7 +148,11 @@ class FSAM(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         width, spectrum = features.shape[-1], torch.fft.rfft2(features)
         phase = spectrum.angle()
-        return mask_phase(spectrum, phase, self.attention(whole_phase(phase, width)), width)
+        turned = mask_phase(spectrum, phase, self.attention(whole_phase(phase, width)), width)
+        if not self.rectify:
+            return turned
+        rectified = (features >= 0).flatten(1).all(1)[:, None, None, None]
+        return torch.where(rectified, turned.clamp_min(0), turned)
 
 
 class SFM(nn.Module):
@@ -162,88 +180,112 @@ class MaskStatistics:
 
 
 class FeatureModules(nn.Module):
-    """FSAM and SFM after each chosen stage.
+    """FSAM and SFM after chosen stages.
 
-    ``channels``: stage name -> channels there. Without a module the map passes through unchanged.
+    ``channels``: stage name -> channels there, in forward order; ``frequency`` and ``spatial``: the stages
+    with FSAM and with SFM. ``masks``: whose masks have weights of their own. Without a module the map passes
+    through unchanged.
     """
 
     def __init__(
         self,
         channels: Mapping[str, int],
+        frequency: Collection[str],
+        spatial: Collection[str],
         kind: str,
-        fsam: bool,
-        sfm: bool,
         start: float,
         generator: torch.Generator,
+        masks: Masks = "shared",
+        rectify: bool = False,
     ) -> None:
         super().__init__()
-        self.frequency = nn.ModuleDict(
-            {
-                stage: FSAM(attention(kind, width, start, generator))
-                for stage, width in channels.items()
-                if fsam
-            }
-        )
-        self.spatial = nn.ModuleDict(
-            {stage: SFM(attention(kind, width, start, generator)) for stage, width in channels.items() if sfm}
-        )
+        self.masks = masks
         self.stages = tuple(channels)
 
-    def frequency_edits(self) -> Edits:
-        """The path x1: frequency attention alone."""
-        return dict(self.frequency.items())
+        def build(
+            module: Callable[[nn.Module], FSAM | SFM], stages: Collection[str], own: bool
+        ) -> nn.ModuleDict:
+            names = [f"{modality.value}/" for modality in Modality] if own else [""]
+            return nn.ModuleDict(
+                {
+                    name + stage: module(attention(kind, width, start, generator))
+                    for name in names
+                    for stage, width in channels.items()
+                    if stage in stages
+                }
+            )
 
-    def edits(self) -> Edits:
-        """The path x2: frequency attention, then spatial focus."""
-        return {stage: self._both(stage) for stage in self.stages if self._at(stage)}
+        self.frequency = build(partial(FSAM, rectify=rectify), frequency, masks != "shared")
+        self.spatial = build(SFM, spatial, masks == "per_modality")
 
-    def forked_edits(self) -> Edits:
-        """Both paths in one pass of a victim with ``forks``: x1 in the first half of the rows, then x2.
+    def edits(self, modality: Modality, path: Path = "x2") -> Edits:
+        """The modules of a path, each stage's in order: frequency attention, then spatial focus."""
+        return {stage: nn.Sequential(*found) for stage, found in self._path(modality, path).items()}
 
-        The stages before the first one with modules, and its frequency attention, run once for both.
+    def forked_edits(self, modality: Modality, path: Path) -> Edits:
+        """``path`` and x2 in one pass of a victim with ``forks``: first rows of the one, then of the other.
+
+        What both have in common before they part runs once for both.
         """
-        stages = [stage for stage in self.stages if self._at(stage)]
-        return {stage: self._fork(stage, first=stage == stages[0]) for stage in stages}
+        one, two = self._path(modality, path), self._path(modality, "x2")
+        edits: dict[str, Callable[[Tensor], Tensor]] = {}
+        forked = False
+        for stage, modules in two.items():
+            other = one.get(stage, [])
+            if not forked and modules == other:
+                edits[stage] = nn.Sequential(*modules)
+            else:
+                edits[stage] = _fork(other, modules, first=not forked)
+                forked = True
+        return edits
 
-    def _fork(self, stage: str, first: bool) -> Callable[[Tensor], Tensor]:
-        def edit(features: Tensor) -> Tensor:
-            turned = self.frequency[stage](features) if stage in self.frequency else features
-            one, two = (turned, turned) if first else turned.chunk(2)
-            return torch.cat([one, self.spatial[stage](two) if stage in self.spatial else two])
-
-        return edit
-
-    def _at(self, stage: str) -> list[FSAM | SFM]:
-        # A type checker does not know the types in a ModuleDict.
-        return [
-            cast("FSAM | SFM", modules[stage])
-            for modules in (self.frequency, self.spatial)
-            if stage in modules
-        ]
-
-    def _both(self, stage: str) -> Callable[[Tensor], Tensor]:
-        return nn.Sequential(*self._at(stage))
+    def _path(self, modality: Modality, path: Path) -> dict[str, list[FSAM | SFM]]:
+        found: dict[str, list[FSAM | SFM]] = {}
+        for modules in (self.frequency, self.spatial)[: 2 if path == "x2" else 1]:
+            for stage in self.stages[: 1 if path == "x1_first" else None]:
+                for name in (stage, f"{modality.value}/{stage}"):
+                    if name in modules:
+                        # A type checker does not know the types in a ModuleDict.
+                        found.setdefault(stage, []).append(cast("FSAM | SFM", modules[name]))
+        return {stage: found[stage] for stage in self.stages if stage in found}
 
     @torch.no_grad()
-    def mask_statistics(self, run: Callable[[Edits], object]) -> dict[str, MaskStatistics]:
-        """Statistics of every mask while ``run`` sends a batch through the victim with the edits given.
+    def mask_statistics(self, run: Callable[[Modality, Edits], object]) -> dict[str, MaskStatistics]:
+        """Statistics of every mask while ``run`` sends a batch of a modality through the victim with edits.
 
-        ``saturated`` is the share of mask values within 0.01 of 0 or 1.
+        Only visible images pass through masks that both modalities share. ``saturated`` is the share of mask
+        values within 0.01 of 0 or 1.
         """
         found: dict[str, MaskStatistics] = {}
 
-        def watch(stage: str) -> Callable[[Tensor], Tensor]:
+        def watch(stage: str, modality: Modality, modules: list[FSAM | SFM]) -> Callable[[Tensor], Tensor]:
             def edit(features: Tensor) -> Tensor:
-                for module in self._at(stage):
+                for module in modules:
                     mask = module.mask(features)
                     mask = gather_rows(mask.expand(len(features), *mask.shape[1:]))
                     closed = ((mask < 0.01) | (mask > 0.99)).float().mean().item()
                     name = f"{type(module).__name__.lower()}.{stage}"
+                    name += "" if self.masks == "shared" else f".{modality.value}"
                     found[name] = MaskStatistics(mask.mean().item(), mask.std(unbiased=False).item(), closed)
                     features = module(features)
                 return features
 
             return edit
 
-        run({stage: watch(stage) for stage in self.stages})
+        for modality in list(Modality)[: 1 if self.masks == "shared" else None]:
+            path = self._path(modality, "x2")
+            run(modality, {stage: watch(stage, modality, modules) for stage, modules in path.items()})
         return found
+
+
+def _fork(one: list[FSAM | SFM], two: list[FSAM | SFM], first: bool) -> Callable[[Tensor], Tensor]:
+    """Rows of path ``one``, then of ``two``; at the ``first`` fork both begin with the same rows."""
+    common = len(list(takewhile(lambda pair: pair[0] is pair[1], zip(one, two, strict=False))))
+
+    def edit(features: Tensor) -> Tensor:
+        features = nn.Sequential(*two[:common])(features)
+        halves = (features, features) if first else features.chunk(2)
+        rests = (one[common:], two[common:])
+        return torch.cat([nn.Sequential(*rest)(half) for rest, half in zip(rests, halves, strict=True)])
+
+    return edit

@@ -16,7 +16,10 @@ from vbench.records.spec import OPTIONS, SEVERAL
 def run(
     keep: Annotated[
         str | None,
-        typer.Option(help="Files to store for figures: embeddings, images, or embeddings,images."),
+        typer.Option(
+            help="Files to store for figures: embeddings, images, or both as embeddings,images; "
+            "weights: those of a victim that the attack trained."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
     force: Annotated[

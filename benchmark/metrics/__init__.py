@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from vbench.core import lazy
 
 if TYPE_CHECKING:
-    from vbench.metrics.ranking import RankMetrics, rank_embeddings, rank_metrics, ranking_distance
+    from vbench.metrics.ranking import RankMetrics, chance, rank_embeddings, rank_metrics, ranking_distance
     from vbench.metrics.statistics import attack_success_rate, bootstrap_drop
 
 __all__ = [
     "RankMetrics",
     "attack_success_rate",
     "bootstrap_drop",
+    "chance",
     "rank_embeddings",
     "rank_metrics",
     "ranking_distance",
@@ -23,6 +24,7 @@ _HOMES = {
     "RankMetrics": "ranking",
     "attack_success_rate": "statistics",
     "bootstrap_drop": "statistics",
+    "chance": "ranking",
     "rank_embeddings": "ranking",
     "rank_metrics": "ranking",
     "ranking_distance": "ranking",

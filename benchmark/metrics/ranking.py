@@ -444,3 +444,82 @@ def _checked_float64(side: str, embedding: Tensor) -> Tensor:
             f"{side} embedding {int(broken[0])} is not finite ({len(broken)} of {len(embedding)} are not)"
         )
     return embedding.double()
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What a random order of the gallery is expected to reach; fields as of :class:`RankMetrics`."""
+
+    cmc: Tensor
+    mAP: float
+    mINP: float
+
+    def rank(self, k: int) -> float:
+        """Rank-k in [0, 1], for ``k`` up to the length of ``cmc``."""
+        return float(self.cmc[k - 1])
+
+
+def chance(
+    query_ids: Labels,
+    gallery_ids: Labels,
+    query_cams: Labels | None = None,
+    gallery_cams: Labels | None = None,
+    protocol: RankingRule = "sysu",
+    max_rank: int = 20,
+) -> Chance:
+    """The expected metrics of one trial if every order of the kept gallery images is equally likely.
+
+    Labels, removal, CMC and means as in :func:`rank_metrics`. Of a query with m matches among n kept images
+    the expected average precision is H/n + (m - 1) (n - H) / (n (n - 1)) with H = 1 + 1/2 + ... + 1/n, and
+    the last match is at rank r with probability C(r - 1, m - 1) / C(n, m). For the CMC over identities, let
+    every image have a random place in [0, 1]: others are before the first match at t independently of each
+    other.
+    """
+    shape = (len(query_ids), len(gallery_ids))
+    cpu = torch.device("cpu")
+    trial = TrialLabels.build(query_ids, gallery_ids, query_cams, gallery_cams, protocol, shape, cpu)
+    junk = removed(protocol, trial.query_ids, trial.gallery_ids, trial.query_cams, trial.gallery_cams)
+    kept = torch.ones(shape, dtype=torch.bool) if junk is None else ~junk
+    identities, column = trial.gallery_ids.unique(return_inverse=True)
+    sizes = torch.zeros(shape[0], len(identities), dtype=torch.int64).index_add_(1, column, kept.long())
+    own = identities == trial.query_ids[:, None]
+    matches = (sizes * own).sum(1)
+    # Queries with as many matches and equally many other identities of every size have the same chance.
+    others = torch.stack([((sizes == size) & ~own).sum(1) for size in range(1, int(sizes.max()) + 1)], 1)
+    cases, count = torch.cat([matches[:, None], others], 1)[matches > 0].unique(dim=0, return_counts=True)
+    if len(cases) == 0:
+        raise BadInput("no query has a match in its gallery; do the ids of query and gallery fit together?")
+    found = [_chance_of(case[0], case[1:], protocol in IDENTITY_CMC, max_rank) for case in cases.numpy()]
+    weights, columns = (count.double() / count.sum()).numpy(), zip(*found, strict=True)
+    cmc, precision, penalty = (np.tensordot(weights, np.array(column), 1) for column in columns)
+    return Chance(torch.from_numpy(cmc[: shape[1]]), float(precision), float(penalty))
+
+
+def _chance_of(
+    matches: int, others: np.ndarray, by_identity: bool, ranks: int
+) -> tuple[np.ndarray, float, float]:
+    """CMC, average precision and INP; ``others[s - 1]`` is the number of other identities with s images."""
+    sizes = np.arange(1, len(others) + 1)
+    images = int(matches + sizes @ others)
+    harmonic = (1 / np.arange(1, images + 1)).sum()
+    precision = harmonic / images
+    if images > 1:
+        precision += (matches - 1) * (images - harmonic) / (images * (images - 1))
+    # From the last rank down: P(last = r - 1) / P(last = r) = (r - matches) / (r - 1).
+    places = np.arange(images, matches - 1, -1)
+    last = np.cumprod(np.concatenate([[matches / images], (places[:-1] - matches) / (places[:-1] - 1)]))
+    penalty = float((last * matches / places).sum())
+    if not by_identity:
+        left = np.maximum(1 - matches / (images - np.arange(min(ranks, images))), 0)
+        cmc = 1 - np.cumprod(left)
+        return np.concatenate([cmc, np.ones(ranks - len(cmc))]), precision, penalty
+    # u = 1 - t; exact, as the integrand is a polynomial of degree images - 1.
+    nodes, weights = np.polynomial.legendre.leggauss(images // 2 + 1)
+    u = (nodes + 1) / 2
+    before = np.zeros((ranks, len(u)))
+    before[0] = 1
+    for size in np.repeat(sizes, others):
+        stays = u**size
+        before[1:] = before[1:] * stays + before[:-1] * (1 - stays)
+        before[0] *= stays
+    return np.cumsum(before @ (weights / 2 * matches * u ** (matches - 1))), precision, penalty

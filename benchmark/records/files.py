@@ -327,7 +327,7 @@ _KINDS: dict[str, tuple[type[Meta], str]] = {
 }
 
 #: Values of ``vbench run --keep``.
-KEEPABLE = tuple(_KINDS)
+KEEPABLE = (*_KINDS, "weights")
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -360,7 +360,8 @@ def learnt_file(runs: Path, record: Record) -> Path | None:
 def missing(runs: Path, record: Record, wanted: Iterable[str]) -> list[str]:
     """Those of ``wanted`` for which there is no file of the run that made this record."""
     lacking = []
-    for what in sorted(wanted):
+    # Only an attacker who trains the victim has weights to keep.
+    for what in sorted(set(wanted) - (set() if record.level == "model" else {"weights"})):
         try:
             _check(runs, record, what)
         except BadInput:
@@ -389,6 +390,9 @@ def keep_hint(runs: Path, record: Record, what: str) -> str:
 
 
 def _check(runs: Path, record: Record, what: str) -> Path:
+    weights = learnt_file(runs, record) if what == "weights" else None
+    if weights is not None:
+        return weights
     path = kept_file(runs, record.id, what)
     if not path.is_file():
         raise BadInput(f"run {record.id} kept no {what}; this does: {keep_hint(runs, record, what)}")

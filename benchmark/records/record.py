@@ -327,6 +327,7 @@ class Record(BaseModel):
     left_out: dict[str, str] = Field(default_factory=dict)
     level: str = "pixel"
     stealthy: bool | None = None
+    verdict: str = ""
     asr: Share | None = None
     drop_interval: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
     per_query: _Arrays = Field(default_factory=dict)

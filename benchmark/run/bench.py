@@ -52,6 +52,12 @@ class Bench:
         self.asked = Asked(weights=True)
         take_float32(victim)
 
+    def with_victim(self, victim: Victim) -> Bench:
+        """A bench over the same images for a victim that takes them at the same size."""
+        other = Bench(self.dataset, victim, self._cache, self._quiet)
+        other.asked, other._images, other._decoded = self.asked, self._images, self._decoded
+        return other
+
     @cached_property
     def pixels(self) -> Mapping[Side, np.ndarray]:
         """uint8 N x H x W x 3 images of the query list and of the union of all galleries."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 
+import torch
 from torch import Tensor
 
-from vbench.attacks.base import Attack, Control, UniversalAttack
+from vbench.attacks.base import AnyEdits, Attack, Control, UniversalAttack, edits_of
 from vbench.attacks.perturbation import Perturbation
+from vbench.core.errors import BadInput
 from vbench.core.isolation import contained, twin
 from vbench.core.seeds import SEEDS, torch_generator
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
-from vbench.metrics import RankMetrics
+from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.metrics.change import PerturbationSize
 from vbench.records.record import STEALTH_LOSS, ControlRecord
 from vbench.run.bench import Bench
 from vbench.run.craft import Plan, contained_edits, craft_side
 from vbench.run.summary import mean_rank1, trial_metrics
-from vbench.victims.base import Edits
 from vbench.victims.embed import embed
 
 
@@ -55,6 +56,41 @@ def stealthy(bench: Bench, controls: Sequence[ControlRecord]) -> bool | None:
     return None
 
 
+def within_modalities(bench: Bench, of: str) -> dict[str, list[RankMetrics]]:
+    """Rankings of each side's clean images among themselves, without shots of the query's camera.
+
+    Those of a modality with one camera, which have no match, are left out.
+    """
+    found: dict[str, list[RankMetrics]] = {}
+    lists = {Side.QUERY: bench.dataset.query, Side.GALLERY: bench.dataset.gallery}
+    for side, samples in lists.items():
+        own, ids = bench.clean[side].embeddings, bench.ids(side)
+        cams = torch.tensor([sample.cam for sample in samples])
+        try:
+            ranked = rank_embeddings(
+                own, own, ids, ids, cams, cams, protocol="llcm", similarity=bench.victim.similarity
+            )
+        except BadInput:
+            continue
+        # Galleries are chosen for rankings across modalities: here every trial is the same.
+        found[f"within {bench.modality(side).value}, {of}"] = [ranked] * len(bench.dataset.trials)
+    return found
+
+
+def judged(
+    reference: Sequence[RankMetrics], clean: Sequence[RankMetrics], attacked: Sequence[RankMetrics]
+) -> str:
+    """The verdict on a model that an attacker trained, against the same training on ``reference``.
+
+    "sabotage" if it loses more than 2 points of Rank-1 on clean images, else "backdoor" if it does on
+    attacked ones, else "no effect".
+    """
+    least = mean_rank1(reference) - STEALTH_LOSS
+    if mean_rank1(clean) < least:
+        return "sabotage"
+    return "backdoor" if mean_rank1(attacked) < least else "no effect"
+
+
 def _ranked(
     bench: Bench,
     attack: UniversalAttack,
@@ -64,7 +100,7 @@ def _ranked(
     quiet: bool,
 ) -> list[RankMetrics]:
     embeddings: dict[Side, Tensor] = {side: found.embeddings for side, found in bench.clean.items()}
-    edits: Edits = {}
+    edits: AnyEdits = {}
     who = f"attack '{attack.name}'"
     if control.tampers:
         with contained(who, seed):
@@ -73,7 +109,7 @@ def _ranked(
         for side in (Side.QUERY, Side.GALLERY):
             if side not in threat.sides:
                 pixels, modality = bench.pixels[side], bench.modality(side)
-                own = contained_edits(who, edits)
+                own = contained_edits(who, edits_of(edits, modality))
                 embeddings[side] = embed(twin(bench.victim), pixels, modality, own, quiet=quiet).embeddings
         return bench.rank(embeddings)
     for side in threat.sides:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vbench.attacks.base import Attack, Context, Gallery, PerImageAttack
+from vbench.attacks.base import AnyEdits, Attack, Context, Gallery, PerImageAttack, edits_of
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images
 from vbench.core.environment import resident_peak
@@ -102,7 +102,7 @@ class Plan:
     threat: ThreatModel
     seed: int
     perturbation: Perturbation | None = None
-    edits: Edits = field(default_factory=dict)
+    edits: AnyEdits = field(default_factory=dict)
 
 
 class Crafter:
@@ -129,7 +129,7 @@ class Crafter:
             if self._perturbation is None:
                 raise VbenchError(f"{who} is universal and has no perturbation to apply")
             with Meter(self._victim) as meter:
-                return self._perturbation.apply(images), [meter]
+                return self._perturbation.apply(images, modality), [meter]
         found: dict[int, tuple[Tensor, Meter]] = {}
         for part in self._parts(len(images)):
             own, known = images[part], slice(rows.start + part.start, rows.start + part.stop)
@@ -236,7 +236,8 @@ def craft_side(
     crafted_on = victim if attack.universal else twin(source.victim)
     take_float32(victim)
     take_float32(crafted_on)
-    crafter, edits = Crafter(source, crafted_on, side, plan), contained_edits(who, plan.edits)
+    crafter = Crafter(source, crafted_on, side, plan)
+    edits = contained_edits(who, edits_of(plan.edits, modality))
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []

@@ -7,7 +7,9 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vbench.attacks.base import Attack, Battery, UniversalAttack
+from torch import Tensor
+
+from vbench.attacks.base import REFERENCE, AnyEdits, Attack, Battery, UniversalAttack
 from vbench.attacks.build import attack_card, label
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_perturbation
@@ -19,15 +21,16 @@ from vbench.core.processes import check_equal
 from vbench.core.seeds import check_seed, torch_generator
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
+from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
-from vbench.records.record import IDENTITY, Asked, Record, config_id, precision_text
+from vbench.records.record import IDENTITY, Asked, ControlRecord, Record, config_id, precision_text
 from vbench.run.bench import Bench
-from vbench.run.controls import measure_controls, stealthy
+from vbench.run.controls import judged, measure_controls, stealthy, within_modalities
 from vbench.run.craft import Meter, Plan, craft_side
 from vbench.run.keep import Keeper
 from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
 from vbench.run.worst_case import Outcome, WorstCase
-from vbench.victims.base import Edits, Victim, example_tensor
+from vbench.victims.base import Victim, example_tensor
 from vbench.victims.precision import precision_card
 
 
@@ -127,18 +130,18 @@ class Run:
             own = replace(self, attack=twin(self.attack, who))
             for run in own._runs():
                 perturbation, cost = run._fit(quiet, found)
-                clean = {side: known.embeddings for side, known in self.bench.clean.items()}
-                edits = run._edits(perturbation)
-                outcome = Outcome(clean, PerturbationSize(), cost, perturbation, edits)
+                bench, edits = run._handed_over(perturbation), run._edits(perturbation)
+                clean = {side: known.embeddings for side, known in bench.clean.items()}
+                outcome = Outcome(clean, PerturbationSize(), cost, perturbation, edits, tested=bench)
                 plan = Plan(run.attack, self.threat, self.seed, perturbation, edits)
                 for side in self.threat.sides:
                     crafted = craft_side(
-                        self.bench, side, plan, outcome.size, self.source, quiet, keep=keep_images
+                        bench, side, plan, outcome.size, self.source, quiet, keep=keep_images
                     )
                     outcome.add(side, crafted)
                 if worst:
                     worst.add(run.attack, outcome)
-            done = self._record(own.attack, config, worst or outcome, quiet, keeper)
+            done = self._record(own.attack, config, worst or outcome, found, quiet, keeper)
         if learnt is not None:
             learnt.update(found)
         return done
@@ -148,6 +151,7 @@ class Run:
         own: Attack,
         config: dict[str, Any],
         found: Outcome | WorstCase,
+        learnt: dict[str, Perturbation],
         quiet: bool,
         keeper: Keeper | None,
     ) -> tuple[Record, Perturbation | None]:
@@ -158,6 +162,9 @@ class Run:
         perturbation, adversarial = outcome.perturbation, bench.rank(outcome.embeddings)
         size = outcome.size.card()
         controls = measure_controls(bench, own, self.threat, self.seed, perturbation, quiet)
+        retrains, verdict = isinstance(own, UniversalAttack) and own.retrains, ""
+        if retrains:
+            controls, verdict = replace(self, attack=own)._of_retrained(outcome, adversarial, learnt, quiet)
         record = Record(
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -174,7 +181,8 @@ class Run:
             controls=controls,
             members=worst.members() if worst else [],
             left_out=self._left_out(),
-            level="feature" if outcome.edits else "pixel",
+            level="model" if retrains else "feature" if outcome.edits else "pixel",
+            verdict=verdict,
             stealthy=stealthy(bench, controls) if outcome.edits else None,
             size=size,
             cost=outcome.cost,
@@ -246,11 +254,56 @@ class Run:
         found[self.fit_id()] = learnt
         return learnt, cost
 
-    def _edits(self, perturbation: Perturbation | None) -> Edits:
-        if perturbation is None or not isinstance(self.attack, UniversalAttack):
+    def _of_retrained(
+        self, outcome: Outcome, attacked: list[RankMetrics], found: dict[str, Perturbation], quiet: bool
+    ) -> tuple[list[ControlRecord], str]:
+        """Controls of an attacker who trains the victim, and the verdict; fits the variants of the attack."""
+        assert isinstance(self.attack, UniversalAttack) and outcome.tested is not None
+        clean = outcome.tested.clean_trials
+        rows = {
+            "tampered, clean images": clean,
+            "d on the untouched victim": self.bench.rank(
+                self._embeddings(self.bench, outcome.perturbation, quiet)
+            ),
+            **within_modalities(self.bench, "untouched"),
+            **within_modalities(outcome.tested, "tampered"),
+        }
+        for name, variant in self.attack.variants().items():
+            run = replace(self, attack=variant)
+            learnt, _ = run._fit(quiet, found)
+            bench = run._handed_over(learnt)
+            rows[f"{name}: clean images"] = bench.clean_trials
+            if learnt is not None and any(bool(delta.any()) for delta in learnt.deltas.values()):
+                rows[name] = bench.rank(run._embeddings(bench, learnt, quiet))
+        verdict = judged(rows[f"{REFERENCE}: clean images"], clean, attacked)
+        return [
+            ControlRecord(name=name, trials=trial_metrics(self.bench, trials))
+            for name, trials in rows.items()
+        ], verdict
+
+    def _embeddings(self, bench: Bench, learnt: Perturbation | None, quiet: bool) -> dict[Side, Tensor]:
+        """Embeddings of both sides by the victim of ``bench``, with ``learnt`` on the attacked ones."""
+        embeddings = {side: known.embeddings for side, known in bench.clean.items()}
+        for side in self.threat.sides:
+            plan = Plan(self.attack, self.threat, self.seed, learnt)
+            embeddings[side] = craft_side(bench, side, plan, PerturbationSize(), quiet=quiet).embeddings
+        return embeddings
+
+    def _handed_over(self, perturbation: Perturbation | None) -> Bench:
+        """The bench of the victim under test: what an attacker made of it, if the attack trains it."""
+        attack = self.attack
+        if perturbation is None or not isinstance(attack, UniversalAttack) or not attack.retrains:
+            return self.bench
+        with contained(f"attack '{attack.name}'", self.seed):
+            victim = attack.tampered(deepcopy(perturbation), twin(self.bench.victim))
+        return self.bench.with_victim(victim)
+
+    def _edits(self, perturbation: Perturbation | None) -> AnyEdits:
+        attack = self.attack
+        if perturbation is None or not isinstance(attack, UniversalAttack) or attack.retrains:
             return {}
-        with contained(f"attack '{self.attack.name}'", self.seed):
-            return self.attack.edits(deepcopy(perturbation), twin(self.bench.victim))
+        with contained(f"attack '{attack.name}'", self.seed):
+            return attack.edits(deepcopy(perturbation), twin(self.bench.victim))
 
 
 def looks_at_training(attack: Attack) -> bool:

@@ -136,7 +136,7 @@ class Keeper:
 
     def write(self, runs: Path, record: Record) -> None:
         """Write what was taken under ``runs``."""
-        for what in sorted(self.wanted):
+        for what in sorted(self.wanted - {"weights"}):
             found = getattr(self, what)
             if found is not None:
                 found.write(check_inside(runs, kept_file(runs, record.id, what)))

@@ -99,7 +99,7 @@ class Recorder:
             return record
         if self._store:
             keeper.write(self._store.root, record)
-        where = f"{keep(self._store, record, made)}: " if self._store else ""
+        where = f"{keep(self._store, record, made, 'weights' in wanted)}: " if self._store else ""
         for warning in record.warnings:
             say(f"note: {warning}", self._quiet)
         say(f"{where}{_sizes_and_queries(record)}", self._quiet)
@@ -165,9 +165,14 @@ class Recorder:
         return stored_perturbations(self._store, record)
 
 
-def keep(store: RunStore, record: Record, learnt: Sequence[Perturbation]) -> Path:
-    """Write the perturbations learnt for a record, then the record; returns the record's path."""
+def keep(store: RunStore, record: Record, learnt: Sequence[Perturbation], weights: bool = False) -> Path:
+    """Write the perturbations learnt for a record, then the record; returns the record's path.
+
+    Those that hold the weights of a victim are as large as it is, and are written only with ``weights``.
+    """
     for one in learnt:
+        if one.weights and not weights:
+            continue
         attack = str(one.provenance.get("attack") or record.config["attack"]["name"])
         one.save(check_inside(store.root, store.perturbation_path(record, attack)))
     return store.write(record)

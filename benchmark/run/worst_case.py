@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vbench.attacks.base import Attack
+from vbench.attacks.base import AnyEdits, Attack
 from vbench.attacks.build import label
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.types import Side
@@ -19,7 +19,6 @@ from vbench.records.record import CompressedArray, MemberRecord
 from vbench.run.bench import Bench
 from vbench.run.craft import Attacked
 from vbench.run.summary import success_rate, trial_metrics
-from vbench.victims.base import Edits
 
 
 @dataclass
@@ -27,15 +26,17 @@ class Outcome:
     """Result of an attack before ranking: embeddings of both sides, of the images the victim was shown.
 
     ``cost``: that of learning, to which :meth:`add` adds that of crafting. ``images``: uint8 N x H x W x 3 of
-    attacked sides, if the run keeps images.
+    attacked sides, if the run keeps images. ``tested``: the bench of the victim under test, if an attacker
+    trained it.
     """
 
     embeddings: dict[Side, Tensor]
     size: PerturbationSize
     cost: dict[str, float]
     perturbation: Perturbation | None = None
-    edits: Edits = field(default_factory=dict)
+    edits: AnyEdits = field(default_factory=dict)
     images: dict[Side, np.ndarray] = field(default_factory=dict)
+    tested: Bench | None = None
     _attacked: int = 0
     _queries: int = 0
 

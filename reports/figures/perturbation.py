@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vbench.core.types import Side
+from vbench.core.types import Modality, Side
 from vbench.records.files import KeptImages, learnt_file, missing, read_images
 from vbench.records.record import Record
 from vbench.reports.figures.panels import attack_of, facts, picture, row_of, small, victim_of
@@ -134,7 +134,10 @@ def _learnt(record: Record, runs: Path) -> np.ndarray | None:
     found = Perturbation.load(path)
     if any(name.startswith(GENERATOR) for name in found.modules):
         return None
-    return found.delta.permute(1, 2, 0).double().numpy()
+    # The modality of the attacked side, whose perturbation may be its own.
+    infrared = ("ir2vis" in record.protocol) == (record.config["threat"]["side"] != "gallery")
+    own = found.delta_of(Modality.INFRARED if infrared else Modality.VISIBLE)
+    return own.permute(1, 2, 0).double().numpy()
 
 
 def _spectrum(axes: Axes, spectrum: np.ndarray, tall: float) -> None:

@@ -160,7 +160,7 @@ def _too_large(what: str) -> str:
 TOLERANCE = 0.005
 
 #: Fields of a record that are results; the others say where, when, how fast and on what.
-_OUTCOME = {"clean", "adversarial", "controls", "members", "asr", "stealthy", "level"}
+_OUTCOME = {"clean", "adversarial", "controls", "members", "asr", "stealthy", "verdict", "level"}
 
 
 @dataclass(frozen=True)

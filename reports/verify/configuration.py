@@ -278,7 +278,7 @@ class Declared:
         return sorted({*self.facts["knowledge"], *more})
 
     def tampers(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the attack changes features inside the victim."""
+        """Whether the attack changes features inside the victim, or trains it."""
         return any(self._chosen("tampers", settings))
 
     def members(self, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -289,6 +289,12 @@ class Declared:
         """Whether a record's card of the attack states another version of it."""
         # Records of older kinds do not state versions.
         return bool(card.get("version", self.facts["version"]) != self.facts["version"])
+
+    def level(self, settings: Mapping[str, Any]) -> str:
+        """What the attacker may change: one of :data:`LEVELS`."""
+        if any(self._chosen("retrains", settings)):
+            return _MODEL
+        return _FEATURE if self.tampers(settings) else _PIXEL
 
     def label(self, settings: Mapping[str, Any]) -> str:
         """The name with non-default settings; a setting that a record lacks has its default."""
@@ -336,15 +342,15 @@ def _short(text: str) -> str:
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
-_PIXEL, _FEATURE = "pixel", "feature"
+_PIXEL, _FEATURE, _MODEL = LEVELS = ("pixel", "feature", "model")
 
 
 def check_attack(record: Record) -> Iterator[str]:
     """Settings, label, knowledge, level and norm of the attack match its declaration."""
     card, threat = record.config["attack"], record.config["threat"]
     declared = declared_attack(card["name"])
-    if record.level not in (_PIXEL, _FEATURE):
-        yield f"level: {record.level!r}, known are {_PIXEL} and {_FEATURE}"
+    if record.level not in LEVELS:
+        yield f"level: {record.level!r}, known are {', '.join(LEVELS)}"
     if declared is None:
         yield from _foreign(record)
         return
@@ -355,7 +361,7 @@ def check_attack(record: Record) -> Iterator[str]:
     expected = {
         "universal": declared.facts["universal"],
         "knowledge": declared.knowledge(card["settings"]),
-        "level": _FEATURE if declared.tampers(card["settings"]) else _PIXEL,
+        "level": declared.level(card["settings"]),
     }
     # Defaults, which a label leaves out, may have been different for an older record or version.
     if not wrong and not record.older and not declared.other_version(card):

@@ -28,6 +28,9 @@ def every_list(record: Record) -> Iterator[tuple[str, Sequence[TrialMetrics]]]:
     yield "clean", record.clean
     yield "adversarial", record.adversarial
     for index, control in enumerate(record.controls):
+        if record.level == "model" and control.name.startswith("within "):
+            # Each image of a modality is a query there.
+            continue
         yield f"controls[{index}].trials", control.trials
     for index, member in enumerate(record.members):
         yield f"members[{index}].trials", member.trials
@@ -228,8 +231,36 @@ CONTROLS = (
 )
 
 
+#: Controls of an attack that trains the victim; the last is what its verdict compares with.
+_TRAINED = (
+    "tampered, clean images",
+    "d on the untouched victim",
+    "without AQAL: clean images",
+    "without modules: clean images",
+    "without perturbation: clean images",
+    "without AQAL and perturbation: clean images",
+)
+
+
+def _check_trained(record: Record) -> Iterator[str]:
+    """An attack that trains the victim has all its controls, and its verdict follows from them."""
+    rank1 = {one.name: mean(trial.r1 for trial in one.trials) for one in record.controls if one.trials}
+    lacking = [name for name in _TRAINED if name not in rank1]
+    if lacking:
+        yield f"controls: {', '.join(lacking)} are missing"
+        return
+    least = rank1[_TRAINED[-1]] - STEALTH_LOSS
+    clean, attacked = rank1[_TRAINED[0]], record.mean("adversarial", "r1")
+    found = "sabotage" if clean < least else "backdoor" if attacked < least else "no effect"
+    if record.verdict != found:
+        yield f"verdict: {record.verdict or 'none'}, by its controls it is {found}"
+
+
 def check_controls(record: Record) -> Iterator[str]:
     """A built-in attack that changes features has all its controls, and its verdict follows from them."""
+    if record.level == "model" and declared_attack(record.config["attack"]["name"]):
+        yield from _check_trained(record)
+        return
     tampers, found = record.level == "feature", tuple(control.name for control in record.controls)
     if declared_attack(record.config["attack"]["name"]) and found != (CONTROLS if tampers else ()):
         expected = ", ".join(CONTROLS) if tampers else "none"

@@ -25,18 +25,18 @@ for change in "" ,starts=1 ,votes=batch ,identity=false ,aqal=false ,reading=qua
 done
 # shellcheck disable=SC2086
 vbench run $both $seeds --runs $out/ingredients --victim agw --victim pmt --attack "$strong]" $rows \
-    --attack "fsam_uap[preset=paper]" --attack "uap[preset=v1,batch=16,update=pooled]"
+    --attack "fsam_uap[preset=v1_paper]" --attack "uap[preset=v1,batch=16,update=pooled]"
 
 plain="--attack uap[preset=v1] --attack uap[preset=v1,batch=16]
     --attack uap[preset=v1,loss=cross_entropy,batch=16] --attack cmps[preset=v1]"
 # shellcheck disable=SC2086
 vbench run $both $seeds --size 96x48 --runs $out/size_96x48 --victim agw --victim pmt $plain --attack "$strong]" \
-    --attack "fsam_uap[preset=paper]"
+    --attack "fsam_uap[preset=v1_paper]"
 # shellcheck disable=SC2086
 vbench run $both $seeds --size 128x64 --runs $out/size_128x64 --victim agw --victim ddag --victim mpanet \
     --victim pmt --victim mrcn $plain --attack "$strong]"
 # shellcheck disable=SC2086
-vbench run $both $seeds --size 128x64 --runs $out/size_128x64 --victim agw --attack "fsam_uap[preset=paper]"
+vbench run $both $seeds --size 128x64 --runs $out/size_128x64 --victim agw --attack "fsam_uap[preset=v1_paper]"
 
 # shellcheck disable=SC2086
 vbench run $both $seeds --runs $out/transfer --victim all --surrogate agw --attack "uap[preset=v1,batch=16]" \

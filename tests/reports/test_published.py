@@ -64,6 +64,11 @@ def test_rank_k_never_falls_with_k():
         (("ddag", "cmps", "regdb/ir2vis", "map", "CMPS (NeurIPS 2024), table 2"), 3.19),
         (("deen", "lta", "llcm/ir2vis/seed10", "r20", "CMPS (NeurIPS 2024), table 3"), 70.72),
         (("agw", "", "regdb/vis2ir", "r1", "FSAM-UAP (NeurIPS 2024), ablation"), 82.24),
+        (("agw", "fsam_uap", "regdb/ir2vis", "map", "FSAM-UAP (NeurIPS 2024), text"), 0.89),
+        (("agw", "uap", ALL, "r10", "rebuttal of FSAM-UAP (NeurIPS 2024), main table"), 56.81),
+        (("mrcn", "fsam_uap", "regdb/vis2ir", "r10", "rebuttal of FSAM-UAP"), 8.87),
+        (("deen+fsam", "", ALL, "r10", "rebuttal of FSAM-UAP"), 97.70),
+        (("agw", "", "sysu/indoor/single/ir2vis/seed10", "minp", "README of mangye16/DDAG"), 59.23),
     ],
 )
 def test_figures_are_the_printed_ones(cell, expected):
@@ -74,6 +79,15 @@ def test_figures_from_memory_are_not_there():
     # Known by hearsay alone, and never to be printed as published.
     hearsay = {("mrcn", 76.4), ("mrcn", 80.0), ("mrcn", 92.6), ("mrcn", 86.5), ("pmt", 84.83), ("mrcn", 68.9)}
     assert not hearsay & {(one.victim, one.value) for one in published()}
+
+
+def test_what_the_rebuttals_leave_open_is_marked():
+    for one in published():
+        if "rebuttal" in one.source:
+            assert "table" in one.source
+            assert one.protocol != ALL or "single shot and gallery assumed" in one.note, one
+        if one.source.startswith("CMPS") and one.attack in ("fgsm", "pgd", "lta", "odfa", "metric_fgsm"):
+            assert "eps = 8 stated in the settings, not for this row" in one.note
 
 
 def measured(attack="fgsm", protocol=ALL, **more):

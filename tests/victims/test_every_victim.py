@@ -28,6 +28,7 @@ PUBLISHED = {
     "mpanet": "CVPR 2021",
     "pmt": "AAAI 2023",
     "mrcn": "AAAI 2023",
+    "hcloss": "Neurocomputing 2020",
 }
 
 

@@ -1,0 +1,42 @@
+"""The expected metrics of a random order, against all orders of a small gallery."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+import torch
+
+from vbench.core.errors import BadInput
+from vbench.metrics import chance, rank_metrics
+
+QUERIES = [1, 1, 2, 3, 9]
+QUERY_CAMS = [3, 6, 3, 6, 3]
+GALLERY = [1, 1, 2, 3, 3, 4]
+GALLERY_CAMS = [1, 2, 1, 2, 4, 1]
+
+
+@pytest.mark.parametrize("protocol", ["sysu", "regdb", "llcm"])
+def test_chance_is_the_mean_over_all_orders(protocol):
+    cams = [6, 2, 3, 4, 9] if protocol == "llcm" else QUERY_CAMS
+    labels = (QUERIES, GALLERY, cams, GALLERY_CAMS, protocol)
+    found = chance(*labels, max_rank=4)
+    orders = [torch.tensor(order, dtype=torch.float64) for order in permutations(range(6))]
+    all_ = [rank_metrics(order.expand(5, -1), *labels, max_rank=4) for order in orders]
+    assert found.mAP == pytest.approx(sum(one.mAP for one in all_) / 720)
+    assert found.mINP == pytest.approx(sum(one.mINP for one in all_) / 720)
+    for k in (1, 2, 3, 4):
+        assert found.rank(k) == pytest.approx(sum(one.rank(k) for one in all_) / 720)
+
+
+def test_chance_of_regdb_is_that_of_its_size():
+    """206 identities with ten images each in both modalities."""
+    ids = torch.arange(206).repeat_interleave(10)
+    found = chance(ids, ids, protocol="regdb")
+    percent = [100 * value for value in (found.rank(1), found.rank(10), found.mAP, found.mINP)]
+    assert percent == pytest.approx([0.49, 4.8, 0.84, 0.54], abs=0.05)
+
+
+def test_without_a_match_there_is_no_chance():
+    with pytest.raises(BadInput, match="no query has a match"):
+        chance([1], [2], protocol="regdb")
