@@ -101,6 +101,21 @@ SINCE = {
     "lta": {"start": 0, "reach": 3},
     "uap": {"distance": "squared", "margin": None, "weighting": "equal"},
     "mis_ranking": {"distance": "squared", "log": False, "classes": False},
+    "fsam_uap": {
+        "start": "victim",
+        "perturbations": "shared",
+        "focus": None,
+        "masks": "shared",
+        "rectify": False,
+        "delta": "adversarial",
+        "optimizer": "own",
+        "sgd_rate": 0.1,
+        "warmup": 0.16666666666666666,
+        "reduction": "mean",
+        "labels": "predicted",
+        "epochs": None,
+        "images": "1+1",
+    },
 }
 #: The step loop's options, which pgd and mifgsm did not have.
 OFF = {"restarts": 1, "diversity": 0, "diversity_rate": 0.9, "smoothing": 0, "nesterov": False}
