@@ -15,9 +15,9 @@ Knowledge = Literal["black_box", "own", "training", "gallery", "five"]
 #: What each choice runs, in the order that breaks ties; docs/presets.md says how they were chosen.
 _MEMBERS: Mapping[str, tuple[str, ...]] = {
     "black_box": ("square", "simba"),
-    "own": ("sma", "square", "lta"),
-    "training": ("sma", "fna", "metric_ifgsm[guides=training]", "uap"),
-    "gallery": ("metric_ifgsm[guides=gallery]", "fna[guides=gallery]", "sma"),
+    "own": ("metric_ifgsm", "pgd", "sma", "odfa"),
+    "training": ("metric_ifgsm", "fna[push=1]", "fna[guides=training]", "odfa"),
+    "gallery": ("fna[guides=gallery]", "metric_ifgsm[guides=gallery]", "metric_ifgsm", "fna[push=1]"),
     "five": (
         "square[preset=v1,queries=200]",
         "uap[preset=v1]",
@@ -35,9 +35,9 @@ class Ensemble(Battery):
     ``members`` says what they know: "black_box" only the embeddings of what they submit, "own" the victim and
     the attacked image, "training" also images of other identities, "gallery" also the gallery and which of
     its images show the person. Each has all attacks of less knowledge to choose from; those that add most to
-    the worst case on undefended thin AGW and thin PMT were taken, one after another (``make battery``,
-    docs/presets.md). No defended victim was in the choice. "five" are the five attacks of version 1, each as
-    it was then: ``square`` with 200 queries, ``uap``, ``pgd``, ``sma`` and ``fna``.
+    the worst case on undefended victims were taken, one after another (``make battery``, docs/presets.md). No
+    defended victim was in the choice. "five" are the five attacks of version 1, each as it was then:
+    ``square`` with 200 queries, ``uap``, ``pgd``, ``sma`` and ``fna``.
 
     They are the same for every victim, with settings whose steps scale with eps. A member that cannot attack
     the victim, such as ``pgd`` without a classifier, is left out; table and record say so. The evaluator

@@ -69,7 +69,7 @@ class UAP(UpdatedAttack):
 
     loss: Literal["pair", "list", "cross_entropy"] = param("pair", "pair, list or cross_entropy")
     evaluations: Annotated[int, Field(ge=1)] = param(12800, "gradient evaluations (images) to spend")
-    batch: Annotated[int, Field(ge=2)] = param(16, "images per update, half of each modality")
+    batch: Annotated[int, Field(ge=2)] = param(64, "images per update, half of each modality")
     distance: Distance = param("squared", "distance in pair and list: squared or euclidean")
     margin: Annotated[float, Field(ge=0)] | None = param(None, "pair: margin of a hinge; none is no hinge")
     weighting: Literal["ndcg", "equal"] = param("ndcg", "list: weights of the pairs")

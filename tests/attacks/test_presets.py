@@ -154,7 +154,10 @@ def test_the_five_are_what_version_1_ran():
         ("metric_ifgsm[guides=gallery]", "metric_ifgsm[guides=gallery]"),
         ("metric_ifgsm[preset=paper,effort=published]", "metric_ifgsm[preset=query]"),
         ("metric_ifgsm[preset=v1,effort=published]", "metric_ifgsm[preset=v1,steps=None]"),
-        ("metric_ifgsm[preset=v1,effort=standard,restarts=2]", "metric_ifgsm[preset=v1,steps=30,restarts=2]"),
+        (
+            "metric_ifgsm[preset=v1,effort=standard,restarts=2]",
+            "metric_ifgsm[reach=1.25,restarts=2,average=raw]",
+        ),
         ("square[effort=published]", "square[queries=10000]"),
         ("uap[effort=published,evaluations=12800]", "uap"),
         ("metric_ifgsm[preset=original,steps=6]", "metric_ifgsm[preset=original,steps=6]"),
