@@ -18,7 +18,8 @@ from vbench.core.processes import main_first
 from vbench.core.types import Modality, Side
 from vbench.data.base import Dataset, Sample
 from vbench.data.images import Images, data_card
-from vbench.metrics import RankMetrics, rank_embeddings
+from vbench.metrics import RankMetrics, chance, rank_embeddings
+from vbench.metrics.ranking import Chance
 from vbench.records.record import Asked, precision_text
 from vbench.victims.base import Victim
 from vbench.victims.build import victim_code, victim_label
@@ -102,27 +103,32 @@ class Bench:
 
     def rank(self, embeddings: Mapping[Side, Tensor]) -> list[RankMetrics]:
         """Rank every trial of the protocol with the given embeddings of both sides."""
-        cams = {
-            Side.QUERY: torch.tensor([sample.cam for sample in self.dataset.query]),
-            Side.GALLERY: torch.tensor([sample.cam for sample in self.dataset.gallery]),
-        }
-        ids = self._ids
-        results = []
+        return [
+            rank_embeddings(
+                embeddings[Side.QUERY][query],
+                embeddings[Side.GALLERY][gallery],
+                *labels,
+                protocol=self.dataset.metric,
+                similarity=self.victim.similarity,
+            )
+            for query, gallery, labels in self._trials
+        ]
+
+    def chance(self) -> list[Chance]:
+        """What a random order is expected to reach in every trial."""
+        return [chance(*labels, protocol=self.dataset.metric) for _, _, labels in self._trials]
+
+    @cached_property
+    def _trials(self) -> list[tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]]:
+        """Positions of the queries and of the gallery in their lists; identities of both, cameras of both."""
+        lists = {Side.QUERY: self.dataset.query, Side.GALLERY: self.dataset.gallery}
+        cams = {side: torch.tensor([sample.cam for sample in samples]) for side, samples in lists.items()}
+        found = []
         for trial in self.dataset.trials:
             query, gallery = torch.as_tensor(trial.query), torch.as_tensor(trial.gallery)
-            results.append(
-                rank_embeddings(
-                    embeddings[Side.QUERY][query],
-                    embeddings[Side.GALLERY][gallery],
-                    ids[Side.QUERY][query],
-                    ids[Side.GALLERY][gallery],
-                    cams[Side.QUERY][query],
-                    cams[Side.GALLERY][gallery],
-                    protocol=self.dataset.metric,
-                    similarity=self.victim.similarity,
-                )
-            )
-        return results
+            ids = self.ids(Side.QUERY)[query], self.ids(Side.GALLERY)[gallery]
+            found.append((query, gallery, (*ids, cams[Side.QUERY][query], cams[Side.GALLERY][gallery])))
+        return found
 
     def chance_rank1(self) -> float:
         """Expected Rank-1 of a random ranking: the mean share of a query's identity in its gallery."""

@@ -116,17 +116,16 @@ def test_what_is_recorded_is_not_run_again_in_any_suite(paper, tmp_path):
 
 @pytest.mark.slow
 def test_a_failing_row_is_named_and_the_others_go_on(paper, tmp_path):
-    runs = tmp_path / "runs"
-    done = paper("ablation", runs, "--level", "pixel", "--set", "margin=-100", expect=1)
-    named = " ".join(done.stdout.split())
-    assert "noise + AQAL failed: fsam_uap: the AQAL hinge is dead" in named
-    assert "4 of 8 runs failed" in done.stderr
-    assert len(RunStore(runs).read_all().records) == 4
-    flat = rows(
-        paper("ablation", runs, "--level", "pixel", "--set", "margin=-100", "--format", "json", expect=1)
-    )
+    runs, options = tmp_path / "runs", ["--level", "pixel"]
+    for setting in ("optimizer=own", "modules=clean", "mask_start=0.9999"):
+        options += ["--set", setting]
+    done = paper("ablation", runs, *options, expect=1)
+    assert "noise + FSAM failed: fsam_uap: the attention of" in " ".join(done.stdout.split())
+    assert "6 of 8 runs failed" in done.stderr
+    assert len(RunStore(runs).read_all().records) == 2
+    flat = rows(paper("ablation", runs, *options, "--format", "json", expect=1))
     for (_, _, name), line in flat.items():
-        assert line["state"] == ("failed" if "AQAL" in name else "done"), name
+        assert line["state"] == ("done" if name in ("noise", "noise + AQAL") else "failed"), name
 
 
 def test_an_error_that_nobody_foresaw_costs_one_row(paper, tmp_path, monkeypatch):
