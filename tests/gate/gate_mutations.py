@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mutated import mutated
 
-from vbench.attacks import classification, steps, updates
+from vbench.attacks import steps, updates
 from vbench.run import craft
 from vbench.run.bench import Bench
 from vbench.victims import base, layers
@@ -120,19 +120,11 @@ MUTATIONS = (
         ("evaluations",),
     ),
     Mutation(
-        "half of the steps of a library",
-        PGD,
-        classification.PGD.engine,
-        "steps=self.steps,",
-        "steps=self.steps // 2,",
-        (*STRENGTH, "evaluations"),
-    ),
-    Mutation(
         "steps of half the size",
         PGD,
-        classification.PGD.engine,
-        "eps / 4",
-        "eps / 8",
+        steps.IterativeAttack.schedule,
+        "reach * threat.epsilon / steps",
+        "reach * threat.epsilon / steps / 2",
         STRENGTH,
     ),
     Mutation(
