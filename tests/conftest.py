@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 import typer
 from forked import Forked, forking
+from released_agw import save_released
 from tiny import TinyVictim, make_training, pixels
 from torch import Tensor
 
@@ -27,6 +29,12 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
     """Calls ``vbench`` in a process of its own."""
     with forking(tmp_path_factory.mktemp("forked")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def path(state, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The module's ``state`` in a file of a victim's authors."""
+    return save_released(tmp_path_factory.mktemp("released") / "best.t", state)
 
 
 @pytest.fixture

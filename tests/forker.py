@@ -9,6 +9,7 @@ have, whereafter the system refuses; ``plain``, a process to which the rights of
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,6 +18,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -56,37 +58,45 @@ def _die_at(where: str, number: int) -> None:
         Path.replace = replaced
 
 
-def _child(job: dict) -> None:
-    from vbench.cli import main
-
-    code = 99
+def end_with(work: Callable[..., None], *given: object) -> None:
+    """End this forked process as Python would end after ``work``."""
+    code = 1
     try:
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 2)
-        os.dup2(os.open(job.get("stdout", job["log"]), os.O_WRONLY | os.O_APPEND), 1)
-        if job.get("plain") and os.geteuid() == 0:
-            _obey_rights()
-        if job.get("most_bytes"):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (job["most_bytes"], resource.RLIM_INFINITY))
-        if job.get("die_at"):
-            _die_at(*job["die_at"])
-        os.environ |= job.get("environment", {})
-        sys.path[:0] = job.get("path", [])
-        sys.argv = ["vbench", *job["arguments"]]
-        main()
+        work(*given)
+        code = 0
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
         os._exit(code)
+
+
+def _child(job: dict) -> None:
+    from vbench.cli import main
+
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 2)
+    os.dup2(os.open(job.get("stdout", job["log"]), os.O_WRONLY | os.O_APPEND), 1)
+    if job.get("plain") and os.geteuid() == 0:
+        _obey_rights()
+    if job.get("most_bytes"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["most_bytes"], resource.RLIM_INFINITY))
+    if job.get("die_at"):
+        _die_at(*job["die_at"])
+    os.environ |= job.get("environment", {})
+    sys.path[:0] = job.get("path", [])
+    sys.argv = ["vbench", *job["arguments"]]
+    main()
 
 
 def _start(job: dict) -> int:
     pid = os.fork()
     if pid == 0:
-        _child(job)
+        end_with(_child, job)
     return pid
 
 

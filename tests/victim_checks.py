@@ -24,6 +24,18 @@ def check_gradient(victim, modality, image, direction, step, h=1e-7):
     torch.testing.assert_close((gradient * step).sum(), numeric, rtol=1e-4, atol=1e-8)
 
 
+def misfits(*more, missing=(), unexpected=(), misshaped=()):
+    """Cases of a test with ``change`` and ``message``: the tensors named, one by one, and ``more``."""
+
+    def as_three(name):
+        return lambda state: state.update({name: torch.zeros(3)})
+
+    rows = [(lambda state, name=name: state.pop(name), rf"missing \(1\): {name}") for name in missing]
+    rows += [(as_three(name), rf"unexpected \(1\): {name}") for name in unexpected]
+    rows += [(as_three(name), rf"wrong shape \(1\): {name} \(3,\)") for name in misshaped]
+    return pytest.mark.parametrize(("change", "message"), [*rows, *more])
+
+
 def check_refused(cls, state, change, message, path, **options):
     """A released file with this ``change`` of its tensors is refused in one line with ``message``."""
     changed = dict(state)
@@ -41,6 +53,13 @@ def check_told_apart(cls, article, path, folder, **options):
     agw = save_released(folder / "agw.t", released_layout(6, width=4, blocks=(1, 1, 1, 1)))
     with pytest.raises(BadInput, match="AGW checkpoint"):
         build_victim(cls, agw, **options)
+
+
+def untrained(victim, batch):
+    """The parameters that the losses of a batch should train and do not."""
+    torch.stack(list(victim.training_losses(batch).values())).sum().backward()
+    trained = [(name, p) for name, p in victim.named_parameters() if p.requires_grad]
+    return [name for name, p in trained if p.grad is None or not p.grad.any()]
 
 
 def hardest_triplet(vectors, labels):

@@ -16,7 +16,7 @@ from vbench.data.pixels import grey_images
 from vbench.victims.layers import l2_normalise
 from vbench.victims.losses import batch_hard_triplet, discriminative_center, modality_enhancement
 from vbench.victims.make import DEFAULT_SEED
-from vbench.victims.pretrained import start_from_imagenet_vit
+from vbench.victims.pretrained import start_from_imagenet_vit, timm_renames
 from vbench.victims.released import ReleasedLayout
 from vbench.victims.staged import Parts, StagedVictim
 from vbench.victims.training.batches import generator_on, jitter_or_blur
@@ -34,10 +34,8 @@ _FULL_RECIPE = Recipe(
     epochs=24,
     identities=8,
     instances=4,
-    optimizer="adamw",
     learning_rate=3e-4,
     weight_decay=1e-4,
-    schedule="cosine",
     warmup_epochs=3,
     head=("trunk.class_token", "trunk.positions", "trunk.norm", "neck", "classifier"),
     trunk_rate=0.5,
@@ -101,17 +99,7 @@ class PMT(StagedVictim):
         "input_size": (64, 32),
     }
     released = ReleasedLayout(
-        renames=(
-            (r"^trunk\.class_token", "base.cls_token"),
-            (r"^trunk\.positions", "base.pos_embed"),
-            (r"^trunk\.project\.", "base.patch_embed.proj."),
-            (r"^trunk\.(blocks\.\d+)\.attention\.qkv\.", r"base.\1.attn.qkv."),
-            (r"^trunk\.(blocks\.\d+)\.attention\.project\.", r"base.\1.attn.proj."),
-            (r"^trunk\.(blocks\.\d+)\.expand\.", r"base.\1.mlp.fc1."),
-            (r"^trunk\.(blocks\.\d+)\.contract\.", r"base.\1.mlp.fc2."),
-            (r"^trunk\.", "base."),
-            (r"^neck\.", "bottleneck."),
-        ),
+        renames=(*timm_renames("trunk.", "base."), (r"^neck\.", "bottleneck.")),
         marks=("base.cls_token", "base.patch_embed.proj.weight", "bottleneck.weight"),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,17 +54,24 @@ def fill_residual(trunk: ResidualStages, state: Mapping[str, Tensor], where: str
     trunk.load_state_dict(_TORCHVISION.translate(wanted, trunk.state_dict(), where))
 
 
+def timm_renames(own: str = "", released: str = "") -> tuple[tuple[str, str], ...]:
+    """Turns names of our transformer, which begin with ``own``, into timm's after ``released``."""
+    renames = {
+        "class_token": "cls_token",
+        "positions": "pos_embed",
+        r"project\.": "patch_embed.proj.",
+        r"(blocks\.\d+)\.attention\.qkv\.": r"\1.attn.qkv.",
+        r"(blocks\.\d+)\.attention\.project\.": r"\1.attn.proj.",
+        r"(blocks\.\d+)\.expand\.": r"\1.mlp.fc1.",
+        r"(blocks\.\d+)\.contract\.": r"\1.mlp.fc2.",
+        "": "",
+    }
+    return tuple(("^" + re.escape(own) + ours, released + theirs) for ours, theirs in renames.items())
+
+
 #: Names in timm's files, such as jx_vit_base_p16_224.
 _TIMM = ReleasedLayout(
-    renames=(
-        (r"^class_token", "cls_token"),
-        (r"^positions", "pos_embed"),
-        (r"^project\.", "patch_embed.proj."),
-        (r"\.attention\.qkv\.", ".attn.qkv."),
-        (r"\.attention\.project\.", ".attn.proj."),
-        (r"\.expand\.", ".mlp.fc1."),
-        (r"\.contract\.", ".mlp.fc2."),
-    ),
+    renames=timm_renames(),
     unused=(r"^head\.", r"^pre_logits\."),
     marks=("cls_token", "patch_embed.proj.weight", "pos_embed"),
 )

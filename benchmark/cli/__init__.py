@@ -40,36 +40,14 @@ def options(
 
 
 app.add_typer(show.data_app, name="data")
-
 app.add_typer(show.victims_app, name="victims")
-
 app.add_typer(many.app, name="sweep")
 
-app.command("run")(run.run)
-
-app.command("status")(many.status)
-
-app.command("audit")(check.audit)
-
-app.command("paper")(many.paper)
-
-app.command("baseline")(check.baseline)
-
-app.command("check")(check.check)
-
-app.command("report")(report.report)
-
-app.command("leaderboard")(report.leaderboard)
-
-app.command("figure")(report.figure)
-
-app.command("train")(run.train)
-
-app.command("list")(show.list_entries)
-
-app.command("describe")(show.describe)
-
-app.command("doctor")(show.doctor)
+for _command in (
+    *(run.run, many.status, check.audit, many.paper, check.baseline, check.check, report.report),
+    *(report.leaderboard, report.figure, run.train, show.list_entries, show.describe, show.doctor),
+):
+    app.command(_command.__name__.removesuffix("_entries"))(_command)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbench.cli.options import checked_request, takes
+from vbench.cli.options import Quiet, checked_request, takes
 from vbench.cli.output import put
 from vbench.records.spec import OPTIONS, SEVERAL
 
@@ -30,7 +30,7 @@ def audit(
     style: Annotated[
         str, typer.Option("--format", help="plain, markdown, html, json, csv or latex.")
     ] = "plain",
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Check whether results of attacks on a victim can be trusted: gradients, randomness, batches, budget.
@@ -86,7 +86,7 @@ def baseline(
     runs: Annotated[
         Path | None, typer.Option(help="Keep the run records in this folder.", show_default="none")
     ] = None,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Run attacks with several seeds; write the results and bounds that vbench check compares with.
@@ -148,7 +148,7 @@ def check(
         bool, typer.Option("--allow-code", help="Run classes that the baseline names by path.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a baseline's configurations again and compare: strength, clean accuracy, size and cost of attacks.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vbench.cli.options import takes
+from vbench.cli.options import Force, Quiet, Runs, takes
 from vbench.cli.output import end_with, put
 
 
@@ -63,8 +63,8 @@ def run(
         bool,
         typer.Option("--prepare", help="Only write synthetic data and train thin victims, before sharding."),
     ] = False,
-    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    runs: Runs = Path("runs"),
+    quiet: Quiet = False,
 ) -> None:
     """Execute the runs of a suite that have no record yet; also written vbench sweep SUITE.
 
@@ -114,8 +114,8 @@ def run(
 )
 def transfer(
     metric: Annotated[str, typer.Option(help="r1, r5, r10, r20, map or minp.")] = "r1",
-    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    runs: Runs = Path("runs"),
+    quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Craft on each surrogate, test on each victim; print the matrix of a metric after the attack.
@@ -147,7 +147,7 @@ def status(
     suite: Annotated[
         Path | None, typer.Argument(help="Suite file.", show_default="every sweep over --runs")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     style: Annotated[str, typer.Option("--format", help="plain or json.")] = "plain",
 ) -> None:
     """Show how many runs of a sweep are done, running, failed (and why) or to do, and the time left."""
@@ -187,14 +187,12 @@ def paper(
         str, typer.Option(help="Settings of fsam_uap: paper, strong, or default for its defaults.")
     ] = "paper",
     level: Annotated[str, typer.Option(help="Where the attack acts: pixel, feature or both.")] = "both",
-    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    force: Annotated[
-        bool, typer.Option(help="Run again even if the record exists, and decode images again.")
-    ] = False,
+    runs: Runs = Path("runs"),
+    force: Force = False,
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Run a suite of the paper and print its table; recorded runs are not repeated.

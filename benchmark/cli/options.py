@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -12,6 +13,10 @@ import typer
 from vbench.records.spec import OPTIONS, Option, Request, request_of
 
 C = TypeVar("C", bound=Callable[..., None])
+
+Runs = Annotated[Path, typer.Option(help="Folder of run records.")]
+Force = Annotated[bool, typer.Option(help="Run again even if the record exists, and decode images again.")]
+Quiet = Annotated[bool, typer.Option(help="Show no progress.")]
 
 
 def takes(*names: str, several: Collection[str] = (), **changed: Mapping[str, Any]) -> Callable[[C], C]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vbench.cli.options import checked_request, takes
+from vbench.cli.options import Force, Quiet, Runs, checked_request, takes
 from vbench.cli.output import end_with, put
 from vbench.records.spec import OPTIONS, SEVERAL
 
@@ -21,14 +21,12 @@ def run(
             "weights: those of a victim that the attack trained."
         ),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of run records.")] = Path("runs"),
-    force: Annotated[
-        bool, typer.Option(help="Run again even if the record exists, and decode images again.")
-    ] = False,
+    runs: Runs = Path("runs"),
+    force: Force = False,
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
@@ -88,7 +86,7 @@ def train(
         Path | None, typer.Option(help="Folder to cache decoded images in.", show_default="none")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue an unfinished run with the same settings.")] = True,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a victim; write its weights, a .json about their origin and a .csv of losses.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vbench.attacks.registry import attacks
+from vbench.cli.options import Quiet
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
 from vbench.core.settings import parameters, parse_size
@@ -239,7 +240,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Check data sets, write synthe
 def verify(
     layout: Annotated[str, typer.Argument(help="sysu, regdb or llcm.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set, as its owner ships it.")],
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Count and decode every image; exit with 1 if anything is missing, unreadable or not as published."""
     from vbench.data.verify import verify as check
@@ -259,7 +260,7 @@ def synth(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     size: Annotated[str, typer.Option(help="Height x width in pixels, as in 64x32.")] = "64x32",
     test_ids: Annotated[int | None, typer.Option(help="Test identities.", show_default="chosen")] = None,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a synthetic data set in the folder layout of a real one."""
     from vbench.data.protocols import check_layout

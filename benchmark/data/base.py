@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -127,3 +127,17 @@ class DatasetReader(ABC):
 def is_synthetic(root: Path) -> bool:
     """Whether the folder was written by ``vbench data synth``."""
     return (root / SYNTHETIC_MARK).exists()
+
+
+def layout_dataset(
+    name: RankingRule,
+    root: Path,
+    protocol: str,
+    train: Mapping[Modality, tuple[Sample, ...]],
+    test: tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Trial, ...]],
+    notes: Iterable[str],
+    split: str = "",
+) -> Dataset:
+    """A set in a published layout, whose rule bears its name; ``test``: query, gallery and trials."""
+    synthetic, trained = is_synthetic(root), (train[Modality.VISIBLE], train[Modality.INFRARED])
+    return Dataset(name, root, protocol, name, split or name, synthetic, *trained, *test, tuple(notes))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, DatasetReader, Sample, is_synthetic, published_counts
+from vbench.data.base import Dataset, DatasetReader, Sample, layout_dataset, published_counts
 from vbench.data.lists import (
     Camera,
     Line,
@@ -101,20 +101,7 @@ class LLCM(DatasetReader):
         for modality, shots in test.items():
             notes += absence_notes("test", pids, CAMERAS[modality], shots.samples)
         notes += stray_note([stray for shots in test.values() for stray in shots.strays])
-        return Dataset(
-            name=self.name,
-            root=root,
-            protocol=protocol,
-            metric="llcm",
-            split="llcm",
-            synthetic=is_synthetic(root),
-            train_visible=train[Modality.VISIBLE],
-            train_infrared=train[Modality.INFRARED],
-            query=query.samples,
-            gallery=gallery,
-            trials=trials,
-            notes=tuple(notes),
-        )
+        return layout_dataset("llcm", root, protocol, train, (query.samples, gallery, trials), notes)
 
 
 def refuse_leak(root: Path, train: dict[Modality, list[Line]], test: dict[Modality, Shots]) -> None:

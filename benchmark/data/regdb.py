@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, DatasetReader, Sample, Trial, is_synthetic, published_counts
+from vbench.data.base import Dataset, DatasetReader, Sample, Trial, layout_dataset, published_counts
 from vbench.data.lists import (
     Line,
     first_training_pid,
@@ -71,17 +71,6 @@ class RegDB(DatasetReader):
         asked = Modality.VISIBLE if parsed.direction == "vis2ir" else Modality.INFRARED
         query, gallery = test[asked], test[asked.other]
         notes = one_sided_note("training", *train.values()) + one_sided_note("test", *test.values())
-        return Dataset(
-            name=self.name,
-            root=root,
-            protocol=protocol,
-            metric="regdb",
-            split=f"regdb/trial-{trial}",
-            synthetic=is_synthetic(root),
-            train_visible=train[Modality.VISIBLE],
-            train_infrared=train[Modality.INFRARED],
-            query=query,
-            gallery=gallery,
-            trials=(Trial(f"trial-{trial}", np.arange(len(query)), np.arange(len(gallery))),),
-            notes=tuple(notes),
-        )
+        trials = (Trial(f"trial-{trial}", np.arange(len(query)), np.arange(len(gallery))),)
+        test, split = (query, gallery, trials), f"regdb/trial-{trial}"
+        return layout_dataset("regdb", root, protocol, train, test, notes, split)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
-from vbench.data.base import Dataset, DatasetReader, Sample, is_synthetic
+from vbench.data.base import Dataset, DatasetReader, Sample, layout_dataset
 from vbench.data.lists import (
     Camera,
     Shots,
@@ -114,20 +114,10 @@ class SYSU(DatasetReader):
         notes += absence_notes("test", ids.test, queried, query.samples)
         notes += absence_notes("test", ids.test, searched, candidates.samples)
         notes += stray_note([*train.strays, *query.strays, *candidates.strays])
-        return Dataset(
-            name=self.name,
-            root=root,
-            protocol=protocol,
-            metric="sysu",
-            split="sysu",
-            synthetic=is_synthetic(root),
-            train_visible=_of(Modality.VISIBLE, train.samples),
-            train_infrared=_of(Modality.INFRARED, train.samples),
-            query=query.samples,
-            gallery=gallery,
-            trials=trials,
-            notes=tuple(notes if parsed.standard else [_NOT_STANDARD, *notes]),
-        )
+        trained = {modality: _of(modality, train.samples) for modality in Modality}
+        if not parsed.standard:
+            notes.insert(0, _NOT_STANDARD)
+        return layout_dataset("sysu", root, protocol, trained, (query.samples, gallery, trials), notes)
 
 
 def _galleries(

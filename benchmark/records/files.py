@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -50,6 +51,7 @@ class Meta(BaseModel):
 
 
 M = TypeVar("M", bound=Meta)
+K = TypeVar("K", bound="_Kept")
 
 
 def write(path: Path, meta: Meta, arrays: Mapping[str, np.ndarray]) -> None:
@@ -61,11 +63,6 @@ def write(path: Path, meta: Meta, arrays: Mapping[str, np.ndarray]) -> None:
 def read_meta(path: Path, model: type[M], form: str) -> M:
     """The header of a file; raises BadInput if it is not of ``form``."""
     return _read(path, model, form, arrays=False)[0]
-
-
-def read(path: Path, model: type[M], form: str) -> tuple[M, dict[str, np.ndarray]]:
-    """Header and arrays, shapes not yet checked; raises BadInput if the file is broken or not of ``form``."""
-    return _read(path, model, form, arrays=True)
 
 
 def refusal(path: Path, reason: object) -> BadInput:
@@ -122,6 +119,36 @@ def _read(path: Path, model: type[M], form: str, arrays: bool) -> tuple[M, dict[
     return meta, found
 
 
+@dataclass(frozen=True)
+class _Kept(ABC):
+    """What both kinds of file hold: a header and, by side, what :class:`KeptEmbeddings` says of each."""
+
+    KIND: ClassVar[str]
+
+    meta: Any
+    clean: Mapping[Side, np.ndarray]
+    shown: Mapping[Side, np.ndarray]
+    ids: Mapping[Side, np.ndarray]
+    cams: Mapping[Side, np.ndarray]
+
+    def modality(self, side: Side) -> Modality:
+        """Modality of the images of a side."""
+        return self.meta.modality[side]
+
+    @classmethod
+    def read(cls: type[K], path: Path) -> K:
+        """Read a file written by ``write``; raises BadInput, with the reason, for any other."""
+        meta, arrays = _read(path, *_KINDS[cls.KIND], arrays=True)
+        try:
+            return cls._checked(meta, arrays)
+        except ValueError as error:
+            raise refusal(path, error) from error
+
+    @classmethod
+    @abstractmethod
+    def _checked(cls: type[K], meta: Any, arrays: Mapping[str, np.ndarray]) -> K: ...
+
+
 EMBEDDINGS_FORMAT = "vbench-kept-embeddings/1"
 
 #: Embeddings in this range (largest and root-mean-square value) are stored in half precision, which keeps
@@ -138,7 +165,7 @@ class EmbeddingsMeta(Meta):
 
 
 @dataclass(frozen=True)
-class KeptEmbeddings:
+class KeptEmbeddings(_Kept):
     """Embeddings of one run.
 
     By side: ``clean`` and ``shown`` N x D float32 (``shown``: of the images that the victim was shown, equal
@@ -146,16 +173,10 @@ class KeptEmbeddings:
     positions of its queries and of its gallery.
     """
 
-    meta: EmbeddingsMeta
-    clean: Mapping[Side, np.ndarray]
-    shown: Mapping[Side, np.ndarray]
-    ids: Mapping[Side, np.ndarray]
-    cams: Mapping[Side, np.ndarray]
-    trials: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    KIND = "embeddings"
 
-    def modality(self, side: Side) -> Modality:
-        """Modality of the images of a side."""
-        return self.meta.modality[side]
+    meta: EmbeddingsMeta
+    trials: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
     def write(self, path: Path) -> None:
         """Write one file, embeddings in half precision if their range allows it."""
@@ -170,15 +191,6 @@ class KeptEmbeddings:
             arrays[f"trial.{number}.query"] = query.astype(np.int32)
             arrays[f"trial.{number}.gallery"] = gallery.astype(np.int32)
         write(path, self.meta, arrays)
-
-    @classmethod
-    def read(cls, path: Path) -> KeptEmbeddings:
-        """Read a file written by :meth:`write`; raises BadInput, with the reason, for any other."""
-        meta, arrays = read(path, EmbeddingsMeta, EMBEDDINGS_FORMAT)
-        try:
-            return cls._checked(meta, arrays)
-        except ValueError as error:
-            raise refusal(path, error) from error
 
     @classmethod
     def _checked(cls, meta: EmbeddingsMeta, arrays: Mapping[str, np.ndarray]) -> KeptEmbeddings:
@@ -239,7 +251,7 @@ class ImagesMeta(Meta):
 
 
 @dataclass(frozen=True)
-class KeptImages:
+class KeptImages(_Kept):
     """K queries of one run and U gallery images.
 
     By side: ``clean`` and ``shown`` uint8 N x H x W x 3 (``shown`` equals ``clean`` for a side that was not
@@ -250,21 +262,15 @@ class KeptImages:
     and after.
     """
 
+    KIND = "images"
+
     meta: ImagesMeta
-    clean: Mapping[Side, np.ndarray]
-    shown: Mapping[Side, np.ndarray]
-    ids: Mapping[Side, np.ndarray]
-    cams: Mapping[Side, np.ndarray]
     position: Mapping[Side, np.ndarray]
     before: np.ndarray
     after: np.ndarray
     match: np.ndarray
     rank: np.ndarray
     precision: np.ndarray
-
-    def modality(self, side: Side) -> Modality:
-        """Modality of the images of a side."""
-        return self.meta.modality[side]
 
     def right(self, rows: np.ndarray) -> np.ndarray:
         """For K x n gallery rows: whether each has the identity of its query."""
@@ -281,15 +287,6 @@ class KeptImages:
             for name in ("ids", "cams", "position"):
                 arrays[f"{side.value}.{name}"] = getattr(self, name)[side].astype(np.int32)
         write(path, self.meta, arrays)
-
-    @classmethod
-    def read(cls, path: Path) -> KeptImages:
-        """Read a file written by :meth:`write`; raises BadInput, with the reason, for any other."""
-        meta, arrays = read(path, ImagesMeta, IMAGES_FORMAT)
-        try:
-            return cls._checked(meta, arrays)
-        except ValueError as error:
-            raise refusal(path, error) from error
 
     @classmethod
     def _checked(cls, meta: ImagesMeta, arrays: Mapping[str, np.ndarray]) -> KeptImages:

@@ -32,12 +32,7 @@ _MAX_DIGITS = 100
 
 _PREFIX = "tag:yaml.org,2002:"
 
-_READERS = {
-    "null": "construct_yaml_null",
-    "bool": "construct_yaml_bool",
-    "int": "construct_yaml_int",
-    "float": "construct_yaml_float",
-}
+_READ = ("null", "bool", "int", "float")
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ class _Reader:
             return [self.read(item, (*place, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode) and kind == "map":
             return self._mapping(node, place)
-        if isinstance(node, yaml.ScalarNode) and kind in (*_READERS, "str", "timestamp"):
+        if isinstance(node, yaml.ScalarNode) and kind in (*_READ, "str", "timestamp"):
             return self._scalar(node, kind, line)
         raise BadInput(f"{self._path}:{line}: the YAML tag '{node.tag}' is not allowed; write plain values")
 
@@ -135,14 +130,14 @@ class _Reader:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, kind: str, line: int) -> Any:
-        if kind not in _READERS:
+        if kind not in _READ:
             return node.value
         shown = shortened(node.value, 40)
         # A number of a hundred thousand digits takes seconds to parse, and Python refuses to print it.
         if len(node.value) > _MAX_DIGITS:
             raise BadInput(f"{self._path}:{line}: '{shown}' is no {kind} that a suite can hold")
         try:
-            return getattr(self._scalars, _READERS[kind])(node)
+            return getattr(self._scalars, f"construct_yaml_{kind}")(node)
         except (ValueError, KeyError) as error:
             raise BadInput(f"{self._path}:{line}: '{shown}' is no {kind}") from error
 

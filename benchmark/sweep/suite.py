@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -83,6 +84,16 @@ class Strict(BaseModel):
         return value
 
 
+def _known(kind: str, entry: Callable[[str], object]) -> AfterValidator:
+    def check(value: str) -> str:
+        name, _ = as_validator(parse, value, kind)
+        if name != "all":
+            as_validator(entry, name)
+        return value
+
+    return AfterValidator(check)
+
+
 Words = Annotated[list[str], BeforeValidator(as_list)]
 
 
@@ -114,16 +125,8 @@ class AttackEntry(Strict):
 
     SHORT: ClassVar[str] = "name"
 
-    name: str
+    name: Annotated[str, _known("attack", attacks.entry)]
     settings: Settings = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        name, _ = as_validator(parse, value, "attack")
-        if name != "all":
-            as_validator(attacks.entry, name)
-        return value
 
     def spec(self, common: dict[str, str]) -> tuple[str, dict[str, str]]:
         """Name and settings; those of the entry take precedence over the suite's ``common`` ones."""
@@ -139,17 +142,9 @@ class VictimEntry(Strict):
 
     SHORT: ClassVar[str] = "name"
 
-    name: str
+    name: Annotated[str, _known("victim", victims.entry)]
     options: Settings = Field(default_factory=dict)
     weights: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        name, _ = as_validator(parse, value, "victim")
-        if name != "all":
-            as_validator(victims.entry, name)
-        return value
 
     @field_validator("weights", mode="before")
     @classmethod

@@ -55,7 +55,7 @@ def leaderboard(
     check_place(out)
     collected = collect(roots)
     for refused in collected.refused:
-        tell(f"refused {refused.line}")
+        tell(f"refused {refused.source}: {'; '.join(refused.reasons)}")
     if not collected.found:
         raise BadInput(f"no run record that verifies in {', '.join(map(str, roots))}")
     entries = merge(collected.found)

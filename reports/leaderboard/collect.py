@@ -49,11 +49,6 @@ class Refused:
     source: str
     reasons: tuple[str, ...]
 
-    @property
-    def line(self) -> str:
-        """One line for a terminal."""
-        return f"{self.source}: {'; '.join(self.reasons)}"
-
 
 @dataclass
 class Collected:

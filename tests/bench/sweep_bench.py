@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.data.synthetic import write_dataset
@@ -32,21 +31,8 @@ resources: {cpus: 1}
 """
 
 
-@dataclass(frozen=True)
-class Took:
-    """Wall-clock and processor seconds of a sweep with all its processes."""
-
-    wall: float
-    processor: float
-
-    @property
-    def cores(self) -> float:
-        """How many cores it was given on average."""
-        return self.processor / self.wall
-
-
-def sweep(folder: Path, jobs: int, expected: str = "16 runs: 16 done (16 of them now)") -> Took:
-    """Run the suite in a folder of runs for that many processes."""
+def sweep(folder: Path, jobs: int, expected: str = "16 runs: 16 done (16 of them now)") -> list[float]:
+    """Run the suite for that many processes; wall-clock and processor seconds of all of them."""
     code = "from vbench.cli import main; main()"
     arguments = ["sweep", folder / "suite.yaml", "--jobs", jobs, "--runs", folder / f"runs-{jobs}", "--quiet"]
     before, start = _processor(), time.perf_counter()
@@ -56,7 +42,7 @@ def sweep(folder: Path, jobs: int, expected: str = "16 runs: 16 done (16 of them
         capture_output=True,
         text=True,
     )
-    took = Took(time.perf_counter() - start, _processor() - before)
+    took = [time.perf_counter() - start, _processor() - before]
     if expected not in done.stdout:
         raise SystemExit(f"the sweep failed:\n{done.stdout}\n{done.stderr}")
     return took
@@ -85,14 +71,15 @@ def main() -> None:
         prepare(folder)
         one, two = sweep(folder, 1), sweep(folder, 2)
         # All is done: what is left is the process in charge, which works before the others can.
-        alone = sweep(folder, 2, "16 runs: 16 done\n").processor
-    for jobs, took in ((1, one), (2, two)):
+        alone = sweep(folder, 2, "16 runs: 16 done\n")[1]
+    for jobs, (wall, processor) in ((1, one), (2, two)):
         print(
-            f"{jobs} local process{'es' if jobs > 1 else '  '}  {took.wall:7.1f} s"
-            f"   {took.processor:7.1f} processor seconds   {took.cores:.2f} cores"
+            f"{jobs} local process{'es' if jobs > 1 else '  '}  {wall:7.1f} s"
+            f"   {processor:7.1f} processor seconds   {processor / wall:.2f} cores"
         )
-    print(f"scaling {one.wall / two.wall:.2f}x (bar {BAR}x), with {two.cores / one.cores:.2f}x the cores")
-    free = one.processor / (alone + (two.processor - alone) / 2)
+    scaling = one[0] / two[0]
+    print(f"scaling {scaling:.2f}x (bar {BAR}x), with {two[1] / one[1] * scaling:.2f}x the cores")
+    free = one[1] / (alone + (two[1] - alone) / 2)
     print(f"by processor seconds, with a core for each process: {free:.2f}x")
 
 

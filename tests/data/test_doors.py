@@ -220,41 +220,23 @@ from vbench.data import DatasetReader
 class Mine(DatasetReader):
     name, protocols, expected = "mine", ("mine/one",), "a set"
 """
+
+
+def reading(body):
+    return f"    def read(self, root, protocol):\n        {body}\n"
+
+
 READERS = {
-    "raises": (
-        "    def read(self, root, protocol):\n        return {}[protocol]\n",
-        6,
-        "KeyError: 'mine/one'",
-    ),
-    "raises-lines": (
-        "    def read(self, root, protocol):\n        raise ValueError('a\\nb')\n",
-        6,
-        "ValueError: a b",
-    ),
-    "exits": ("    def read(self, root, protocol):\n        raise SystemExit(0)\n", 6, "SystemExit"),
-    "none": ("    def read(self, root, protocol):\n        pass\n", 5, "returns a NoneType, not a Dataset"),
-    "tuple": ("    def read(self, root, protocol):\n        return (), ()\n", 5, "returns a tuple"),
-    "constructor": (
-        "    def __init__(self):\n        1 / 0\n    def read(self, root, protocol):\n        pass\n",
-        6,
-        "ZeroDivisionError",
-    ),
-    "arguments": (
-        "    def __init__(self, folder):\n        pass\n    def read(self, root, protocol):\n        pass\n",
-        3,
-        "folder",
-    ),
+    "raises": (reading("return {}[protocol]"), 6, "KeyError: 'mine/one'"),
+    "raises-lines": (reading("raise ValueError('a\\nb')"), 6, "ValueError: a b"),
+    "exits": (reading("raise SystemExit(0)"), 6, "SystemExit"),
+    "none": (reading("pass"), 5, "returns a NoneType, not a Dataset"),
+    "tuple": (reading("return (), ()"), 5, "returns a tuple"),
+    "constructor": ("    def __init__(self):\n        1 / 0\n" + reading("pass"), 6, "ZeroDivisionError"),
+    "arguments": ("    def __init__(self, folder):\n        pass\n" + reading("pass"), 3, "folder"),
     "signature": ("    def read(self):\n        pass\n", 3, "read() takes 1 positional argument"),
-    "protocols": (
-        "    protocols = 5\n    def read(self, root, protocol):\n        pass\n",
-        6,
-        "'protocols' must be a tuple of ids",
-    ),
-    "expected": (
-        "    expected = None\n    def read(self, root, protocol):\n        pass\n",
-        6,
-        "'expected' must be a text",
-    ),
+    "protocols": ("    protocols = 5\n" + reading("pass"), 6, "'protocols' must be a tuple of ids"),
+    "expected": ("    expected = None\n" + reading("pass"), 6, "'expected' must be a text"),
     "abstract": ("    pass\n", 3, "lacks read"),
     "static": ("    read = 5\n", 3, "mine"),
     "builtin": ("    read = print\n", 3, "returns a NoneType"),

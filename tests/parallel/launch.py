@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
+
+from forker import end_with
 
 HERE = Path(__file__).parent
 
@@ -62,26 +63,19 @@ def several(count: int, arguments: list[object], seconds: float = 300, **variabl
     return [Ended(code, *printed) for code, printed in zip(codes, texts, strict=True)]
 
 
+def _work(rank: int, folder: Path, arguments: list[str]) -> None:
+    for stream, kind in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT), stream)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
 def _forked(rank: int, folder: Path, arguments: list[str]) -> int:
     pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        for stream, kind in ((1, "out"), (2, "err")):
-            os.dup2(os.open(folder / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT), stream)
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if pid == 0:
+        end_with(_work, rank, folder, arguments)
+    return pid
 
 
 def _main(count: int, folder: Path, arguments: list[str]) -> None:

@@ -26,32 +26,21 @@ class Raising(Weighted):
 
     def forward(self, images, modality, edits=None):
         raise RuntimeError("not today")
-
+"""
+ATTACK = """
 @dataclass(frozen=True)
-class Raises(PerImageAttack):
-    name = "raises"
-    summary = "raises"
+class {}(PerImageAttack):
+    name = summary = "{}"
 
     def craft(self, victim, images, modality, context):
-        raise KeyError("key")
-
-@dataclass(frozen=True)
-class Exits(PerImageAttack):
-    name = "exits"
-    summary = "ends the program"
-
-    def craft(self, victim, images, modality, context):
-        raise SystemExit(0)
-
-@dataclass(frozen=True)
-class Threads(PerImageAttack):
-    name = "threads"
-    summary = "changes the number of threads"
-
-    def craft(self, victim, images, modality, context):
-        torch.set_num_threads(torch.get_num_threads() + 1)
+        {}
         return images
 """
+CRAFTS = {
+    "Raises": "raise KeyError('key')",
+    "Exits": "raise SystemExit(0)",
+    "Threads": "torch.set_num_threads(torch.get_num_threads() + 1)",
+}
 
 
 @pytest.fixture
@@ -61,7 +50,8 @@ def command(vbench, tmp_path):
     from vbench.victims.checkpoint import write_checkpoint
 
     file = tmp_path / "mine.py"
-    file.write_text(PLUGINS)
+    attacks = (ATTACK.format(name, name.lower(), craft) for name, craft in CRAFTS.items())
+    file.write_text(PLUGINS + "".join(attacks))
     root = write_dataset("sysu", tmp_path / "data", ids=6, seed=3, size=SIZE, test_ids=4, quiet=True)
     weights = tmp_path / "tiny.safetensors"
     write_checkpoint(weights, TinyVictim().state_dict(), {})

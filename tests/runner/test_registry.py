@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
+from plugin_code.writing import attack as write_attack
 from setuptools.config.setupcfg import read_configuration
 
 from vbench.attacks.build import build_attack, expand, label
@@ -47,27 +47,7 @@ def test_a_name_cannot_be_taken_twice():
 
 
 def test_an_attack_in_a_file_works_like_a_built_in(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        textwrap.dedent(
-            '''
-            from dataclasses import dataclass
-            from vbench.attacks import PerImageAttack
-            from vbench.core.settings import param
-
-            @dataclass(frozen=True)
-            class Brighter(PerImageAttack):
-                """Adds light."""
-                name = "brighter"
-                summary = "adds light"
-                amount: float = param(0.1, "how much")
-
-                def craft(self, victim, images, modality, context):
-                    return images + self.amount
-            '''
-        )
-    )
-    attack = build_attack(f"{tmp_path / 'mine.py'}:Brighter[amount=0.5]")
-    assert attack.amount == 0.5
+    assert build_attack(f"{write_attack(tmp_path)}[amount=0.5]").amount == 0.5
     with pytest.raises(BadInput, match="has no 'Darker'"):
         build_attack(f"{tmp_path / 'mine.py'}:Darker")
     with pytest.raises(BadInput, match="no such file"):

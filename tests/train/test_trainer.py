@@ -83,15 +83,7 @@ def fresh_victim(**options):
 
 
 RECIPE = dataclasses.replace(
-    fresh_victim().recipe(),
-    epochs=4,
-    warmup_epochs=1,
-    identities=4,
-    instances=2,
-    validation=0.2,
-    flip=0.0,
-    padding=1,
-    erasing=0.3,
+    fresh_victim().recipe(), epochs=4, warmup_epochs=1, identities=4, validation=0.2, flip=0.0, padding=1
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import two_stream_oracle as oracle
 from released_agw import released_layout, save_released
-from victim_checks import check_refused
+from victim_checks import check_refused, misfits, untrained
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
@@ -67,17 +67,7 @@ def test_defaults_are_what_the_authors_test_with(path):
     assert AGW.released is CAJ.released
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.pop("NL_3.0.theta.bias"), r"missing \(1\): NL_3.0.theta.bias"),
-        (lambda s: s.update({"wpa.gate": torch.zeros(3)}), r"unexpected \(1\): wpa.gate"),
-        (
-            lambda s: s.update({"bottleneck.bias": torch.zeros(2)}),
-            r"wrong shape \(1\): bottleneck.bias \(2,\)",
-        ),
-    ],
-)
+@misfits(missing=["NL_3.0.theta.bias"], unexpected=["wpa.gate"], misshaped=["bottleneck.bias"])
 def test_file_that_does_not_fit_is_refused_by_name(state, tmp_path, change, message):
     check_refused(CAJ, state, change, message, tmp_path / "caj.t", **SMALL)
 
@@ -87,7 +77,6 @@ def test_edits_reach_both_passes_and_row_i_belongs_to_image_i(path, stage):
     victim = build_victim(CAJ, path, **SMALL)
     images = draw(3, 3, 32, 16, seed=2)
     plain = victim(images, BOTH[0])
-    assert torch.equal(victim(images, BOTH[0], {stage: lambda f: f}).embedding, plain.embedding)
     calls = []
 
     def darken_second(features):
@@ -230,10 +219,8 @@ def test_training_reaches_every_parameter_and_only_the_given_generator():
         torch.Generator().manual_seed(14),
         instances=2,
     )
-    torch.stack(list(victim.training_losses(batch).values())).sum().backward()
+    assert untrained(victim, batch) == []
     assert torch.equal(torch.get_rng_state(), before)
-    trained = [(name, p) for name, p in victim.named_parameters() if p.requires_grad]
-    assert [name for name, p in trained if p.grad is None or not p.grad.any()] == []
 
 
 def test_recipes_ask_for_two_visible_views():

@@ -32,9 +32,60 @@ PUBLISHED = {
 }
 
 
+def named(**options):
+    """Options that are refused each by its name."""
+    return [({name: value}, name) for name, value in options.items()]
+
+
+#: Options that are refused, and what the message says.
+REFUSED = {
+    "agw": [
+        ({"embedding": "nek"}, "did you mean 'neck'"),
+        ({"block": "basik"}, "did you mean 'basic'"),
+        *named(num_classes=0, blocks=(1, 1, 1), width=0.001, input_size=(8, 8)),
+        *named(blocks=(1, 0, 1, 1)),
+    ],
+    "ddag": [
+        ({"embedding": "atention"}, "did you mean 'attention'"),
+        *named(part_count=0, graph_heads=0, graph_width=0, graph_dropout=1.0),
+    ],
+    "mmn": [
+        ({"embedding": "midle"}, "did you mean 'middle'"),
+        ({"input_size": (32, 32)}, "2 rows in the last map"),
+        ({"input_size": (144, 32)}, "9 rows in the last map"),
+    ],
+    "deen": [
+        ({"embedding": "weigthed"}, "did you mean 'weighted'"),
+        ({"variant": "sisu"}, "did you mean 'sysu'"),
+        ({"input_size": (48, 48)}, "a map of 3 x 3 positions"),
+    ],
+    "mpanet": [
+        ({"embedding": "nek"}, "did you mean 'neck'"),
+        ({"variant": "regbd"}, "did you mean 'regdb'"),
+        ({"parts": 1}, "parts must be at least 2"),
+        ({"input_size": (16, 16)}, "at least 32 pixels"),
+    ],
+    "pmt": [
+        ({"embedding": "nek"}, "did you mean 'neck'"),
+        ({"heads": 5}, "width must be a multiple of heads"),
+        ({"depth": 5}, "depth must be at least 6"),
+        ({"patch": 29}, "patch must lie between"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+        ({"drop_path": -0.1}, r"drop_path must lie in \[0, 1\)"),
+        *named(stride=0, mlp_ratio=0.01, stem_channels=-1, num_classes=0, input_size=(8, 8)),
+    ],
+    "mrcn": [
+        ({"embedding": "nek"}, "did you mean 'neck'"),
+        ({"place": "layer_1"}, "did you mean 'layer1'"),
+        ({"place": "layer4"}, "place of mrcn"),
+        ({"place": "layer3", "input_size": (16, 16)}, "at least 32 pixels"),
+    ],
+}
+
+
 def thin(name, **options):
     cls = victims.load(name)
-    return cls(num_classes=CLASSES, **{**cls.THIN, "input_size": (64, 32), **options})
+    return cls(**{"num_classes": CLASSES, **cls.THIN, "input_size": (64, 32), **options})
 
 
 def pictures(count=3, seed=0, dtype=torch.float32):
@@ -255,3 +306,11 @@ def test_catalogue_tells_the_truth_about_the_full_network(name):
     parameters = sum(parameter.numel() for parameter in full.parameters())
     assert round(parameters / 1e6, 1) == pytest.approx(facts.parameters)
     assert full.recipe() != thin(name).recipe()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"), [(name, *row) for name, rows in REFUSED.items() for row in rows]
+)
+def test_bad_options_are_refused(name, options, message):
+    with pytest.raises(BadInput, match=message):
+        thin(name, **options)

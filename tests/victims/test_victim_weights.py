@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from released_agw import released_layout, save_released
+from victim_checks import check_refused, misfits
 
 from vbench.core.errors import BadInput
 from vbench.core.types import Modality
@@ -81,33 +82,14 @@ def test_data_parallel_prefix_is_dropped(small_released, tmp_path):
     assert sha256_of(plain.state_dict()) == sha256_of(wrapped.state_dict())
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda s: s.pop("base_resnet.base.layer1.0.conv1.weight"),
-            r"missing \(1\): base_resnet.base.layer1.0.conv1",
-        ),
-        (lambda s: s.pop("NL_3.0.W.1.bias"), r"missing \(1\): NL_3.0.W.1.bias"),
-        (lambda s: s.update({"part.gate": torch.zeros(3)}), r"unexpected \(1\): part.gate"),
-        (
-            lambda s: s.update({"visible_module.visible.layer1.9.conv1.weight": torch.zeros(3)}),
-            r"unexpected \(1\): visible_module.visible.layer1.9.conv1.weight",
-        ),
-        (
-            lambda s: s.update({"bottleneck.weight": torch.zeros(3)}),
-            r"wrong shape \(1\): bottleneck.weight \(3,\)",
-        ),
-        (lambda s: s.pop("classifier.weight"), "no identity classifier"),
-    ],
+@misfits(
+    (lambda s: s.pop("classifier.weight"), "no identity classifier"),
+    missing=["base_resnet.base.layer1.0.conv1.weight", "NL_3.0.W.1.bias"],
+    unexpected=["part.gate", "visible_module.visible.layer1.9.conv1.weight"],
+    misshaped=["bottleneck.weight"],
 )
 def test_state_that_does_not_fit_is_refused_by_name(small_released, tmp_path, change, message):
-    state = dict(small_released)
-    change(state)
-    with pytest.raises(BadInput, match=message) as caught:
-        build_victim(AGW, save_released(tmp_path / "agw.t", state), **SMALL)
-    assert "agw.t" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    check_refused(AGW, small_released, change, message, tmp_path / "agw.t", **SMALL)
 
 
 def test_number_of_classes_must_agree_with_the_file(small_released, tmp_path):

@@ -18,7 +18,7 @@ def check_share(share: float) -> None:
         raise BadInput(f"the validation share must be in [0, 1), got {share}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Training settings a victim declares.
 
@@ -36,10 +36,10 @@ class Recipe:
     epochs: int
     identities: int
     instances: int
-    optimizer: str
+    optimizer: str = "adamw"
     learning_rate: float
-    weight_decay: float
-    schedule: str
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
     warmup_epochs: float
     milestones: tuple[int, ...] = ()
     momentum: float = 0.9
@@ -110,7 +110,6 @@ PUBLISHED_TWO_STREAM = Recipe(
     instances=4,
     optimizer="sgd",
     learning_rate=0.1,
-    weight_decay=5e-4,
     schedule="step",
     warmup_epochs=10,
     milestones=(20, 50),
@@ -124,10 +123,7 @@ THIN_RESIDUAL = Recipe(
     epochs=20,
     identities=16,
     instances=2,
-    optimizer="adamw",
     learning_rate=1e-2,
-    weight_decay=5e-4,
-    schedule="cosine",
     warmup_epochs=4,
     label_smoothing=0.1,
     padding=2,

@@ -21,15 +21,7 @@ class TrainablePlainResNet(PlainResNet):
 
     def recipe(self) -> Recipe:
         return Recipe(
-            epochs=10,
-            identities=8,
-            instances=2,
-            optimizer="adamw",
-            learning_rate=3e-3,
-            weight_decay=5e-4,
-            schedule="cosine",
-            warmup_epochs=2,
-            validation=0.1,
+            epochs=10, identities=8, instances=2, learning_rate=3e-3, warmup_epochs=2, validation=0.1
         )
 
     def training_losses(self, batch: TrainBatch) -> dict[str, torch.Tensor]:
