@@ -139,5 +139,7 @@ def layout_dataset(
     split: str = "",
 ) -> Dataset:
     """A set in a published layout, whose rule bears its name; ``test``: query, gallery and trials."""
-    synthetic, trained = is_synthetic(root), (train[Modality.VISIBLE], train[Modality.INFRARED])
-    return Dataset(name, root, protocol, name, split or name, synthetic, *trained, *test, tuple(notes))
+    query, gallery, trials = test
+    visible, infrared = (train[modality] for modality in Modality)
+    facts = (name, root, protocol, name, split or name, is_synthetic(root))
+    return Dataset(*facts, visible, infrared, query, gallery, trials, tuple(notes))

@@ -72,5 +72,5 @@ class RegDB(DatasetReader):
         query, gallery = test[asked], test[asked.other]
         notes = one_sided_note("training", *train.values()) + one_sided_note("test", *test.values())
         trials = (Trial(f"trial-{trial}", np.arange(len(query)), np.arange(len(gallery))),)
-        test, split = (query, gallery, trials), f"regdb/trial-{trial}"
-        return layout_dataset("regdb", root, protocol, train, test, notes, split)
+        split = f"regdb/trial-{trial}"
+        return layout_dataset("regdb", root, protocol, train, (query, gallery, trials), notes, split)
