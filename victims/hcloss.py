@@ -71,6 +71,12 @@ class HCLoss(ResidualVictim):
     thin_recipe = replace(THIN_RESIDUAL, identities=4, instances=8, learning_rate=3e-3)
     embedding: str = "fc"
 
+    def __post_init__(self, generator: torch.Generator | None) -> None:
+        super().__post_init__(generator)
+        # As the authors' networks do, which both start from ImageNet's weights.
+        visible, infrared = (self._trunk(modality) for modality in Modality)
+        infrared.load_state_dict(visible.state_dict())
+
     def _build(self) -> None:
         rows = -(-self.input_size[0] // (8 if self.small_stem else 16))
         if rows < _PARTS:
