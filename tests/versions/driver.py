@@ -24,7 +24,7 @@ from vbench.attacks.registry import attacks
 from vbench.victims.registry import victims
 
 INPUTS = 1
-SIZE, CLASSES = (48, 16), 8
+SIZE, CLASSES = (32, 16), 8
 #: Settings that keep an attack short, for those that have them.
 SHORT = {"evaluations": 64, "batch": 8, "queries": 8, "module_steps": 2, "starts": 2, "width": 8, "blocks": 1}
 #: One attack of each library: the others go through the same adapter.

@@ -28,7 +28,6 @@ PUBLISHED = {
     "mpanet": "CVPR 2021",
     "pmt": "AAAI 2023",
     "mrcn": "AAAI 2023",
-    "hcloss": "Neurocomputing 2020",
 }
 
 
