@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .PHONY: install demo test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin study ablation presets \
-	battery site clean
+	battery cmps site clean
 
 install: $(STAMP)
 
@@ -91,6 +91,10 @@ presets: install
 # The members of the ensemble, chosen on development identities by how much each adds: docs/battery.csv.
 battery: install
 	$(ONE_THREAD) $(BIN)/python tests/bench/battery.py
+
+# From a plain universal perturbation to CMPS, one change at a time: docs/cmps.csv.
+cmps: install
+	$(ONE_THREAD) $(BIN)/python tests/bench/cmps_steps.py
 
 # The pages of docs/ as a static site, in site/.
 site: install
