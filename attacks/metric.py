@@ -106,7 +106,7 @@ class MetricFGSM(MetricAttack):
     """One step x' = P(x + u + eps sign(gradient of D)) away from the guide; u is the random start."""
 
     name: ClassVar[str] = "metric_fgsm"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     gradients_per_image: ClassVar[int] = 1
     summary: ClassVar[str] = "one signed step away from guides in embedding space"
     PRESETS: ClassVar[Settings] = {"paper": {}, "best": {}, "v1": {"average": "raw"}}

@@ -140,7 +140,7 @@ class FSAMUAP(UpdatedAttack):
     """
 
     name: ClassVar[str] = "fsam_uap"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = (
         "universal: frequency-spatial attention with the auxiliary quadruple adversarial loss"
     )

@@ -100,9 +100,12 @@ def test_one_stem_for_both_paths_learns_what_two_passes_learn(extra, training):
 
 def test_forked_modules_share_the_first_frequency_attention():
     generator = torch.Generator().manual_seed(0)
-    modules = FeatureModules({"stem": 4, "layer1": 4}, "cbam_spatial", True, True, 0.8, generator).double()
+    channels = {"stem": 4, "layer1": 4}
+    modules = FeatureModules(channels, channels, channels, "cbam_spatial", 0.8, generator).double()
     victim_map = torch.randn(2, 4, 6, 4, generator=generator, dtype=torch.float64)
-    forked, alone, both = modules.forked_edits(), modules.frequency_edits(), modules.edits()
+    seen = Modality.VISIBLE
+    forked, alone = modules.forked_edits(seen, "x1"), modules.edits(seen, "x1")
+    both = modules.edits(seen)
     found = forked["layer1"](forked["stem"](victim_map)).chunk(2)
     assert torch.allclose(found[0], alone["layer1"](alone["stem"](victim_map)))
     assert torch.allclose(found[1], both["layer1"](both["stem"](victim_map)))

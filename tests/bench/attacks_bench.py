@@ -107,10 +107,10 @@ def modules_by_stage(victim: Victim, repeats: int) -> None:
     print(f"\n{'one pass with modules / frozen victim':42s} {'FSAM':>6s}  {'SFM':>6s}  {'both':>6s}")
     for stage in victim.stages:
         channels, cells = {stage: features[stage].shape[1]}, ""
-        for kinds in ((True, False), (False, True), (True, True)):
+        for kinds in (([stage], []), ([], [stage]), ([stage], [stage])):
             seeded = torch.Generator().manual_seed(0)
-            modules = FeatureModules(channels, "cbam_spatial", *kinds, 0.9, seeded).to(images)
-            edits = modules.requires_grad_(False).edits()
+            modules = FeatureModules(channels, *kinds, "cbam_spatial", 0.9, seeded).to(images)
+            edits = modules.requires_grad_(False).edits(Modality.VISIBLE)
             work = [(images, Modality.VISIBLE)] * 2
             found = ratios(partial(bare, victim, work, edits), partial(bare, victim, work), images, repeats)
             cells += f"  {statistics.median(found):6.3f}"

@@ -1,7 +1,7 @@
 """From a plain universal perturbation to CMPS, one change at a time: ``make cmps``.
 
 Each row is one fit with the same images (12,800 gradient evaluations) on the same victim and data. Both the
-paper's algorithm 1 and the authors' released code (github.com/finger-monkey/CMPS, commit 78126a2) are reached.
+paper's algorithm 1 and the released code (github.com/finger-monkey/CMPS, commit 78126a2) are reached.
 docs/cmps.md shows the result and says what it means. Writes docs/cmps.csv.
 """
 

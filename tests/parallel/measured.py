@@ -93,9 +93,9 @@ def forked(victim: Victim, count: int) -> Iterator[tuple[str, Tensor]]:
     """A pass that edits fork, with gradients of images and of what the edits hold."""
     channels = {"stem": victim(images_for(victim, 1), Modality.VISIBLE).features["stem"].shape[1]}
     seeded = torch.Generator().manual_seed(4)
-    modules = FeatureModules(channels, "cbam_spatial", True, True, 0.8, seeded).double()
+    modules = FeatureModules(channels, channels, channels, "cbam_spatial", 0.8, seeded).double()
     variable = images_for(victim, count).requires_grad_(True)
-    output = victim(variable, Modality.VISIBLE, modules.forked_edits())
+    output = victim(variable, Modality.VISIBLE, modules.forked_edits(Modality.VISIBLE, "x1"))
     x1, x2 = output.embedding.chunk(2)
     loss = (x1 @ x2.T).square().sum() + output.features["layer1"].square().sum() + output.logits.sum()
     gradient, *parameters = torch.autograd.grad(loss, [variable, *modules.parameters()])
