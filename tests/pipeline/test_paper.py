@@ -201,7 +201,7 @@ def test_on_real_data_systems_takes_those_there_are_weights_for(paper, real, tmp
     done = paper("systems", tmp_path / "runs", "--level", "pixel", data=real, victims=("agw", "ddag"))
     assert "systems leaves out mrcn" in done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if " → " in line}
-    assert "47.50 [1] → 0.79 [2]" in lines["agw"] and "54.75 [1] → 1.65 [2]" in lines["ddag"]
+    assert "47.50 [1] → 0.79 [2]" in lines["agw"] and "54.75 [3] → 1.65 [4]" in lines["ddag"]
     refused = vbench("paper", "ablation", "--dataset", "sysu", "--root", real.root, expect=2)
     assert "needs --weights agw=FILE" in refused.stderr
 

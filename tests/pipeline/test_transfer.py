@@ -63,7 +63,7 @@ def test_transfer_never_differentiates_the_victim(small):
         hook.remove()
     assert seen and not any(seen)
     assert record.config["surrogate"]["name"] == "ddag" == record.surrogate
-    assert record.cost["evaluations_per_image"] == 10
+    assert record.cost["evaluations_per_image"] == 30
     assert record.size["linf_levels"] == pytest.approx(8, abs=1e-3)
 
 
