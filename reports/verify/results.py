@@ -261,6 +261,8 @@ def check_controls(record: Record) -> Iterator[str]:
     if record.level == "model" and declared_attack(record.config["attack"]["name"]):
         yield from _check_trained(record)
         return
+    if record.verdict:
+        yield f"verdict: {record.verdict}, but the attacker trained nothing"
     tampers, found = record.level == "feature", tuple(control.name for control in record.controls)
     if declared_attack(record.config["attack"]["name"]) and found != (CONTROLS if tampers else ()):
         expected = ", ".join(CONTROLS) if tampers else "none"

@@ -81,7 +81,7 @@ def test_crafting_goes_on_with_half_and_is_counted_once(room, with_gradients, sp
     assert torch.allclose(plain.embeddings, halved.embeddings, atol=1e-6)
     assert len(size.rows) == len(other.rows) == COUNT
     assert other.card() == pytest.approx(size.card())
-    assert plain.evaluations == halved.evaluations == 10 * COUNT
+    assert plain.evaluations == halved.evaluations == 30 * COUNT
 
 
 def test_a_fit_names_its_batch():

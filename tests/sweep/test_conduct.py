@@ -131,7 +131,7 @@ def test_names_of_records_follow_weights_data_and_version(drawn, tmp_path, monke
 def test_a_list_holds_what_shares_a_fit_and_a_group_what_shares_a_victim(drawn, tmp_path):
     suite(tmp_path)
     (tmp_path / "suite.yaml").write_text(
-        "victims: [agw, ddag]\nattacks: [uap, pgd, 'pgd[steps=10]', 'pgd[steps=5]', ensemble]\n"
+        "victims: [agw, ddag]\nattacks: [uap, pgd, 'pgd[steps=30]', 'pgd[steps=5]', ensemble]\n"
         "side: [query, gallery]\ndatasets: {name: sysu, root: data, size: 32x16, protocols: "
         "[sysu/all/single/ir2vis/seed10, sysu/indoor/single/ir2vis/seed10]}\n"
     )

@@ -50,19 +50,19 @@ REFUSED = {
     ],
     "mmn": [
         ({"embedding": "midle"}, "did you mean 'middle'"),
-        ({"input_size": (32, 32)}, "2 rows in the last map"),
-        ({"input_size": (144, 32)}, "9 rows in the last map"),
+        ({"input_size": (32, 32), "small_stem": False}, "2 rows in the last map"),
+        ({"input_size": (144, 32), "small_stem": False}, "9 rows in the last map"),
     ],
     "deen": [
         ({"embedding": "weigthed"}, "did you mean 'weighted'"),
         ({"variant": "sisu"}, "did you mean 'sysu'"),
-        ({"input_size": (48, 48)}, "a map of 3 x 3 positions"),
+        ({"input_size": (48, 48), "small_stem": False}, "a map of 3 x 3 positions"),
     ],
     "mpanet": [
         ({"embedding": "nek"}, "did you mean 'neck'"),
         ({"variant": "regbd"}, "did you mean 'regdb'"),
         ({"parts": 1}, "parts must be at least 2"),
-        ({"input_size": (16, 16)}, "at least 32 pixels"),
+        ({"input_size": (16, 16), "small_stem": False}, "at least 32 pixels"),
     ],
     "pmt": [
         ({"embedding": "nek"}, "did you mean 'neck'"),
@@ -77,7 +77,7 @@ REFUSED = {
         ({"embedding": "nek"}, "did you mean 'neck'"),
         ({"place": "layer_1"}, "did you mean 'layer1'"),
         ({"place": "layer4"}, "place of mrcn"),
-        ({"place": "layer3", "input_size": (16, 16)}, "at least 32 pixels"),
+        ({"place": "layer3", "input_size": (16, 16), "small_stem": False}, "at least 32 pixels"),
     ],
 }
 
