@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / ".github" / "workflows" / "gate.yml"
 SNIPPETS = {
     page: re.findall(r"```yaml\n(on: .*?)```", (ROOT / page).read_text(), re.DOTALL)[0]
-    for page in ("README.md", "docs/gate.md")
+    for page in ("docs/gate.md",)
 }
 
 
