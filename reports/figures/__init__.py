@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vbench.core.errors import BadInput, unknown_name
-from vbench.reports.rows import HEADINGS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,6 +73,8 @@ def draw(
     query) for figures with that option. Raises BadInput for an unknown name, for an option that the figure
     does not have, for unsuitable records, and for kept files that are missing or broken.
     """
+    from vbench.reports.rows import HEADINGS
+
     entry = find(name)
     for what, given in (("metric", metric), ("query", query)):
         if given is not None and not getattr(entry, what):
