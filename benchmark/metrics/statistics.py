@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from scipy import special
 
 from vbench.core.errors import BadInput
 
@@ -241,9 +242,6 @@ def chance_bound(chance: float, queries: int) -> float:
 
     ``chance`` is its expected Rank-1. Trials repeat the same queries and do not count as more of them.
     """
-    # A slow import that most commands do not need.
-    from scipy import special
-
     hits = np.arange(queries + 1)
     return int(np.searchsorted(special.bdtr(hits, queries, chance), 1 - TAIL)) / queries
 
@@ -286,9 +284,6 @@ class Spread(BaseModel):
         of a value from many more observations (degrees of freedom by Satterthwaite, 1946), so that few seeds
         give narrow bounds. Not used if the values vary significantly more between seeds.
         """
-        # A slow import that most commands do not need.
-        from scipy import special
-
         n, mean = len(values), statistics.mean(values)
         # The statistics module uses exact fractions: equal values have a deviation of exactly zero.
         sd, dof = statistics.stdev(values) if n > 1 else 0.0, float(n - 1)
@@ -351,9 +346,6 @@ def seeds_needed(
 
 def _width(spread: Spread, before: int, now: int, comparisons: int, false_alarm: float) -> float:
     """Half the interval for a baseline of ``before`` seeds with the deviation of ``spread``."""
-    # A slow import that most commands do not need.
-    from scipy import special
-
     if not spread.sd:
         return 0.0
     dof = spread.dof * (before - 1) / (spread.n - 1) if spread.n > 1 else spread.dof
