@@ -15,7 +15,6 @@ from vbench.attacks.distances import pairwise_squared, squared_distance
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training import ModalityView, TrainingView
 from vbench.attacks.updates import learn_delta, updates_for
-from vbench.core.errors import BadInput
 from vbench.core.settings import param
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
@@ -78,8 +77,7 @@ class CMPS(UniversalAttack):
         generator: torch.Generator,
         quiet: bool,
     ) -> Perturbation:
-        if len(train.identities) < 2:
-            raise BadInput("cmps needs at least two training identities with images in both modalities")
+        train.check_two(self.name)
         count = min(self.batch, len(train.identities))
         triplets = Triplets(victim, train, self.margin)
         active: list[float] = []

@@ -16,7 +16,7 @@ from vbench.attacks.distances import pairwise_squared
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training import TrainingView
 from vbench.attacks.updates import refuse_unmoved
-from vbench.core.errors import BadInput, VbenchError
+from vbench.core.errors import VbenchError
 from vbench.core.processes import broadcast
 from vbench.core.progress import track
 from vbench.core.settings import param
@@ -79,10 +79,7 @@ class DeepFoolUAP(UniversalAttack):
         generator: torch.Generator,
         quiet: bool,
     ) -> Perturbation:
-        if len(train.identities) < 2:
-            raise BadInput(
-                f"{self.name} needs at least two training identities with images in both modalities"
-            )
+        train.check_two(self.name)
         pairs = min(self.batch // 2, len(train.identities))
         minimal = _Minimal(victim, train, self)
         delta = torch.zeros((1, 3, *victim.input_size)).to(train[Modality.VISIBLE].embeddings)

@@ -16,7 +16,6 @@ from vbench.attacks.distances import pairwise_squared, unsquared
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.training import TrainingView
 from vbench.attacks.updates import learn_delta, updates_for
-from vbench.core.errors import BadInput
 from vbench.core.settings import param
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
@@ -78,8 +77,7 @@ class MUAP(UniversalAttack):
         generator: torch.Generator,
         quiet: bool,
     ) -> Perturbation:
-        if len(train.identities) < 2:
-            raise BadInput("muap needs at least two training identities with images in both modalities")
+        train.check_two(self.name)
         count = min(self.batch // 2, len(train.identities))
         precisions: list[float] = []
 

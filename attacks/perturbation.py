@@ -232,14 +232,7 @@ class Perturbation:
     @classmethod
     def load(cls, path: Path) -> Perturbation:
         """Read a file written by :meth:`save`; raises BadInput when it is not one or was altered."""
-        if not path.is_file():
-            raise BadInput(f"no perturbation at {path}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except Exception as error:  # a dtype that torch lacks can make the reader fail in any way
-            raise BadInput(f"{path} is not a safetensors file: {shortened(str(error))}") from error
+        header, tensors = _contents(path)
         if header.get("format") not in (_FORMAT, _FORMER, _SPLIT) or "delta" not in tensors:
             raise BadInput(f"{path} is a safetensors file, but not a vbench perturbation")
         delta, infrared = tensors.pop("delta"), tensors.pop("infrared", None)
@@ -260,6 +253,24 @@ class Perturbation:
         if header["format"] != _FORMER and header.get("seal") != _seal(header):
             raise BadInput(f"{path} was altered after it was written: its digest does not match its header")
         return loaded
+
+
+def stored_fit(path: Path) -> str | None:
+    """The id of the fit that a header names, without reading tensors; BadInput for a file that is no such."""
+    header, _ = _contents(path, tensors=False)
+    return _facts(path, header, "provenance").get("fit")
+
+
+def _contents(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a file; no tensors if only the header is asked for."""
+    if not path.is_file():
+        raise BadInput(f"no perturbation at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys() if tensors else ()
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except Exception as error:  # a dtype that torch lacks can make the reader fail in any way
+        raise BadInput(f"{path} is not a safetensors file: {shortened(str(error))}") from error
 
 
 def _seal(header: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from vbench.core.errors import VbenchError
+from vbench.core.errors import BadInput, VbenchError
 from vbench.core.types import Modality
 
 
@@ -55,6 +55,11 @@ class TrainingView:
         """Labels that have images in both modalities, ascending."""
         visible, infrared = (set(self[modality].labels.tolist()) for modality in Modality)
         return torch.tensor(sorted(visible & infrared))
+
+    def check_two(self, owner: str) -> None:
+        """Raise :class:`BadInput` unless two identities have images in both modalities."""
+        if len(self.identities) < 2:
+            raise BadInput(f"{owner} needs at least two training identities with images in both modalities")
 
     def prototypes(self, modality: Modality) -> Tensor:
         """C x D mean clean embedding of each identity of ``identities`` in one modality."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from vbench.attacks.base import Attack, UniversalAttack
 from vbench.attacks.build import build_attack, label, preset_threat
-from vbench.attacks.perturbation import Perturbation
+from vbench.attacks.perturbation import Perturbation, stored_fit
 from vbench.attacks.registry import PRICES
 from vbench.core.arithmetic import default_arithmetic
 from vbench.core.errors import BadInput, shortened
@@ -140,9 +140,9 @@ class Recorder:
         for path in sorted(folder.glob("*.safetensors")) if folder else ():
             # A damaged file is no reason to fail: the run learns the perturbation itself.
             with suppress(BadInput):
-                learnt = Perturbation.load(path)
-                if learnt.provenance.get("fit") in wanted:
-                    self._learnt.setdefault(learnt.provenance["fit"], learnt)
+                fit = stored_fit(path)
+                if fit in wanted:
+                    self.take(fit, Perturbation.load(path))
 
     def take(self, fit_id: str, learnt: Perturbation) -> None:
         """Let runs whose fit has this id use ``learnt``, if such a fit made it."""
