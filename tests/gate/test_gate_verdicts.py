@@ -112,7 +112,7 @@ def test_what_else_differs_is_listed_and_not_red(baseline, same):
     gate = compare(baseline, same, baseline.seeds)
     assert gate.green
     assert any(line.startswith("torch: ") and line.endswith(" -> 1.0") for line in gate.causes)
-    assert "agw, pgd: attack.settings.steps: 10 -> 5" in gate.causes
+    assert "agw, pgd: attack.settings.steps: 30 -> 5" in gate.causes
 
 
 def test_a_figure_that_nothing_could_move_is_named_and_not_green(baseline, same):
