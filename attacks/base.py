@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images, own_perturbation
@@ -55,7 +55,7 @@ class Context:
     def uniform(self, images: Tensor, scale: float = 1.0) -> Tensor:
         """Noise like ``images``, uniform in [-scale * eps, scale * eps], from each image's own seed."""
         draws = torch.empty(images.shape, dtype=torch.float64)
-        generator = torch.Generator()
+        generator = Generator()
         for row, seed in zip(draws, self.seeds, strict=True):
             torch.rand(row.shape, generator=generator.manual_seed(seed), dtype=torch.float64, out=row)
         return draws.mul_(2).sub_(1).to(images) * (self.threat.epsilon * scale)
@@ -179,7 +179,7 @@ class UniversalAttack(Attack):
         victim: Victim,
         train: TrainingView,
         threat: ThreatModel,
-        generator: torch.Generator,
+        generator: Generator,
         quiet: bool = False,
     ) -> Perturbation:
         """Learn one perturbation on training identities; the same generator state gives the same bits.
@@ -206,12 +206,7 @@ class UniversalAttack(Attack):
 
     @abstractmethod
     def learn(
-        self,
-        victim: Victim,
-        train: TrainingView,
-        threat: ThreatModel,
-        generator: torch.Generator,
-        quiet: bool,
+        self, victim: Victim, train: TrainingView, threat: ThreatModel, generator: Generator, quiet: bool
     ) -> Perturbation:
         """The attack itself, on a frozen victim."""
 
@@ -232,9 +227,7 @@ class UniversalAttack(Attack):
         """The same attack with a part left out, by name; fitted as well, and shown below it as controls."""
         return {}
 
-    def controls(
-        self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
-    ) -> list[Control]:
+    def controls(self, perturbation: Perturbation, victim: Victim, generator: Generator) -> list[Control]:
         """Variants that must be printed below the attack."""
         return []
 

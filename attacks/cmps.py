@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.distances import pairwise_squared, squared_distance
@@ -70,12 +70,7 @@ class CMPS(UniversalAttack):
     grey: Annotated[float, Field(ge=0, le=1)] = param(0.2, "probability that a visible image turns grey")
 
     def learn(
-        self,
-        victim: Victim,
-        train: TrainingView,
-        threat: ThreatModel,
-        generator: torch.Generator,
-        quiet: bool,
+        self, victim: Victim, train: TrainingView, threat: ThreatModel, generator: Generator, quiet: bool
     ) -> Perturbation:
         train.check_two(self.name)
         count = min(self.batch, len(train.identities))

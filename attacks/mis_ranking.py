@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.distances import Distance, pairwise_squared, unsquared
-from vbench.attacks.perturbation import GENERATOR, Generator, Perturbation, new_generator
+from vbench.attacks.perturbation import GENERATOR, Perturbation, PerturbationGenerator, new_generator
 from vbench.attacks.training import TrainingView
 from vbench.attacks.updates import updates_for
 from vbench.core.errors import BadInput, VbenchError
@@ -89,12 +89,7 @@ class MisRanking(UniversalAttack):
             )
 
     def learn(
-        self,
-        victim: Victim,
-        train: TrainingView,
-        threat: ThreatModel,
-        generator: torch.Generator,
-        quiet: bool,
+        self, victim: Victim, train: TrainingView, threat: ThreatModel, generator: Generator, quiet: bool
     ) -> Perturbation:
         if len(train.identities) < 2:
             raise BadInput("mis_ranking needs two training identities with images in both modalities")
@@ -132,7 +127,7 @@ class MisRanking(UniversalAttack):
         self,
         victim: Victim,
         train: TrainingView,
-        network: Generator,
+        network: PerturbationGenerator,
         modality: Modality,
         identities: Tensor,
         positions: Tensor,

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from vbench.attacks.base import UniversalAttack
 from vbench.attacks.distances import pairwise_squared, unsquared
@@ -70,12 +70,7 @@ class MUAP(UniversalAttack):
     momentum: Annotated[float, Field(ge=0)] = param(0.9, "share of the past direction that is kept")
 
     def learn(
-        self,
-        victim: Victim,
-        train: TrainingView,
-        threat: ThreatModel,
-        generator: torch.Generator,
-        quiet: bool,
+        self, victim: Victim, train: TrainingView, threat: ThreatModel, generator: Generator, quiet: bool
     ) -> Perturbation:
         train.check_two(self.name)
         count = min(self.batch // 2, len(train.identities))

@@ -21,7 +21,7 @@ from vbench.core.types import Modality
 from vbench.data.pixels import RESIZE_POLICY, resize
 
 
-class Generator(nn.Module):
+class PerturbationGenerator(nn.Module):
     """Residual encoder-decoder: N x 3 x H x W images in [0, 1] to changes in [-bound, bound], same shape.
 
     Two stride-2 convolutions, ``blocks`` residual blocks at a quarter of the size, two transposed
@@ -54,11 +54,11 @@ class Generator(nn.Module):
         return self.bound * self.end(self.up(current)[:, :, :height, :width])
 
 
-def new_generator(width: int, blocks: int, bound: float, generator: torch.Generator) -> Generator:
+def new_generator(width: int, blocks: int, bound: float, generator: torch.Generator) -> PerturbationGenerator:
     """A generator with random weights from ``generator`` alone."""
     # Built on the meta device: torch's own initialisation would use global random state.
     with torch.device("meta"):
-        network = Generator(width, blocks)
+        network = PerturbationGenerator(width, blocks)
     network = network.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in network.parameters():
@@ -69,14 +69,14 @@ def new_generator(width: int, blocks: int, bound: float, generator: torch.Genera
     return network
 
 
-def generator_from(weights: Mapping[str, Tensor]) -> Generator:
+def generator_from(weights: Mapping[str, Tensor]) -> PerturbationGenerator:
     """The frozen generator with the state dict ``weights``; :class:`BadInput` if they fit none."""
     first = weights.get("start.1.weight")
     blocks = {name.split(".")[1] for name in weights if name.startswith("residual.")}
     if first is None or first.ndim != 4:
         raise BadInput("the perturbation's generator has no first layer")
     with torch.device("meta"):
-        network = Generator(first.shape[0], len(blocks))
+        network = PerturbationGenerator(first.shape[0], len(blocks))
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     if expected != {name: tuple(value.shape) for name, value in weights.items()}:
         raise BadInput("the perturbation's generator has tensors of other names or shapes than expected")

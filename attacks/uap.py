@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from vbench.attacks.distances import Distance, pairwise_squared, squared_distance, unsquared
 from vbench.attacks.perturbation import Perturbation
@@ -82,12 +82,7 @@ class UAP(UpdatedAttack):
             )
 
     def learn(
-        self,
-        victim: Victim,
-        train: TrainingView,
-        threat: ThreatModel,
-        generator: torch.Generator,
-        quiet: bool,
+        self, victim: Victim, train: TrainingView, threat: ThreatModel, generator: Generator, quiet: bool
     ) -> Perturbation:
         pairs = min(self.batch // 2, len(train.identities))
         prototypes = {modality: train.prototypes(modality) for modality in Modality}

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
 from vbench.attacks.base import REFERENCE, AnyEdits, Control, UniversalAttack, edits_of
@@ -297,12 +297,7 @@ class FSAMUAP(UpdatedAttack):
         self._focus(victim)
 
     def learn(
-        self,
-        victim: Victim,
-        train: TrainingView,
-        threat: ThreatModel,
-        generator: torch.Generator,
-        quiet: bool,
+        self, victim: Victim, train: TrainingView, threat: ThreatModel, generator: Generator, quiet: bool
     ) -> Perturbation:
         count = min(self.batch // (2 * self._each), len(train.identities))
         if count < 2:
@@ -392,7 +387,7 @@ class FSAMUAP(UpdatedAttack):
     def edits(self, perturbation: Perturbation, victim: Victim) -> AnyEdits:
         if not perturbation.modules:
             return {}
-        modules = self._modules(victim, torch.Generator().manual_seed(0))
+        modules = self._modules(victim, Generator().manual_seed(0))
         expected = {name: value.shape for name, value in modules.state_dict().items()}
         kept = {name: one for name, one in perturbation.modules.items() if not name.startswith(WEIGHTS)}
         if expected != {name: value.shape for name, value in kept.items()}:
@@ -419,9 +414,7 @@ class FSAMUAP(UpdatedAttack):
             REFERENCE: replace(still, aqal=False),
         }
 
-    def controls(
-        self, perturbation: Perturbation, victim: Victim, generator: torch.Generator
-    ) -> list[Control]:
+    def controls(self, perturbation: Perturbation, victim: Victim, generator: Generator) -> list[Control]:
         if self.level != "feature":
             return []
         still = perturbation.still()
@@ -447,7 +440,7 @@ class FSAMUAP(UpdatedAttack):
         # Modules forced to the identity have nothing to learn and cost nothing.
         return self.modules == "joint" and self._has_modules and self.attention != "identity"
 
-    def _modules(self, victim: Victim, generator: torch.Generator) -> FeatureModules:
+    def _modules(self, victim: Victim, generator: Generator) -> FeatureModules:
         frequency = self._stages(victim) if self.fsam else ()
         spatial = self._focus(victim) if self.sfm else ()
         wanted = {*frequency, *spatial}

@@ -9,7 +9,7 @@ from tiny import TinyVictim, first_identity, make_training
 from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
 from vbench.attacks.mis_ranking import mis_classification_loss, mis_ranking_loss
-from vbench.attacks.perturbation import Generator, Perturbation, generator_from, new_generator
+from vbench.attacks.perturbation import Perturbation, PerturbationGenerator, generator_from, new_generator
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import SIMILARITIES, Modality
@@ -142,7 +142,7 @@ def test_a_generator_keeps_size_and_bound_at_any_size(size):
 
 def test_default_generator_has_the_published_shape():
     with torch.device("meta"):
-        network = Generator(32, 6)
+        network = PerturbationGenerator(32, 6)
     convolutions = [p.shape for p in network.parameters() if p.ndim == 4]
     assert [tuple(shape[:2]) for shape in convolutions[:3]] == [(32, 3), (64, 32), (128, 64)]
     assert len(convolutions) == 3 + 2 * 6 + 3
