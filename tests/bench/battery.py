@@ -89,7 +89,7 @@ def main() -> None:
         opened, dataset = development(victim)
         found = results.setdefault(victim, {})
         for spec in (one for level in levels.values() for one in level):
-            record = vbench.evaluate(opened, spec, dataset, runs="runs/presets/battery").record
+            record = vbench.evaluate(opened, spec, dataset, runs="runs/presets/search").record
             found[spec] = precisions(record)
             print(victim, spec, *(f"{figure:.1f}" for figure in found[spec].mean(1)), flush=True)
     lines: list[list[object]] = []
