@@ -29,6 +29,7 @@ from vbench.data.base import Dataset, Sample
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Record
 from vbench.records.spec import DataSpec, ModelSpec, Setup
+from vbench.run.bench import Bench
 from vbench.run.session import Session
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -84,8 +85,7 @@ def spec(name: str, settings: str) -> str:
 
 def development(victim: str, share: int = SHARE) -> tuple[vbench.Victim, Dataset]:
     """A thin victim, and the development set: its training identities, and tested ones of data seed 1."""
-    setup = Setup(DataSpec("synthetic", "synthetic"), ModelSpec(victim), (), "auto", None, "cpu", False)
-    bench = Session(None, False, True).bench(setup)
+    bench = _bench(victim)
     trained, cache = bench.dataset, cache_folder()
     drawn = vbench.open_dataset("sysu", SyntheticSet(seed=1).write(cache, quiet=True), trained.protocol)
 
@@ -93,7 +93,7 @@ def development(victim: str, share: int = SHARE) -> tuple[vbench.Victim, Dataset
         return tuple(replace(one, path=f"{root.relative_to(cache)}/{one.path}") for one in samples)
 
     return bench.victim, replace(
-        drawn,
+        thinned(drawn, share),
         root=cache,
         # The mark of synthetic data stands at the root of each set, not above them.
         synthetic=False,
@@ -101,8 +101,16 @@ def development(victim: str, share: int = SHARE) -> tuple[vbench.Victim, Dataset
         train_infrared=moved(trained.train_infrared, trained.root),
         query=moved(drawn.query[::share], drawn.root),
         gallery=moved(drawn.gallery, drawn.root),
+    )
+
+
+def thinned(dataset: Dataset, share: int) -> Dataset:
+    """The data set with every ``share``-th query."""
+    return replace(
+        dataset,
+        query=dataset.query[::share],
         trials=tuple(
-            replace(trial, query=trial.query[trial.query % share == 0] // share) for trial in drawn.trials
+            replace(trial, query=trial.query[trial.query % share == 0] // share) for trial in dataset.trials
         ),
     )
 
@@ -155,8 +163,9 @@ def search(names: Sequence[str], seeds: Sequence[int], victims: Sequence[str], s
         print(f"{name}: {chosen[1]} (mAP {chosen[0]:.1f})")
 
 
-def table(names: Sequence[str], seeds: Sequence[int], victims: Sequence[str]) -> str:
+def table(names: Sequence[str], seeds: Sequence[int], victims: Sequence[str], share: int) -> str:
     """Rank-1 / mAP on the test identities as mean and spread, in markdown."""
+    opened = {victim: _bench(victim) for victim in victims}
     head = [f"{victim} {column or 'default'}" for victim in victims for column in COLUMNS]
     lines = [["attack", *head], [":--", *("--:" for _ in head)]]
     for name in names:
@@ -164,16 +173,22 @@ def table(names: Sequence[str], seeds: Sequence[int], victims: Sequence[str]) ->
         for victim in victims:
             for column in COLUMNS:
                 known = not column or column in presets(attacks.load(name))
-                cells.append(_cell(victim, name, column, seeds) if known else "")
+                cells.append(_cell(opened[victim], name, column, seeds, share) if known else "")
         lines.append([f"`{name}`", *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(victim: str, name: str, column: str, seeds: Sequence[int]) -> str:
+def _bench(victim: str) -> Bench:
+    setup = Setup(DataSpec("synthetic", "synthetic"), ModelSpec(victim), (), "auto", None, "cpu", False)
+    return Session(None, False, True).bench(setup)
+
+
+def _cell(bench: Bench, name: str, column: str, seeds: Sequence[int], share: int) -> str:
     attack = build_attack(spec(name, f"preset={column}" if column else ""))
-    found = vbench.evaluate(victim, attack, seed=list(seeds), runs="runs/presets/table")
+    dataset = thinned(bench.dataset, share)
+    found = vbench.evaluate(bench.victim, attack, dataset, seed=list(seeds), runs="runs/presets/table")
     figures = [[100 * record.mean("adversarial", metric) for record in found] for metric in ("r1", "map")]
-    print(victim, name, column or "default", *(f"{mean(one):.1f}" for one in figures), flush=True)
+    print(bench.victim.name, name, column or "default", *(f"{mean(one):.1f}" for one in figures), flush=True)
     return f"{mean(figures[0]):.1f} ± {stdev(figures[0]):.1f} / {mean(figures[1]):.1f}"
 
 
@@ -184,13 +199,13 @@ def main() -> None:
     parser.add_argument("--attack", action="append", choices=list(CANDIDATES))
     parser.add_argument("--victim", action="append", choices=VICTIMS)
     parser.add_argument("--seed", action="append", type=int)
-    parser.add_argument("--share", type=int, default=SHARE, help="search: every n-th query")
+    parser.add_argument("--share", type=int, default=SHARE, help="every n-th query")
     given = parser.parse_args()
     names, victims = given.attack or list(CANDIDATES), given.victim or VICTIMS
     if given.part == "search":
         search(names, given.seed or [0], victims, given.share)
         return
-    made = table(names, given.seed or [0, 1, 2], victims)
+    made = table(names, given.seed or [0, 1, 2], victims, given.share)
     page = DOCS / "presets.md"
     block = f"<!-- table -->\n{made}\n<!-- end -->"
     page.write_text(
