@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -13,8 +14,8 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
-    StrictBool,
     StrictInt,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -27,7 +28,7 @@ from vbench.core.settings import LARGEST_SIDE, parse, parse_size
 from vbench.core.threat import parse_budget
 from vbench.core.types import Side
 from vbench.data.protocols import LAYOUTS, SYNTHETIC, check_name, default_protocol, parse_protocol
-from vbench.records.spec import NONE
+from vbench.records.spec import NONE, OPTIONS, Option
 from vbench.victims.registry import victims
 
 T = TypeVar("T")
@@ -290,7 +291,36 @@ def _white_box() -> list[list[VictimEntry]]:
     return [[]]
 
 
-class Suite(Strict):
+#: What a suite says of a run in a key of its own form: entries, lists and what they hold.
+_OWN = (
+    *("victim", "attack", "settings", "dataset", "root", "layout", "size", "protocol", "weights", "eps"),
+    *("side", "surrogate", "surrogate_weights", "seed", "perturbation"),
+)
+
+#: The options of a run that a suite takes as they are; in a suite a number of a device has no meaning.
+SHARED = {name: option for name, option in OPTIONS.items() if name not in _OWN}
+
+_KINDS = {
+    "norm": Annotated[str, BeforeValidator(one_of("norm", ("linf", "l2")))],
+    "precision": Annotated[str, BeforeValidator(one_of("precision", PRECISIONS))],
+    "device": Literal["auto", "cpu", "cuda"],
+}
+
+
+def _key_of(name: str, option: Option) -> Any:
+    kind = _KINDS.get(name, option.kind)
+    return kind | None if option.default is None else kind, Field(option.default, strict=None if name in _KINDS else True)
+
+
+if TYPE_CHECKING:
+    _Shared: Any = Strict
+else:
+    _Shared = create_model(
+        "_Shared", __base__=Strict, **{name: _key_of(name, option) for name, option in SHARED.items()}
+    )
+
+
+class Suite(_Shared):
     """Victims x surrogates x attacks x datasets and protocols x eps x side x seeds, without excluded runs.
 
     A list of one may be written as its value. ``eps`` and ``side`` default to the attack's preset, else to
@@ -305,22 +335,20 @@ class Suite(Strict):
     )
     surrogates: Annotated[list[Ensemble], BeforeValidator(as_list)] = Field(default_factory=_white_box)
     eps: Annotated[list[Budget], BeforeValidator(as_list)] = Field(default_factory=list)
-    norm: Annotated[str, BeforeValidator(one_of("norm", ("linf", "l2")))] = "linf"
     side: Annotated[
         list[Annotated[str, BeforeValidator(one_of("side", [side.value for side in Side]))]],
         BeforeValidator(as_list),
     ] = Field(default_factory=list)
-    quantize: StrictBool = True
     seeds: Annotated[list[Annotated[StrictInt, Field(ge=0, lt=SEEDS)]], BeforeValidator(as_list)] = Field(
         default_factory=lambda: [0]
     )
     settings: Settings = Field(default_factory=dict)
     exclude: Annotated[list[Exclusion], BeforeValidator(as_list)] = Field(default_factory=list)
-    precision: Annotated[str, BeforeValidator(one_of("precision", PRECISIONS))] = "auto"
-    channels_last: StrictBool | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    ignore_gates: StrictBool = False
     resources: Resources = Field(default_factory=Resources)
+
+    def shared(self, part: type) -> dict[str, Any]:
+        """The values of :data:`SHARED` that are fields of ``part``: RunSpec, Setup or DataSpec."""
+        return {field.name: getattr(self, field.name) for field in fields(part) if field.name in SHARED}
 
     @field_validator("name")
     @classmethod

@@ -46,8 +46,9 @@ def expand(suite: Suite, folder: Path) -> list[RunSpec]:
 
     Relative paths start from ``folder``. ``all`` means every name known in this installation.
     """
+    shared = suite.shared(RunSpec)
     specs = (
-        RunSpec(group, name, tuple(settings.items()), eps, suite.norm, side, suite.quantize, seed)
+        RunSpec(group, name, tuple(settings.items()), eps=eps, side=side, seed=seed, **shared)
         for group in groups(suite, folder)
         for name, settings in _attacks(suite, folder)
         for eps in suite.eps or (None,)
@@ -64,12 +65,12 @@ def groups(suite: Suite, folder: Path) -> list[Setup]:
         root = None if entry.root is None else str(folder / Path(entry.root).expanduser())
         for protocol in entry.protocol_ids:
             name = anchored(entry.name, folder)
-            data = DataSpec(entry.called, name, protocol, root, entry.layout, entry.size)
+            own = {"layout": entry.layout, "size": entry.size, **suite.shared(DataSpec)}
+            data = DataSpec(entry.called, name, protocol, root, **own)
             victims = [model for one in suite.victims for model in models(one, data, folder)]
             for victim in dict.fromkeys(victims):
                 for surrogates in _surrogates(suite, data, folder):
-                    options = (suite.precision, suite.channels_last, suite.device, suite.ignore_gates)
-                    found.append(Setup(data, victim, surrogates, *options))
+                    found.append(Setup(data, victim, surrogates, **suite.shared(Setup)))
     return found
 
 
