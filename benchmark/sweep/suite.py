@@ -309,7 +309,8 @@ _KINDS = {
 
 def _key_of(name: str, option: Option) -> Any:
     kind = _KINDS.get(name, option.kind)
-    return kind | None if option.default is None else kind, Field(option.default, strict=None if name in _KINDS else True)
+    strict = None if name in _KINDS else True
+    return kind | None if option.default is None else kind, Field(option.default, strict=strict)
 
 
 if TYPE_CHECKING:

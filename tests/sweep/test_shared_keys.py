@@ -15,7 +15,7 @@ GIVEN = {"norm": "l2", "precision": "bfloat16", "device": "cpu"}
 @pytest.mark.parametrize("name", SHARED)
 def test_an_option_of_a_suite_reaches_its_runs(name):
     kind, default = OPTIONS[name].kind, OPTIONS[name].default
-    value = GIVEN[name] if name in GIVEN else (not default if kind is bool else 3)
+    value = GIVEN.get(name, not default if kind is bool else 3)
     suite = Suite(victims=["agw"], attacks=["noise"], eps=[0.5], **{name: value})
     (spec,) = expand(suite, Path())
     parts = (spec, spec.group, spec.group.data)
