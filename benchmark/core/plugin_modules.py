@@ -28,9 +28,11 @@ def problem_of(target: str) -> str:
     if spec is None:
         return f"there is no module '{shortened(name)}'"
     file = spec.origin or ""
+    if not file.endswith(".py"):  # built in, or compiled
+        return ""
     try:
         tree = ast.parse(Path(file).read_bytes())
-    except (OSError, ValueError):  # no file, or not Python source
+    except (OSError, ValueError):
         return ""
     except SyntaxError as error:
         return f"{shown(file)}, line {error.lineno}: {error.msg}"
