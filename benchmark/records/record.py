@@ -359,6 +359,11 @@ class Record(BaseModel):
         """Whether its configuration is of an older version, so that no run reuses the record."""
         return self.identity < IDENTITY
 
+    @property
+    def seconds(self) -> float:
+        """Time spent on learning, attacking, and training the controls of a victim that the attacker trains."""
+        return sum(self.cost.get(f"{part}_seconds", 0.0) for part in ("fit", "attack", "control"))
+
     def seal(self) -> None:
         """Set ``digest`` to the hash of all other fields."""
         self.digest = self._digest()
