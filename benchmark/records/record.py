@@ -361,7 +361,7 @@ class Record(BaseModel):
 
     @property
     def seconds(self) -> float:
-        """Time spent on learning, attacking, and training the controls of a victim that the attacker trains."""
+        """Time of learning, attacking, and of training the controls where the attacker trains the victim."""
         return sum(self.cost.get(f"{part}_seconds", 0.0) for part in ("fit", "attack", "control"))
 
     def seal(self) -> None:

@@ -24,7 +24,6 @@ from vbench.run.craft import Plan, contained_edits, craft_side
 from vbench.run.summary import mean_rank1, trial_metrics
 from vbench.victims.embed import embed
 
-
 #: The control of an attacker who trains the victim: clean images through his weights and modules.
 TAMPERED = "tampered, clean images"
 
