@@ -198,6 +198,7 @@ class Run:
             controls=controls,
             members=worst.members() if worst else [],
             left_out=self._left_out(),
+            chance=bench.chance,
             level="model" if retrains else "feature" if outcome.edits else "pixel",
             verdict=verdict,
             stealthy=stealthy(bench, controls) if outcome.edits else None,
