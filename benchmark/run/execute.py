@@ -325,7 +325,7 @@ class Run:
             controls = {one.name: one.trials for one in record.controls} if record else {}
             if record is None or TAMPERED not in controls:
                 continue
-            attacked = record.adversarial if record.size["linf_levels"] else None
+            attacked = record.adversarial if record.size.get("linf_levels") else None
             known[run.fit_id()] = (controls[TAMPERED], attacked)
             for name, other in variant.variants().items():
                 if f"{name}: clean images" in controls:
