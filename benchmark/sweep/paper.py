@@ -137,7 +137,7 @@ MODEL = replace(
     title="ablation where the attacker trains the victim",
     levels=("model",),
     seeds=(0, 1, 2),
-    notes=("One reading of the published procedure: no text says that its authors did this.",),
+    notes=("One reading of the procedure: no text says that its authors did this.",),
 )
 
 BLOCKS = Suite(
