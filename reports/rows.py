@@ -240,7 +240,7 @@ def idle(records: Sequence[Record]) -> list[str]:
 
 def verdict_of(records: Sequence[Record]) -> str:
     """The verdict on a victim that an attacker changed, with how many seeds; empty for unmodified victims."""
-    words = {True: "stealthy", False: "destructive"}
+    words: dict[bool | None, str] = {True: "stealthy", False: "destructive"}
     found = [record.verdict or words.get(record.stealthy, "") for record in records]
     counted = Counter(filter(None, found))
     *first, last = sorted(counted, reverse=True) or [""]
