@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .PHONY: install demo test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin study ablation presets \
-	battery cmps site clean
+	battery cmps findings site clean
 
 install: $(STAMP)
 
@@ -95,6 +95,10 @@ battery: install
 # From a plain universal perturbation to CMPS, one change at a time: docs/cmps.csv.
 cmps: install
 	$(ONE_THREAD) $(BIN)/python tests/bench/cmps_steps.py
+
+# The measurements of docs/paper-findings.md: docs/paper_screening.csv and docs/paper_rows.csv. Many hours.
+findings: install
+	$(ONE_THREAD) $(BIN)/python tests/bench/paper_findings.py
 
 # The pages of docs/ as a static site, in site/.
 site: install

@@ -77,8 +77,8 @@ def published() -> tuple[Published, ...]:
     return tuple(Published(value=float(row.pop("value")), **row) for row in csv.DictReader(text.splitlines()))
 
 
-def printed_by(source: str, victim: str, attack: str, protocol: str) -> dict[str, Published]:
-    """Metric -> value of one source for an attack ("" for clean); ``source`` is the beginning of its name."""
+def printed_by(source: tuple[str, ...], victim: str, attack: str, protocol: str) -> dict[str, Published]:
+    """Metric -> value for an attack ("" for clean), by sources whose names begin with one of ``source``."""
     return {
         one.metric: one
         for one in published()

@@ -21,6 +21,10 @@ METRICS = ("r1", "r10", "map", "minp")
 HEADINGS = {"r1": "Rank-1", "r5": "Rank-5", "r10": "Rank-10", "r20": "Rank-20", "map": "mAP", "minp": "mINP"}
 
 
+#: The attack in the row of :func:`random_order`.
+RANDOM = "random order"
+
+
 @dataclass(frozen=True)
 class Setting:
     """The facts that rows of a table share; results that differ in any of them never share a column."""
@@ -80,10 +84,35 @@ def budget(threat: Mapping[str, Any]) -> str:
     return f"{norm} {budget_text(threat)}, {side}, {depth}"
 
 
-def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
-    """Group records by setting, average over seeds, and put the controls under their attack."""
+def tables(records: Iterable[Record], chance: bool = False) -> dict[Setting, list[Row]]:
+    """Group records by setting, average over seeds, and put the controls under their attack.
+
+    With ``chance`` the first row of a setting is :func:`random_order`.
+    """
     return {
-        where: [row for same in groups for row in rows_of(same)] for where, groups in grouped(records).items()
+        where: [
+            *(random_order(groups[0]) if chance else ()),
+            *(row for same in groups for row in rows_of(same)),
+        ]
+        for where, groups in grouped(records).items()
+    }
+
+
+def random_order(records: Sequence[Record]) -> list[Row]:
+    """The row of what a random order of the gallery is expected to reach, whatever an attack does.
+
+    There is none for records of versions that did not store it.
+    """
+    known = next((record.chance for record in records if record.chance), {})
+    expected = {metric: 100 * value for metric, value in known.items()}
+    return [Row("", RANDOM, "", expected, expected)] if expected.keys() >= HEADINGS.keys() else []
+
+
+def chance_columns(records: Iterable[Record]) -> dict[str, dict[str, object]]:
+    """The same for flat rows: columns by record id."""
+    return {
+        record.id: {f"{metric}_chance": value for metric, value in record.chance.items()}
+        for record in records
     }
 
 
@@ -200,22 +229,23 @@ def _attack_name(records: list[Record]) -> str:
 
     Behind it, whether the loss that the attack is named for had no effect.
     """
-    idle = dict.fromkeys(text for record in records for text in record.warnings if "inactive (" in text)
-    return ", ".join([_with_verdict(records), *idle])
+    verdict = verdict_of(records)
+    return ", ".join([f"{records[0].label} ({verdict})" if verdict else records[0].label, *idle(records)])
 
 
-def _with_verdict(records: list[Record]) -> str:
-    if records[0].verdict:
-        counted = Counter(record.verdict for record in records)
-        several = [f"{name} with {count} of {len(records)} seeds" for name, count in counted.items()]
-        return f"{records[0].label} ({records[0].verdict if len(counted) == 1 else ', '.join(several)})"
-    verdicts = [record.stealthy for record in records if record.stealthy is not None]
-    if records[0].level != "feature" or not verdicts:
-        return records[0].label
-    stealthy = sum(verdicts)
-    if stealthy in (0, len(verdicts)):
-        return f"{records[0].label} ({'stealthy' if stealthy else 'destructive'})"
-    return f"{records[0].label} (stealthy with {stealthy} of {len(verdicts)} seeds, else destructive)"
+def idle(records: Sequence[Record]) -> list[str]:
+    """What records say of a loss that had no effect."""
+    return list(dict.fromkeys(text for one in records for text in one.warnings if "inactive (" in text))
+
+
+def verdict_of(records: Sequence[Record]) -> str:
+    """The verdict on a victim that an attacker changed, with how many seeds; empty for unmodified victims."""
+    words: dict[bool | None, str] = {True: "stealthy", False: "destructive"}
+    found = [record.verdict or words.get(record.stealthy, "") for record in records]
+    counted = Counter(filter(None, found))
+    *first, last = sorted(counted, reverse=True) or [""]
+    several = [f"{name} with {counted[name]} of {len(records)} seeds" for name in first]
+    return ", ".join([*several, f"else {last}" if first else last])
 
 
 def _knowledge(record: Record) -> str:

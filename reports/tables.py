@@ -20,10 +20,12 @@ from vbench.reports.rows import (
     Row,
     Setting,
     best,
+    chance_columns,
     change,
     grouped,
     interval,
     p_values,
+    random_order,
     reference,
     rows_of,
     setting,
@@ -99,21 +101,30 @@ class Sheet:
 
 
 def sheets(
-    records: Sequence[Record], metrics: Sequence[str], group: str | None = None, attack: str | None = None
+    records: Sequence[Record],
+    metrics: Sequence[str],
+    group: str | None = None,
+    attack: str | None = None,
+    chance: bool = False,
 ) -> list[Sheet]:
     """One table per setting (data, protocol, budget, side, trials), or per victim, attack or data set.
 
-    ``attack``: the reference of a column of p-values. Raises BadInput for an unknown group, and for an attack
-    without records or an ambiguous name.
+    ``attack``: the reference of a column of p-values; ``chance``: add the rows of a random order. Raises
+    BadInput for an unknown group, and for an attack without records or an ambiguous name.
     """
     versus = Versus(reference(records, attack), tested_metric(metrics)) if attack else None
-    tables = split(records, group)
+    tables = split(records, group, chance)
     twins = _twins([where for _, entries in tables for where, _ in entries])
     return [_sheet(name, entries, metrics, versus, twins) for name, entries in tables]
 
 
-def split(records: Sequence[Record], group: str | None = None) -> list[tuple[str, list[Entry]]]:
-    """The rows of each table with its name; raises BadInput for an unknown group."""
+def split(
+    records: Sequence[Record], group: str | None = None, chance: bool = False
+) -> list[tuple[str, list[Entry]]]:
+    """The rows of each table with its name; raises BadInput for an unknown group.
+
+    With ``chance`` the row of a random order precedes those of its setting.
+    """
     if group is not None and group not in GROUPS:
         raise unknown_name("group", group, GROUPS)
     found: dict[tuple[object, ...], list[Entry]] = {}
@@ -121,7 +132,10 @@ def split(records: Sequence[Record], group: str | None = None) -> list[tuple[str
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
         for one in sorted(same, key=lambda one: victims.index(victim_key(one[0]))):
             rows = rows_of(one)
-            found.setdefault(_key(where, rows[0], group), []).extend((where, row) for row in rows)
+            entries = found.setdefault(_key(where, rows[0], group), [])
+            if chance and all(before != where for before, _ in entries):
+                entries += [(where, row) for row in random_order(one)]
+            entries += [(where, row) for row in rows]
     return [(str(key[0]) if group else "", entries) for key, entries in found.items()]
 
 
@@ -213,18 +227,19 @@ def report_of(
     metrics: Sequence[str] | None = None,
     group: str | None = None,
     versus: str | None = None,
+    chance: bool = False,
 ) -> str:
     """Full tables of records, as text in "markdown", "latex" or "plain"; or flat rows, "csv" and "json".
 
     One table per setting (data, protocol, budget, side, trials), or with ``group`` per victim, attack or data
     set. Facts that all rows of a table share are in its title; protocol, budget, trials and data that differ
     within it are columns. Synthetic and real data never share a table. Values are percent. ``versus`` adds p
-    against that attack (:mod:`vbench.reports.rows`). There is one flat row per record, in [0, 1], with all
-    metrics unless some are named; ``group`` orders them.
+    against that attack (:mod:`vbench.reports.rows`), ``chance`` the row of a random order. There is one flat
+    row per record, in [0, 1], with all metrics unless some are named; ``group`` orders them.
 
     Raises BadInput for an unknown style, group or attack to compare with.
     """
-    return write(full(records, metrics, group, versus), style)
+    return write(full(records, metrics, group, versus, chance), style)
 
 
 def full(
@@ -232,13 +247,14 @@ def full(
     metrics: Sequence[str] | None = None,
     group: str | None = None,
     versus: str | None = None,
+    chance: bool = False,
 ) -> list[Table]:
     """The tables of :func:`report_of`."""
     shown = DEFAULT_METRICS if metrics is None else metrics
-    return [_full(sheet, metrics) for sheet in sheets(records, shown, group, versus)]
+    return [_full(sheet, metrics, chance) for sheet in sheets(records, shown, group, versus, chance)]
 
 
-def _full(sheet: Sheet, asked: Sequence[str] | None) -> Table:
+def _full(sheet: Sheet, asked: Sequence[str] | None, chance: bool) -> Table:
     metrics, versus = sheet.metrics, sheet.versus
     columns = [Column(name) for name in ("victim", "attack", "knowledge", *sheet.differing)]
     for metric in metrics:
@@ -260,7 +276,8 @@ def _full(sheet: Sheet, asked: Sequence[str] | None) -> Table:
     def rows() -> list[dict[str, object]]:
         found = []
         for (_, row), p in zip(sheet.entries, sheet.p, strict=True):
-            more = {record.id: {versus.heading: p} for record in row.records} if versus else None
+            more = chance_columns(row.records) if chance else {}
+            more |= {one.id: {**more.get(one.id, {}), versus.heading: p} for one in row.records if versus}
             found += flat(row.records, asked, more)
         return found
 
@@ -316,22 +333,25 @@ def shown_p(value: float | None) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def comparison(records: Sequence[Record], metric: str = "r1", style: str = "markdown") -> str:
+def comparison(
+    records: Sequence[Record], metric: str = "r1", style: str = "markdown", chance: bool = False
+) -> str:
     """One table per setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
 
-    The first row is the victims' clean value. Records of different protocols, budgets, sides or data never
-    share a table; attacks crafted on a surrogate have a separate one. "csv" and "json" have one row per cell,
-    unrounded, in [0, 1]. Raises BadInput for an unknown metric or format.
+    The first row is the victims' clean value, with ``chance`` the second that of a random order. Records of
+    different protocols, budgets, sides or data never share a table; attacks crafted on a surrogate have a
+    separate one. "csv" and "json" have one row per cell, unrounded, in [0, 1]. Raises BadInput for an unknown
+    metric or format.
     """
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
     grouped: dict[tuple[Setting, str], list[Record]] = {}
     for record in records:
         grouped.setdefault((setting(record), record.surrogate), []).append(record)
-    return write([_comparison(where, same, metric) for (where, _), same in grouped.items()], style)
+    return write([_comparison(where, same, metric, chance) for (where, _), same in grouped.items()], style)
 
 
-def _comparison(where: Setting, records: Sequence[Record], metric: str) -> Table:
+def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: bool) -> Table:
     found: dict[tuple[str, str], list[float]] = {}
     before: dict[str, list[float]] = {}
     for record in records:
@@ -363,6 +383,7 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str) -> Table
                 "victim": victim,
                 "clean": clean[victim] / 100,
                 "attacked": mean(values) / 100,
+                **({"chance": records[0].chance.get(metric)} if chance else {}),
                 "sd": None if (sd := spreads[attack, victim]) is None else sd / 100,
                 "seeds": len(values),
             }
@@ -370,6 +391,8 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str) -> Table
         ]
 
     lines: list[list[object]] = [[_CLEAN, *(f"{value:.1f}" for value in clean.values())]]
+    expected = random_order(records) if chance else []
+    lines += [[row.attack, *(f"{row.after[metric]:.1f}" for _ in clean)] for row in expected]
     lines += [
         [one, *(shown(one, victim) for victim in clean)] for one in dict.fromkeys(key[0] for key in found)
     ]
@@ -465,16 +488,19 @@ def _printed(protocol: str, figures: Sequence[Published]) -> Table:
     )
 
 
-def report(records: Sequence[Record], style: str = "markdown", lost: Sequence[Failure] = ()) -> str:
+def report(
+    records: Sequence[Record], style: str = "markdown", lost: Sequence[Failure] = (), chance: bool = False
+) -> str:
     """Before/after tables of records, one per setting, so that different protocols never share a column.
 
     Values are percent, mean over trials and seeds, with the standard deviation over several seeds. "csv" and
-    "json" have one row per record, unrounded. ``lost`` runs are listed below a plain or an HTML table. Raises
-    BadInput for an unknown format.
+    "json" have one row per record, unrounded. ``chance``: add the row of a random order. ``lost`` runs are
+    listed below a plain or an HTML table. Raises BadInput for an unknown format.
     """
     if style in ("csv", "json"):
-        return write([Table("", "", (), (), flat=lambda: flat(records))], style)
-    text = write([_short(where, rows) for where, rows in short_rows(records).items()], style)
+        more = chance_columns(records) if chance else None
+        return write([Table("", "", (), (), flat=lambda: flat(records, more=more))], style)
+    text = write([_short(where, rows) for where, rows in short_rows(records, chance).items()], style)
     if style == "html":
         return (text or "<div>no record</div>") + "".join(
             f"<div>lost: {escape(str(one))}</div>" for one in lost

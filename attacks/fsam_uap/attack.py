@@ -179,8 +179,8 @@ class FSAMUAP(UpdatedAttack):
     }
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {"evaluations": 12800},
-        # Sixty epochs over SYSU-MM01's 34,167 training images; the paper does not say how long d is learnt.
-        "published": {"evaluations": 60 * 34_167},
+        # Section 4.1's; the paper does not say how long d is learnt.
+        "published": {"epochs": 60},
     }
 
     level: Literal["pixel", "feature", "model"] = param(
@@ -324,7 +324,7 @@ class FSAMUAP(UpdatedAttack):
             epochs, stones = schedule_of(untouched)
             milestones = tuple(stone / epochs for stone in stones)
             largest = max(len(train[modality].labels) for modality in Modality)
-            updates = (self.epochs or epochs) * math.ceil(largest / (count * self._each))
+            updates = self.training_cost(untouched, largest, len(train.identities)) // each_update
         trainer.learn_to_keep(self.module_steps, count, generator)
         active: list[float] = []
         ranking = RankingLoss(train, victim.similarity) if self.reading == "ranking" else None
@@ -358,7 +358,7 @@ class FSAMUAP(UpdatedAttack):
             start = small_start((channels, *victim.input_size), threat, generator, like)
             start = {"fixed": start.sign() * threat.epsilon, "zero": start * 0}.get(self.delta, start)
             schedule = rates(updates, self.sgd_rate, self.warmup, milestones)
-            label = f"learning {self.name}"
+            label = f"training {untouched.name}" if self.retrains else f"learning {self.name}"
             learnable = [*trainer.parameters, *weights]
             with own_random_state(generator) if self.retrains else nullcontext():
                 delta = learn_by_sgd(start, learnable, losses, threat, schedule, label, quiet)
@@ -413,6 +413,12 @@ class FSAMUAP(UpdatedAttack):
             "without perturbation": still,
             REFERENCE: replace(still, aqal=False),
         }
+
+    def training_cost(self, victim: Victim, largest: int, identities: int) -> int:
+        """Gradient evaluations of a training at level model; ``largest``: images of the larger modality."""
+        count = min(self.batch // (2 * self._each), identities)
+        updates = (self.epochs or schedule_of(victim)[0]) * math.ceil(largest / (count * self._each))
+        return updates * self._per_update(count)
 
     def controls(self, perturbation: Perturbation, victim: Victim, generator: Generator) -> list[Control]:
         if self.level != "feature":

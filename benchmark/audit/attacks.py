@@ -170,7 +170,7 @@ def _ladder(evidence: Evidence) -> Finding:
     for levels in RUNGS:
         rungs[levels] = evidence.attacked(STRONG, f"{levels}/255").hits
     figures = {f"rank1_at_{levels}": rank1(hits) for levels, hits in rungs.items()}
-    chance, bound = evidence.bench.chance_rank1(), evidence.chance_bound()
+    chance, bound = evidence.bench.chance["r1"], evidence.chance_bound()
     figures |= {"chance": chance, "chance_bound": bound}
     text = f"Rank-1 under {STRONG} at " + ", ".join(
         f"{levels}: {100 * rank1(hits):.1f}" for levels, hits in rungs.items()

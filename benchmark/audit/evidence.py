@@ -109,7 +109,7 @@ class Evidence:
         """Highest Rank-1 on these queries that a random ranking can reach; one decision."""
         self.decisions += 1
         matched = int((~np.isnan(self.clean)).any(axis=0).sum())
-        return chance_bound(self.bench.chance_rank1(), matched)
+        return chance_bound(self.bench.chance["r1"], matched)
 
     def moved(self, outcome: Outcome) -> np.ndarray:
         """Squared distance of each query to its clean embedding, which attacks increase; N values."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vbench.cli.options import Force, Quiet, Runs, takes
+from vbench.cli.options import Chance, Force, Quiet, Runs, takes
 from vbench.cli.output import end_with, put
 
 
@@ -181,17 +181,23 @@ def status(
 def paper(
     suite: Annotated[
         str | None,
-        typer.Argument(help="comparison, systems, ablation, blocks, attention or all.", show_default="list"),
+        typer.Argument(
+            help="comparison, systems, ablation, blocks, attention, all of these, or model.",
+            show_default="list",
+        ),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="Settings of fsam_uap: paper, strong, or default for its defaults.")
     ] = "paper",
-    level: Annotated[str, typer.Option(help="Where the attack acts: pixel, feature or both.")] = "both",
+    level: Annotated[
+        str, typer.Option(help="Where the attack acts: pixel, feature or both; model has a suite.")
+    ] = "both",
     runs: Runs = Path("runs"),
     force: Force = False,
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",
+    chance: Chance = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
@@ -200,7 +206,7 @@ def paper(
     Without a suite: list the suites. On real data the table also shows the published values. Exit code 1 if a
     run fails or the work is interrupted; finished runs are printed and kept.
     """
-    from vbench.core.errors import unknown_name
+    from vbench.core.errors import BadInput, unknown_name
     from vbench.reports.table import check_format
     from vbench.sweep.paper import LEVELS, SUITES, suites_called
 
@@ -208,12 +214,14 @@ def paper(
         for one in SUITES.values():
             rows = ", ".join(line.name for line in one.lines)
             put(f"{one.name:<12}{one.title}: {rows}; {', '.join(one.victims)}")
-        put(f"{'all':<12}all suites")
+        put(f"{'all':<12}all suites but model, which trains victims for hours")
         return
     chosen = suites_called(suite)
     check_format(style)
     if level not in (*LEVELS, "both"):
         raise unknown_name("level", level, (*LEVELS, "both"))
+    if level != "both" and suite == "model":
+        raise BadInput(f"--level {level}: the suite model has a level of its own")
 
     from vbench.core.progress import say
     from vbench.core.settings import read_settings
@@ -233,12 +241,12 @@ def paper(
         files,
         Settings(preset, read_settings(settings or [])),
         expand(protocols or ()) or ("",),
-        seeds or (0,),
-        LEVELS if level == "both" else (level,),
+        seeds or (),
+        () if level == "both" else (level,),
         quiet,
     )
     complete = fill(slots, session, f"paper {suite}", quiet)
-    put(paper_report(slots, style))
+    put(paper_report(slots, style, chance))
     if style == "plain":
         put(f"\nrecords in {runs}; the same command continues where this one stopped")
     if not complete:

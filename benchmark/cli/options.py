@@ -16,6 +16,7 @@ C = TypeVar("C", bound=Callable[..., None])
 
 Runs = Annotated[Path, typer.Option(help="Folder of run records.")]
 Force = Annotated[bool, typer.Option(help="Run again even if the record exists, and decode images again.")]
+Chance = Annotated[bool, typer.Option("--chance", help="Also the row of a random order of the gallery.")]
 Quiet = Annotated[bool, typer.Option(help="Show no progress.")]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vbench.cli.options import Chance
 from vbench.cli.output import put
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def report(
         ),
     ] = False,
     published: Annotated[bool, typer.Option("--published", help="Published results only.")] = False,
+    chance: Chance = False,
 ) -> None:
     """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
     from vbench.core.errors import BadInput
@@ -64,7 +66,7 @@ def report(
     if compare is not None and style == "jsonl":
         raise BadInput("--format jsonl is an archive of records; leave --compare out")
     if published:
-        if compare is not None or group or versus or images or style == "jsonl":
+        if compare is not None or group or versus or images or chance or style == "jsonl":
             raise BadInput("--published goes only with --format, --metrics, --where and --out")
         from vbench.reports.published import published as all_published
         from vbench.reports.select import select_published
@@ -82,17 +84,17 @@ def report(
     elif compare is not None:
         from vbench.reports.tables import comparison
 
-        text = _document(comparison(records, compare, style), style)
+        text = _document(comparison(records, compare, style, chance), style)
     elif style == "html":
         from vbench.reports.page import page_of
 
         # The page may be sent to others, so it shows file names without their folders.
         broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
-        text = page_of(records, picked, group, versus, broken, figures, runs, images)
+        text = page_of(records, picked, group, versus, broken, figures, runs, images, chance)
     else:
         from vbench.reports.tables import report_of
 
-        text = report_of(records, style, picked, group, versus)
+        text = report_of(records, style, picked, group, versus, chance)
     _write(text, style, out)
 
 

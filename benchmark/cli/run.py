@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vbench.cli.options import Force, Quiet, Runs, checked_request, takes
+from vbench.cli.options import Chance, Force, Quiet, Runs, checked_request, takes
 from vbench.cli.output import end_with, put
 from vbench.records.spec import OPTIONS, SEVERAL
 
@@ -26,6 +26,7 @@ def run(
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
+    chance: Chance = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
@@ -42,7 +43,7 @@ def run(
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
     records = session.run_all(request.specs(given["seed"] or [0], given["device"], given["perturbation"]))
-    put(report(records, style, session.failures.lost))
+    put(report(records, style, session.failures.lost, chance))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
     end_with(session.failures.lost)

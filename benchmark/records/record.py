@@ -299,10 +299,11 @@ class Record(BaseModel):
     victim with the setting of its ranking, ``surrogate`` the victims a transfer attack was crafted on.
     ``per_query`` holds arrays of trials x queries: rank of the first match (0: no match in the gallery) and
     average precision (NaN there), clean and adversarial; for a battery also ``member``, the position in
-    ``members`` of the one whose image was used. ``left_out``: members that cannot attack this victim -> why.
-    Times are in seconds, memory in bytes. Unknown fields are kept and missing ones have defaults, so that
-    records of different versions can be read together. Whether the results are plausible is checked in
-    ``vbench.reports.verify``.
+    ``members`` of the one whose image was used. ``chance``: what a random order of the gallery is expected to
+    reach, by metric, mean over trials; empty in older records. ``left_out``: members that cannot attack this
+    victim -> why. Times are in seconds, memory in bytes. Unknown fields are kept and missing ones have
+    defaults, so that records of different versions can be read together. Whether the results are plausible is
+    checked in ``vbench.reports.verify``.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -329,6 +330,7 @@ class Record(BaseModel):
     stealthy: bool | None = None
     verdict: str = ""
     asr: Share | None = None
+    chance: dict[str, Share] = Field(default_factory=dict)
     drop_interval: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
     per_query: _Arrays = Field(default_factory=dict)
     size: dict[str, Finite] = Field(default_factory=dict)
@@ -358,6 +360,11 @@ class Record(BaseModel):
     def older(self) -> bool:
         """Whether its configuration is of an older version, so that no run reuses the record."""
         return self.identity < IDENTITY
+
+    @property
+    def seconds(self) -> float:
+        """Time of learning, attacking, and of training the controls where the attacker trains the victim."""
+        return sum(self.cost.get(f"{part}_seconds", 0.0) for part in ("fit", "attack", "control"))
 
     def seal(self) -> None:
         """Set ``digest`` to the hash of all other fields."""

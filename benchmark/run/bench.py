@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from vbench.core.types import Modality, Side
 from vbench.data.base import Dataset, Sample
 from vbench.data.images import Images, data_card
 from vbench.metrics import RankMetrics, chance, rank_embeddings
-from vbench.metrics.ranking import Chance
 from vbench.records.record import Asked, precision_text
 from vbench.victims.base import Victim
 from vbench.victims.build import victim_code, victim_label
@@ -114,9 +114,12 @@ class Bench:
             for query, gallery, labels in self._trials
         ]
 
-    def chance(self) -> list[Chance]:
-        """What a random order is expected to reach in every trial."""
-        return [chance(*labels, protocol=self.dataset.metric) for _, _, labels in self._trials]
+    @cached_property
+    def chance(self) -> dict[str, float]:
+        """What a random order of the gallery is expected to reach: metrics of records, mean over trials."""
+        found = [chance(*labels, protocol=self.dataset.metric) for _, _, labels in self._trials]
+        ranks = {f"r{k}": fmean(one.rank(min(k, len(one.cmc))) for one in found) for k in (1, 5, 10, 20)}
+        return {**ranks, "map": fmean(one.mAP for one in found), "minp": fmean(one.mINP for one in found)}
 
     @cached_property
     def _trials(self) -> list[tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]]:
@@ -129,17 +132,6 @@ class Bench:
             ids = self.ids(Side.QUERY)[query], self.ids(Side.GALLERY)[gallery]
             found.append((query, gallery, (*ids, cams[Side.QUERY][query], cams[Side.GALLERY][gallery])))
         return found
-
-    def chance_rank1(self) -> float:
-        """Expected Rank-1 of a random ranking: the mean share of a query's identity in its gallery."""
-        shares = []
-        for trial in self.dataset.trials:
-            gallery = self.ids(Side.GALLERY)[torch.as_tensor(trial.gallery)].sort().values
-            query = self.ids(Side.QUERY)[torch.as_tensor(trial.query)]
-            # Not bincount, whose memory grows with the largest identity number.
-            counts = torch.searchsorted(gallery, query, right=True) - torch.searchsorted(gallery, query)
-            shares.append((counts.double() / len(gallery)).mean().item())
-        return sum(shares) / len(shares)
 
     def data_card(self, training: bool = False) -> dict[str, object]:
         """The part of a configuration that identifies the data; see :func:`vbench.data.images.data_card`.

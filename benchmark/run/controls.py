@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -17,11 +18,14 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.metrics.change import PerturbationSize
-from vbench.records.record import STEALTH_LOSS, ControlRecord
+from vbench.records.record import STEALTH_LOSS, ControlRecord, TrialMetrics
 from vbench.run.bench import Bench
 from vbench.run.craft import Plan, contained_edits, craft_side
 from vbench.run.summary import mean_rank1, trial_metrics
 from vbench.victims.embed import embed
+
+#: The control of an attacker who trains the victim: clean images through his weights and modules.
+TAMPERED = "tampered, clean images"
 
 
 def measure_controls(
@@ -51,7 +55,7 @@ def stealthy(bench: Bench, controls: Sequence[ControlRecord]) -> bool | None:
     """Whether a victim with tampered features keeps its clean Rank-1; None without such a control."""
     for control in controls:
         if control.name == "modules, d = 0":
-            tampered = sum(trial.r1 for trial in control.trials) / len(control.trials)
+            tampered = fmean(trial.r1 for trial in control.trials)
             return mean_rank1(bench.clean_trials) - tampered <= STEALTH_LOSS
     return None
 
@@ -78,17 +82,17 @@ def within_modalities(bench: Bench, of: str) -> dict[str, list[RankMetrics]]:
 
 
 def judged(
-    reference: Sequence[RankMetrics], clean: Sequence[RankMetrics], attacked: Sequence[RankMetrics]
+    reference: Sequence[TrialMetrics], clean: Sequence[TrialMetrics], attacked: Sequence[TrialMetrics]
 ) -> str:
     """The verdict on a model that an attacker trained, against the same training on ``reference``.
 
     "sabotage" if it loses more than 2 points of Rank-1 on clean images, else "backdoor" if it does on
     attacked ones, else "no effect".
     """
-    least = mean_rank1(reference) - STEALTH_LOSS
-    if mean_rank1(clean) < least:
+    least = fmean(trial.r1 for trial in reference) - STEALTH_LOSS
+    if fmean(trial.r1 for trial in clean) < least:
         return "sabotage"
-    return "backdoor" if mean_rank1(attacked) < least else "no effect"
+    return "backdoor" if fmean(trial.r1 for trial in attacked) < least else "no effect"
 
 
 def _ranked(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,9 +25,17 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
-from vbench.records.record import IDENTITY, Asked, ControlRecord, Record, config_id, precision_text
+from vbench.records.record import (
+    IDENTITY,
+    Asked,
+    ControlRecord,
+    Record,
+    TrialMetrics,
+    config_id,
+    precision_text,
+)
 from vbench.run.bench import Bench
-from vbench.run.controls import judged, measure_controls, stealthy, within_modalities
+from vbench.run.controls import TAMPERED, judged, measure_controls, stealthy, within_modalities
 from vbench.run.craft import Meter, Plan, craft_side
 from vbench.run.keep import Keeper
 from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
@@ -107,11 +117,13 @@ class Run:
         quiet: bool = False,
         learnt: dict[str, Perturbation] | None = None,
         keeper: Keeper | None = None,
+        recorded: Recorded = lambda run: None,
     ) -> tuple[Record, Perturbation | None]:
         """Do the run. Returns its record and, for a universal attack, the perturbation.
 
         ``learnt`` maps :meth:`fit_id` to perturbations of earlier fits, which are reused; new ones are added.
-        ``keeper`` collects embeddings and images.
+        ``keeper`` collects embeddings and images. ``recorded`` finds the record of a run: a training that is
+        a control of this one is not repeated.
 
         Attack and victim run as copies; changes outside them are undone. Raises :class:`BadInput` if victim
         and attack do not fit together, or if the clean Rank-1 is at chance level and ``ignore_gates`` is not
@@ -141,7 +153,7 @@ class Run:
                     outcome.add(side, crafted)
                 if worst:
                     worst.add(run.attack, outcome)
-            done = self._record(own.attack, config, worst or outcome, found, quiet, keeper)
+            done = self._record(own.attack, config, worst or outcome, found, quiet, keeper, recorded)
         if learnt is not None:
             learnt.update(found)
         return done
@@ -154,6 +166,7 @@ class Run:
         learnt: dict[str, Perturbation],
         quiet: bool,
         keeper: Keeper | None,
+        recorded: Recorded,
     ) -> tuple[Record, Perturbation | None]:
         """The record of what ``own``, the copy of the attack that was run, has done; and what it learnt."""
         bench, attack = self.bench, self.attack
@@ -164,7 +177,11 @@ class Run:
         controls = measure_controls(bench, own, self.threat, self.seed, perturbation, quiet)
         retrains, verdict = isinstance(own, UniversalAttack) and own.retrains, ""
         if retrains:
-            controls, verdict = replace(self, attack=own)._of_retrained(outcome, adversarial, learnt, quiet)
+            started = time.monotonic()
+            controls, verdict = replace(self, attack=own)._of_retrained(
+                outcome, adversarial, learnt, quiet, recorded
+            )
+            outcome.cost["control_seconds"] = time.monotonic() - started
         record = Record(
             id=config_id(config),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -181,6 +198,7 @@ class Run:
             controls=controls,
             members=worst.members() if worst else [],
             left_out=self._left_out(),
+            chance=bench.chance,
             level="model" if retrains else "feature" if outcome.edits else "pixel",
             verdict=verdict,
             stealthy=stealthy(bench, controls) if outcome.edits else None,
@@ -255,31 +273,65 @@ class Run:
         return learnt, cost
 
     def _of_retrained(
-        self, outcome: Outcome, attacked: list[RankMetrics], found: dict[str, Perturbation], quiet: bool
+        self,
+        outcome: Outcome,
+        attacked: list[RankMetrics],
+        found: dict[str, Perturbation],
+        quiet: bool,
+        recorded: Recorded,
     ) -> tuple[list[ControlRecord], str]:
         """Controls of an attacker who trains the victim, and the verdict; fits the variants of the attack."""
         assert isinstance(self.attack, UniversalAttack) and outcome.tested is not None
-        clean = outcome.tested.clean_trials
-        rows = {
-            "tampered, clean images": clean,
+        ranked = {
+            TAMPERED: outcome.tested.clean_trials,
             "d on the untouched victim": self.bench.rank(
                 self._embeddings(self.bench, outcome.perturbation, quiet)
             ),
             **within_modalities(self.bench, "untouched"),
             **within_modalities(outcome.tested, "tampered"),
         }
+        rows = {name: trial_metrics(self.bench, trials) for name, trials in ranked.items()}
+        known = self._recorded_trainings(recorded)
         for name, variant in self.attack.variants().items():
             run = replace(self, attack=variant)
-            learnt, _ = run._fit(quiet, found)
-            bench = run._handed_over(learnt)
-            rows[f"{name}: clean images"] = bench.clean_trials
-            if learnt is not None and any(bool(delta.any()) for delta in learnt.deltas.values()):
-                rows[name] = bench.rank(run._embeddings(bench, learnt, quiet))
-        verdict = judged(rows[f"{REFERENCE}: clean images"], clean, attacked)
-        return [
-            ControlRecord(name=name, trials=trial_metrics(self.bench, trials))
-            for name, trials in rows.items()
-        ], verdict
+            fit = run.fit_id()
+            if fit not in known:
+                learnt, _ = run._fit(quiet, found)
+                bench = run._handed_over(learnt)
+                known[fit] = (trial_metrics(bench, bench.clean_trials), None)
+                if learnt is not None and any(bool(delta.any()) for delta in learnt.deltas.values()):
+                    shown = bench.rank(run._embeddings(bench, learnt, quiet))
+                    known[fit] = (known[fit][0], trial_metrics(bench, shown))
+            clean, perturbed = known[fit]
+            rows[f"{name}: clean images"] = clean
+            if perturbed is not None:
+                rows[name] = perturbed
+        reference = rows[f"{REFERENCE}: clean images"]
+        verdict = judged(reference, rows[TAMPERED], trial_metrics(self.bench, attacked))
+        return [ControlRecord(name=name, trials=trials) for name, trials in rows.items()], verdict
+
+    def _recorded_trainings(
+        self, recorded: Recorded
+    ) -> dict[str, tuple[list[TrialMetrics], list[TrialMetrics] | None]]:
+        """Results on clean and, if there is a perturbation, attacked images, by :meth:`fit_id`.
+
+        They are those of recorded runs of this attack's variants, and of the controls of these runs.
+        """
+        assert isinstance(self.attack, UniversalAttack)
+        known = {}
+        for variant in self.attack.variants().values():
+            run = replace(self, attack=variant)
+            record = recorded(run)
+            controls = {one.name: one.trials for one in record.controls} if record else {}
+            if record is None or TAMPERED not in controls:
+                continue
+            attacked = record.adversarial if record.size.get("linf_levels") else None
+            known[run.fit_id()] = (controls[TAMPERED], attacked)
+            for name, other in variant.variants().items():
+                if f"{name}: clean images" in controls:
+                    shown = (controls[f"{name}: clean images"], controls.get(name))
+                    known.setdefault(replace(self, attack=other).fit_id(), shown)
+        return known
 
     def _embeddings(self, bench: Bench, learnt: Perturbation | None, quiet: bool) -> dict[Side, Tensor]:
         """Embeddings of both sides by the victim of ``bench``, with ``learnt`` on the attacked ones."""
@@ -304,6 +356,10 @@ class Run:
             return {}
         with contained(f"attack '{attack.name}'", self.seed):
             return attack.edits(deepcopy(perturbation), twin(self.bench.victim))
+
+
+#: The record of a run, if there is one.
+Recorded = Callable[[Run], Record | None]
 
 
 def looks_at_training(attack: Attack) -> bool:

@@ -89,7 +89,7 @@ class Recorder:
         if self._store and is_main():
             remove_leftovers(self._store.root)
         keeper = Keeper(wanted)
-        record, applied = run.execute(self._quiet, self._learnt, keeper)
+        record, applied = run.execute(self._quiet, self._learnt, keeper, self._found)
         made = [self._learnt[fit] for fit in run.fits()]
         if run.perturbation is not None and applied is not None and applied is not run.perturbation:
             # A resized replay is stored as a new file.

@@ -86,7 +86,7 @@ def clean_gate(bench: Bench, clean: Sequence[TrialMetrics] | None = None) -> Non
     deviations above a random ranking.
     """
     clean = trial_metrics(bench, bench.clean_trials) if clean is None else clean
-    chance = bench.chance_rank1()
+    chance = bench.chance["r1"]
     queries = sum(trial.queries for trial in clean) / len(clean)
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
     rank1 = sum(trial.r1 for trial in clean) / len(clean)

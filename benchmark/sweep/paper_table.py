@@ -5,24 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import mean, stdev
+from statistics import fmean, mean, stdev
 
 from vbench.core.threat import budget_text
 from vbench.records.record import Record
 from vbench.reports.frame import flat
 from vbench.reports.published import Published, References, printed_by
-from vbench.reports.rows import HEADINGS, METRICS, Row, budget, rows_of
+from vbench.reports.rows import (
+    HEADINGS,
+    METRICS,
+    RANDOM,
+    Row,
+    budget,
+    chance_columns,
+    idle,
+    random_order,
+    rows_of,
+    verdict_of,
+)
 from vbench.reports.table import Column, Table, simple, write
 from vbench.sweep.paper import Slot, expand, question
 
 
-def paper_report(slots: Sequence[Slot], style: str = "plain") -> str:
+def paper_report(slots: Sequence[Slot], style: str = "plain", chance: bool = False) -> str:
     """Every table of the slots, as "plain", "markdown" or "latex" text; "csv" and "json" have a row per run.
 
     One table per suite, level, victim and protocol (systems: victims are rows); RegDB's splits of one
     direction share a table. Values are percent, mean over trials, splits and seeds. On real data, published
-    values of the same protocol are next to them. Notes give the reason for missing results. Raises BadInput
-    for an unknown style.
+    values of the same protocol are next to them. ``chance``: add the row of a random order. Notes give the
+    reason for missing results. Raises BadInput for an unknown style.
     """
     order = list(dict.fromkeys(one.suite.name for one in slots))
     grouped: dict[tuple[object, ...], list[Slot]] = {}
@@ -31,7 +42,7 @@ def paper_report(slots: Sequence[Slot], style: str = "plain") -> str:
         victim = "" if one.suite.across else one.victim
         key = (one.suite.name, one.level, victim, question(one.place.protocol), one.place.threat)
         grouped.setdefault(key, []).append(one)
-    tables = [SuiteTable(same) for same in grouped.values()]
+    tables = [SuiteTable(same, chance) for same in grouped.values()]
     if style in ("csv", "json"):
         lines = [line for table in tables for line in table.flat()]
         return write([Table("", "", (), (), flat=lambda: lines)], style)
@@ -73,13 +84,14 @@ class SuiteRow:
 
     @property
     def verdict(self) -> str:
-        """Whether the tampered system keeps its clean Rank-1."""
-        known = [record.stealthy for record in self.records if record.stealthy is not None]
-        if not known:
-            return "no modules: as at pixel level"
-        if all(known) or not any(known):
-            return "stealthy" if known[0] else "destructive"
-        return f"stealthy in {sum(known)} of {len(known)}"
+        """What became of the victim that the attacker changed."""
+        return verdict_of(self.records) or "no modules: as at pixel level"
+
+    @property
+    def label(self) -> str:
+        """The attack with its settings, and whether its loss had no effect."""
+        named = next((one.label for one in self.slots if one.label), "")
+        return ", ".join([named, *idle(self.records)])
 
     @cached_property
     def means(self) -> Row:
@@ -114,18 +126,20 @@ class SuiteRow:
 _LEVELS = {
     "pixel": "pixel level: x + d, victim unmodified",
     "feature": "feature level: the modules stay inside the attacked side",
+    "model": "model level: all images through the attacker's weights and modules; x + d on the attacked side",
 }
 
 _TEN = "Published on RegDB is the mean of ten splits; not all are here."
 
-_EITHER = "The source does not say at which level it measured; its values are shown at both."
+_EITHER = "The source does not say at which level it measured; its values are shown at each."
 
 
 class SuiteTable:
     """The rows of one suite, level and protocol; of one victim, unless rows are victims."""
 
-    def __init__(self, slots: Sequence[Slot]) -> None:
+    def __init__(self, slots: Sequence[Slot], chance: bool = False) -> None:
         first = slots[0]
+        self._chance, self._preset = chance, first.preset
         self._suite, self._level, self._place = first.suite, first.level, first.place
         self._victim = "" if first.suite.across else first.victim
         self._protocol = question(first.place.protocol)
@@ -152,18 +166,19 @@ class SuiteTable:
                 for ending, clean in (("_before", True), ("", False))
                 for one in row.published(clean).values()
             }
-            lines += [{**_description(one), **printed} for one in row.slots]
+            lines += [{**_description(one, self._chance), **printed} for one in row.slots]
         return lines
 
     def tables(self) -> list[Table]:
         """The table, and one of controls if there are some."""
         columns = [Column("victim" if self._suite.across else "attack")]
-        columns += [Column("verdict")] if self._level == "feature" else []
+        columns += [Column("verdict")] if self._level != "pixel" else []
         for metric in METRICS:
             columns.append(Column(HEADINGS[metric], True))
             columns += [Column("published", True)] if metric in self._printed else []
         columns += [Column(head, True) for head in ("ASR", "gradient evaluations", "s")]
         lines = [] if self._suite.across else [self._clean()]
+        lines += self._random() if self._chance else []
         lines += [self._line(row) for row in self._rows]
         anchor = " ".join([self._suite.name, self._level, self._victim, self._protocol])
         found = simple(self._title(), [*columns, Column("run")], lines, anchor, notes=self._notes())
@@ -174,13 +189,17 @@ class SuiteTable:
         clean = {metric: f"{row.means.before[metric]:.1f}" for metric in METRICS} if row else None
         return [*self._cells("clean", "", clean or "not run", self._rows[0].published(True)), *[""] * 4]
 
+    def _random(self) -> list[list[str]]:
+        records = [record for row in self._rows for record in row.records]
+        shown = [{metric: f"{row.after[metric]:.1f}" for metric in METRICS} for row in random_order(records)]
+        return [[*self._cells(RANDOM, "", one), *[""] * 4] for one in shown]
+
     def _line(self, row: SuiteRow) -> list[str]:
         printed, across = [row.published()], self._suite.across
         if across:
             printed.insert(0, row.published(True))
-        label = next((one.label for one in row.slots if one.label), "")
         if row.state:
-            return [*self._cells(row.name, "", row.state, *printed), "", "", "", label]
+            return [*self._cells(row.name, "", row.state, *printed), "", "", "", row.label]
         found = row.means
         shown = {
             metric: f"{found.before[metric]:.1f} → {row.value(metric)}" if across else row.value(metric)
@@ -188,13 +207,13 @@ class SuiteTable:
         }
         asr = "" if found.asr is None else f"{found.asr:.1f}"
         cells = self._cells(row.name, row.verdict, shown, *printed)
-        return [*cells, asr, found.evaluations, f"{found.seconds:.1f}", label]
+        return [*cells, asr, found.evaluations, f"{found.seconds:.1f}", row.label]
 
     def _cells(
         self, name: str, verdict: str, shown: Mapping[str, str] | str, *printed: Mapping[str, Published]
     ) -> list[str]:
         """The first cells of a line; a text in place of values says why there are none."""
-        cells = [name, verdict] if self._level == "feature" else [name]
+        cells = [name, verdict] if self._level != "pixel" else [name]
         for metric in METRICS:
             cells.append((shown if metric == METRICS[0] else "") if isinstance(shown, str) else shown[metric])
             if metric in self._printed:
@@ -221,7 +240,7 @@ class SuiteTable:
     def _title(self) -> str:
         parts = [f"{self._badge}paper {self._suite.name}: {self._suite.title}"]
         parts += [self._victim] if self._victim else []
-        parts += [_LEVELS[self._level]] if self._levelled else []
+        parts += [_LEVELS[self._level], f"fsam_uap with preset {self._preset}"] if self._levelled else []
         extent = f"{self._place.trials} trial{'s' if self._place.trials != 1 else ''}"
         if self._is_split:
             numbers = [split.rpartition("-")[2] for split in self._splits]
@@ -250,7 +269,7 @@ class SuiteTable:
                 f"{row.controls[name].after['r1']:.1f}" if name in row.controls else "" for name in names
             ]
             lines.append([row.name, f"{row.means.before['r1']:.1f}", f"{row.means.after['r1']:.1f}", *values])
-        title = f"{self._badge}controls of paper {self._suite.name} at feature level"
+        title = f"{self._badge}controls of paper {self._suite.name} at {self._level} level"
         title += f"; {self._victim}" if self._victim else ""
         columns = [Column(name, True) for name in ("clean", "attacked", *names)]
         first = "victim" if self._suite.across else "attack"
@@ -258,7 +277,7 @@ class SuiteTable:
         return [simple(f"{title}; {self._protocol}; Rank-1, %", [first, *columns], lines, anchor)]
 
 
-def _description(slot: Slot) -> dict[str, object]:
+def _description(slot: Slot, chance: bool) -> dict[str, object]:
     return {
         "suite": slot.suite.name,
         "row": slot.line.name,
@@ -271,5 +290,16 @@ def _description(slot: Slot) -> dict[str, object]:
         "synthetic": slot.place.synthetic,
         "eps": budget_text(dict(slot.place.threat)),
         "seed": slot.seed,
-        **(flat([slot.record])[0] if slot.record else {}),
+        "preset": slot.preset if slot.line.levelled else "",
+        **(_results(slot.record, chance) if slot.record else {}),
+    }
+
+
+def _results(record: Record, chance: bool) -> dict[str, object]:
+    """The flat row of a record, with what tells readings of the paper apart."""
+    return {
+        **flat([record], more=chance_columns([record]) if chance else None)[0],
+        "verdict": verdict_of([record]),
+        "active_triples": record.fit_log.get("active_triples"),
+        **{f"r1 of {one.name}": fmean(trial.r1 for trial in one.trials) for one in record.controls},
     }

@@ -210,9 +210,8 @@ class Durations:
         self._recorded: dict[Kind, list[float]] = defaultdict(list)
         self._means: dict[Kind, float | None] = {}
         for record in records:
-            seconds = record.cost.get("fit_seconds", 0.0) + record.cost.get("attack_seconds", 0.0)
-            if seconds:
-                self._recorded[record.label, record.victim_label, record.protocol].append(seconds)
+            if record.seconds:
+                self._recorded[record.label, record.victim_label, record.protocol].append(record.seconds)
 
     def add(self, task: RunSpec, seconds: float) -> None:
         """Add the duration of a task; negative ones, from a clock that was set back, are ignored."""

@@ -66,8 +66,7 @@ def _run(task: RunSpec, session: Session, known: Collection[str]) -> Done:
         return Done(record_id, new=False)
     found = recorder.known(run)
     if found is not None:
-        seconds = sum(found.cost.get(name, 0.0) for name in ("fit_seconds", "attack_seconds"))
-        return Done(record_id, seconds, new=False)
+        return Done(record_id, found.seconds, new=False)
     recorder.reuse_stored(run)
     started = time.perf_counter()
     with resident_peak() as peak:

@@ -16,8 +16,11 @@ from vbench.records.record import Record
 from vbench.reports.figures.panels import attack_of, facts, victim_of
 from vbench.reports.figures.style import MUTED, PALETTE, Legend, new_figure, styled, width_of
 
-#: Number of identities, and most images of each per side.
-IDENTITIES, IMAGES = len(PALETTE), 10
+#: The style's colours, and four of Paul Tol's muted scheme.
+_COLOURS = (*PALETTE, "#332288", "#882255", "#999933", "#DDDDDD")
+
+#: Number of identities, and most images of each per side, as in figure 4 of the paper of fsam_uap.
+IDENTITIES, IMAGES = len(_COLOURS), 20
 _MARKS = {Modality.VISIBLE: "o", Modality.INFRARED: "^"}
 _PERPLEXITY = 20
 
@@ -34,16 +37,16 @@ class Points:
 
 
 def points(kept: KeptEmbeddings, seed: int = 0) -> Points:
-    """The embeddings of some identities of the first trial, sampled with ``seed`` from those on both sides.
+    """The embeddings of some identities of any trial, sampled with ``seed`` from those on both sides.
 
     Attacked images occur twice, clean and changed; images of the other side once, in both panels. Vectors
     have unit length unless the victim compares by Euclidean distance.
     """
-    query, gallery = next(iter(kept.trials.values()))
-    rows = {Side.QUERY: query, Side.GALLERY: gallery}
-    on_both = np.intersect1d(kept.ids[Side.QUERY][query], kept.ids[Side.GALLERY][gallery])
+    listed_by_side = zip((Side.QUERY, Side.GALLERY), zip(*kept.trials.values(), strict=True), strict=True)
+    rows = {side: np.unique(np.concatenate(lists)) for side, lists in listed_by_side}
+    on_both = np.intersect1d(*(kept.ids[side][listed] for side, listed in rows.items()))
     if len(on_both) < 2:
-        raise BadInput("t-SNE needs two identities with images on both sides; the first trial has fewer")
+        raise BadInput("t-SNE needs two identities with images on both sides; these trials have fewer")
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(on_both)[:IDENTITIES])
     parts = []
@@ -87,8 +90,9 @@ def draw(record: Record, kept: KeptEmbeddings, width: str | None = None) -> Figu
     places = placed(found)
     pids = np.unique(found.ids)
     inches = width_of(width or "column")
-    note = f"{len(pids)} identities; one t-SNE of {len(places)} points, perplexity {_perplexity(found):.0f}"
-    colours = dict(zip(pids.tolist(), PALETTE, strict=False))
+    note = f"{len(pids)} identities, at most {IMAGES} images a side; "
+    note += f"one t-SNE of {len(places)} points, perplexity {_perplexity(found):.0f}"
+    colours = dict(zip(pids.tolist(), _COLOURS, strict=False))
     legend = Legend([*(m.value for m in _MARKS), *(f"identity {pid}" for pid in colours)], inches, handle=1.0)
     handles = [_handle(mark, MUTED) for mark in _MARKS.values()] + [
         _handle("s", colour) for colour in colours.values()
@@ -129,7 +133,7 @@ def _mixed(found: Points, here: np.ndarray) -> float:
 def _panel(
     axes: Axes, title: str, places: np.ndarray, found: Points, here: np.ndarray, pids: np.ndarray
 ) -> None:
-    for pid, colour in zip(pids, PALETTE, strict=False):
+    for pid, colour in zip(pids, _COLOURS, strict=False):
         for modality, mark in _MARKS.items():
             part = here & (found.ids == pid) & (found.modality == modality.value)
             across, up = places[part].T

@@ -11,6 +11,7 @@ from vbench.reports.page.document import document
 from vbench.reports.page.notes import cards, cautions, environments, glossary, warnings
 from vbench.reports.page.queries import TOP, Album, Drawings, album, drawings, explorer
 from vbench.reports.page.results import FILTERS, counts, result_tables, strongest
+from vbench.reports.rows import RANDOM
 from vbench.reports.select import DEFAULT_METRICS
 from vbench.reports.table import facets
 from vbench.reports.tables import sheets
@@ -25,10 +26,11 @@ def page_of(
     figures: bool = True,
     runs: Path | None = None,
     images: bool = False,
+    chance: bool = False,
 ) -> str:
     """The page: summary, tables, figures, worst queries, threat models, warnings, environment and commands.
 
-    One file that needs no network. ``metrics``, ``group`` and ``versus`` as in
+    One file that needs no network. ``metrics``, ``group``, ``versus`` and ``chance`` as in
     :func:`vbench.reports.tables.report_of`, with the same rules for sharing a table; ``broken``: files that
     could not be read, each with the reason. ``images``: show the images that runs kept under the folder
     ``runs``. Content of records is text on the page, never markup.
@@ -36,8 +38,8 @@ def page_of(
     Raises BadInput for an unknown group or attack to compare with.
     """
     wanted = DEFAULT_METRICS if metrics is None else metrics
-    found = sheets(records, wanted, group, versus)
-    entries = [entry for sheet in found for entry in sheet.entries]
+    found = sheets(records, wanted, group, versus, chance)
+    entries = [entry for sheet in found for entry in sheet.entries if entry[1].attack != RANDOM]
     kept = album(records, runs) if images and runs is not None else Album()
     queries = explorer(records, kept.shown)
     readable = [record for record in records if record.id not in queries.broken]

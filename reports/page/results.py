@@ -205,6 +205,8 @@ def _table(anchor: str, sheet: Sheet, twins: set[str], queries: Mapping[str, str
         if row.records:
             below = []
             groups.append(Group(_name(row), cells, below, _facets(where, row), details(row, queries)))
+        elif not row.control:
+            groups.append(Group(row.attack, cells))
         else:
             below.append(cells)
     badges = ["SYNTHETIC"] if sheet.synthetic else []

@@ -37,6 +37,20 @@ def test_chance_of_regdb_is_that_of_its_size():
     assert percent == pytest.approx([0.49, 4.8, 0.84, 0.54], abs=0.05)
 
 
+def test_chance_in_a_large_gallery_is_that_of_drawn_orders():
+    """More images than the integral has nodes for; every query is one random order."""
+    gallery, queries = torch.arange(40).repeat_interleave(30), torch.arange(40).repeat(50)
+    cams = torch.ones_like(gallery), torch.full_like(queries, 3)
+    found = chance(queries, gallery, cams[1], cams[0], "sysu")
+    drawn = torch.rand((2000, 1200), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = rank_metrics(drawn, queries, gallery, cams[1], cams[0], "sysu")
+    for k in (1, 10, 20):
+        assert found.rank(k) == pytest.approx(expected.rank(k), abs=4 * 0.5 / 2000**0.5)
+        assert found.rank(k) == pytest.approx(k / 40), "of forty alike identities each is as likely"
+    assert found.mAP == pytest.approx(expected.mAP, rel=0.02)
+    assert found.mINP == pytest.approx(expected.mINP, rel=0.02)
+
+
 def test_without_a_match_there_is_no_chance():
     with pytest.raises(BadInput, match="no query has a match"):
         chance([1], [2], protocol="regdb")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import SIZE, TinyVictim, make_training
 
-from vbench.attacks.build import build_attack
+from vbench.attacks.build import build_attack, label
 from vbench.attacks.fsam_uap.model import schedule_of
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
+from vbench.records.record import TrialMetrics
 from vbench.records.store import RunStore
 from vbench.reports.tables import report
 from vbench.reports.verify import verify
@@ -78,14 +81,6 @@ def test_what_cannot_be_trained_so_is_refused(setting):
         fit(TinyVictim().eval(), SPEC[:-1] + f",{setting}]")
 
 
-class Ranked:
-    def __init__(self, rank1):
-        self.rank1 = rank1
-
-    def rank(self, k):
-        return self.rank1
-
-
 @pytest.mark.parametrize(
     ("clean", "attacked", "verdict"),
     [
@@ -97,7 +92,9 @@ class Ranked:
     ],
 )
 def test_the_verdict_follows_its_rule(clean, attacked, verdict):
-    assert judged([Ranked(0.70)], [Ranked(clean)], [Ranked(attacked)]) == verdict
+    ranked = {"trial": "0", "r5": 1, "r10": 1, "r20": 1, "map": 1, "minp": 1, "queries": 9}
+    three = [[TrialMetrics(r1=r1, **ranked, skipped=0, tied_share=0)] for r1 in (0.70, clean, attacked)]
+    assert judged(*three) == verdict
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +126,28 @@ def test_a_record_has_level_verdict_and_all_controls(run):
     assert [reason for reason in verify(record).reasons if "control" in reason or "verdict" in reason] == []
     record.verdict = "none such"
     assert any("verdict" in reason for reason in verify(record).reasons)
+
+
+def test_a_control_that_was_run_is_taken_from_its_record(run, tmp_path, monkeypatch):
+    trained, learn = [], type(run.attack).learn
+
+    def watched(self, *given):
+        trained.append(label(self))
+        return learn(self, *given)
+
+    monkeypatch.setattr(type(run.attack), "learn", watched)
+    whole, _ = run.execute(quiet=True)
+    assert len(set(trained)) == 5
+    without = replace(run, attack=run.attack.variants()["without AQAL"])
+    Recorder(RunStore(tmp_path), False, True).record(without)
+    trained.clear()
+    resumed = Recorder(RunStore(tmp_path), False, True).record(run)
+    parts = ({}, {"fsam": False, "sfm": False}, {"delta": "zero"})
+    assert trained == [label(replace(run.attack, **part)) for part in parts]
+    assert (resumed.controls, resumed.verdict) == (whole.controls, whole.verdict)
+    trained.clear()
+    Recorder(RunStore(tmp_path), True, True).record(run)
+    assert len(trained) == 5, "with --force no record is believed"
 
 
 @pytest.mark.parametrize("keep", [(), ("weights",)])

@@ -10,6 +10,7 @@ import sys
 import pytest
 import quick as quickly
 
+from vbench.attacks.fsam_uap.attack import FSAMUAP
 from vbench.records.store import RunStore
 from vbench.run.session import Recorder, stored_perturbations
 from vbench.sweep.paper import SUITES
@@ -66,6 +67,8 @@ def test_listing_imports_no_torch():
         (["ablation", "--level", "pixle"], "did you mean 'pixel'"),
         (["ablation", "--preset", "papre"], "did you mean 'paper'"),
         (["ablation", "--set", "evalutions=3"], "did you mean 'evaluations'"),
+        (["model", "--set", "evaluations=3"], "use --set epochs=2"),
+        (["model", "--level", "pixel"], "the suite model has a level of its own"),
         (["ablation", "--set", "sfm=false"], "rows of 'ablation' set it themselves"),
         (["ablation", "--eps", "8"], "did you mean 8/255"),
         (["ablation", "--format", "markdwon"], "did you mean 'markdown'"),
@@ -85,10 +88,10 @@ def test_a_suite_prints_its_rows_in_order_with_the_records_figures(paper, tmp_pa
     done = paper("comparison", runs, "--format", "json")
     found = rows(done)
     names = [row for _, level, row in found if level == "pixel"]
-    assert names == ["noise", "FGSM", "PGD", "UAP", "FSAM-UAP"]
+    assert names == ["noise", "FGSM", "PGD", "UAP (DeepFool)", "UAP (Li)", "SMA", "DMR", "LTA", "FSAM-UAP"]
     assert [row for _, level, row in found if level == "feature"] == ["FSAM-UAP"]
     records = {record.id: record for record in RunStore(runs).read_all().records}
-    assert len(records) == 6 == len(found)
+    assert len(records) == 10 == len(found)
     for line in found.values():
         assert line["r1_after"] == pytest.approx(records[line["id"]].mean("adversarial", "r1"))
         assert not any("published" in key for key in line)
@@ -137,7 +140,7 @@ def test_an_error_that_nobody_foresaw_costs_one_row(paper, tmp_path, monkeypatch
     assert re.search(
         r"PGD failed: .*test_paper\.py, line \d+: ZeroDivisionError: division by zero", done.stdout
     )
-    assert "5 of 5 runs failed" in done.stderr
+    assert "9 of 9 runs failed" in done.stderr
 
 
 def test_ctrl_c_loses_only_the_run_in_progress(paper, tmp_path, monkeypatch):
@@ -152,9 +155,32 @@ def test_ctrl_c_loses_only_the_run_in_progress(paper, tmp_path, monkeypatch):
         patched.setattr(Recorder, "record", interrupted)
         done = paper("comparison", runs, "--level", "pixel", expect=1)
     assert "finished runs are kept" in done.stderr
-    assert done.stdout.count("not run") == 3 and "FGSM" in done.stdout
+    assert done.stdout.count("not run") == 7 and "FGSM" in done.stdout
     rest = paper("comparison", runs, "--level", "pixel")
-    assert "5 runs, 2 recorded already" in rest.stderr and "not run" not in rest.stdout
+    assert "9 runs, 2 recorded already" in rest.stderr and "not run" not in rest.stdout
+
+
+def test_the_model_suite_trains_each_control_once_also_after_an_interruption(paper, tmp_path, monkeypatch):
+    runs, record, learn, trained = tmp_path / "runs", Recorder.record, FSAMUAP.learn, []
+    # An untrained victim diverges at the published rate.
+    short = ("--seed", "0", "--set", "epochs=1", "--set", "batch=16", "--set", "sgd_rate=1e-4")
+
+    def interrupted(self, run):
+        if len(list(runs.glob("*.json"))) == 5:
+            raise KeyboardInterrupt
+        return record(self, run)
+
+    monkeypatch.setattr(FSAMUAP, "learn", lambda self, *given: trained.append(self) or learn(self, *given))
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "record", interrupted)
+        first = paper("model", runs, short=short, expect=1)
+    assert "paper model: 8 runs; 16 trainings of a victim; about" in first.stderr
+    rest = paper("model", runs, "--format", "json", short=short)
+    assert "paper model: 8 runs, 5 recorded already; 6 trainings of a victim; about" in rest.stderr
+    assert len(trained) == len(set(trained)) == 16, "eight rows, each with and without a perturbation"
+    found = json.loads(rest.stdout)
+    assert {line["level"] for line in found} == {"model"} and len(found) == 8
+    assert all(line["verdict"] and "r1 of tampered, clean images" in line for line in found)
 
 
 def test_one_fit_for_both_levels_gives_what_two_would(paper, tmp_path):
@@ -175,12 +201,12 @@ def test_on_real_data_each_row_has_its_published_figure(paper, real, tmp_path):
     runs = tmp_path / "runs"
     done = paper("all", runs, "--level", "pixel", "--format", "json", data=real)
     found = {(suite, row): line for (suite, _, row), line in rows(done).items()}
-    assert {suite for suite, _ in found} == set(SUITES)
+    assert {suite for suite, _ in found} == set(SUITES) - {"model"}
     shown = {key: line.get("r1_published") for key, line in found.items()}
     expected = {
         ("comparison", "noise"): None,
         ("comparison", "FGSM"): 36.02,
-        ("comparison", "UAP"): 17.59,
+        ("comparison", "UAP (Li)"): 17.59,
         ("comparison", "FSAM-UAP"): 0.79,
         ("systems", "FSAM-UAP"): 0.79,
         ("ablation", "noise + SFM"): 11.04,
@@ -199,7 +225,7 @@ def test_on_real_data_each_row_has_its_published_figure(paper, real, tmp_path):
 
 def test_on_real_data_systems_takes_those_there_are_weights_for(paper, real, tmp_path, vbench):
     done = paper("systems", tmp_path / "runs", "--level", "pixel", data=real, victims=("agw", "ddag"))
-    assert "systems leaves out mrcn" in done.stderr
+    assert "systems leaves out caj, mmn, deen, mrcn" in done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if " → " in line}
     assert "47.50 [1] → 0.79 [2]" in lines["agw"] and "54.75 [3] → 1.65 [4]" in lines["ddag"]
     refused = vbench("paper", "ablation", "--dataset", "sysu", "--root", real.root, expect=2)

@@ -44,7 +44,7 @@ PRINTED = {
     },
     "comparison": {
         "FGSM": (36.02, 31.80, 45.87, 44.39),
-        "UAP": (17.59, 25.35, 29.51, 24.42),
+        "UAP (Li)": (17.59, 25.35, 29.51, 24.42),
         "FSAM-UAP": (0.79, 2.81, 0.49, 0.85),
     },
     "attention": {
@@ -171,6 +171,20 @@ def test_levels_and_victims_are_tables_of_their_own_and_verdicts_are_said():
     assert "| noise + FSAM " in text.split(titles[2])[1] and "70.0" in text.split(titles[2])[1]
 
 
+def test_a_random_order_an_idle_loss_and_the_preset_are_said():
+    chance = {"r1": 0.0123, "r5": 0.05, "r10": 0.1, "r20": 0.2, "map": 0.03, "minp": 0.01}
+    warned = {"warnings": ["AQAL inactive (0.0 % of triples)"], "fit_log": {"active_triples": 0.0}}
+    slots = filled(ABLATION, place(), chance=chance, **warned)
+    text = paper_report(slots, "markdown", chance=True)
+    assert table(text)["random order"]["Rank-1"] == "1.2" and list(table(text))[1] == "random order"
+    assert text.count("AQAL inactive (0.0 % of triples)") == len(slots)
+    assert "fsam_uap with preset paper" in text
+    assert "random order" not in paper_report(slots, "markdown")
+    flat = json.loads(paper_report(slots, "json", chance=True))[0]
+    assert (flat["r1_chance"], flat["active_triples"], flat["preset"]) == (0.0123, 0.0, "paper")
+    assert "random order" not in paper_report(filled(ABLATION, place()), chance=True), "older records"
+
+
 def test_rows_without_figures_say_why():
     slots = filled(COMPARISON, place())
     slots[1] = replace(slots[1], record=None, reason="attack 'fgsm' yields non-finite pixels")
@@ -178,11 +192,18 @@ def test_rows_without_figures_say_why():
     slots[3] = replace(slots[3], record=None, spec=None, reason="there is no block4")
     text = paper_report(slots, "markdown")
     rows = table(text)
-    assert [rows[name]["Rank-1"] for name in ("FGSM", "PGD", "UAP")] == ["failed", "not run", "n/a"]
+    assert [rows[name]["Rank-1"] for name in ("FGSM", "PGD", "UAP (DeepFool)")] == [
+        "failed",
+        "not run",
+        "n/a",
+    ]
     assert "FGSM failed: attack 'fgsm' yields non-finite pixels" in text
-    assert "PGD: 1 of 1 runs are not done" in text and "UAP does not apply: there is no block4" in text
+    assert (
+        "PGD: 1 of 1 runs are not done" in text
+        and "UAP (DeepFool) does not apply: there is no block4" in text
+    )
     flat = {line["row"]: line for line in json.loads(paper_report(slots, "json"))}
-    assert [flat[name]["state"] for name in ("noise", "FGSM", "PGD", "UAP")] == [
+    assert [flat[name]["state"] for name in ("noise", "FGSM", "PGD", "UAP (DeepFool)")] == [
         "done",
         "failed",
         "not run",

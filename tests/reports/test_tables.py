@@ -18,7 +18,8 @@ from vbench.records.record import (
     in_file_names,
 )
 from vbench.records.store import RunStore
-from vbench.reports.tables import report
+from vbench.reports.page import page_of
+from vbench.reports.tables import comparison, report, report_of
 
 
 def trials(r1: float, count: int = 2) -> list[TrialMetrics]:
@@ -88,6 +89,24 @@ def test_controls_stand_under_their_attack_and_verdicts_are_counted():
     row = next(index for index, line in enumerate(lines) if "fsam_uap" in line)
     assert "stealthy with 1 of 2 seeds" in lines[row]
     assert "modules, d = 0" in lines[row + 1] and "80.0 -> 70.0" in lines[row + 1]
+
+
+def test_a_random_order_has_a_row_in_every_table_where_asked():
+    chance = {"r1": 0.0123, "r5": 0.05, "r10": 0.1, "r20": 0.2, "map": 0.03, "minp": 0.01}
+    several = [record(chance=chance), record(eps="4/255", chance=chance), record("noise", chance=chance)]
+    for make in (report, report_of, comparison):
+        given = {"style": "markdown", "chance": True}
+        found = make(several, **given)
+        assert found.count("random order") == 2 and found.count("1.2") >= 2, make
+        assert "random order" not in make(several, style="markdown")
+        assert "random order" not in make([record()], **given), "older records do not hold it"
+    for make in (report, report_of):
+        frame = pd.read_csv(io.StringIO(make(several, style="csv", chance=True)))
+        assert frame["r1_chance"].tolist() == [0.0123] * 3
+    page = page_of(several, figures=False, chance=True)
+    assert page.count("random order") == 2
+    broken = record(chance={"r1": 0.5})
+    assert "random order" not in report_of([broken], chance=True)
 
 
 def test_csv_and_json_are_unrounded_and_have_a_row_a_record():

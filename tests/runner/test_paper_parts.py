@@ -60,6 +60,8 @@ def test_presets_and_levels():
     assert Settings().attack(full, "feature", STAGES).level == "feature"
     assert Settings().attack(plain, "feature", STAGES).level == "pixel", "it has no modules to keep"
     assert Settings("default").attack(full, "pixel", STAGES).stages is None, "the usual one"
+    assert Settings().attack(plain, "model", STAGES).level == "model"
+    assert "model" not in {one.name for one in suites_called("all")}
     strong = Settings("strong")
     assert not strong.attack(SUITES["systems"].lines[0], "feature", STAGES).tampers
     assert strong.attack(ATTENTION.lines[0], "feature", STAGES).tampers, "attention needs its modules"
@@ -74,6 +76,7 @@ def test_presets_and_levels():
         (Settings(common={"fsam": "false"}), "ablation", "the rows of 'ablation' set it themselves"),
         (Settings(common={"stages": "layer1"}), "all", "the rows of 'blocks' set it themselves"),
         (Settings(common={"level": "feature"}), "comparison", "use --level"),
+        (Settings(common={"evaluations": "9"}), "model", "use --set epochs=2"),
     ],
 )
 def test_settings_are_checked_before_any_work(settings, suite, message):
@@ -85,7 +88,7 @@ def test_common_settings_reach_the_attacks_that_have_them():
     settings = Settings(common={"steps": "3", "evaluations": "640"})
     settings.check(suites_called("comparison"))
     built = {one.name: settings.attack(one, "pixel", STAGES) for one in SUITES["comparison"].lines}
-    assert (built["PGD"].steps, built["UAP"].evaluations, built["FSAM-UAP"].evaluations) == (3, 640, 640)
+    assert (built["PGD"].steps, built["UAP (Li)"].evaluations, built["FSAM-UAP"].evaluations) == (3, 640, 640)
 
 
 def test_weights_are_named_or_alone():
@@ -108,14 +111,14 @@ def test_weights_are_named_or_alone():
 def test_victims_are_the_asked_the_papers_or_those_with_weights(capsys):
     systems, ablation = SUITES["systems"], ABLATION
     drawn, real = "synthetic", "sysu"
-    assert victims_of([systems], (), {}, drawn) == {"systems": ["agw", "ddag", "mrcn"]}
+    assert victims_of([systems], (), {}, drawn) == {"systems": list(systems.victims)}
     assert victims_of([systems], ["pmt"], {}, real) == {"systems": ["pmt"]}
     named = read_weights(["mrcn=a", "agw=b"])
     assert victims_of([systems, ablation], (), named, real) == {
         "systems": ["agw", "mrcn"],
         "ablation": ["agw"],
     }
-    assert "systems leaves out ddag" in capsys.readouterr().err
+    assert "systems leaves out caj, mmn, deen, ddag:" in capsys.readouterr().err
     assert victims_of([ablation], (), read_weights(["pmt=a"]), real) == {"ablation": ["pmt"]}
 
 

@@ -48,10 +48,12 @@ def test_the_points_of_tsne_are_images_of_a_few_identities_clean_and_attacked(ke
     runs, records = kept
     found = read_embeddings(runs, records[side])
     points = tsne.points(found)
-    trial = dict(zip(SIDES, next(iter(found.trials.values())), strict=True))
+    lists = zip(*found.trials.values(), strict=True)
+    trial = {side: np.unique(np.concatenate(listed)) for side, listed in zip(SIDES, lists, strict=True)}
     there = [set(found.ids[one][trial[one]].tolist()) for one in SIDES]
     pids = set(points.ids.tolist())
-    assert len(pids) == tsne.IDENTITIES and pids <= there[0] & there[1]
+    both = there[0] & there[1]
+    assert len(pids) == min(10, len(both)) and pids <= both
     for panel, vectors in ((points.before, found.clean), (points.after, found.shown)):
         for one in SIDES:
             here = panel & (points.modality == found.modality(one).value)
