@@ -243,7 +243,8 @@ def _cells(index: int, where: Setting, row: Row, sheet: Sheet, twins: set[str]) 
     cells.append(Cell(first, mean(spent) if spent else None, "+ " + " + ".join(more) if more else ""))
     cells.append(Cell(f"{row.seconds:.1f}", row.seconds) if priced else Cell(""))
     if sheet.versus:
-        cells.append(Cell(shown_p(sheet.p[index]), sheet.p[index]))
+        found = sheet.p[index]
+        cells.append(Cell(shown_p(found), found.p if found else None))
     return [*cells, Cell(sheet.published[index])] if sheet.published else cells
 
 

@@ -155,7 +155,8 @@ def test_p_is_scipys_on_the_same_queries():
         rng=np.random.default_rng(0),
     ).pvalue
     assert 0.001 < expected < 0.5
-    assert found[0] == pytest.approx(expected, abs=0.02)
+    assert found[0].p == pytest.approx(expected, abs=0.02)
+    assert found[0].difference == pytest.approx(first.mean() - second.mean())
     assert found[1] is None
 
 
@@ -166,7 +167,7 @@ def test_p_is_corrected_for_the_rows_of_the_table():
     a[:, :6] = 1
     b[:, :5] = 1
     found = p_values(rows_of([ranked("a", a), ranked("b", b), ranked("base", base)]), "base", "r1")
-    assert found == [pytest.approx(2 * 2 / 64), pytest.approx(2 / 32), None]
+    assert [one and one.p for one in found] == [pytest.approx(2 * 2 / 64), pytest.approx(2 / 32), None]
 
 
 def test_only_shared_seeds_are_paired_and_archives_say_what_they_lack(tmp_path):
@@ -177,7 +178,8 @@ def test_only_shared_seeds_are_paired_and_archives_say_what_they_lack(tmp_path):
     text = report_of(other_seed, versus="b")
     assert cells(text, "a")["p vs b (Rank-1)"] == "" and "1 of 1 rows have no p" in text
     same_seed = [ranked("a", better), ranked("b", hits)]
-    assert cells(report_of(same_seed, versus="b"), "a")["p vs b (Rank-1)"] == "<0.001"
+    assert cells(report_of(same_seed, versus="b"), "a")["p vs b (Rank-1)"] == "<0.001 weaker"
+    assert cells(report_of(same_seed, versus="a"), "b")["p vs a (Rank-1)"] == "<0.001 stronger"
     (tmp_path / "archive.jsonl").write_text(to_archive(same_seed))
     archive = RunStore(tmp_path / "archive.jsonl").read_all().records
     assert "archives keep none" in report_of(archive, versus="b")
