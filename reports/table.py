@@ -22,13 +22,15 @@ FORMATS = ("markdown", "csv", "json", "latex", "plain")
 class Column:
     """A heading. A ``numeric`` column sorts by value and is right-aligned; ``hint`` explains it.
 
-    A ``prose`` column is not narrowed to one word per line.
+    A ``prose`` column is not narrowed to one word per line. On a phone an ``extra`` column is shown only in
+    rows that are opened.
     """
 
     title: str
     numeric: bool = False
     hint: str = ""
     prose: bool = False
+    extra: bool = False
 
 
 @dataclass(frozen=True)

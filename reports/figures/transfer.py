@@ -175,7 +175,7 @@ def _cell(axes: Axes, place: float, column: int, value: float, colours: Colormap
         ha="center",
         va="center",
         size=6,
-        color="white" if dark else "black",
+        color="white" if dark else "#111111",
     )
 
 
