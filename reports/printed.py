@@ -29,6 +29,15 @@ NAMES = {
     "llcm": "LLCM",
 }
 
+#: The authors' repository of a model.
+CODE = {
+    "agw": "https://github.com/mangye16/Cross-Modal-Re-ID-baseline",
+    "ddag": "https://github.com/mangye16/DDAG",
+    "deen": "https://github.com/ZYK100/LLCM",
+    "mpanet": "https://github.com/DoubtedSteam/MPANet",
+    "pmt": "https://github.com/hulu88/PMT",
+}
+
 _SIDES = {"ir2vis": "infrared to visible", "vis2ir": "visible to infrared"}
 
 # A name, its settings in brackets, and what follows, such as " (stealthy)".
