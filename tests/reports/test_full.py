@@ -17,10 +17,11 @@ from test_tables import record, trials
 from vbench.core.errors import BadInput
 from vbench.records.record import CompressedArray, ControlRecord
 from vbench.records.store import RunStore, to_archive
+from vbench.reports.narrow import narrow
 from vbench.reports.rows import p_values, per_query, setting, tables
 from vbench.reports.select import pick_metrics, select
-from vbench.reports.table import latex_escape
-from vbench.reports.tables import report_of
+from vbench.reports.table import latex_escape, write
+from vbench.reports.tables import full, report_of
 
 
 def attacked(name, after, low=None, high=None, **more):
