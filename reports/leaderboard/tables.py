@@ -202,7 +202,7 @@ DISPUTED = Badge(
 )
 
 DOUBTED = Badge(
-    "clean results differ",
+    "clean in doubt",
     "Another record contradicts the clean results of this victim, or whether the images are synthetic; "
     "see the page of refusals and doubts.",
     warn=True,
