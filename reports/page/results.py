@@ -66,7 +66,8 @@ def strongest(entries: Sequence[Entry]) -> Table:
     columns += [Column("of", True, "Number of compared attacks")]
     columns += [Column(HEADINGS[metric], True, "Before → after, percent") for metric in METRICS[:2]]
     groups = [_strongest(rivals, differing) for rivals in found.values()]
-    return Table("strongest", _CAPTION, columns, groups, legend=_LEGEND, filtered=False)
+    shared = [one.text for where in settings[:1] for n, one in enumerate(_where(where)) if n not in differing]
+    return Table("strongest", "; ".join([_CAPTION, *shared]), columns, groups, legend=_LEGEND, filtered=False)
 
 
 def _where(where: Setting) -> tuple[Cell, Cell, Cell]:
