@@ -100,10 +100,12 @@ cmps: install
 findings: install
 	$(ONE_THREAD) $(BIN)/python tests/bench/paper_findings.py
 
-# The pages of docs/ as a static site, in site/.
-site: install
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
-	$(BIN)/mkdocs build
+# The pages of docs/ as a static site, in site/. Its tools have an environment of their own: torchattacks wants an
+# older version of requests than they do.
+site:
+	test -x build/docs/bin/python || $(PYTHON) -m venv build/docs
+	build/docs/bin/python -m pip install --quiet "mkdocs-material>=9.5"
+	build/docs/bin/mkdocs build
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, mean, stdev
 from typing import Any
 
@@ -406,8 +406,16 @@ def reference(records: Sequence[Record], attack: str) -> str:
     return named[0]
 
 
-def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) -> list[float | None]:
-    """p of each row against the row of attack ``label``: same setting, victim and surrogate.
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the reference attack: p, and its metric minus the reference's, below 0 if stronger."""
+
+    p: float
+    difference: float
+
+
+def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) -> list[Comparison | None]:
+    """Each row against the row of attack ``label``: same setting, victim and surrogate.
 
     Two-sided sign-flip test (:func:`vbench.metrics.statistics.flip_pvalue`) of each query's contribution to
     ``metric``, mean over trials and over the seeds that both have; Holm's correction over the rows (Holm, A
@@ -415,10 +423,10 @@ def p_values(entries: Sequence[tuple[Setting, Row]], label: str, metric: str) ->
     store its identity. None for the attack itself and for records without per-query values.
     """
     others = {(where, *_rival(row)): row for where, row in entries if row.records and _label(row) == label}
-    found: list[float | None] = []
+    found: list[Comparison | None] = []
     for where, row in entries:
         other = others.get((where, *_rival(row))) if row.records and _label(row) != label else None
-        found.append(_p(row.records, other.records, metric) if other else None)
+        found.append(_compare(row.records, other.records, metric) if other else None)
     return _holm(found)
 
 
@@ -437,7 +445,7 @@ def per_query(record: Record, metric: str, which: str = "adversarial") -> np.nda
     return (values / np.maximum(valid.sum(1, keepdims=True), 1)).sum(0) / len(values)
 
 
-def _p(row: Sequence[Record], other: Sequence[Record], metric: str) -> float | None:
+def _compare(row: Sequence[Record], other: Sequence[Record], metric: str) -> Comparison | None:
     first, second = ({record.config["seed"]: record for record in same} for same in (row, other))
     differences = []
     for seed in first.keys() & second.keys():
@@ -448,15 +456,16 @@ def _p(row: Sequence[Record], other: Sequence[Record], metric: str) -> float | N
     if not differences:
         return None
     mean = np.mean(differences, axis=0)
-    return flip_pvalue(mean, np.arange(len(mean)), np.random.default_rng(0))
+    p = flip_pvalue(mean, np.arange(len(mean)), np.random.default_rng(0))
+    return Comparison(p, float(mean.sum()))
 
 
-def _holm(found: list[float | None]) -> list[float | None]:
-    ranked = sorted((p, index) for index, p in enumerate(found) if p is not None)
+def _holm(found: list[Comparison | None]) -> list[Comparison | None]:
+    ranked = sorted((one.p, index, one) for index, one in enumerate(found) if one is not None)
     adjusted, largest = list(found), 0.0
-    for rank, (p, index) in enumerate(ranked):
+    for rank, (p, index, one) in enumerate(ranked):
         largest = max(largest, min(1.0, p * (len(ranked) - rank)))
-        adjusted[index] = largest
+        adjusted[index] = replace(one, p=largest)
     return adjusted
 
 

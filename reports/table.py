@@ -22,13 +22,15 @@ FORMATS = ("markdown", "csv", "json", "latex", "plain")
 class Column:
     """A heading. A ``numeric`` column sorts by value and is right-aligned; ``hint`` explains it.
 
-    A ``prose`` column is not narrowed to one word per line.
+    A ``prose`` column is not narrowed to one word per line. On a phone an ``extra`` column is shown only in
+    rows that are opened.
     """
 
     title: str
     numeric: bool = False
     hint: str = ""
     prose: bool = False
+    extra: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Table:
     ``anchor``: id within a page, or what a LaTeX label is made of. ``badges`` precede the caption, ``notes``
     follow the table. The filters of a page apply to tables that are ``filtered``. ``flat`` makes what CSV and
     JSON have instead, a row per run. ``widths``: most characters per line in each column, in plain text.
-    ``starred``: whether plain text marks strong cells with an asterisk.
+    ``starred``: whether plain text marks strong cells with an asterisk. A ``narrow`` table fits a column of a
+    paper, so LaTeX does not scale it, and has space between its groups.
     """
 
     anchor: str
@@ -93,6 +96,7 @@ class Table:
     flat: Callable[[], Sequence[Mapping[str, object]]] = tuple
     widths: Sequence[int | None] | None = None
     starred: bool = True
+    narrow: bool = False
 
     @property
     def lines(self) -> list[Sequence[Cell]]:
@@ -229,6 +233,7 @@ _LATEX_SPECIAL = {
     "±": r"$\pm$",
     "→": r"$\to$",
     "·": r"$\cdot$",
+    "L_inf": r"$L_\infty$",
 }
 
 _ANY = re.compile("->|" + "|".join(re.escape(plain) for plain in _LATEX_SPECIAL))
@@ -240,7 +245,7 @@ def latex_escape(text: str) -> str:
 
 
 def _latex(tables: Sequence[Table]) -> list[str]:
-    """``table`` environments whose labels differ; they need booktabs, and graphicx for the width."""
+    """``table`` environments whose labels differ; they need booktabs, and graphicx unless narrow."""
     seen: Counter[str] = Counter()
     found = []
     for table in tables:
@@ -254,22 +259,28 @@ def _latex(tables: Sequence[Table]) -> list[str]:
 def _latex_one(table: Table, label: str) -> str:
     sides = "".join("r" if column.numeric else "l" for column in table.columns)
     rows = [" & ".join(line) + r" \\" for line in _cells(table, _latex_cell, r"\textbf{{{}}}")]
+    if table.narrow:
+        starts = {id(group.cells) for group in table.groups[1:]}
+        rows = [
+            (r"\addlinespace" + "\n" if id(line) in starts else "") + row
+            for line, row in zip(table.lines, rows, strict=True)
+        ]
     notes = [rf"\par\smallskip{{\footnotesize {latex_escape(note)}\par}}" for note in table.notes]
     return "\n".join(
         [
-            r"% \usepackage{booktabs,graphicx}",
+            r"% \usepackage{booktabs}" if table.narrow else r"% \usepackage{booktabs,graphicx}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{latex_escape(_caption(table))}}}",
             rf"\label{{{label}}}",
-            r"\resizebox{\linewidth}{!}{%",
+            r"\small\setlength{\tabcolsep}{4pt}" if table.narrow else r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{sides}}}",
             r"\toprule",
             " & ".join(_latex_cell(column.title) for column in table.columns) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
-            r"\end{tabular}}",
+            r"\end{tabular}" if table.narrow else r"\end{tabular}}",
             *notes,
             r"\end{table}",
         ]

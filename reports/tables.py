@@ -17,6 +17,7 @@ from vbench.reports.published import NOT_IDS, Published, PublishedCells, Referen
 from vbench.reports.rows import (
     HEADINGS,
     METRICS,
+    Comparison,
     Row,
     Setting,
     best,
@@ -70,7 +71,8 @@ class Sheet:
 
     ``shared`` are the facts of the setting that all rows share, for the title; ``differing`` the names of the
     others, each a column (:func:`facts`). ``bold``: metric -> positions of the best rows. ``p`` and
-    ``published`` have one entry per row; ``published`` is empty if no source has a value.
+    ``published`` have one entry per row; ``published`` is empty if no source has a value. ``remarks`` are the
+    notes on p and on the records, ``sources`` those on published values.
     """
 
     name: str
@@ -79,10 +81,17 @@ class Sheet:
     differing: Sequence[str]
     bold: dict[str, set[int]]
     versus: Versus | None
-    p: Sequence[float | None]
+    p: Sequence[Comparison | None]
     published: Sequence[str]
     legend: str
-    notes: Sequence[str]
+    remarks: Sequence[str]
+    sources: Sequence[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """The lines below the full table."""
+        bold = [_BOLD] if any(self.bold.values()) else []
+        return [*bold, *self.remarks, *self.sources]
 
     @property
     def metrics(self) -> list[str]:
@@ -165,15 +174,12 @@ def _sheet(
     p = p_values(entries, versus.label, versus.metric) if versus else [None] * len(entries)
     published = PublishedCells(metrics)
     printed = [published.cell(row.records[0]) if row.records else "" for _, row in entries]
-    notes = [_BOLD] if any(bold.values()) else []
-    if versus:
-        notes.append(_versus_note(entries, p, versus))
-    notes += published.notes()
     records = [record for _, row in entries for record in row.records]
-    notes += [*_changed_note(records), *older_note(records)]
-    legend = _legend(entries, metrics)
+    remarks = [_versus_note(entries, p, versus)] if versus else []
+    remarks += [*_changed_note(records), *older_note(records)]
+    legend, sources = _legend(entries, metrics), published.notes()
     cells = printed if any(printed) else ()
-    return Sheet(name, entries, shared, differing, bold, versus, p, cells, legend, notes)
+    return Sheet(name, entries, shared, differing, bold, versus, p, cells, legend, remarks, sources)
 
 
 def _facts(settings: Sequence[Setting], twins: set[str]) -> tuple[dict[str, str], list[str]]:
@@ -206,10 +212,11 @@ def _changed_note(records: Sequence[Record]) -> list[str]:
     return [f"WARNING, not what a run wrote: {first_of(found, 5)}"] if found else []
 
 
-def _versus_note(entries: Sequence[Entry], values: Sequence[float | None], versus: Versus) -> str:
+def _versus_note(entries: Sequence[Entry], values: Sequence[Comparison | None], versus: Versus) -> str:
     note = (
         f"p: two-sided paired permutation test over queries against {versus.label} on the same victim, by "
-        f"{HEADINGS[versus.metric]}, Holm's correction over this table; it says nothing of the seed."
+        f"{HEADINGS[versus.metric]}, Holm's correction over this table; it says nothing of the seed. "
+        f"Stronger, weaker: than {versus.label}."
     )
     rivals = [row for _, row in entries if row.records and row.records[0].label != versus.label]
     tested = sum(value is not None for value in values)
@@ -276,8 +283,9 @@ def _full(sheet: Sheet, asked: Sequence[str] | None, chance: bool) -> Table:
     def rows() -> list[dict[str, object]]:
         found = []
         for (_, row), p in zip(sheet.entries, sheet.p, strict=True):
+            value = p.p if p else None
             more = chance_columns(row.records) if chance else {}
-            more |= {one.id: {**more.get(one.id, {}), versus.heading: p} for one in row.records if versus}
+            more |= {one.id: {**more.get(one.id, {}), versus.heading: value} for one in row.records if versus}
             found += flat(row.records, asked, more)
         return found
 
@@ -326,11 +334,12 @@ def _joined(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def shown_p(value: float | None) -> str:
-    """A p-value as text for tables."""
-    if value is None:
+def shown_p(found: Comparison | None) -> str:
+    """A p-value as text for tables, with whether the row is stronger than the reference."""
+    if found is None:
         return ""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    way = "stronger" if found.difference < 0 else "weaker" if found.difference > 0 else "equal"
+    return f"{'<0.001' if found.p < 0.001 else f'{found.p:.3f}'} {way}"
 
 
 def comparison(

@@ -73,8 +73,9 @@ def record(attack="uap", first=6, victim="agw", eps="8/255", side="query", seed=
 
 
 def text_of(figure) -> str:
-    """All words of a figure: title, titles of axes, labels, legends, notes."""
+    """All words of a figure: title, drawn or not, titles of axes, labels, legends, notes."""
     import matplotlib.text
 
     figure.draw_without_rendering()
-    return "\n".join(found.get_text() for found in figure.findobj(matplotlib.text.Text))
+    drawn = [found.get_text() for found in figure.findobj(matplotlib.text.Text)]
+    return "\n".join([figure.get_label(), *drawn])

@@ -40,6 +40,13 @@ def report(
     versus: Annotated[
         str | None, typer.Option(help="An attack; adds the p-value of each row against it, paired by query.")
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="LaTeX with every column, instead of a table for one column of a paper."),
+    ] = False,
+    label: Annotated[
+        list[str] | None, typer.Option(help="LaTeX: print this name, as in uap='Our UAP'; repeatable.")
+    ] = None,
     compare: Annotated[
         str | None, typer.Option(help="Attacks x victims table of one metric: r1, r10, map, minp ...")
     ] = None,
@@ -63,6 +70,11 @@ def report(
             raise BadInput("--compare does not go with --metrics, --group or --versus; leave them out")
     if images and (style != "html" or compare is not None):
         raise BadInput("--images needs --format html, and does not go with --compare")
+    paper = style == "latex" and not full and compare is None and not published
+    if (full and (style != "latex" or compare is not None or published)) or (label and not paper):
+        raise BadInput(
+            "--full and --label are for --format latex, one of them, without --compare or --published"
+        )
     if compare is not None and style == "jsonl":
         raise BadInput("--format jsonl is an archive of records; leave --compare out")
     if published:
@@ -91,6 +103,12 @@ def report(
         # The page may be sent to others, so it shows file names without their folders.
         broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
         text = page_of(records, picked, group, versus, broken, figures, runs, images, chance)
+    elif paper:
+        from vbench.reports.narrow import narrow
+        from vbench.reports.printed import read_labels
+        from vbench.reports.table import write
+
+        text = write(narrow(records, picked, group, versus, read_labels(label or ()), chance), style)
     else:
         from vbench.reports.tables import report_of
 
@@ -159,11 +177,19 @@ def figure(
     query: Annotated[
         int | None, typer.Option(help="Number of a stored query.", show_default="some that lose most")
     ] = None,
+    title: Annotated[
+        bool, typer.Option("--title", help="Draw the title, which else is printed, for the caption.")
+    ] = False,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Draw this name, as in uap='Our UAP'; repeatable.")
+    ] = None,
 ) -> None:
     """Draw one figure from records, and from the files that vbench run --keep stored next to them."""
     from vbench.core.files import write_atomically
+    from vbench.core.progress import say
     from vbench.reports.figures import draw, find
     from vbench.reports.figures.panels import by_id
+    from vbench.reports.printed import read_labels
     from vbench.reports.select import select
 
     find(name)
@@ -173,11 +199,13 @@ def figure(
         records = by_id(records, run)
     if where is not None:
         records = select(records, where)
-    drawn = draw(name, records, runs, metric, width, query)
+    drawn = draw(name, records, runs, metric, width, query, title, read_labels(label or ()))
 
-    from vbench.reports.figures.style import encode
+    from vbench.reports.figures.style import encode, title_of
 
     write_atomically(path, encode(drawn, ending))
+    if not title:
+        say(f"caption: {'; '.join(title_of(drawn))}")
     put(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -66,12 +66,16 @@ def draw(
     metric: str | None = None,
     width: str | None = None,
     query: int | None = None,
+    title: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw the named figure of ``records``, with the files that their runs kept under ``runs``.
 
     ``width``: "column" or "full", else the figure's default; ``metric`` and ``query`` (the number of a kept
-    query) for figures with that option. Raises BadInput for an unknown name, for an option that the figure
-    does not have, for unsuitable records, and for kept files that are missing or broken.
+    query) for figures with that option. ``title`` draws the title; ``labels`` are names to draw instead of
+    the printed ones, by label or name of a model or attack. Raises BadInput for an unknown name, for an
+    option that the figure does not have, for unsuitable records, and for kept files that are missing or
+    broken.
     """
     from vbench.reports.rows import HEADINGS
 
@@ -81,12 +85,43 @@ def draw(
             raise BadInput(f"figure {name} has no {what} to choose; leave --{what} away")
     if metric is not None and metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
-    if entry.needs == "records":
-        return entry.module.draw(records, width=width, **({"metric": metric} if metric else {}))
     from vbench.reports.figures.panels import one
+    from vbench.reports.figures.style import draw_title
 
-    record = one(records, name)
-    return entry.module.draw(record, *_kept(entry, record, runs, query), width=width)
+    given: tuple[Any, ...] = (records,)
+    if entry.needs != "records":
+        record = one(records, name)
+        given = record, *_kept(entry, record, runs, query)
+    figure = _draw(entry, given, {"width": width, **({"metric": metric} if metric else {})}, labels)
+    if title:
+        draw_title(figure)
+    return figure
+
+
+def _draw(
+    entry: Entry, given: tuple[Any, ...], more: dict[str, Any], labels: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw with printed names; settings that they leave out are in the title."""
+    from vbench.reports.printed import printed, protocol_words, short_names
+
+    records = given[0] if isinstance(given[0], Sequence) else [given[0]]
+    names = [(one.label or str(one.config["attack"]["name"]), one.victim_label) for one in records]
+    short, notes = short_names([name for both in names for name in both], labels)
+    renamed = [
+        one.model_copy(
+            update={
+                "label": short[attack],
+                "victim_label": short[victim],
+                "surrogate": (labels or {}).get(one.surrogate, printed(one.surrogate)),
+                "protocol": protocol_words(one.protocol),
+            }
+        )
+        for one, (attack, victim) in zip(records, names, strict=True)
+    ]
+    figure = entry.module.draw(renamed if given[0] is records else renamed[0], *given[1:], **more)
+    if notes:
+        figure.set_label(f"{figure.get_label()}\n{'; '.join(notes.values())}")
+    return figure
 
 
 def supported(records: Sequence[Record]) -> list[tuple[Entry, Sequence[Record]]]:
@@ -149,8 +184,8 @@ def _drawing(
 ) -> Drawing:
     from vbench.reports.figures.style import Drawing, inline, title_of
 
-    figure = entry.module.draw(*given, **more)
-    title, alt = title_of(figure), entry.module.alt(*given, **more)
+    figure = _draw(entry, given, more)
+    (title, facts), alt = title_of(figure), entry.module.alt(*given, **more)
     about = " ".join([*more.values(), *(record.id for record in records)])
     prefix = f"{entry.name}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
-    return Drawing(entry.name, title, alt, inline(figure, prefix, title, alt))
+    return Drawing(entry.name, title, facts, alt, inline(figure, prefix, title, alt))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from vbench.records.record import Record
 from vbench.reports.figures.panels import (
+    DEEPEST,
     Curve,
     Facet,
     Panels,
@@ -23,27 +24,35 @@ from vbench.reports.figures.style import CLEAN, DASHES, MARKERS, PALETTE, in_lin
 
 SUBJECT = "CMC{of} before and after attacks"
 _ARCHIVED = "thin lines: from an archive, which has only ranks 1, 5, 10 and 20"
-_MARKED = (1, 5, 10, 20, 30, 40, 50)
+_MARKED = (1, 5, 10, 20)
 
 
 def draw(records: Sequence[Record], width: str | None = None) -> Figure:
     """Rank-k in percent against k, clean in black; bands are ± a standard deviation over trials and seeds.
 
-    Curves end at rank 50, or at the last rank at which any query finds its match; records without per-query
-    ranks, from an archive, give four points and a thin line. With many attacks only the strongest are drawn,
+    Curves end at rank 20; the legend has Rank-1, of each panel in order. Records without per-query ranks,
+    from an archive, give four points and a thin line. With many attacks only the strongest are drawn,
     and the title says so. Raises BadInput for more panels than can be read.
     """
     panels = facets(records)
     names, note = strongest(panels, "r1")
     archived = "" if all(record.per_query for record in records) else _ARCHIVED
     found = [_curves(panel, names) for panel in panels]
-    last = max(int(curve.ranks[-1]) for curves in found for curve in curves.values())
+    firsts = {name: " / ".join(_first(curves.get(name)) for curves in found) for name in ("clean", *names)}
+    labels = {
+        name: in_lines(f"{name}{', Rank-1' if name == 'clean' else ''} {shown} %", 60)
+        for name, shown in firsts.items()
+    }
     with styled():
-        page = Panels(panels, SUBJECT, [note, archived], ["clean", *map(_label, names)], width)
+        page = Panels(panels, SUBJECT, [note, archived], labels, width)
         for (axes, _), curves in zip(page, found, strict=True):
-            _panel(axes, curves, names, last)
+            _panel(axes, curves, names)
         page.label("rank k", "matched by rank k, %")
         return page.finish()
+
+
+def _first(curve: Curve | None) -> str:
+    return "–" if curve is None else f"{curve.mean[0]:.1f}"
 
 
 def alt(records: Sequence[Record]) -> str:
@@ -75,15 +84,15 @@ def _curves(panel: Facet, names: Sequence[str]) -> dict[str, Curve]:
     return {"clean": clean} | {name: cmc(same, "adversarial") for name, same in _drawn(panel, names).items()}
 
 
-def _panel(axes: Axes, curves: dict[str, Curve], names: Sequence[str], last: int) -> None:
+def _panel(axes: Axes, curves: dict[str, Curve], names: Sequence[str]) -> None:
     for name, curve in curves.items():
         if name == "clean":
-            _plot(axes, curve.until(last), name, CLEAN, "-", None)
+            _plot(axes, curve, name, CLEAN, "-", None)
             continue
         place = names.index(name) % len(PALETTE)
-        _plot(axes, curve.until(last), _label(name), PALETTE[place], DASHES[place], MARKERS[place])
-    axes.set_xlim(1, max(2, last))
-    axes.set_xticks([tick for tick in _MARKED if tick <= last])
+        _plot(axes, curve, name, PALETTE[place], DASHES[place], MARKERS[place])
+    axes.set_xlim(1, DEEPEST)
+    axes.set_xticks(_MARKED)
     axes.set_ylim(0, 102)
 
 
@@ -102,7 +111,3 @@ def _plot(axes: Axes, curve: Curve, label: str, colour: str, dash: object, marke
     if curve.spread is not None and curve.whole:
         low, high = curve.mean - curve.spread, curve.mean + curve.spread
         axes.fill_between(curve.ranks, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def _label(name: str) -> str:
-    return in_lines(name, 40)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vbench.records.record import Record
 from vbench.reports.figures.panels import Panels, facets, seeds_of
-from vbench.reports.figures.style import PALETTE, in_lines, styled, write_labels
+from vbench.reports.figures.style import PALETTE, styled, write_labels
 from vbench.reports.rows import HEADINGS
 
 #: Kind of attack -> marker, colour.
@@ -48,7 +48,7 @@ def points(records: Sequence[Record], metric: str) -> list[Point]:
 
 
 def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
-    """Drop of ``metric`` in points against cost; numbers at the points refer to the legend.
+    """Drop of ``metric`` in points against cost; each point has its attack's name next to it.
 
     Markers distinguish universal, per-image and query-limited attacks and batteries; bars are ± a standard
     deviation of the drop over trials and seeds.
@@ -56,23 +56,20 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     panels = facets(records)
     found = [points(panel.records, metric) for panel in panels]
     kinds = {point.attack: point.kind for same in found for point in same}
-    # If panels have the same attacks, the first panel determines their numbers.
-    labels = {name: f"{number} {in_lines(name, 34)}" for number, name in enumerate(kinds, start=1)}
     used = [kind for kind in KINDS if kind in kinds.values()]
     with styled():
-        page = Panels(panels, _SUBJECT, [_NOTE], [*used, *labels.values()], width, handle=1.0)
+        page = Panels(panels, _SUBJECT, [_NOTE], {kind: kind for kind in used}, width, handle=1.0)
         for (axes, _), same in zip(page, found, strict=True):
-            for label, kind in (*((kind, kind) for kind in used), *((labels[n], kinds[n]) for n in labels)):
-                axes.plot([], [], linestyle="", marker=KINDS[kind][0], color=KINDS[kind][1], label=label)
+            for kind in used:
+                axes.plot([], [], linestyle="", marker=KINDS[kind][0], color=KINDS[kind][1], label=kind)
             _panel(axes, same)
         page.limits(*_limits(found))
         page.label("gradient evaluations or queries", f"{HEADINGS[metric]} drop, points")
         figure = page.finish()
-        # Free space for labels is known only after the layout of the axes.
+        # Free space for names is known only after the layout of the axes.
         figure.draw_without_rendering()
-        numbers = {name: str(number) for number, name in enumerate(labels, start=1)}
         for (axes, _), same in zip(page, found, strict=True):
-            write_labels(axes, [(point.cost, point.drop, numbers[point.attack]) for point in same])
+            write_labels(axes, [(point.cost, point.drop, point.attack) for point in same])
         return figure
 
 

@@ -48,7 +48,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     names, note = strongest(panels, metric)
     subject = f"{HEADINGS[metric]}{{of}} against the budget"
     with styled():
-        page = Panels(panels, subject, [note], [in_lines(name, 40) for name in names], width)
+        page = Panels(panels, subject, [note], {name: in_lines(name, 60) for name in names}, width)
         for axes, panel in page:
             _panel(axes, panel, metric, names)
         linf = panels[0].records[0].config["threat"]["norm"] == "linf"
@@ -138,7 +138,7 @@ def _panel(axes: Axes, panel: Facet, metric: str, names: Sequence[str]) -> None:
             marker=MARKERS[place],
             elinewidth=0.6,
             capsize=1.5,
-            label=in_lines(line.attack, 40),
+            label=line.attack,
             clip_on=False,
         )
     ticks = sorted({0.0, *(float(eps * scale) for line in lines(panel.records, metric) for eps in line.eps)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import mean
@@ -130,9 +130,9 @@ _HEIGHT = 1.75
 class Panels:
     """One axes per facet. Iterate over them to draw, then call :meth:`finish`.
 
-    Facts that all facets share are in the title, the others above their axes; "{of}" and "{on}" in
-    ``subject`` become "of" and "on" the victim if all share it. ``labels`` are those of the legend; the
-    artists must have them. A single panel is a column wide unless ``width`` is given.
+    Facts that all facets share are in the figure's title, the others above their axes; "{of}" and "{on}" in
+    ``subject`` become "of" and "on" the victim if all share it. ``labels``: label of an artist -> its text in
+    the legend. A single panel is a column wide unless ``width`` is given.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Panels:
         panels: Sequence[Facet],
         subject: str,
         notes: Sequence[str],
-        labels: Sequence[str],
+        labels: Mapping[str, str],
         width: str | None,
         handle: float = 2.6,
     ) -> None:
@@ -148,11 +148,12 @@ class Panels:
         inches = width_of(width or ("column" if len(panels) == 1 else "full"))
         columns = min(len(panels), 1 if inches < 5 else 3)
         rows = math.ceil(len(panels) / columns)
-        titles = [in_lines("\n".join(facts.values()), int(17 * inches / columns)) for facts in own]
+        each = int(17 * inches / columns)
+        titles = ["\n".join(in_lines(fact, each) for fact in facts.values()) for facts in own]
         above = 0.12 * max(title.count("\n") + 1 for title in titles) if any(titles) else 0
         named = {word: f" {word} {shared['victim']}" if "victim" in shared else "" for word in ("of", "on")}
         shared.pop("victim", None)
-        self._legend = Legend(labels, inches, handle)
+        self._labels, self._legend = list(labels), Legend(list(labels.values()), inches, handle)
         height = rows * (_HEIGHT + above) + self._legend.height
         self.figure = new_figure(inches, height, subject.format(**named), [*shared.values(), *notes])
         grid = self.figure.subplots(rows, columns, squeeze=False, sharex=False, sharey=True)
@@ -178,6 +179,8 @@ class Panels:
             axes.set_xscale("symlog", linthresh=least, linscale=0.5)
             axes.set_xlim(*x)
             axes.set_ylim(*y)
+            # Decades below the start of the logarithmic scale would stand on the 0.
+            axes.set_xticks([0, *(10.0**k for k in range(round(math.log10(least)), 12) if 10.0**k < x[1])])
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(_plain))
 
@@ -189,7 +192,7 @@ class Panels:
         for axes in self._axes[: len(self._panels)]:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
-        self._legend.write(self.figure, [entries[label] for label in self._legend.labels])
+        self._legend.write(self.figure, [entries[label] for label in self._labels])
         return self.figure
 
 
@@ -313,7 +316,8 @@ def picture(axes: Axes, pixels: np.ndarray, title: str = "") -> None:
     axes.spines[:].set_visible(False)
 
 
-DEEPEST = 50
+#: Last rank of a CMC curve.
+DEEPEST = 20
 
 
 @dataclass(frozen=True)
@@ -328,17 +332,9 @@ class Curve:
     spread: np.ndarray | None
     whole: bool
 
-    def until(self, last: int) -> Curve:
-        """The curve up to rank ``last``; after its own last rank it is constant."""
-        more = max(0, last - int(self.ranks[-1])) if self.whole else 0
-        mean = np.pad(self.mean, (0, more), mode="edge")
-        spread = None if self.spread is None else np.pad(self.spread, (0, more), mode="edge")
-        ranks = np.concatenate([self.ranks, self.ranks[-1] + np.arange(1, more + 1)])
-        return Curve(ranks, mean, spread, self.whole)
-
 
 def cmc(records: Sequence[Record], which: str) -> Curve:
-    """The CMC of "clean" or "adversarial" queries up to rank 50, of records that differ only in their seed.
+    """The CMC of "clean" or "adversarial" queries up to rank 20, of records that differ only in their seed.
 
     Rank-k is the share, of the queries with a match, whose first match is at rank k or better, with ranks
     counted as in the record's protocol. Raises BadInput for a record whose stored ranks are broken.
@@ -350,8 +346,7 @@ def cmc(records: Sequence[Record], which: str) -> Curve:
         # Records without per-query values have only these ranks.
         shares = np.array([[getattr(trial, name) for name in DEPTHS] for trial in trials])
         return _curve(np.array(list(DEPTHS.values())), shares, whole=False)
-    deepest = min(DEEPEST, max(1, *(int(ranks.max()) for ranks in whole)))
-    depth = np.arange(1, deepest + 1)
+    depth = np.arange(1, DEEPEST + 1)
     values = [
         (((trial[:, None] <= depth) & (trial[:, None] > 0)).sum(0) / max(1, (trial > 0).sum()))
         for ranks in whole

@@ -93,27 +93,50 @@ def width_of(name: str) -> float:
 
 
 def new_figure(width: float, height: float, subject: str, facts: Sequence[str]) -> Figure:
-    """A figure with a title: ``subject``, then one line per fact; ``height`` below it, in inches."""
-    texts = [fill(one_line(subject), int(width * _PER_INCH * 0.82))]
-    texts += [fill(one_line(fact), int(width * _PER_INCH)) for fact in facts if fact]
+    """A figure ``height`` inches high, whose label is its title: ``subject``, then one line per fact.
+
+    The title is not drawn unless :func:`draw_title` is called, since papers have captions; a mark says
+    SYNTHETIC where a fact does.
+    """
+    synthetic = any(fact.startswith("SYNTHETIC") for fact in facts)
+    total = height + (LINE if synthetic else 0)
+    figure = Figure((width, total))
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, height / total), w_pad=0.03, h_pad=0.03)
+    figure.set_label("\n".join(one_line(text) for text in (subject, *facts) if text))
+    if synthetic:
+        figure.text(
+            0.995, 1 - 0.02 / total, "SYNTHETIC data", size=SMALL_SIZE, color=MUTED, ha="right", va="top"
+        )
+    return figure
+
+
+def draw_title(figure: Figure) -> None:
+    """Draw a figure's title above it, which makes it higher; the mark SYNTHETIC is in the title."""
+    for mark in list(figure.texts):
+        mark.remove()
+    width, former = figure.get_size_inches()
+    layout = figure.get_layout_engine()
+    height = former * layout.get()["rect"][3]
+    subject, *facts = str(figure.get_label()).split("\n")
+    texts = [fill(subject, int(width * _PER_INCH * 0.82))]
+    texts += [fill(fact, int(width * _PER_INCH)) for fact in facts]
     sizes = [TITLE_SIZE, *[TEXT_SIZE] * (len(texts) - 1)]
     above = [
         LINE * size / TEXT_SIZE * (text.count("\n") + 1) for text, size in zip(texts, sizes, strict=True)
     ]
     total = height + sum(above) + 0.08
-    figure = Figure((width, total))
-    figure.set_layout_engine("constrained", rect=(0, 0, 1, height / total), w_pad=0.03, h_pad=0.03)
+    figure.set_size_inches(width, total)
+    layout.set(rect=(0, 0, 1, height / total))
     top = total - 0.04
     for text, size, part in zip(texts, sizes, above, strict=True):
         weight = "bold" if text is texts[0] else "normal"
         figure.text(0.05 / width, top / total, text, size=size, weight=weight, ha="left", va="top")
         top -= part
-    return figure
 
 
 def in_lines(label: str, width: int) -> str:
     """A long name in several lines, broken after commas if it has some."""
-    spaced = label.replace(",", ", ").replace("[", " [")
+    spaced = re.sub(r",(?=\S)", ", ", label).replace("[", " [")
     if len(label) <= width:
         return label
     return fill(spaced, width, break_long_words=True, break_on_hyphens=False)
@@ -158,33 +181,60 @@ class Legend:
         )
 
 
-#: Offsets of labels in points, the preferred first.
-_SIDES = sorted(product((6, -6, 0), (5, -5, 0)), key=lambda side: (side[1] == 0, side[0] == 0, -sum(side)))[
-    :-1
-]
-
-_HALF = np.array([4.5, 3.5])
+#: Sides of a point where its name may stand, the preferred first: lines away, and to the right, left, middle.
+_SIDES = sorted(product(range(-6, 7), (1, -1, 0)), key=lambda side: abs(side[0]) + 2 * (side[1] == 0))
 
 
 def write_labels(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
-    """Write a short label next to each (x, y, label); call it after the layout of the axes."""
+    """Write a name next to each (x, y, name); call it after the layout of the axes.
+
+    A name stands where it covers the fewest markers and other names; a thin line leads to one further off.
+    """
     if not places:
         return
-    marks = axes.transData.transform([(x, y) for x, y, _ in places]) * 72 / axes.figure.dpi
-    taken: list[np.ndarray] = []
-    for (x, y, label), mark in zip(places, marks, strict=True):
-        crowds = [_overlap(mark + side, marks, taken) for side in _SIDES]
-        side = _SIDES[int(np.argmin(crowds))]
-        taken.append(mark + side)
+    points = 72 / axes.figure.dpi
+    marks = axes.transData.transform([(x, y) for x, y, _ in places]) * points
+    frame = np.array(axes.get_window_extent().extents) * points
+    taken = [np.concatenate([mark - 3, mark + 3]) for mark in marks]
+    for (x, y, name), mark in zip(places, marks, strict=True):
+        text = axes.text(0, 0, name, size=SMALL_SIZE)
+        half = np.array(text.get_window_extent().size) * points / 2
+        text.remove()
+        offsets = [
+            np.array([side * (half[0] + 5), line * (2 * half[1] + 1)])
+            for line, side in _SIDES
+            if line or side
+        ]
+        boxes = [np.concatenate([mark + offset - half, mark + offset + half]) for offset in offsets]
+        best = int(np.argmin([_covered(box, taken) + _outside(box, frame) for box in boxes]))
+        taken.append(boxes[best])
+        far = abs(offsets[best][1]) > 2 * half[1] + 2
+        lead = (
+            {"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2} if far else None
+        )
         axes.annotate(
-            label, (x, y), side, textcoords="offset points", size=SMALL_SIZE, ha="center", va="center"
+            name,
+            (x, y),
+            tuple(offsets[best]),
+            textcoords="offset points",
+            size=SMALL_SIZE,
+            ha="center",
+            va="center",
+            arrowprops=lead,
         )
 
 
-def _overlap(place: np.ndarray, marks: np.ndarray, taken: Sequence[np.ndarray]) -> float:
-    """How much a label at ``place`` would cover of markers and other labels."""
-    others = [*((mark, _HALF + 2) for mark in marks), *((other, 2 * _HALF) for other in taken)]
-    return sum(float(np.prod(np.clip(reach - np.abs(place - other), 0, None))) for other, reach in others)
+def _covered(box: np.ndarray, taken: Sequence[np.ndarray]) -> float:
+    """Area, in square points, that a box (left, bottom, right, top) shares with others."""
+    shared = [np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]) for other in taken]
+    return sum(float(np.prod(np.clip(sides, 0, None))) for sides in shared)
+
+
+def _outside(box: np.ndarray, frame: np.ndarray) -> float:
+    """How far a box stands out of the axes: much worse than covering something."""
+    return 1000 * float(
+        np.clip(frame[:2] - box[:2], 0, None).sum() + np.clip(box[2:] - frame[2:], 0, None).sum()
+    )
 
 
 FORMATS = ("png", "svg", "pdf")
@@ -195,17 +245,19 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure for a page: ``svg`` is an ``<svg>`` element, ``alt`` its text alternative."""
+    """A figure for a page: its ``svg`` element, its facts ``about`` it, and its text alternative ``alt``."""
 
     name: str
     title: str
+    about: str
     alt: str
     svg: str
 
 
-def title_of(figure: Figure) -> str:
-    """The first line of a figure's title."""
-    return " ".join(figure.texts[0].get_text().split())
+def title_of(figure: Figure) -> tuple[str, str]:
+    """A figure's title, and its facts in one line."""
+    title, *facts = str(figure.get_label()).split("\n")
+    return title, "; ".join(facts)
 
 
 def encode(figure: Figure, style: str) -> bytes:

@@ -65,7 +65,8 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
         rows = -(-len(panels) // columns)
         longest = max(len(line) for one in found for name in one.victims for line in _short(name).split("\n"))
         high = max(0.24 * (len(one.surrogates) + 1.3) + 0.3 + 0.045 * longest for one in found)
-        titles = [in_lines("\n".join(facts.values()), int(17 * inches / columns)) for facts in own]
+        each = int(17 * inches / columns)
+        titles = ["\n".join(in_lines(fact, each) for fact in facts.values()) for facts in own]
         high += 0.12 * max(title.count("\n") + 1 for title in titles) + 0.25
         subject = f"{HEADINGS[metric]} after transfer, %"
         framed = [_FRAMED] if any(set(one.surrogates) & set(one.victims) for one in found) else []
@@ -174,7 +175,7 @@ def _cell(axes: Axes, place: float, column: int, value: float, colours: Colormap
         ha="center",
         va="center",
         size=6,
-        color="white" if dark else "black",
+        color="white" if dark else "#111111",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ from vbench.reports.leaderboard.tables import (
     each,
     everywhere,
     of_kind,
+    ranked,
     runs,
 )
 from vbench.reports.page.document import document
+from vbench.reports.printed import protocol_words
 from vbench.reports.select import select
 from vbench.reports.table import Cell, Column, Group, Table, facets
 from vbench.reports.verify import Mark
@@ -162,12 +164,21 @@ def pages(made: Sequence[Board], entries: Sequence[Entry], summary: Summary, tit
         for kind in ("victim", "attack")
     }
     badges = (CHECKED, *MARKS.values(), DISPUTED, DOUBTED)
-    add(_SITE["index"], "index", _index(made, links), badges=badges, **names)
+    # The largest board, of real data if there are some, opens the site.
+    first = min(made, key=lambda one: (one.setting.synthetic, -len(one.victims()), -len(one.results)))
+    best, bars = ranked(first, links)
+    values = {"best": best, "bars": bars, "page": links.page("board", first.key)}
+    add(_SITE["index"], "index", _index(made, links), badges=badges, **values, **names)
     add(_SITE["refused"], "refused")
     for board in made:
         here = {kind: links.page(kind, board.key) for kind in ("board", "runs")}
         values = {"board": board, "here": here["board"], "other": here["runs"]}
-        add(here["board"], "board", [make(board, links) for make in (by_victim, by_attack, each)], **values)
+        best, bars = ranked(board, links)
+        tables = [
+            replace(best, caption="By bound", badges=()),
+            *(make(board, links) for make in (by_victim, by_attack, each)),
+        ]
+        add(here["board"], "board", tables, bars=bars, **values)
         add(here["runs"], "runs", [runs(board, links)], **values)
     for (kind, name), kinds in subjects.items():
         tables = [
@@ -203,11 +214,11 @@ def _board_row(board: Board, links: Links) -> Group:
     results = board.results
     checked = sum(Mark.TOTALS_ONLY not in result.marks for result in results)
     where = board.setting
-    small = f"{count_of(where.trials, 'trial')}, data {where.fingerprint[:8]}"
+    small = count_of(where.trials, "trial") + board.variant
     return Group(
         board.title,
         [
-            Cell(where.protocol, small=small, href=links.page("board", board.key)),
+            Cell(protocol_words(where.protocol), small=small, href=links.page("board", board.key)),
             Cell(where.threat),
             Cell(board.level),
             *(Cell(str(n), n) for n in (len(board.victims()), len(board.attacks()), len(results), checked)),

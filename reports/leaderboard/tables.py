@@ -13,10 +13,12 @@ from vbench.core.text import first_of
 from vbench.records.record import Record
 from vbench.reports.leaderboard.collect import Entry, Result
 from vbench.reports.leaderboard.names import Slugs
+from vbench.reports.printed import CODE, printed, protocol_words
 from vbench.reports.rows import HEADINGS, Row, Setting, best, rows_of, seeds_key, setting, victim_key
 from vbench.reports.table import Badge, Cell, Column, Group, Table
 from vbench.reports.verify import Mark
 from vbench.reports.verify.configuration import declared_attack
+from vbench.victims.registry import VICTIMS
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Board:
     setting: Setting
     level: str
     standings: tuple[Standing, ...]
+    #: What tells it from boards of the same words.
+    variant: str = ""
 
     @property
     def key(self) -> str:
@@ -108,14 +112,24 @@ class Board:
 
     @property
     def title(self) -> str:
-        """Its title, without the SYNTHETIC badge."""
+        """Its title in words, without the SYNTHETIC badge."""
         level = "" if self.level == "pixel" else f", {self.level} level"
-        return f"{self.setting.protocol}, {self.setting.threat}{level}"
+        return f"{protocol_words(self.setting.protocol)}; {self.setting.threat}{level}{self.variant}"
 
     @property
     def results(self) -> list[Result]:
         """Every result on it."""
         return [result for standing in self.standings for result in standing.results]
+
+    @cached_property
+    def shared(self) -> set[Mark]:
+        """Marks of every result, which the page of the board says once."""
+        return set.intersection(*(set(result.marks) for result in self.results))
+
+    @property
+    def badges(self) -> list[Badge]:
+        """The badges of :attr:`shared`."""
+        return [MARKS[mark] for mark in Mark if mark in self.shared]
 
     def victims(self) -> dict[tuple[str, ...], list[Standing]]:
         """Standings of each victim, victims by name."""
@@ -147,14 +161,20 @@ def boards(entries: Iterable[Entry]) -> list[Board]:
         Board(where, level, tuple(Standing(where, tuple(same)) for same in groups.values()))
         for (where, level), groups in found.items()
     ]
-    return sorted(
-        made,
+    made.sort(
         key=lambda board: (
             board.setting.synthetic,
             board.setting.protocol,
             -sum(len(one.entries) for one in board.standings),
-        ),
+        )
     )
+    words = [(board.setting.synthetic, board.title) for board in made]
+    return [
+        replace(board, variant=f"; image set {words[: at + 1].count(words[at])}")
+        if words.count(words[at]) > 1
+        else board
+        for at, board in enumerate(made)
+    ]
 
 
 def access(record: Record) -> str:
@@ -182,14 +202,14 @@ DISPUTED = Badge(
 )
 
 DOUBTED = Badge(
-    "clean differs",
+    "clean in doubt",
     "Another record contradicts the clean results of this victim, or whether the images are synthetic; "
     "see the page of refusals and doubts.",
     warn=True,
 )
 
 CHECKED = Badge(
-    "checked",
+    "recomputed",
     "Rank-k, mAP and ASR were recomputed from per-query values.",
 )
 
@@ -247,11 +267,72 @@ def _victim(standing: Standing, links: Links, badges: Sequence[Badge] = ()) -> C
     shape = f", {size[0]}x{size[1]}" if isinstance(size, list) and len(size) == 2 else ""
     page = links.subject("victim", standing.record)
     small = f"weights {card['weights'][:8]}{shape}"
-    return Cell(standing.row.victim, small=small, href=page, badges=badges)
+    return Cell(printed(standing.row.victim), small=small, href=page, badges=badges)
 
 
 def _attack(standing: Standing, links: Links, badges: Sequence[Badge] = ()) -> Cell:
     return Cell(standing.attack, href=links.subject("attack", standing.record), badges=badges)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A model of a chart: Rank-1 in percent, clean and under the strongest attack."""
+
+    name: str
+    clean: float
+    bound: float
+
+
+def ranked(board: Board, links: Links) -> tuple[Table, list[Bar]]:
+    """Models by their Rank-1 under the strongest attack that was run, highest first; and a chart of it."""
+    columns = [
+        Column("Rank", True),
+        Column("Model"),
+        Column("Defence", hint="none: no model here was trained or changed against attacks"),
+        Column("Clean", True, "Rank-1 before any attack, percent; mAP below"),
+        Column("Bound", True, "lowest Rank-1 after any attack, percent; mAP below"),
+        Column("Strongest attack"),
+        Column("Attacks", True, "number of attacks run on it: with more, a bound can only fall"),
+        Column("Paper and year"),
+        Column("Code"),
+        Column("Newest", hint="date of the newest record, as stated"),
+    ]
+    found = []
+    for same in board.victims().values():
+        lowest = min(same, key=lambda one: one.row.after["r1"])
+        found.append((round(lowest.row.after["r1"], 1), lowest, same))
+    found.sort(key=lambda one: -one[0])
+    groups, bars = [], []
+    for bound, lowest, same in found:
+        name = lowest.record.config["victim"]["name"]
+        rank = 1 + sum(other > bound for other, *_ in found)
+        # Authors, and venue with year.
+        paper = (
+            VICTIMS[name].paper.split(", ")[:: len(VICTIMS[name].paper.split(", ")) - 1]
+            if name in VICTIMS
+            else []
+        )
+        code = CODE.get(name, "")
+        newest = max(result.record.created for one in same for result in one.results)[:10]
+        cells = [
+            Cell(str(rank), rank),
+            _victim(lowest, links, badges_of(lowest.results, [Mark.FOREIGN_VICTIM])),
+            Cell("none"),
+            clean(same),
+            after(lowest, "r1", f"mAP {lowest.row.after['map']:.1f}", strong=rank == 1),
+            Cell(printed(lowest.attack), small=lowest.knowledge),
+            Cell(str(len(same)), len(same)),
+            Cell(", ".join(paper)),
+            Cell("repository" if code else "", href=code),
+            Cell(newest),
+        ]
+        groups.append(Group(lowest.row.victim, cells))
+        bars.append(Bar(printed(lowest.row.victim), lowest.row.before["r1"], bound))
+    note = (
+        "A bound is only as low as the attacks that were run; compare models with the same number of attacks."
+    )
+    badges = ["SYNTHETIC"] if board.setting.synthetic else []
+    return Table("ranked", board.title, columns, groups, badges, notes=[note]), bars
 
 
 _WORST = "lowest Rank-1 after an attack with this knowledge"
@@ -323,7 +404,8 @@ def by_attack(board: Board, links: Links) -> Table:
         drops = sorted((_drop(one, "r1"), one.row.victim) for one in same)
         rates = [one.row.asr for one in same if one.row.asr is not None]
         disputed = [] if all(one.agrees for one in same) else [DISPUTED]
-        badges = disputed + badges_of([result for one in same for result in one.results])
+        shown = [mark for mark in Mark if mark not in board.shared]
+        badges = disputed + badges_of([result for one in same for result in one.results], shown)
         cells = [
             _attack(same[0], links, badges),
             Cell(key[0]),
@@ -484,7 +566,6 @@ def everywhere(found: Sequence[tuple[Board, Standing]], synthetic: bool, links: 
         cells = [
             Cell(
                 board.title,
-                small=f"data {board.setting.fingerprint[:8]}",
                 href=links.page("board", board.key),
             ),
             _victim(standing, links),

@@ -10,9 +10,8 @@ from vbench.records.record import Record
 from vbench.reports.page.document import document
 from vbench.reports.page.notes import cards, cautions, environments, glossary, warnings
 from vbench.reports.page.queries import TOP, Album, Drawings, album, drawings, explorer
-from vbench.reports.page.results import FILTERS, counts, result_tables, strongest
+from vbench.reports.page.results import FILTERS, METRICS, counts, heading, result_tables, strongest
 from vbench.reports.rows import RANDOM
-from vbench.reports.select import DEFAULT_METRICS
 from vbench.reports.table import facets
 from vbench.reports.tables import sheets
 
@@ -37,7 +36,7 @@ def page_of(
 
     Raises BadInput for an unknown group or attack to compare with.
     """
-    wanted = DEFAULT_METRICS if metrics is None else metrics
+    wanted = METRICS if metrics is None else metrics
     found = sheets(records, wanted, group, versus, chance)
     entries = [entry for sheet in found for entry in sheet.entries if entry[1].attack != RANDOM]
     kept = album(records, runs) if images and runs is not None else Album()
@@ -50,6 +49,7 @@ def page_of(
         styles=("report.css",),
         scripts=("explorer.js",),
         version=__version__,
+        title=heading(records),
         synthetic=sum(record.synthetic for record in records),
         runs=len(records),
         counts=counts(records, entries),

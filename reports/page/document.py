@@ -51,8 +51,20 @@ def embed_json(value: object) -> Markup:
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
+# Black becomes light, and the grey of grids dark; colours that a figure sets otherwise stay.
+_DARK = """<style>@media screen and (prefers-color-scheme: dark) {
+text:not([style*="fill:"]) { fill: #e7ebef; }
+text[style*="fill: #666666"] { fill: #a3afba !important; }
+[style*="stroke: #000000"] { stroke: #e7ebef !important; }
+[style*="fill: #000000"]:not(text) { fill: #e7ebef !important; }
+[style*="stroke: #dddddd"] { stroke: #323d48 !important; }
+}</style>"""
+
+
 def picture(svg: str) -> str:
     """An SVG as a data URL of an image: its styles and ids are isolated, and it can run and load nothing."""
+    start = svg.index(">") + 1
+    svg = svg[:start] + _DARK + svg[start:]
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 

@@ -9,11 +9,13 @@ from statistics import mean
 from vbench.core.text import first_of
 from vbench.records.command import Command, command
 from vbench.records.record import Record
+from vbench.reports.printed import printed, protocol_words
 from vbench.reports.rows import HEADINGS, Row, Setting, change, victim_key
 from vbench.reports.table import Cell, Column, Group, Table
 from vbench.reports.tables import Entry, Sheet, facts, shown_p
 
-_METRICS = ("r1", "map")
+#: Metrics that have columns unless others are asked for; an opened row has the others.
+METRICS = ("r1", "map", "asr")
 
 _CAPTION = "Results under the strongest attacks"
 
@@ -21,6 +23,18 @@ _LEGEND = (
     "Strongest: the lowest Rank-1 after the attack among rows of the same knowledge. Ties are in bold "
     "in the tables of results."
 )
+
+
+def heading(records: Sequence[Record]) -> str:
+    """The title of the page, which names the models and the data."""
+    victims = dict.fromkeys(printed(record.victim_label) for record in records)
+    protocols = dict.fromkeys(protocol_words(record.protocol) for record in records)
+    models = ", ".join(victims) if len(victims) < 4 else f"{len(victims)} models"
+    data = "; ".join(protocols)
+    if len(protocols) > 1:
+        data = ", ".join(dict.fromkeys(name.partition(", ")[0] for name in protocols))
+        data += f" ({len(protocols)} protocols)"
+    return f"Adversarial robustness of {models} on {data}"
 
 
 def counts(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -45,26 +59,36 @@ def strongest(entries: Sequence[Entry]) -> Table:
         if row.records:
             kind = (where, victim_key(row.records[0]), row.knowledge, row.records[0].level)
             found.setdefault(kind, []).append((where, row))
-    columns = [Column("data"), Column("protocol"), Column("budget"), Column("victim"), Column("knowledge")]
-    columns += [Column("strongest attack"), Column("of", True, "Number of compared attacks")]
-    columns += [Column(HEADINGS[metric], True, "Before → after, percent") for metric in _METRICS]
-    groups = [_strongest(rivals) for rivals in found.values()]
-    return Table("strongest", _CAPTION, columns, groups, legend=_LEGEND, filtered=False)
+    settings = list(dict.fromkeys(where for where, _ in entries))
+    differing = [n for n, one in enumerate(zip(*map(_where, settings), strict=True)) if len(set(one)) > 1]
+    columns = [Column(("data", "protocol", "budget")[n]) for n in differing]
+    columns += [Column("victim"), Column("knowledge"), Column("strongest attack")]
+    columns += [Column("of", True, "Number of compared attacks")]
+    columns += [Column(HEADINGS[metric], True, "Before → after, percent") for metric in METRICS[:2]]
+    groups = [_strongest(rivals, differing) for rivals in found.values()]
+    shared = [one.text for where in settings[:1] for n, one in enumerate(_where(where)) if n not in differing]
+    return Table("strongest", "; ".join([_CAPTION, *shared]), columns, groups, legend=_LEGEND, filtered=False)
 
 
-def _strongest(rivals: Sequence[Entry]) -> Group:
-    where, row = min(rivals, key=lambda entry: entry[1].after["r1"])
+def _where(where: Setting) -> tuple[Cell, Cell, Cell]:
     said = facts(where)
-    cells = [
+    return (
         Cell("SYNTHETIC" if where.synthetic else "real", small=said["data"]),
         Cell(where.protocol, small=said["trials"]),
         Cell(where.threat),
+    )
+
+
+def _strongest(rivals: Sequence[Entry], differing: Sequence[int]) -> Group:
+    where, row = min(rivals, key=lambda entry: entry[1].after["r1"])
+    cells = [_where(where)[n] for n in differing]
+    cells += [
         Cell(row.victim),
         Cell(row.knowledge),
         Cell(row.attack, small=f"{row.seeds} seeds" if row.seeds > 1 else ""),
         Cell(str(len(rivals)), len(rivals)),
     ]
-    cells += [_figure(row, metric) for metric in _METRICS]
+    cells += [_figure(row, metric) for metric in METRICS[:2]]
     return Group(f"{row.attack} on {row.victim}", cells)
 
 
@@ -91,7 +115,11 @@ def details(row: Row, queries: Mapping[str, str]) -> Details:
     """The details of a row with records."""
     records = row.records
     first = records[0]
+    others = [metric for metric in HEADINGS if metric not in METRICS]
     facts = {
+        "other metrics": ", ".join(
+            f"{HEADINGS[metric]} {row.before[metric]:.1f} → {row.after[metric]:.1f}" for metric in others
+        ),
         "settings": _settings(first.config.get("attack", {}).get("settings")),
         "victim": _victim(first),
         "change made": _size(records),
@@ -214,18 +242,34 @@ def _table(anchor: str, sheet: Sheet, twins: set[str], queries: Mapping[str, str
 
 
 def _columns(sheet: Sheet) -> list[Column]:
-    columns = [Column("attack"), Column("victim"), Column("knowledge", hint="What the attacker knows")]
+    columns = [
+        Column("attack"),
+        Column("victim"),
+        Column("knowledge", hint="What the attacker knows", extra=True),
+    ]
     columns += [Column(fact) for fact in sheet.differing]
     for metric in sheet.metrics:
         if metric == "asr":
-            columns.append(Column("ASR", True, "Share of clean Rank-1 queries that lose it, percent"))
+            columns.append(
+                Column("ASR", True, "Share of clean Rank-1 queries that lose it, percent", extra=True)
+            )
         else:
-            columns.append(Column(HEADINGS[metric], True, "Before → after, percent; sorts by after"))
-            columns.append(Column(f"{HEADINGS[metric]} drop", True, "In points; in brackets relative"))
-    columns += [Column("gradient evaluations", True, _EVALUATIONS), Column("s", True, _SECONDS)]
+            extra = metric not in METRICS
+            columns.append(
+                Column(HEADINGS[metric], True, "Before → after, percent; sorts by after", extra=extra)
+            )
+            columns.append(
+                Column(f"{HEADINGS[metric]} drop", True, "In points; in brackets relative", extra=True)
+            )
+    columns += [Column("gradient evaluations", True, _EVALUATIONS, extra=True)]
+    columns += [Column("s", True, _SECONDS, extra=True)]
     if sheet.versus:
         columns.append(Column(sheet.versus.heading, True, "Corrected for the rows of this table"))
-    published = [Column("published", hint="As its sources print it", prose=True)] if sheet.published else []
+    published = (
+        [Column("published", hint="As its sources print it", prose=True, extra=True)]
+        if sheet.published
+        else []
+    )
     return [*columns, *published]
 
 
@@ -245,7 +289,8 @@ def _cells(index: int, where: Setting, row: Row, sheet: Sheet, twins: set[str]) 
     cells.append(Cell(first, mean(spent) if spent else None, "+ " + " + ".join(more) if more else ""))
     cells.append(Cell(f"{row.seconds:.1f}", row.seconds) if priced else Cell(""))
     if sheet.versus:
-        cells.append(Cell(shown_p(sheet.p[index]), sheet.p[index]))
+        found = sheet.p[index]
+        cells.append(Cell(shown_p(found), found.p if found else None))
     return [*cells, Cell(sheet.published[index])] if sheet.published else cells
 
 

@@ -27,15 +27,15 @@ from vbench.victims.registry import VICTIMS
 class Mark(str, Enum):
     """Something that could not be checked or needs attention; the value is shown as a badge."""
 
-    TOTALS_ONLY = "totals only"
-    FOREIGN_DATA = "data not ours"
-    FOREIGN_ATTACK = "attack not ours"
+    TOTALS_ONLY = "not recomputed"
+    FOREIGN_DATA = "contributor's data"
+    FOREIGN_ATTACK = "contributor's attack"
     LIBRARY_ATTACK = "library attack"
-    FOREIGN_VICTIM = "victim not ours"
-    FOREIGN_SURROGATE = "surrogate not ours"
-    OLDER_IDENTITY = "older identity"
+    FOREIGN_VICTIM = "contributor's model"
+    FOREIGN_SURROGATE = "contributor's surrogate"
+    OLDER_IDENTITY = "older record"
     OTHER_VERSION = "other version"
-    TIES = "ties"
+    TIES = "decided by ties"
 
     @property
     def meaning(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from handed_in import UAP, relabelled, write
 from test_leaderboard_site import EVIL, foreign
+from test_page_looks_in_browser import CONTRASTS
 
 from vbench.reports.leaderboard import leaderboard
 
@@ -118,7 +119,7 @@ def test_runs_filter_by_choices(surf):
 def test_what_differs_carries_its_badge(surf):
     page = surf("runs-*.html")
     assert page.locator(".badge", has_text="results differ").count() == 2
-    assert page.locator(".badge", has_text="clean differs").count() >= 3
+    assert page.locator(".badge", has_text="clean in doubt").count() >= 3
     refused = surf("refused.html")
     body = refused.locator("main").inner_text()
     assert "person0/bad.json" in body and "clean results of agw" in body and "person1/" in body
@@ -141,6 +142,15 @@ def test_names_of_strangers_are_shown_and_never_run(surf):
     page = surf("runs-*.html")
     assert page.locator("#runs", has_text=EVIL[:30]).count() == 1
     assert page.locator("main img").count() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_page_fits_and_can_be_read(surf, scheme):
+    page = surf("index.html", scheme=scheme)
+    box = page.locator("#ranked table").bounding_box()
+    assert box["y"] + 80 < 800 and box["x"] + box["width"] <= 1280
+    assert [what for ratio, what in page.evaluate(CONTRASTS) if ratio < 4.5] == []
 
 
 @pytest.mark.parametrize(

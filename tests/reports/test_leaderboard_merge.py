@@ -246,4 +246,4 @@ def test_a_stranger_with_a_known_name_is_told_apart_on_every_table(honest):
     (board,) = boards(entries)
     for table in (by_attack(board, Links()), each(board, Links())):
         badges = {group.name: [one.text for one in group.cells[0].badges] for group in table.groups}
-        assert badges["metric_ifgsm "] == ["attack not ours"] and badges[honest["label"]] == []
+        assert badges["metric_ifgsm "] == ["contributor's attack"] and badges[honest["label"]] == []

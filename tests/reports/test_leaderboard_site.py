@@ -21,6 +21,7 @@ from vbench.records.store import RunStore
 from vbench.reports.frame import safe
 from vbench.reports.leaderboard import leaderboard
 from vbench.reports.leaderboard.names import publish
+from vbench.reports.printed import CODE
 
 EVIL = """<img src=x onerror=alert(1)>"'&{{7*7}}</script><script>alert(2)</script>"""
 
@@ -101,12 +102,33 @@ def test_every_link_leads_somewhere_on_the_site(site):
         found = tree(page)
         targets = [one.get("href") for one in found.iter("a")]
         assert "index.html" in targets and "refused.html" in targets
-        for target in targets:
+        outside = {target for target in targets if target.startswith("https:")}
+        assert outside <= set(CODE.values()), name
+        for target in set(targets) - outside:
             file, _, anchor = target.partition("#")
             there = site[0] / (file or name)
             assert there.is_file(), (name, target)
             if anchor:
                 assert f'id="{anchor}"' in there.read_text(), (name, target)
+
+
+def test_the_site_opens_on_the_models_by_their_bound(tmp_path, honest, workshop):
+    other = workshop.run("noise", victim="tiny")
+    folder, _ = site_of(tmp_path, honest, workshop.run("noise"), other)
+    page = tree(pages(folder)["index.html"])
+    first = next(page.iter("table"))
+    heads = [text(one) for one in first.iter("th")]
+    assert heads[:5] == ["Rank", "Model", "Defence", "Clean", "Bound"] and "Code" in heads
+    rows = [[text(cell) for cell in body.iter("td")] for body in first.iter("tbody")]
+    bounds = [float(row[4].split()[0]) for row in rows]
+    assert [row[0] for row in rows] == ["1", "2"] and bounds == sorted(bounds, reverse=True)
+    agw = next(row for row in rows if row[1].startswith("AGW"))
+    record = Record.model_validate(honest)
+    assert agw[4].startswith(f"{100 * record.mean('adversarial', 'r1'):.1f}") and agw[6] == "2"
+    assert agw[7] == "Ye et al., TPAMI 2022"
+    chart = next(page.iter("svg"))
+    assert len([one for one in chart.iter("rect") if one.get("class") == "bound"]) == 2
+    assert "sysu/" not in "".join(first.itertext()), "boards have names in words"
 
 
 def test_figures_provenance_and_checks_are_on_the_board(site, honest):
@@ -115,7 +137,7 @@ def test_figures_provenance_and_checks_are_on_the_board(site, honest):
     row = next(text(one) for one in tree(runs).iter("tbody") if honest["id"] in text(one))
     before, after = (100 * record.mean(which, "r1") for which in ("clean", "adversarial"))
     assert f"{before:.1f} → {after:.1f}" in row
-    assert f"person0/{record.file_name}" in row and "checked" in row
+    assert f"person0/{record.file_name}" in row and "recomputed" in row
     assert record.created[:10] in row and "vbench 0.1.0" in row
     assert record.config["victim"]["weights"][:8] in row and "per-image" in row
 

@@ -5,13 +5,18 @@ Every test also fails if the page logs anything or asks for anything but itself 
 
 from __future__ import annotations
 
+import io
 import re
 
+import numpy as np
 import pytest
 from hostile import hostile_study
+from page_records import IR2VIS, run
+from PIL import Image
 from reading import WIDE, heading, shown
 
 from vbench.reports.page import page_of
+from vbench.reports.printed import protocol_words
 
 
 def test_hostile_records_run_nothing(visit):
@@ -75,7 +80,46 @@ def test_text_can_be_read_in_both_schemes(visit, written, scheme):
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == (scheme == "dark")
 
 
-@pytest.mark.parametrize("width", [360, 768])
+@pytest.mark.slow
+def test_results_are_on_the_first_screen_and_within_it(visit):
+    page = visit(page_of([run("noise", 0.78), run("pgd", 0.1)], figures=False))
+    box = page.locator(WIDE).locator("table").bounding_box()
+    assert box["y"] + 80 < 800 and box["x"] + box["width"] <= 1280
+    assert page.title() == "Adversarial robustness of AGW on " + protocol_words(IR2VIS)
+
+
+@pytest.mark.slow
+def test_a_long_table_has_pages(visit):
+    page = visit(page_of([run(f"attack{number}", 0.1 + number / 100) for number in range(30)], figures=False))
+    assert len(shown(page)) == 25
+    page.get_by_role("button", name="Next", exact=True).first.press("Enter")
+    assert shown(page) == [f"attack{number}" for number in range(25, 30)]
+    assert "rows 26 to 30 of 30" in page.locator(".pager").first.inner_text()
+    page.get_by_label("Search").fill("attack29")
+    assert shown(page) == ["attack29"] and not page.locator(".pager").first.is_visible()
+
+
+@pytest.mark.slow
+def test_a_phone_needs_few_screens(visit):
+    page = visit(page_of([run("noise", 0.78), run("pgd", 0.1)]), width=390)
+    assert page.evaluate("document.documentElement.scrollHeight") < 8000
+    assert not page.locator(f"{WIDE} td[data-label='ASR']").first.is_visible()
+    page.locator("[data-toggle]").first.click()
+    assert page.locator(f"{WIDE} td[data-label='ASR']").first.is_visible()
+
+
+@pytest.mark.slow
+def test_figures_are_dark_where_the_page_is(visit):
+    """A figure's ground shows through, and its words are light: the lightest pixel is a word in the dark."""
+    figures = {}
+    for scheme in ("light", "dark"):
+        page = visit(page_of([run("noise", 0.78), run("pgd", 0.1)]), scheme=scheme)
+        image = Image.open(io.BytesIO(page.locator("figure img").first.screenshot())).convert("L")
+        figures[scheme] = np.median(np.asarray(image))
+    assert figures["dark"] < 60 and figures["light"] > 200
+
+
+@pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.slow
 def test_no_page_is_wider_than_its_screen(visit, written, width):
     page = visit(written, width=width)

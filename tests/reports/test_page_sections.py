@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from markup import text, tree
-from page_records import page_text, run, study, with_queries
+from page_records import IR2VIS, page_text, run, study, with_queries
 
 from vbench.records.record import CompressedArray
 from vbench.records.store import RunStore
@@ -19,7 +20,8 @@ from vbench.reports.figures import drawable
 def test_the_summary_names_the_strongest_of_each_kind_of_attacker(page):
     section = next(s for s in page.iter("section") if s.get("id") == "strongest")
     rows = [[text(td) for td in tr] for body in section.iter("tbody") for tr in body]
-    found = {(row[0][:4], row[2][6:11], row[3], row[4]): (row[5], row[6], row[7]) for row in rows}
+    found = {(row[0][:4], row[1][6:11], row[2], row[3]): (row[4], row[5], row[6]) for row in rows}
+    assert IR2VIS in text(next(section.iter("h3"))), "what all rows share stands above them"
     assert found["SYNT", "8/255", "agw", "per-image"] == ("pgd", "2", "80.0 → 9.0")
     assert found["real", "8/255", "agw", "per-image, gallery"] == ("odfa", "1", "80.0 → 10.0")
 
@@ -86,7 +88,9 @@ def test_every_figure_has_a_caption_and_is_an_image_of_its_own():
     for figure, one in zip(shown, drawn, strict=True):
         kind, _, content = next(figure.iter("img")).get("src").partition(",")
         assert kind == "data:image/svg+xml;base64"
-        assert base64.b64decode(content).decode() == one.svg
+        svg = base64.b64decode(content).decode()
+        assert re.sub("<style>.*?</style>", "", svg, flags=re.DOTALL) == one.svg
+        assert "prefers-color-scheme: dark" in svg and one.about in text(next(figure.iter("figcaption")))
         assert one.alt in text(figure)
     assert "#figures" in {link.get("href") for link in page.iter("a")}
 

@@ -36,7 +36,8 @@
       shown += here;
       total += rows.length;
     }
-    count.textContent = `${shown} of ${total} ${filters.dataset.what} shown`;
+    count.textContent = `${shown} of ${total} ${filters.dataset.what} found`;
+    document.dispatchEvent(new Event("filtered"));
   }
 
   filters.hidden = false;

@@ -1,5 +1,5 @@
 // Sorting: every heading of a table[data-sortable] is a button. First ascending, then descending, then the original order.
-// Rows with details open and close.
+// Rows with details open and close. A long table has pages.
 "use strict";
 (() => {
   const words = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
@@ -34,12 +34,45 @@
       bodies.sort((a, b) => compare(values.get(a), values.get(b), numeric, sign));
     }
     table.append(...bodies);
+    turn.get(table)?.(0);
+  }
+
+  const size = matchMedia("(max-width: 40rem)").matches ? 10 : 25;
+  const turn = new Map();
+
+  // Rows that a filter hides have no place on any page; print shows every page.
+  function paged(table) {
+    const pager = document.createElement("nav");
+    const [back, where, on] = ["button", "span", "button"].map(name => document.createElement(name));
+    back.type = on.type = "button";
+    [back.textContent, on.textContent] = ["Previous", "Next"];
+    pager.className = "pager screen";
+    pager.setAttribute("aria-label", "Pages of the table");
+    where.setAttribute("role", "status");
+    pager.append(back, where, on);
+    table.closest(".scroll").after(pager);
+    let page = 0;
+    function go(to) {
+      const rows = [...table.tBodies].filter(body => !body.classList.contains("out"));
+      page = Math.max(0, Math.min(to, Math.ceil(rows.length / size) - 1));
+      rows.forEach((body, at) => body.classList.toggle("later", Math.floor(at / size) !== page));
+      pager.hidden = rows.length <= size;
+      where.textContent = `rows ${page * size + 1} to ${Math.min(rows.length, (page + 1) * size)} of ${rows.length}`;
+      back.disabled = page === 0;
+      on.disabled = (page + 1) * size >= rows.length;
+    }
+    back.addEventListener("click", () => go(page - 1));
+    on.addEventListener("click", () => go(page + 1));
+    document.addEventListener("filtered", () => go(0));
+    turn.set(table, go);
+    go(0);
   }
 
   for (const table of document.querySelectorAll("table[data-sortable]")) {
     for (const body of table.tBodies) came.set(body, serial++);
     [...table.tHead.rows[0].cells].forEach((heading, column) =>
       heading.querySelector("button").addEventListener("click", () => sort(table, heading, column)));
+    if (table.tBodies.length > size) paged(table);
   }
 
   // Without this script all details stay open, because they could not be opened again.

@@ -132,6 +132,20 @@ def test_unknown_names_and_formats_suggest_one(tmp_path):
         draw("eps", MANY, tmp_path, metric="mimp")
 
 
+def test_a_title_is_drawn_only_on_request_and_names_are_printed_ones(tmp_path):
+    runs = [record("fsam_uap[batch=16]", 6), record("pgd", 12)]
+    plain, titled = (draw("cmc", runs, tmp_path, title=title) for title in (False, True))
+    drawn = [" ".join(text.get_text() for text in figure.texts) for figure in (plain, titled)]
+    assert drawn[0] == "SYNTHETIC data" and "CMC of AGW" in drawn[1] and "FSAM-UAP: batch=16" in drawn[1]
+    assert titled.get_size_inches()[1] > plain.get_size_inches()[1]
+    labels = [text.get_text() for text in plain.legends[0].get_texts()]
+    first = 100 * runs[1].mean("adversarial", "r1")
+    assert labels[1].startswith("FSAM-UAP ") and labels[2] == f"PGD {first:.1f} %"
+    assert plain.axes[0].get_xlim() == (1, 20)
+    other = draw("cost", runs, tmp_path, labels={"pgd": "Our PGD"})
+    assert {text.get_text() for text in other.axes[0].texts} == {"FSAM-UAP", "Our PGD"}
+
+
 def test_a_legend_has_room_for_its_longest_label():
     assert Legend(["a", "b", "c"], 3.4).columns == 3
     assert Legend(["x" * 60, "b"], 3.4).columns == 1
