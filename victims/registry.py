@@ -70,8 +70,17 @@ def _victims() -> Iterator[Entry]:
 
 
 victims: Registry[Victim] = Registry(
-    "victim", "vbench.victims.base:Victim", _victims(), words=("all", "none")
+    "victim",
+    "vbench.victims.base:Victim",
+    _victims(),
+    words=("all", "none"),
+    files=dict.fromkeys((".pt2", ".onnx"), "vbench.victims.model_file:model_file"),
 )
+
+
+def list_victims() -> list[str]:
+    """Names of all victims that :func:`vbench.evaluate` and :func:`vbench.load_victim` know."""
+    return victims.names()
 
 
 FILE = Path(__file__).with_name("catalogue.json")
