@@ -117,8 +117,8 @@ class Attack(ABC):
         """Raise :class:`BadInput`, before any work, for an unsupported victim or budget."""
         if "gradients" in self.needs and not victim.gradients:
             raise BadInput(
-                f"attack '{self.name}' needs gradients; {victim.name} gives none, only black-box attacks work: "
-                "square, simba, or another one crafted with --surrogate"
+                f"attack '{self.name}' needs gradients and {victim.name} gives none: only black-box attacks "
+                "work, such as square and simba, and those crafted on a --surrogate"
             )
         if "logits" in self.needs and not victim.num_classes:
             raise BadInput(f"attack '{self.name}' needs an identity classifier; {victim.name} has none")
@@ -167,9 +167,8 @@ class PerImageAttack(Attack):
             output = victim(images, modality)
         if labels is None and output.logits is not None:
             labels = output.logits.argmax(1)
-        context = Context(
-            threat, tuple(range(seed, seed + len(images))), output.embedding, predictions=labels
-        )
+        seeds = tuple(range(seed, seed + len(images)))
+        context = Context(threat, seeds, output.embedding, predictions=labels)
         return threat.enforce(images, self.perturb(victim, images, modality, context))
 
     def perturb(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:

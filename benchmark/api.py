@@ -173,9 +173,9 @@ def evaluate(
     :class:`Victim` or :class:`Attack` objects, or lists of these. ``dataset`` is "synthetic" (with ``layout``
     and ``size``, H x W); or, with its folder ``root``, "sysu", "regdb", "llcm", the name of an installed
     reader or ``./file.py:Class``; or an open :class:`Dataset`. ``threat`` is a :class:`ThreatModel` or a
-    budget in [0, 1] pixel units, which may also be given as ``eps``. A budget or side that is not given comes from the attack's preset, if it has
-    one, otherwise it is 8/255 or query. The runner enforces the budget on what the attack returns.
-    ``settings`` apply to every attack; several surrogates form an ensemble.
+    budget in [0, 1] pixel units, which may also be given as ``eps``. A budget or side that is not given comes
+    from the attack's preset, if it has one, otherwise it is 8/255 or query. The runner enforces the budget on
+    what the attack returns. ``settings`` apply to every attack; several surrogates form an ensemble.
 
     With ``runs``, a folder, records and perturbations are stored there after each run, and recorded runs are
     not repeated unless ``force`` is set. A victim object is copied, not changed. ``quiet=False`` shows

@@ -71,11 +71,8 @@ class Program(ModelFile):
             module = unflatten(program)
         except Exception as error:  # a file that is no program can fail in any way
             raise BadInput(f"{cls.file}: not a program of torch.export ({_line(error)})") from error
-        inputs = [
-            node.meta["val"]
-            for node in program.graph.nodes
-            if node.name in program.graph_signature.user_inputs
-        ]
+        given = program.graph_signature.user_inputs
+        inputs = [node.meta["val"] for node in program.graph.nodes if node.name in given]
         for one in module.modules():
             # What the exporter noted holds tensors that cannot be copied.
             for node in getattr(getattr(one, "graph", None), "nodes", ()):

@@ -215,11 +215,8 @@ _CONVENTIONS: dict[str, Call] = {"image": _image, "agw": _agw_line}
 
 def _convention(module: nn.Module, who: str) -> str:
     """How a module is called, by the arguments of its forward pass; BadInput if they do not say."""
-    given = [
-        one
-        for one in inspect.signature(module.forward).parameters.values()
-        if one.kind is not one.VAR_KEYWORD
-    ]
+    arguments = inspect.signature(module.forward).parameters.values()
+    given = [one for one in arguments if one.kind is not one.VAR_KEYWORD]
     names = [one.name for one in given]
     if len(names) >= 3 and names[2].startswith("modal"):
         return "agw"

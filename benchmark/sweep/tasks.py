@@ -101,8 +101,7 @@ def _attacks(suite: Suite, folder: Path) -> list[tuple[str, dict[str, str]]]:
 
 
 def anchored(text: str, folder: Path) -> str:
-    """A class given by path, ``./mine.py:Mine[a=3]``, or a model file with the path made absolute; other names
-    unchanged."""
+    """``./mine.py:Mine[a=3]`` or ``model.pt2`` with the path made absolute; other names unchanged."""
     name, bracket, settings = text.partition("[")
     file, colon, attribute = name.rpartition(":")
     if victims.is_file(name):
