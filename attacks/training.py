@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -29,7 +29,7 @@ class ModalityView:
     labels: Tensor
     embeddings: Tensor
     predictions: Tensor | None
-    centres: Tensor | None = None
+    centres: Tensor | None = field(default=None, kw_only=True)
 
     def batch(self, index: Tensor) -> Tensor:
         """Images at ``index`` as float in [0, 1]."""

@@ -270,7 +270,7 @@ def _maps(victim: Wrapped) -> tuple[dict[str, Size], set[str]]:
             for name, module in victim.module.named_modules():
                 if name:
                     hooks.callback(module.register_forward_hook(partial(note, name)).remove)
-            victim(_pictures(victim, modality), modality)
+            victim(pictures := _pictures(victim, modality), modality)
         names = [name for name, _ in ended]
         ran |= set(names)
         shapes.append(
@@ -278,7 +278,7 @@ def _maps(victim: Wrapped) -> tuple[dict[str, Size], set[str]]:
                 name: shape
                 for name, shape in ended
                 if names.count(name) == 1 and shape is not None and len(shape) == 4
-                if shape[0] == 2 and shape[2:].numel() > 1
+                if shape[0] == 2 and shape[2:].numel() > 1 and shape != pictures.shape
             }
         )
     first, second = shapes
@@ -301,7 +301,7 @@ def _where_shapes_change(module: nn.Module, maps: dict[str, Size], ran: set[str]
         level = sorted(level, key=order.index)
         ends = [
             place
-            for place, after in zip(level, [*level[1:], ""], strict=True)
+            for place, after in zip(level, [*level[1:], ""], strict=False)
             if maps.get(after) != maps[place]
         ]
         deeper = [child for place in level for child in inside(place)]
