@@ -99,6 +99,8 @@ cmps: install
 # The pages of docs/ as a static site, in site/.
 site: install
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	rm -rf build/api && mkdir -p build/api && cp -R benchmark build/api/vbench
+	cp -R attacks victims reports build/api/vbench/
 	$(BIN)/mkdocs build
 
 clean:
