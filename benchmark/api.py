@@ -261,7 +261,10 @@ def load_victim(
         return build_named(name, weights, num_classes, device, allow_code=allow_code, **options)
     if weights is not None or num_classes is not None:
         raise BadInput("a thin victim has its own weights; leave out thin, or weights and num_classes")
-    spec, own = VictimSpec(name, options), SyntheticSet(layout=layout, size=_size(size) or SyntheticSet.size)
+    spec, own = (
+        VictimSpec(name, options),
+        SyntheticSet(layout=layout, size=_size(size) or SyntheticSet().size),
+    )
     check_options(victims.load(name), options)
     dataset = open_dataset(layout, own.write(cache_folder(), quiet=True))
     file = thin_weights(spec, dataset, cache_folder(), own.size, quiet=True)
