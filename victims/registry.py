@@ -69,12 +69,14 @@ def _victims() -> Iterator[Entry]:
         yield Entry(name, facts.target, facts.summary, facts.paper, facts=columns)
 
 
+_MODEL_FILE = "vbench.victims.model_file:model_file"
+
 victims: Registry[Victim] = Registry(
     "victim",
     "vbench.victims.base:Victim",
     _victims(),
     words=("all", "none"),
-    files=dict.fromkeys((".pt2", ".onnx"), "vbench.victims.model_file:model_file"),
+    files={".pt2": (_MODEL_FILE, "path"), ".onnx": (_MODEL_FILE, "file")},
 )
 
 

@@ -109,6 +109,7 @@ def run(
 @app.command("transfer")
 @takes(
     *("attack", "victim", "surrogate", "layout", "size", "protocol", "eps", "norm", "side", "seed", "device"),
+    "allow_code",
     several=("attack", "victim", "surrogate", "seed"),
     surrogate={"help": "Surrogate, repeatable, or all.", "shown": "the victims"},
     protocol={"help": "Protocol id."},

@@ -52,8 +52,8 @@ class Registry(Generic[T]):
     A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
     points of installed distributions (group ``vbench.<kind>s``). ``library:Name`` is the class that the entry
     of that library in ``libraries`` makes for ``Name``. ``package.module:Class`` and ``./file.py:Class`` name
-    a class directly. ``words`` are reserved: they mean something else where a name is expected. A file with
-    one of the endings in ``files`` is of the class that the function there, "module:function", makes for it.
+    a class directly. ``words`` are reserved: they mean something else where a name is expected. ``files``:
+    ending of a file's name -> "module:function", which makes its class, and origin ("path" if it is code).
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Registry(Generic[T]):
         builtins: Iterable[Entry],
         libraries: Iterable[Entry] = (),
         words: Iterable[str] = (),
-        files: Mapping[str, str] = MappingProxyType({}),
+        files: Mapping[str, tuple[str, str]] = MappingProxyType({}),
     ) -> None:
         self.kind = kind
         self._base = base
@@ -139,7 +139,8 @@ class Registry(Generic[T]):
         if found:
             return found[0]
         if self.is_file(name):
-            return Entry(name, self._files[Path(name).suffix], "a model file", origin="file")
+            target, origin = self._files[Path(name).suffix]
+            return Entry(name, target, "a model file", origin=origin)
         prefix, colon, _ = name.partition(":")
         if colon and prefix in self._libraries:
             return replace(self._libraries[prefix], name=name)
@@ -159,14 +160,12 @@ class Registry(Generic[T]):
 
     def by_path(self, name: str) -> bool:
         """Whether a name gives a file or a module, whose code runs when it is used."""
-        if self.is_file(name):
-            return bool(getattr(self.load(name), "runs_code", False))
-        return ":" in name and self.entry(name).origin == "path"
+        return (":" in name or self.is_file(name)) and self.entry(name).origin == "path"
 
     def load(self, name: str) -> type[T]:
         """Import and return the class of a name; raises as :meth:`entry`, :meth:`check`, import_target do."""
         entry = self.entry(name)
-        if entry.origin == "file":
+        if self.is_file(name):
             return import_target(entry.target, self.kind)(name)
         if ".py:" in name:  # the file may have changed
             return self._checked(entry)

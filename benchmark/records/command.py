@@ -130,11 +130,12 @@ def _victim(
 
     ``synthetic``: image size of the built-in set.
     """
-    _check_known(victims, name, notes)
     facts = VICTIMS.get(name)
     usual = [] if facts is None else [facts.thin] if thin else [facts.full, facts.thin]
     if "file" in options:
         notes.append(f"{name}: the model file whose SHA-256 begins with {options['file']}")
+    else:
+        _check_known(victims, name, notes)
     stated = {key: value for key, value in options.items() if key not in _NOT_TYPED}
     changed = min(
         ({key: value for key, value in stated.items() if of.get(key) != value} for of in usual),

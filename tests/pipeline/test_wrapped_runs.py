@@ -100,6 +100,18 @@ def test_a_program_runs_only_where_it_is_allowed(program, quick, monkeypatch):
             doing()
 
 
+def test_the_command_runs_a_program_with_allow_code_alone(program, quick, vbench, tmp_path):
+    given = ["--dataset", "sysu", "--root", quick.root, "--attack", "noise", "--ignore-gates", "--quiet"]
+    given += ["--victim", f"{program}[mean=0.5,std=0.5]"]
+    assert "If it is yours, give --allow-code" in vbench("run", *given, expect=2).stderr
+    said = vbench("run", *given, "--allow-code", "--runs", tmp_path / "runs", "--format", "csv").stdout
+    assert "net.pt2" in said
+    out = tmp_path / "baseline.json"
+    vbench("baseline", *given, "--seeds", "2", "--allow-code", "--out", out, expect=1)
+    assert "names code by path" in vbench("check", out, "--quiet", expect=2).stderr
+    assert "noise" in vbench("check", out, "--quiet", "--allow-code", "--all").stdout
+
+
 def test_what_a_file_says_of_itself_is_read(program, tmp_path):
     with pytest.raises(BadInput, match=r"no such file: none\.pt2"):
         load_victim("none.pt2", allow_code=True)
