@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,9 @@ class ModelFile(Wrapped):
     """
 
     file: ClassVar[Path]
+    _hint = ""
+    #: What its records say of the file.
+    remark: ClassVar[str]
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class ModelFile(Wrapped):
         content = self.file.read_bytes()
         #: The first 16 hexadecimal digits of the SHA-256 of the file.
         self.content = hashlib.sha256(content).hexdigest()[:16]
+        self.remarks = (f"{self.name} (SHA-256 {self.content}...) {self.remark}",)
         module, size = self.read(content)
         if None in (size := input_size or size):
             raise BadInput(
@@ -61,13 +66,14 @@ class Program(ModelFile):
     version: ClassVar[int] = 1
     summary = "a program of torch.export"
     runs_code = True
+    remark = "is a program, run with --allow-code"
 
     @classmethod
     def read(cls, content: bytes) -> tuple[nn.Module, Any]:
         from torch.export import load, unflatten
 
         try:
-            program = load(cls.file)
+            program = load(io.BytesIO(content))
             module = unflatten(program)
         except Exception as error:  # a file that is no program can fail in any way
             raise BadInput(f"{cls.file}: not a program of torch.export ({_line(error)})") from error
@@ -80,11 +86,6 @@ class Program(ModelFile):
         shapes = [tuple(getattr(one, "shape", ())) for one in inputs]
         return module, _size(cls.file, shapes)
 
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """That foreign code ran."""
-        return (f"{self.name} (SHA-256 {self.content}...) is a program, run with --allow-code",)
-
 
 class ONNX(ModelFile):
     """A network in ONNX, run by onnxruntime on the CPU: data, but without gradients."""
@@ -92,16 +93,12 @@ class ONNX(ModelFile):
     version: ClassVar[int] = 1
     summary = "a network in ONNX, for black-box attacks"
     gradients = False
+    remark = "gives no gradients: black-box attacks only"
 
     @classmethod
     def read(cls, content: bytes) -> tuple[nn.Module, Any]:
         module = _Session(cls.file, content)
         return module, _size(cls.file, [tuple(one.shape) for one in module.session.get_inputs()])
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """Why there are only black-box attacks."""
-        return (f"{self.name} gives no gradients: black-box attacks only",)
 
 
 class _Session(nn.Module):

@@ -27,8 +27,6 @@ Call = Callable[[nn.Module, Tensor, Modality], Tensor]
 #: A value for each channel, or one for all.
 Channels = tuple[float, float, float] | float
 
-_HINT = "call=lambda module, images, modality: ... says how, and returns N x D"
-
 
 def wrap(
     module: nn.Module,
@@ -77,6 +75,7 @@ class Wrapped(Victim):
     summary = "a module that gives an embedding"
     paper = ""
     SETTINGS = ()
+    _hint = "; call=lambda module, images, modality: ... says how, and returns N x D"
 
     def __init__(
         self,
@@ -157,7 +156,7 @@ class Wrapped(Victim):
                     found = embed_batch(self, images, modality, range(len(images)), "tried with noise")
                     again, other = (self(images, modality).embedding for _ in range(2))
                 except VbenchError as error:
-                    raise BadInput(f"{error}; {_HINT}") from error
+                    raise BadInput(f"{error}{self._hint}") from error
                 if not torch.allclose(again, other, rtol=1e-3):
                     raise BadInput(
                         f"{self._who}: two passes of the same images give different embeddings; "
@@ -222,7 +221,7 @@ def _convention(module: nn.Module, who: str) -> str:
         return "agw"
     needed = [one for one in given if one.default is one.empty and one.kind is not one.VAR_POSITIONAL]
     if len(needed) > 1 or any(name.startswith("modal") for name in names):
-        raise BadInput(f"{who}: its forward takes ({', '.join(names)}); {_HINT}")
+        raise BadInput(f"{who}: its forward takes ({', '.join(names)}){Wrapped._hint}")
     return "image"
 
 
