@@ -104,7 +104,9 @@ findings: install
 # older version of requests than they do.
 site:
 	test -x build/docs/bin/python || $(PYTHON) -m venv build/docs
-	build/docs/bin/python -m pip install --quiet "mkdocs-material>=9.5"
+	build/docs/bin/python -m pip install --quiet "mkdocs-material>=9.5" "mkdocstrings[python]>=0.26"
+	rm -rf build/api && mkdir -p build/api && cp -R benchmark build/api/vbench
+	cp -R attacks victims reports build/api/vbench/
 	build/docs/bin/mkdocs build
 
 clean:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Generator, Tensor
@@ -103,8 +103,23 @@ class Attack(ABC):
         """All parameters, JSON-able."""
         return as_dict(self)
 
+    def __call__(self, *given: Any, **named: Any) -> Tensor:
+        """Adversarial images, see :meth:`PerImageAttack.__call__`; other attacks need a data set."""
+        raise self._needs_data("is learnt on training identities" if self.universal else "is several attacks")
+
+    def _needs_data(self, why: str) -> BadInput:
+        return BadInput(
+            f"attack '{self.name}' {why} and cannot work on a batch alone; use vbench.evaluate"
+            + (", then .perturbation.apply(images, modality)" if self.universal else "")
+        )
+
     def check(self, victim: Victim, threat: ThreatModel) -> None:
         """Raise :class:`BadInput`, before any work, for an unsupported victim or budget."""
+        if "gradients" in self.needs and not victim.gradients:
+            raise BadInput(
+                f"attack '{self.name}' needs gradients and {victim.name} gives none: only black-box attacks "
+                "work, such as square and simba, and those crafted on a --surrogate"
+            )
         if "logits" in self.needs and not victim.num_classes:
             raise BadInput(f"attack '{self.name}' needs an identity classifier; {victim.name} has none")
         if "stages" in self.needs and not victim.stages:
@@ -118,6 +133,43 @@ class PerImageAttack(Attack):
     """An attack that crafts each image independently; subclasses implement :meth:`craft`."""
 
     universal = False
+
+    def __call__(
+        self,
+        victim: Victim,
+        images: Tensor,
+        modality: Modality | str,
+        labels: Tensor | None = None,
+        *,
+        eps: str | float = "8/255",
+        norm: str = "linf",
+        seed: int = 0,
+    ) -> Tensor:
+        """Adversarial versions of a batch, for use outside a benchmark run.
+
+        ``images``: N x 3 x H x W in [0, 1] at ``victim.input_size``, "visible" or "infrared" (three equal
+        channels). ``labels``: N classes of the victim's classifier that classification attacks move away
+        from; by default those it predicts. The result is within the budget ``eps`` and in [0, 1]; it is not
+        rounded to 8 bits, as :func:`vbench.evaluate` does. The same ``seed`` gives the same bits.
+
+        Raises :class:`BadInput` for images of another shape or range, and for an attack that knows training
+        images or the gallery: those need a data set.
+
+        >>> adversarial = build_attack("pgd")(victim, images, "visible", eps="4/255")  # doctest: +SKIP
+        """
+        victim.check_images(images)
+        if self.knowledge:
+            raise self._needs_data(f"knows the {' and the '.join(sorted(self.knowledge))}")
+        if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
+            raise BadInput(f"attack '{self.name}': images must be floating-point numbers in [0, 1]")
+        threat, modality = ThreatModel(eps, norm, quantize=False), Modality(modality)
+        with frozen(victim), torch.no_grad():
+            output = victim(images, modality)
+        if labels is None and output.logits is not None:
+            labels = output.logits.argmax(1)
+        seeds = tuple(range(seed, seed + len(images)))
+        context = Context(threat, seeds, output.embedding, predictions=labels)
+        return threat.enforce(images, self.perturb(victim, images, modality, context))
 
     def perturb(self, victim: Victim, images: Tensor, modality: Modality, context: Context) -> Tensor:
         """Adversarial images of the same shape (N x 3 x H x W, [0, 1]) for images of one modality.

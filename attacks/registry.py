@@ -83,3 +83,12 @@ def _libraries() -> Iterator[Entry]:
 attacks: Registry[Attack] = Registry(
     "attack", "vbench.attacks.base:Attack", _attacks(), _libraries(), words=("all",)
 )
+
+
+def list_attacks() -> list[str]:
+    """Names of all attacks that :func:`vbench.evaluate` and :func:`vbench.build_attack` know.
+
+    Those of libraries, such as ``torchattacks:PGD`` and ``art:DeepFool``, go by their class names and are not
+    listed.
+    """
+    return attacks.names()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.types import Modality
+from vbench.victims.base import VictimOutput
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,38 @@ class ModalityView:
 
     ``images``: N x 3 x H x W uint8 in 0 .. 255; ``labels``: N integers in 0 .. C-1; ``embeddings``: N x D,
     clean; ``predictions``: N class indices of the victim's classifier on the clean images, or None.
+    ``centres``: C x D at unit length, the classifier of a victim that has none, see
+    :meth:`TrainingView.with_centres`.
     """
 
     images: Tensor
     labels: Tensor
     embeddings: Tensor
     predictions: Tensor | None
+    centres: Tensor | None = field(default=None, kw_only=True)
 
     def batch(self, index: Tensor) -> Tensor:
         """Images at ``index`` as float in [0, 1]."""
         return self.images[index].to(self.embeddings.dtype) / 255
 
-    def identity_loss(self, logits: Tensor | None, index: Tensor) -> Tensor:
-        """Mean cross-entropy of logits of the images at ``index`` with the victim's clean predictions.
+    def identity_loss(self, output: VictimOutput, index: Tensor) -> Tensor:
+        """Mean cross-entropy of outputs for the images at ``index`` with the victim's clean predictions.
 
-        Raises :class:`VbenchError` if the victim returned no logits.
+        Raises :class:`VbenchError` if the victim returned no logits and there are no centres.
         """
+        logits = output.logits if self.centres is None else _nearness(output.embedding, self.centres)
         if logits is None or self.predictions is None:
             raise VbenchError("the victim declares an identity classifier and gives no logits")
         return cross_entropy(logits, self.predictions[index])
+
+
+#: Logits are cosines times this, as in CosFace (Wang et al., CVPR 2018, section 3.3: at least about 30).
+_SCALE = 30.0
+
+
+def _nearness(embeddings: Tensor, centres: Tensor) -> Tensor:
+    """N x C logits of embeddings (N x D): how near each is to the centre of each identity."""
+    return _SCALE * normalize(embeddings, dim=1) @ centres.T
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,26 @@ class TrainingView:
         """Raise :class:`BadInput` unless two identities have images in both modalities."""
         if len(self.identities) < 2:
             raise BadInput(f"{owner} needs at least two training identities with images in both modalities")
+
+    def with_centres(self) -> TrainingView:
+        """A view whose identity loss takes the nearest centre of an identity for its class.
+
+        For victims without a classifier. A centre is the mean direction of an identity's clean embeddings in
+        both modalities; predictions become the nearest centres of the clean embeddings.
+        """
+        views = list(self.views.values())
+        vectors = torch.cat([normalize(view.embeddings, dim=1) for view in views])
+        labels = torch.cat([view.labels for view in views]).to(vectors.device)
+        total = vectors.new_zeros(int(labels.max()) + 1, vectors.shape[1]).index_add_(0, labels, vectors)
+        centres = normalize(total, dim=1)
+        return TrainingView(
+            {
+                modality: replace(
+                    view, centres=centres, predictions=_nearness(view.embeddings, centres).argmax(1)
+                )
+                for modality, view in self.views.items()
+            }
+        )
 
     def prototypes(self, modality: Modality) -> Tensor:
         """C x D mean clean embedding of each identity of ``identities`` in one modality."""

@@ -94,7 +94,7 @@ class UAP(UpdatedAttack):
                 view, index = train[modality], positions[modality]
                 output = victim((view.batch(index) + own).clamp(0, 1), modality)
                 if self.loss == "cross_entropy":
-                    terms.append(view.identity_loss(output.logits, index))
+                    terms.append(view.identity_loss(output, index))
                 else:
                     others = prototypes[modality.other]
                     terms.append(self._damage(output.embedding, view.embeddings[index], others, victim))

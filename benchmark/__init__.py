@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from vbench.core import __version__, lazy
 
 if TYPE_CHECKING:
-    from vbench.api import Result, evaluate
+    from vbench.api import Result, evaluate, load_victim
     from vbench.attacks.base import Attack, PerImageAttack, UniversalAttack
     from vbench.attacks.build import build_attack
     from vbench.attacks.perturbation import Perturbation
+    from vbench.attacks.registry import list_attacks
     from vbench.core.errors import BadInput, VbenchError
     from vbench.core.settings import param
     from vbench.core.threat import ThreatModel
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from vbench.records.record import Record
     from vbench.records.store import RunStore
     from vbench.victims.base import Victim, VictimOutput
-    from vbench.victims.load import load_victim
+    from vbench.victims.registry import list_victims
+    from vbench.victims.wrap import wrap
 
 #: Name -> module.
 _HOMES = {
@@ -43,9 +45,12 @@ _HOMES = {
     "VictimOutput": "victims.base",
     "build_attack": "attacks.build",
     "evaluate": "api",
-    "load_victim": "victims.load",
+    "list_attacks": "attacks.registry",
+    "list_victims": "victims.registry",
+    "load_victim": "api",
     "open_dataset": "data",
     "param": "core.settings",
+    "wrap": "victims.wrap",
 }
 
 __all__ = [
@@ -67,9 +72,12 @@ __all__ = [
     "__version__",
     "build_attack",
     "evaluate",
+    "list_attacks",
+    "list_victims",
     "load_victim",
     "open_dataset",
     "param",
+    "wrap",
 ]
 
 

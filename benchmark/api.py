@@ -1,4 +1,4 @@
-"""``evaluate`` and ``Result``, for scripts and notebooks."""
+"""``evaluate``, ``load_victim`` and ``Result``, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,24 @@ import torch
 from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
 from vbench.core.errors import BadInput, shortened
+from vbench.core.files import cache_folder
 from vbench.core.plugins import one_version
 from vbench.core.settings import parse_size
 from vbench.core.threat import ThreatModel
+from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.protocols import SYNTHETIC
+from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Failure, Record
 from vbench.records.spec import as_name, run_specs, spec_of
 from vbench.records.store import RunStore
+from vbench.run.builtin import thin_weights
 from vbench.run.session import Session, keep, stored_perturbations
 from vbench.victims.base import Victim
+from vbench.victims.build import VictimSpec
+from vbench.victims.load import load_victim as build_named
+from vbench.victims.make import check_options
+from vbench.victims.registry import victims
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +148,7 @@ def evaluate(
     dataset: str | Dataset = SYNTHETIC,
     threat: ThreatModel | str | float | None = None,
     *,
+    eps: str | float | None = None,
     protocol: str | Sequence[str] | None = None,
     seed: int | Sequence[int] = 0,
     settings: Mapping[str, Any] | None = None,
@@ -153,6 +162,7 @@ def evaluate(
     runs: str | Path | None = None,
     force: bool = False,
     ignore_gates: bool = False,
+    allow_code: bool = False,
     device: str = "auto",
     precision: str = "auto",
     quiet: bool = True,
@@ -163,13 +173,14 @@ def evaluate(
     :class:`Victim` or :class:`Attack` objects, or lists of these. ``dataset`` is "synthetic" (with ``layout``
     and ``size``, H x W); or, with its folder ``root``, "sysu", "regdb", "llcm", the name of an installed
     reader or ``./file.py:Class``; or an open :class:`Dataset`. ``threat`` is a :class:`ThreatModel` or a
-    budget in [0, 1] pixel units. A budget or side that is not given comes from the attack's preset, if it has
-    one, otherwise it is 8/255 or query. The runner enforces the budget on what the attack returns.
-    ``settings`` apply to every attack; several surrogates form an ensemble.
+    budget in [0, 1] pixel units, which may also be given as ``eps``. A budget or side that is not given comes
+    from the attack's preset, if it has one, otherwise it is 8/255 or query. The runner enforces the budget on
+    what the attack returns. ``settings`` apply to every attack; several surrogates form an ensemble.
 
     With ``runs``, a folder, records and perturbations are stored there after each run, and recorded runs are
     not repeated unless ``force`` is set. A victim object is copied, not changed. ``quiet=False`` shows
     progress on standard error: the first call on synthetic data writes the images and trains the victim.
+    ``allow_code`` runs a victim that is a program, such as "model.pt2".
 
     Runs whose attack or victim fails are listed in ``failures`` of the result, with a warning. Raises
     :class:`BadInput`, before any work, for an invalid request, and :class:`VbenchError` with the first reason
@@ -182,14 +193,18 @@ def evaluate(
         raise BadInput("evaluate takes at least one victim, one attack and one seed")
     if not isinstance(settings, Mapping | None):
         raise BadInput(f"settings are a mapping, as in settings={{'steps': 20}}, not {_kind(settings)}")
-    for name, value in (("force", force), ("ignore_gates", ignore_gates), ("quiet", quiet)):
+    flags = {"force": force, "ignore_gates": ignore_gates, "allow_code": allow_code, "quiet": quiet}
+    for name, value in flags.items():
         if not isinstance(value, bool):
             raise BadInput(f"{name} is True or False, not {shortened(repr(value))}")
+    if threat is not None and eps is not None:
+        raise BadInput("give the budget once: as threat or as eps")
+    threat = eps if threat is None else threat
     # The attack's preset may give what the caller did not.
-    eps: Any = threat.eps if isinstance(threat, ThreatModel) else threat
+    budget: Any = threat.eps if isinstance(threat, ThreatModel) else threat
     side = threat.side if isinstance(threat, ThreatModel) else None
     if not isinstance(threat, ThreatModel):
-        threat = ThreatModel(_DEFAULT_BUDGET if eps is None else eps)
+        threat = ThreatModel(_DEFAULT_BUDGET if budget is None else budget)
     one = spec_of(
         {
             "dataset": as_name(dataset),
@@ -202,8 +217,9 @@ def evaluate(
             "precision": _text("precision", precision),
             "device": _text("device", str(device) if isinstance(device, torch.device) else device),
             "ignore_gates": ignore_gates,
+            "allow_code": allow_code,
             "settings": settings,
-            "eps": eps,
+            "eps": budget,
             "norm": threat.norm,
             "side": side,
             "quantize": threat.quantize,
@@ -220,6 +236,39 @@ def evaluate(
         count = len(failed) + len(records)
         warnings.warn(f"{len(failed)} of {count} runs are lost, see .failures; {failed[0]}", stacklevel=2)
     return Result(tuple(records), learnt, tuple(failed))
+
+
+def load_victim(
+    name: str,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    device: str | torch.device = "auto",
+    *,
+    thin: bool = False,
+    layout: str = "sysu",
+    size: tuple[int, int] | None = None,
+    allow_code: bool = False,
+    **options: Any,
+) -> Victim:
+    """Build the victim called ``name`` in evaluation mode on ``device`` ("auto": a GPU if there is one).
+
+    ``weights`` is a checkpoint, released or trained here; without it the weights are random. With ``thin`` it
+    is the small model that ``vbench run`` attacks on synthetic data with ``layout`` and ``size`` (H, W), with
+    its weights: shipped for AGW, trained once for the others. ``options`` are those of ``vbench describe
+    victim NAME``. Raises :class:`BadInput` as :func:`vbench.victims.load.build_victim` does.
+    """
+    if not thin:
+        return build_named(name, weights, num_classes, device, allow_code=allow_code, **options)
+    if weights is not None or num_classes is not None:
+        raise BadInput("a thin victim has its own weights; leave out thin, or weights and num_classes")
+    spec, own = (
+        VictimSpec(name, options),
+        SyntheticSet(layout=layout, size=_size(size) or SyntheticSet().size),
+    )
+    check_options(victims.load(name), options)
+    dataset = open_dataset(layout, own.write(cache_folder(), quiet=True))
+    file = thin_weights(spec, dataset, cache_folder(), own.size, quiet=True)
+    return build_named(name, file, device=device, **spec.settings)
 
 
 def _several(given: object) -> list[Any]:

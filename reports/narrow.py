@@ -26,9 +26,9 @@ def narrow(
     """Each model's clean result, once, then its result after each attack; printed names, percent.
 
     ``labels``: names to print instead, by label or name of a model or attack. ``metrics`` are Rank-1 and mAP
-    unless given; ``group``, ``versus`` and ``chance`` as in :func:`vbench.reports.tables.report_of`. Controls and members
-    of batteries are left out. Raises BadInput as that function does, and for a name of ``labels`` that no
-    record has.
+    unless given; ``group``, ``versus`` and ``chance`` as in :func:`vbench.reports.tables.report_of`. Controls
+    and members of batteries are left out. Raises BadInput as that function does, and for a name of ``labels``
+    that no record has.
     """
     found = sheets(records, DEFAULT_METRICS if metrics is None else metrics, group, versus, chance)
     victims: dict[str, list[tuple[str, ...]]] = {}

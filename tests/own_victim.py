@@ -1,12 +1,30 @@
-"""A victim as its user would write it: stages and a classifier of any name, weights of torch's making."""
+"""A network and a victim as a user would write them: names of any kind, weights of torch's making."""
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from vbench.victims import Victim, VictimOutput
 
 SIZE = (32, 16)
+
+
+class Net(nn.Module):
+    """Two blocks, an average and a classifier that the embedding leaves out."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.blocks = nn.ModuleList([nn.Conv2d(width, 2 * width, 3, 2, 1), nn.Conv2d(2 * width, 12, 1)])
+        self.classifier = nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x).tanh()
+        return x.mean((2, 3))
 
 
 class Mine(Victim):

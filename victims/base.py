@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -131,6 +131,12 @@ class Victim(nn.Module):
     #: True if an edit may return k feature maps per image. They are stacked along the batch: map j of image i
     #: is row j * N + i. The rest of the pass and every output then have k * N rows.
     forks: bool = False
+    #: Whether gradients reach the images; without them only black-box attacks work.
+    gradients: bool = True
+    #: Whether building it runs code of a file, which the user must allow.
+    runs_code: ClassVar[bool] = False
+    #: Lines for the warnings of its records.
+    remarks: Sequence[str] = ()
     #: Constructor options that choose what is ranked and do not affect the weights.
     SETTINGS: ClassVar[tuple[str, ...]] = ("embedding", "flip")
     #: The torchvision architecture whose ImageNet weights fit the backbone, or None.

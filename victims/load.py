@@ -27,12 +27,13 @@ def load_victim(
     weights: str | Path | None = None,
     num_classes: int | None = None,
     device: str | torch.device = "auto",
+    allow_code: bool = False,
     **options: Any,
 ) -> Victim:
     """Build the victim called ``name`` in evaluation mode; see :func:`build_victim`."""
     from vbench.victims.registry import victims
 
-    return build_victim(victims.load(name), weights, num_classes, device, **options)
+    return build_victim(victims.load(name), weights, num_classes, device, allow_code=allow_code, **options)
 
 
 def build_victim(
@@ -41,6 +42,7 @@ def build_victim(
     num_classes: int | None = None,
     device: str | torch.device = "auto",
     generator: torch.Generator | None = None,
+    allow_code: bool = False,
     **options: Any,
 ) -> Victim:
     """Build a victim in evaluation mode on ``device`` ("auto": a GPU if there is one).
@@ -54,9 +56,17 @@ def build_victim(
     and under "notes" choices made while reading it, which are also printed on standard error.
 
     Raises BadInput for an unknown option, a file of another victim, a tensor that is missing, unexpected, of
-    another shape or not finite, a ``num_classes`` that contradicts the file, and a victim that
-    :func:`vbench.victims.load.check_victim` refuses.
+    another shape or not finite, a ``num_classes`` that contradicts the file, a victim that
+    :func:`vbench.victims.load.check_victim` refuses, and a model file that is a program without
+    ``allow_code``.
     """
+    if victim_class.runs_code and not allow_code:
+        raise BadInput(
+            f"victim '{victim_class.name}' is a program; running it runs its code. If it is yours, give "
+            "--allow-code (in Python: allow_code=True)"
+        )
+    if weights is not None and hasattr(victim_class, "file"):
+        raise BadInput(f"victim '{victim_class.name}' has its weights in its file; leave {weights} out")
     check_options(victim_class, options)
     if num_classes is not None and "num_classes" in option_names(victim_class):
         options["num_classes"] = num_classes

@@ -69,9 +69,20 @@ def _victims() -> Iterator[Entry]:
         yield Entry(name, facts.target, facts.summary, facts.paper, facts=columns)
 
 
+_MODEL_FILE = "vbench.victims.model_file:model_file"
+
 victims: Registry[Victim] = Registry(
-    "victim", "vbench.victims.base:Victim", _victims(), words=("all", "none")
+    "victim",
+    "vbench.victims.base:Victim",
+    _victims(),
+    words=("all", "none"),
+    files={".pt2": (_MODEL_FILE, "path"), ".onnx": (_MODEL_FILE, "file")},
 )
+
+
+def list_victims() -> list[str]:
+    """Names of all victims that :func:`vbench.evaluate` and :func:`vbench.load_victim` know."""
+    return victims.names()
 
 
 FILE = Path(__file__).with_name("catalogue.json")

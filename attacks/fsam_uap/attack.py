@@ -53,6 +53,10 @@ def saturation(masks: Mapping[str, MaskStatistics]) -> list[str]:
 #: The default stage with modules, in victims that have it.
 _USUAL = "layer2"
 
+_NO_CLASSIFIER = (
+    "the victim has no identity classifier; the identity loss takes the nearest centre of a training identity"
+)
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 Weight = Annotated[float, Field(ge=0)]
@@ -130,6 +134,8 @@ class FSAMUAP(UpdatedAttack):
     - ``warmup`` 1/6: that of AGW's public script, 10 epochs, within 60. d starts as small noise, in pixels.
     - The victim is frozen: levels pixel and feature attack a system that exists.
 
+    For a victim without an identity classifier the nearest centre of a training identity takes its place.
+
     "v1" are this project's settings before the paper's full text was known, and still those without a preset;
     "v1_paper" is what "paper" was then. "strong" has no modules: docs/ablation.md says what each ingredient
     does.
@@ -147,7 +153,7 @@ class FSAMUAP(UpdatedAttack):
     paper: ClassVar[str] = (
         "Yang et al., Feature-Level Adversarial Attacks and Ranking Disruption for VIReID, NeurIPS 2024"
     )
-    needs: ClassVar[frozenset[str]] = frozenset({"gradients", "logits", "stages"})
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients", "stages"})
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {
             "perturbations": "per_modality",
@@ -278,7 +284,7 @@ class FSAMUAP(UpdatedAttack):
         return self.level == "model"
 
     def check(self, victim: Victim, threat: ThreatModel) -> None:
-        """Also refuse a stage that the victim does not have, and what the optimizer cannot train."""
+        """Also refuse a stage that the victim does not have, and what cannot be trained."""
         super().check(victim, threat)
         if self.optimizer == "own" and (
             self.modules == "total" or self.delta != "adversarial" or self.retrains
@@ -287,6 +293,8 @@ class FSAMUAP(UpdatedAttack):
                 "fsam_uap: level=model, modules=total and another delta than adversarial need "
                 "optimizer=sgd; see preset=paper"
             )
+        if self.retrains and not victim.num_classes:
+            raise BadInput(f"fsam_uap: level=model trains an identity classifier; {victim.name} has none")
         clean = self.anchors == "clean" and self.space == "embedding"
         if self.retrains and (self.reading == "ranking" or clean or self.modules != "total"):
             raise BadInput(
@@ -303,6 +311,8 @@ class FSAMUAP(UpdatedAttack):
         if count < 2:
             raise BadInput("fsam_uap needs at least two training identities with images in both modalities")
         log: dict[str, object] = {}
+        if not victim.num_classes:
+            train = train.with_centres()
         untouched, weights = victim, []
         if self.retrains:
             victim = in_training(victim, self.start == "scratch", generator)
@@ -378,6 +388,7 @@ class FSAMUAP(UpdatedAttack):
             "updates": updates,
             "warnings": [
                 *saturated,
+                *([] if untouched.num_classes else [_NO_CLASSIFIER]),
                 *([f"AQAL inactive ({share:.1%} of triples)".replace("%", " %")] if _dead(share) else []),
             ],
         }
@@ -524,18 +535,18 @@ class FSAMUAP(UpdatedAttack):
             edits = modules.forked_edits(modality, self._x1) if forked else modules.edits(modality)
             output = victim(images, modality, edits)
             x2[modality] = x1[modality] = self._point(output)
-            logits = output.logits
             if forked:
                 x1[modality], x2[modality] = x2[modality].chunk(2)
-                logits = None if logits is None else logits.chunk(2)[1]
+                logits = None if output.logits is None else output.logits.chunk(2)[1]
+                output = replace(output, embedding=output.embedding.chunk(2)[1], logits=logits)
             elif self.anchors == "clean" and ranking is None:
                 x1[modality] = self._clean_point(victim, view, index, modality)
             elif self._separate_x1:
                 x1[modality] = self._point(victim(images, modality, modules.edits(modality, self._x1)))
             if self.identity:
-                terms.append(self.identity_weight * view.identity_loss(logits, index))
+                terms.append(self.identity_weight * view.identity_loss(output, index))
                 if self._plain_path:
-                    plain = victim(images, modality).logits
+                    plain = victim(images, modality)
                     terms.append(self.plain_weight * view.identity_loss(plain, index))
         if not self.aqal:
             return Terms(terms, None, 0.0)

@@ -84,7 +84,7 @@ class ModuleTrainer:
         for modality in Modality:
             view, index = self._train[modality], positions[modality]
             output = self._victim(view.batch(index), modality, self._modules.edits(modality))
-            terms.append(view.identity_loss(output.logits, index))
+            terms.append(view.identity_loss(output, index))
             terms.append(1 - cosine_similarity(output.embedding, view.embeddings[index]).mean())
         return torch.stack(terms).sum()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @takes(
     *("victim", "dataset", "root", "layout", "size", "protocol", "weights", "eps", "seed"),
-    *("ignore_gates", "device"),
+    *("ignore_gates", "allow_code", "device"),
     victim={"help": "Victim; options as in deen[embedding=weighted]."},
     protocol={"help": "Protocol id."},
     eps={"help": "L_inf budget in [0, 1] pixel units.", "default": "8/255", "shown": None},
@@ -109,7 +109,8 @@ def baseline(
     from vbench.gate.report import render_baseline, render_unguarded
 
     check_writable(out.parent)
-    found = make_baseline(request, range(seeds), out.parent, false_alarm, given["device"], quiet, runs)
+    options = (given["device"], quiet, runs, given["allow_code"])
+    found = make_baseline(request, range(seeds), out.parent, false_alarm, *options)
     unguarded = found.unguarded(seeds)
     found = found.without(unguarded)
     write_baseline(out, found)
@@ -177,7 +178,8 @@ def check(
             f"--update with {len(chosen)} of {len(baseline.seeds)} seeds would widen every bound; "
             "leave out --seeds"
         )
-    gate, takings = check_against(baseline, file.parent, chosen, root, weights, device, quiet, runs)
+    options = (root, weights, device, quiet, runs, allow_code)
+    gate, takings = check_against(baseline, file.parent, chosen, *options)
     if junit is not None:
         write_atomically(junit, to_junit(gate))
     if summary is not None:

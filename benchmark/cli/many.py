@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,7 +87,9 @@ def run(
     index, count = parse_shard(shard) if shard else (1, 1)
     file = read_suite(suite)
     tasks = tasks_of(file)
-    if not allow_code:
+    if allow_code:
+        tasks = [replace(task, group=replace(task.group, allow_code=True)) for task in tasks]
+    else:
         refuse_code(file)
 
     from vbench.sweep.check import check_suite
@@ -106,6 +109,7 @@ def run(
 @app.command("transfer")
 @takes(
     *("attack", "victim", "surrogate", "layout", "size", "protocol", "eps", "norm", "side", "seed", "device"),
+    "allow_code",
     several=("attack", "victim", "surrogate", "seed"),
     surrogate={"help": "Surrogate, repeatable, or all.", "shown": "the victims"},
     protocol={"help": "Protocol id."},

@@ -42,7 +42,8 @@ def run(
     from vbench.run.session import Session
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
-    records = session.run_all(request.specs(given["seed"] or [0], given["device"], given["perturbation"]))
+    more = (given["device"], given["perturbation"], given["allow_code"])
+    records = session.run_all(request.specs(given["seed"] or [0], *more))
     put(report(records, style, session.failures.lost, chance))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 from pathlib import Path
 from pkgutil import walk_packages
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from vbench.core.errors import BadInput, VbenchError, shortened, unknown_name
@@ -52,7 +52,8 @@ class Registry(Generic[T]):
     A name is looked up among the built-ins and those added with :meth:`register`, then among the entry
     points of installed distributions (group ``vbench.<kind>s``). ``library:Name`` is the class that the entry
     of that library in ``libraries`` makes for ``Name``. ``package.module:Class`` and ``./file.py:Class`` name
-    a class directly. ``words`` are reserved: they mean something else where a name is expected.
+    a class directly. ``words`` are reserved: they mean something else where a name is expected. ``files``:
+    ending of a file's name -> "module:function", which makes its class, and origin ("path" if it is code).
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Registry(Generic[T]):
         builtins: Iterable[Entry],
         libraries: Iterable[Entry] = (),
         words: Iterable[str] = (),
+        files: Mapping[str, tuple[str, str]] = MappingProxyType({}),
     ) -> None:
         self.kind = kind
         self._base = base
         self._libraries = {entry.name: entry for entry in libraries}
         self._entries = {entry.name: entry for entry in builtins}
         self._words = tuple(words)
+        self._files = dict(files)
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
@@ -135,6 +138,9 @@ class Registry(Generic[T]):
                 raise BadInput(f"{self.kind} '{name}' of {entry.origin} {entry.problem}")
         if found:
             return found[0]
+        if self.is_file(name):
+            target, origin = self._files[Path(name).suffix]
+            return Entry(name, target, "a model file", origin=origin)
         prefix, colon, _ = name.partition(":")
         if colon and prefix in self._libraries:
             return replace(self._libraries[prefix], name=name)
@@ -148,13 +154,19 @@ class Registry(Generic[T]):
         if name not in self._words:
             self.entry(name)
 
+    def is_file(self, name: str) -> bool:
+        """Whether a name is that of a model file."""
+        return Path(name).suffix in self._files
+
     def by_path(self, name: str) -> bool:
-        """Whether a name gives a file or a module, whose code runs when the class is loaded."""
-        return ":" in name and self.entry(name).origin == "path"
+        """Whether a name gives a file or a module, whose code runs when it is used."""
+        return (":" in name or self.is_file(name)) and self.entry(name).origin == "path"
 
     def load(self, name: str) -> type[T]:
         """Import and return the class of a name; raises as :meth:`entry`, :meth:`check`, import_target do."""
         entry = self.entry(name)
+        if self.is_file(name):
+            return import_target(entry.target, self.kind)(name)
         if ".py:" in name:  # the file may have changed
             return self._checked(entry)
         if name not in self._classes:

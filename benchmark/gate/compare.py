@@ -268,13 +268,14 @@ def make_baseline(
     device: str = "auto",
     quiet: bool = False,
     keep: Path | None = None,
+    allow_code: bool = False,
 ) -> Baseline:
     """Run everything with every seed, for a baseline that will be stored in ``folder``.
 
     Raises :class:`VbenchError` if a run fails.
     """
     request = request.expanded()
-    takings = measure(request, seeds, device, quiet, keep)
+    takings = measure(request, seeds, device, quiet, keep, allow_code)
     kept, drawn = stored(request, folder)
     return _from(takings, kept, drawn, seeds, false_alarm)
 
@@ -288,10 +289,11 @@ def check_against(
     device: str = "auto",
     quiet: bool = False,
     keep: Path | None = None,
+    allow_code: bool = False,
 ) -> tuple[Gate, Takings]:
     """Run a baseline's configurations again and compare; ``folder`` is that of the baseline's file."""
     request = resolved(baseline, folder, root, weights, quiet)
-    takings = measure(request, seeds, device, quiet, keep)
+    takings = measure(request, seeds, device, quiet, keep, allow_code)
     return compare(baseline, takings, seeds), takings
 
 
@@ -399,6 +401,7 @@ def measure(
     device: str = "auto",
     quiet: bool = False,
     keep: Path | None = None,
+    allow_code: bool = False,
 ) -> Takings:
     """Run everything in the request with every seed; run records are stored in the folder ``keep``, if given.
 
@@ -409,7 +412,7 @@ def measure(
     takings = Takings()
     learnt: dict[str, Perturbation] = {}
     session = Session(keep, force=True, quiet=quiet)
-    for spec, run in session.each(request.specs(seeds, device)):
+    for spec, run in session.each(request.specs(seeds, device, allow_code=allow_code)):
         victim, attack, protocol = spec.group.victim.victim, spec.attack, run.bench.dataset.protocol
         on_victim = Place(victim=victim, protocol=protocol)
         if not takings.victims or takings.victims[-1].place != on_victim:

@@ -78,6 +78,7 @@ def command(records: Sequence[Record], more: Sequence[str] = ()) -> Command:
         notes.append(f"PERTURBATION: the learnt perturbation with digest {config['perturbation']}")
     words += _precision(victim.get("precision"), notes)
     words += ["--ignore-gates"] if asked.ignore_gates else []
+    words += ["--allow-code"] if any(word.partition("[")[0].endswith(".pt2") for word in words) else []
     words += more
     if not all(word.isprintable() for word in words):
         return Command((), ("no command: the record's names hold control characters",))
@@ -114,6 +115,10 @@ def _data(data: Mapping[str, Any], asked: Asked, notes: list[str]) -> list[str]:
     return words + _option("protocol", data.get("protocol", ""))
 
 
+#: Options in a record that are not written in ``name[...]``: from elsewhere, or of the code.
+_NOT_TYPED = ("num_classes", "input_size", "called", "file")
+
+
 def _victim(
     name: str,
     options: Mapping[str, Any],
@@ -125,10 +130,13 @@ def _victim(
 
     ``synthetic``: image size of the built-in set.
     """
-    _check_known(victims, name, notes)
     facts = VICTIMS.get(name)
     usual = [] if facts is None else [facts.thin] if thin else [facts.full, facts.thin]
-    stated = {key: value for key, value in options.items() if key not in ("num_classes", "input_size")}
+    if "file" in options:
+        notes.append(f"{name}: the model file whose SHA-256 begins with {options['file']}")
+    else:
+        _check_known(victims, name, notes)
+    stated = {key: value for key, value in options.items() if key not in _NOT_TYPED}
     changed = min(
         ({key: value for key, value in stated.items() if of.get(key) != value} for of in usual),
         key=len,

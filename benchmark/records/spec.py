@@ -26,7 +26,7 @@ from vbench.core.settings import parse_size, read_settings
 NONE = "none"
 
 #: Fields that are not part of :attr:`RunSpec.key`, because they do not change what is computed.
-_NOT_IN_KEY = ("label", "device", "ignore_gates", "perturbation")
+_NOT_IN_KEY = ("label", "device", "ignore_gates", "allow_code", "perturbation")
 
 
 class Given:
@@ -61,6 +61,14 @@ class ModelSpec:
     victim: Name
     weights: str | None = None
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the victim has weights: in a checkpoint, in itself as an object, or as a model file."""
+        from vbench.victims.registry import victims
+
+        own = isinstance(self.victim, Given) or victims.is_file(self.victim.partition("[")[0])
+        return own or self.weights is not None
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -83,7 +91,7 @@ class Setup:
 
     ``precision`` and ``channels_last``: see :func:`vbench.run.prepare.choose_precision`. ``ignore_gates``
     allows weights that may have been trained on the tested identities, and victims with a Rank-1 at chance
-    level.
+    level; ``allow_code`` victims that are programs.
     """
 
     data: DataSpec
@@ -93,6 +101,7 @@ class Setup:
     channels_last: bool | None = None
     device: str = "auto"
     ignore_gates: bool = False
+    allow_code: bool = False
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -203,6 +212,7 @@ _SETTING = "Setting for every attack given, as in steps=20."
 _DATASET = "synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class with --root."
 _PRECISION = "Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU."
 _GATES = "Run even with Rank-1 at chance level or weights of another split."
+_CODE = "Run a victim that is a program, such as model.pt2."
 _LAYOUTS = "--channels-last/--no-channels-last"
 
 _TABLE = {
@@ -232,6 +242,7 @@ _TABLE = {
         "Checkpoint of a surrogate, in the same order.", Path, several="surrogate_weights"
     ),
     "ignore_gates": Option(_GATES, bool, flags="--ignore-gates"),
+    "allow_code": Option(_CODE, bool, flags="--allow-code", kept=None),
     "precision": Option(_PRECISION),
     "channels_last": Option("Memory layout of images.", bool, shown="as precision auto", flags=_LAYOUTS),
     "device": Option("auto, cpu, cuda, cuda:1 ...", kept=None),
@@ -301,7 +312,11 @@ class Request(_Fields):
         return self.model_copy(update={"victims": tuple(victims), "attacks": tuple(attacks)})
 
     def specs(
-        self, seeds: Sequence[int] = (0,), device: str = "auto", perturbation: Path | None = None
+        self,
+        seeds: Sequence[int] = (0,),
+        device: str = "auto",
+        perturbation: Path | None = None,
+        allow_code: bool = False,
     ) -> list[RunSpec]:
         """The specs of all runs; see :func:`run_specs`."""
         self.check_threat()
@@ -309,6 +324,7 @@ class Request(_Fields):
             "surrogate": self.surrogates,
             "device": device,
             "perturbation": perturbation,
+            "allow_code": allow_code,
         }
         return run_specs(spec_of(given), self.victims, self.attacks, seeds, self.protocols)
 

@@ -155,7 +155,8 @@ class Bench:
     def victim_label(self) -> str:
         """The victim's name in tables, with its ranking settings and precision if not the defaults."""
         precision, name = precision_text(precision_card(self.victim)), victim_label(self.victim)
-        return f"{name} ({precision})" if precision else name
+        facts = [precision, "" if self.victim.gradients else "no gradients"]
+        return f"{name} ({', '.join(filter(None, facts))})" if any(facts) else name
 
     @cached_property
     def _code(self) -> dict[str, object]:

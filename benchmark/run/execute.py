@@ -212,6 +212,7 @@ class Run:
             surrogate=self.source.victim.name if self.source else "",
             warnings=[
                 *bench.dataset.notes,
+                *bench.victim.remarks,
                 *_fit_warnings(perturbation),
                 *_resize_warnings(perturbation),
                 *_overspent(size),

@@ -319,9 +319,9 @@ class Opener:
         """
         victim, weights = victim_of(model), model.weights
         if not isinstance(victim, Victim):
-            if weights is None:
+            if not model.is_trained:
                 return untrained(victim, self._size())
-            return load_victim(victim.name, weights, device="cpu", **victim.options)
+            return self._load_trained(victim, weights, "cpu")
         if weights is not None:
             raise BadInput(f"victim '{victim.name}' is loaded already; weights are for victims by name")
         check_victim(victim)
@@ -333,7 +333,7 @@ class Opener:
         ``victim``: the victim with its weights; None if there are none.
         """
         asked = f"victim '{victim_of(model).name}'"
-        if victim is not None and (model.weights is not None or isinstance(model.victim, Given)):
+        if victim is not None and model.is_trained:
             _check_split(victim, dataset, model.weights or asked, self.setup.ignore_gates)
         elif not dataset.synthetic:
             own = model == self.setup.victim
@@ -351,8 +351,8 @@ class Opener:
             self.check_fits(model, loaded, dataset)
             return loaded
         device = own_device(self.setup.device)
-        if model.weights is not None:
-            loaded = load_victim(victim.name, model.weights, device=device, **victim.options)
+        if model.is_trained:
+            loaded = self._load_trained(victim, model.weights, device)
             self.check_fits(model, loaded, dataset)
         else:
             self.check_fits(model, None, dataset)
@@ -361,6 +361,10 @@ class Opener:
             loaded = load_victim(victim.name, thin, device=device, **victim.settings)
         shard_victim(loaded)
         return loaded
+
+    def _load_trained(self, victim: VictimSpec, weights: str | None, device: str) -> Victim:
+        allowed = self.setup.allow_code
+        return load_victim(victim.name, weights, device=device, allow_code=allowed, **victim.options)
 
     def _size(self) -> tuple[int, int]:
         return self.setup.data.size or SyntheticSet().size

@@ -24,7 +24,7 @@ from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.records.files import KEEPABLE, missing
 from vbench.records.record import Record
-from vbench.records.spec import DataSpec, Given, ModelSpec, RunSpec, Setup
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.records.store import RunStore
 from vbench.run.bench import Bench
 from vbench.run.execute import Run, check_fit, fit_of
@@ -480,7 +480,7 @@ def threat_of(spec: RunSpec) -> ThreatModel:
 
 
 def _thin(models: Sequence[ModelSpec]) -> bool:
-    return all(model.weights is None and not isinstance(model.victim, Given) for model in models)
+    return not any(model.is_trained for model in models)
 
 
 def _with_settings_of(replay: Perturbation, attack: Attack) -> Attack:

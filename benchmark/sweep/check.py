@@ -108,7 +108,7 @@ def _is_synthetic(data: DataSpec, root: Path) -> bool:
 
 def _weights(entry: VictimEntry, data: DataSpec, folder: Path, synthetic: bool) -> Iterator[str]:
     for model in models(entry, data, folder):
-        if model.weights is None and not synthetic:
+        if not model.is_trained and not synthetic:
             yield f"victim '{model.victim}' has no weights for {data.label} ({data.protocol})"
         elif model.weights is not None and not split_entry(model.weights)[0].is_file():
             yield f"no checkpoint at {model.weights}"
@@ -188,7 +188,7 @@ class Inputs:
         return dict(found.values())
 
     def _thin_path_of(self, data: DataSpec, model: ModelSpec) -> Path | None:
-        if model.weights is not None:
+        if model.is_trained:
             return None
         try:
             dataset = self._open(data)

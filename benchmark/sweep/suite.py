@@ -291,10 +291,11 @@ def _white_box() -> list[list[VictimEntry]]:
     return [[]]
 
 
-#: What a suite says of a run in a key of its own form: entries, lists and what they hold.
+#: What a suite says of a run in a key of its own form (entries, lists and what they hold), or not at all: a
+#: suite learns what it applies, and a file that runs code is named on the command line.
 _OWN = (
     *("victim", "attack", "settings", "dataset", "root", "layout", "size", "protocol", "weights", "eps"),
-    *("side", "surrogate", "surrogate_weights", "seed", "perturbation"),
+    *("side", "surrogate", "surrogate_weights", "seed", "perturbation", "allow_code"),
 )
 
 #: The options of a run that a suite takes as they are; in a suite a number of a device has no meaning.

@@ -23,6 +23,7 @@ from vbench.records.record import Record
 from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup
 from vbench.sweep.read import SuiteFile
 from vbench.sweep.suite import Exclusion, Suite, VictimEntry
+from vbench.victims.registry import victims
 
 
 def task_from(value: Any) -> RunSpec:
@@ -101,9 +102,11 @@ def _attacks(suite: Suite, folder: Path) -> list[tuple[str, dict[str, str]]]:
 
 
 def anchored(text: str, folder: Path) -> str:
-    """A class given by path, ``./mine.py:Mine[a=3]``, with the path made absolute; other names unchanged."""
+    """``./mine.py:Mine[a=3]`` or ``model.pt2`` with the path made absolute; other names unchanged."""
     name, bracket, settings = text.partition("[")
     file, colon, attribute = name.rpartition(":")
+    if victims.is_file(name):
+        return f"{folder / Path(name).expanduser()}{bracket}{settings}"
     if not colon or not file.endswith(".py"):
         return text
     return f"{folder / Path(file).expanduser()}:{attribute}{bracket}{settings}"

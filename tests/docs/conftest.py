@@ -46,6 +46,7 @@ def shrink(patched: pytest.MonkeyPatch) -> None:
     """Make the embedded data and its victims so small that drawing, embedding and attacking take no time."""
     patched.setattr(SyntheticSet.__init__, "__defaults__", ("sysu", quick.IDS, 6, 0, quick.SIZE))
     patched.setattr("vbench.run.prepare.thin_weights", untrained)
+    patched.setattr("vbench.api.thin_weights", untrained)
     patched.setattr(
         "vbench.victims.from_file.read_checkpoint", lambda path: read_checkpoint(_thin_file(path))
     )

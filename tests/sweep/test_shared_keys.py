@@ -31,6 +31,6 @@ def test_a_suite_has_a_key_for_every_option():
         **dict.fromkeys(["dataset", "root", "layout", "size", "protocol"], "datasets"),
         **dict.fromkeys(["weights", "surrogate_weights"], "victims"),
     }
-    # A suite learns what it applies.
-    left = set(OPTIONS) - {"perturbation"}
+    # A suite learns what it applies, and code is allowed on the command line alone.
+    left = set(OPTIONS) - {"perturbation", "allow_code"}
     assert {keys.get(name, name) for name in left} <= set(Suite.model_fields)
