@@ -80,7 +80,7 @@ def floors_of(baseline: Baseline, given: Sequence[str], tolerance: float | None,
             found[subject.key, name] = Floor(max(0.0, spread.mean - points / 100))
     if not any(floor.least for (key, _), floor in found.items() if key[2]):
         raise BadInput(
-            f"no Rank-1 and no mAP under attack is above {points:g} points in the baseline, no model could "
+            f"no Rank-1 and no mAP under attack is above {points:g} points in the baseline: no model could "
             "be called weaker; give a smaller --tolerance, or say with --min what is to be guarded"
         )
     return found
@@ -90,17 +90,18 @@ def _asked(baseline: Baseline, given: Sequence[str]) -> dict[tuple[tuple[str, st
     found = {}
     for text in given:
         key, _, value = text.rpartition("=")
+        floor = Floor(_share(text, value), asked=True)
         name, _, figure = key.rpartition(".")
         attack = _attack_of(baseline, name, text) if figure in _FIGURES else None
         if attack is None:
-            known = [_CLEAN, *dict.fromkeys(one.attack for one in baseline.attacks)]
-            names = [f"{name}.{figure}" for name in known for figure in _FIGURES]
+            known = [_CLEAN, *(parse(one.attack, "attack")[0] for one in baseline.attacks)]
+            names = {f"{name}.{figure}" for name in known for figure in _FIGURES}
             raise unknown_name("figure in --min", key or text, names)
         for subject in baseline.subjects:
             if subject.attack == attack:
                 if (subject.key, figure) in found:
                     raise BadInput(f"--min: {key} is given twice")
-                found[subject.key, figure] = Floor(_share(text, value), asked=True)
+                found[subject.key, figure] = floor
     return found
 
 
@@ -128,7 +129,7 @@ def _share(text: str, value: str) -> float:
         percent = -1.0
     # A share written by mistake would be a floor that nothing can miss. Not a number fails, too.
     if not 1 <= percent <= 100:
-        raise BadInput(f"--min {shortened(text)}: floors are percent from 1 to 100, as in {_CLEAN}.r1=70")
+        raise BadInput(f"--min {shortened(text)}: give percent from 1 to 100, as in {_CLEAN}.r1=70")
     return percent / 100
 
 
