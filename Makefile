@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo wheel test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin study ablation presets \
-	battery cmps site clean
+.PHONY: install demo wheel test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin picture study ablation \
+	presets battery cmps site clean
 
 install: $(STAMP)
 
@@ -71,6 +71,12 @@ thin: install
 	rm -rf victims/weights/*.safetensors build/thin
 	VBENCH_CACHE=build/thin $(BIN)/vbench run --victim agw --attack noise --runs build/thin/runs
 	mkdir -p victims/weights && cp build/thin/victims/*.safetensors victims/weights/
+
+# The picture of the README, in docs/: half a minute.
+picture: install
+	rm -rf build/picture
+	$(ONE_THREAD) $(BIN)/vbench run --victim agw --attack "fsam_uap[evaluations=3200]" --keep images --runs build/picture
+	$(BIN)/python tests/bench/picture.py build/picture docs/ranking.png
 
 # Are attacks as strong, and the victim as accurate, as tests/gate/baseline.json says?
 gate: install

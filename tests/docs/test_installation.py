@@ -29,12 +29,12 @@ def installed(text: str) -> list[str]:
 
 
 def dependencies() -> set[str]:
-    """The distributions that vbench needs, for itself or for an extra, by name; and pip."""
+    """The distributions that vbench needs, for itself or for an extra, by name; and installers."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     listed = [config["options"]["install_requires"], *config["options.extras_require"].values()]
     lines = [line for text in listed for line in text.splitlines() if line and not line.startswith("#")]
-    return {Requirement(line).name for line in lines} | {"pip"}
+    return {Requirement(line).name for line in lines} | {"pip", "uv"}
 
 
 def test_only_dependencies_are_installed_by_name():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import venv
@@ -50,9 +49,10 @@ def run(wheel: Path, folder: Path) -> None:
     """Install a wheel into a new environment in a folder, and use it there."""
     python = folder / "env" / "bin" / "python"
     venv.create(folder / "env")
-    # Added as a line, not as a site folder: an editable installation in it stays out.
-    paths = sysconfig.get_paths(vars={"base": str(folder / "env"), "platbase": str(folder / "env")})
-    Path(paths["purelib"], "here.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    # As lines, not as site folders: an editable installation in one stays out.
+    (site,) = (folder / "env" / "lib").glob("*/site-packages")
+    others = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "dependencies.pth").write_text("\n".join(others) + "\n")
     pip = [
         sys.executable,
         "-m",
