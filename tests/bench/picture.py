@@ -1,4 +1,4 @@
-"""The picture of the README: a pair of images, the perturbation, the ranking before and after. ``make picture``."""
+"""The picture of the README: a pair, the perturbation, the ranking before and after; ``make picture``."""
 
 from __future__ import annotations
 
