@@ -27,27 +27,24 @@ def draw(runs: Path, out: Path) -> None:
     query, shown = kept.clean[Side.QUERY][row], kept.shown[Side.QUERY][row]
     change = (shown.astype(float) - query) / 255
     factor = gain(record, change)
-    figure = Figure((9, 4.4), dpi=110, layout="constrained")
-    cells = figure.subplots(2, DEPTH + 3, width_ratios=[1, 1, 0.35, *[1] * DEPTH])
-    pair = (("visible", kept.clean[Side.GALLERY][kept.match[row]]), ("infrared query", query))
-    after = ((f"change x{factor:.0f}", np.clip(0.5 + factor * change, 0, 1)), ("what the model sees", shown))
-    ranks = kept.rank[row]
+    figure = Figure((9, 4), dpi=100)
+    cells = figure.subplots(2, DEPTH + 3, width_ratios=[1, 1, 0.4, *[1] * DEPTH])
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.93, bottom=0.01, wspace=0.12, hspace=0.2)
+    pair = (("visible", kept.clean[Side.GALLERY][kept.match[row]]), ("infrared", query))
+    after = ((f"change \u00d7{factor:.0f}", np.clip(0.5 + factor * change, 0, 1)), ("attacked", shown))
     for line, (left, order, name) in enumerate(((pair, kept.before, "before"), (after, kept.after, "after"))):
         for cell, (title, image) in zip(cells[line], left, strict=False):
-            cell.imshow(image)
-            cell.set_title(title, fontsize=9)
-        right = kept.right(order)[row]
-        for cell, place, good in zip(cells[line, 3:], order[row], right, strict=False):
-            cell.imshow(kept.clean[Side.GALLERY][place])
-            for spine in cell.spines.values():
-                spine.set(color=RIGHT if good else WRONG, linewidth=2.5, linestyle="-" if good else "--")
-        cells[line, 3].set_title(
-            f"gallery {name}: first right one at rank {ranks[line]}", fontsize=9, loc="left"
-        )
+            cell.imshow(image, interpolation="nearest")
+            cell.set_title(title, fontsize=10)
+            cell.spines[:].set_visible(False)
+        for cell, place, good in zip(cells[line, 3:], order[row], kept.right(order)[row], strict=False):
+            cell.imshow(kept.clean[Side.GALLERY][place], interpolation="nearest")
+            cell.spines[:].set(color=RIGHT if good else WRONG, linewidth=2.5, linestyle="-" if good else "--")
+        text = f"gallery {name} the attack, best first: the first right one has rank {kept.rank[row][line]}"
+        cells[line, 3].set_title(text, fontsize=10, loc="left")
+        cells[line, 2].set_axis_off()
     for cell in cells.flat:
         cell.set(xticks=[], yticks=[])
-    for cell in cells[:, :3].flat:
-        cell.spines[:].set_visible(False)
     figure.savefig(out)
 
 
