@@ -203,6 +203,11 @@ def check(
         floors = floors_of(baseline, minimum or (), tolerance, len(chosen))
         baseline = needed(baseline, floors)
     _refuse_code(baseline, allow_code, victim)
+    if weights is not None:
+        # Refused here, before a synthetic set is written.
+        from vbench.victims.formats import first_bytes
+
+        first_bytes(weights)
     if update and len(chosen) < len(baseline.seeds):
         raise BadInput(
             f"--update with {len(chosen)} of {len(baseline.seeds)} seeds would widen every bound; "

@@ -25,7 +25,6 @@ from vbench.metrics.statistics import FALSE_ALARM, Spread, allowed, seeds_needed
 from vbench.records.record import Record, TrialMetrics
 from vbench.records.spec import Request
 from vbench.reports.rows import per_query
-from vbench.victims.formats import first_bytes
 
 SCHEMA: Final = 1
 
@@ -231,8 +230,6 @@ def resolved(
     ``root`` and ``weights`` replace the baseline's.
     """
     request = baseline.request
-    if weights is not None:
-        first_bytes(weights)  # Refused before a synthetic set is written.
     if root is None:
         root = folder / request.root if request.root else None
         if baseline.drawn is not None:

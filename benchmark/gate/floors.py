@@ -157,7 +157,7 @@ def judge(baseline: Baseline, takings: Takings, seeds: Sequence[int], floors: Fl
             continue
         rows += [Row(subject, Verdict.CHANGED, note=note) for note in other_subject(subject, taken)]
         rows += [Row(subject, Verdict.FAILED, note=why) for why in dict.fromkeys(taken.failures.values())]
-        on = found[(*subject.key[:2], "")]
+        on = found[subject.victim, subject.protocol, ""]
         for name in _FIGURES:
             if (subject.key, name) in floors:
                 before = _of_baseline(baseline, subject, name)

@@ -56,7 +56,7 @@ def test_its_cache_key_hashes_files_that_exist():
 def test_the_one_for_others_has_a_cache_artifacts_and_torch_for_cpus():
     uses = [step.get("uses", "").partition("@")[0] for step in steps(SNIPPET)]
     assert {"actions/cache", "actions/upload-artifact"} <= set(uses)
-    assert any("--torch-backend cpu" in step.get("run", "") for step in steps(SNIPPET))
+    assert any("--torch-backend=cpu" in step.get("run", "") for step in steps(SNIPPET))
     cache = next(step["with"] for step in steps(SNIPPET) if "cache" in step.get("uses", ""))
     (job,) = yaml.safe_load(SNIPPET)["jobs"].values()
     assert job["env"]["VBENCH_CACHE"].endswith(f"/{cache['path']}")
