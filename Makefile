@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin study ablation presets \
-	battery cmps findings site clean
+.PHONY: install demo wheel test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin picture study ablation \
+	presets battery cmps findings site clean
 
 install: $(STAMP)
 
@@ -31,6 +31,12 @@ test: install
 # With the slow ones too. Those of the Ray engine are skipped where Ray is not installed.
 test-all: install
 	$(ONE_THREAD) $(BIN)/python -m pytest $(IN_TWO) -m "slow or not slow" tests
+
+# A wheel and an sdist in dist/, tried: are they complete, do they run without the checkout?
+wheel: install
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist
+	$(ONE_THREAD) $(BIN)/python tests/lint/wheel.py dist
 
 # The commands of README and docs/, for real: all that need neither real data nor a cluster. An hour or two.
 test-docs: install
@@ -65,6 +71,12 @@ thin: install
 	rm -rf victims/weights/*.safetensors build/thin
 	VBENCH_CACHE=build/thin $(BIN)/vbench run --victim agw --attack noise --runs build/thin/runs
 	mkdir -p victims/weights && cp build/thin/victims/*.safetensors victims/weights/
+
+# The picture of the README, in docs/: half a minute.
+picture: install
+	rm -rf build/picture
+	$(ONE_THREAD) $(BIN)/vbench run --victim agw --attack "fsam_uap[evaluations=3200]" --keep images --runs build/picture
+	$(BIN)/python tests/bench/picture.py build/picture docs/ranking.png
 
 # Are attacks as strong, and the victim as accurate, as tests/gate/baseline.json says?
 gate: install

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vbench.cli import check, many, report, run, show
+from vbench.core.environment import namesake
 from vbench.core.errors import INTERRUPTED, BadInput, VbenchError, refused
 from vbench.core.launch import Place, launched
 from vbench.core.plugins import one_version, plugin_line, plugin_place
@@ -58,6 +59,13 @@ def main() -> None:
     """
     code = 0
     explain = _with_traceback if _debug() else _explained
+    other = namesake()
+    if other:
+        print(
+            f"vbench: other software is installed under this name, {lines(other)}, and its files are mixed "
+            "with those of vireid-bench: pip uninstall vbench, then install vireid-bench again",
+            file=sys.stderr,
+        )
     try:
         place = launched()
         with one_version():

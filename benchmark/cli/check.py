@@ -142,6 +142,24 @@ def check(
         Path | None, typer.Option(help="Folder of the data set.", show_default="the baseline's")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint.", show_default="the baseline's")] = None,
+    victim: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge this model: is it as strong as the baseline's?", show_default="the baseline's"
+        ),
+    ] = None,
+    minimum: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--min", metavar="NAME.FIGURE=PERCENT", help="Floor of a model, as in clean.r1=70; repeatable."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Points below the baseline's figures that a model may lie.", show_default="2, without --min"
+        ),
+    ] = None,
     runs: Annotated[
         Path | None, typer.Option(help="Keep the run records in this folder.", show_default="none")
     ] = None,
@@ -155,6 +173,10 @@ def check(
 
     An attack that became stronger is reported like one that became weaker. Exit code 1 if anything moved, or
     if the bounds of a metric are so wide that no result could exceed them.
+
+    With --victim, --min or --tolerance another model is judged: Rank-1 (r1) and mAP (map), clean and under
+    each attack, must not be below their floors. Without --min these are the baseline's figures less the
+    tolerance. Exit code 1 if the model is weaker.
     """
     from vbench.core.errors import BadInput
     from vbench.gate.baseline import read_baseline
@@ -171,8 +193,22 @@ def check(
     from vbench.gate.report import render, to_junit
     from vbench.gate.report import summary as summary_of
 
-    _refuse_code(baseline, allow_code)
     chosen = seeds_for(baseline, seeds, first_seed)
+    floors = None
+    if victim is not None or minimum or tolerance is not None:
+        from vbench.gate.floors import floors_of, judge, model_baseline, needed
+
+        if update:
+            raise BadInput("--update is for the baseline's own model; for another, vbench baseline makes one")
+        baseline = model_baseline(baseline, victim, weights is not None)
+        floors = floors_of(baseline, minimum or (), tolerance, len(chosen))
+        baseline = needed(baseline, floors)
+    _refuse_code(baseline, allow_code, victim)
+    if weights is not None:
+        # Refused here, before a synthetic set is written.
+        from vbench.victims.formats import first_bytes
+
+        first_bytes(weights)
     if update and len(chosen) < len(baseline.seeds):
         raise BadInput(
             f"--update with {len(chosen)} of {len(baseline.seeds)} seeds would widen every bound; "
@@ -180,6 +216,8 @@ def check(
         )
     options = (root, weights, device, quiet, runs, allow_code)
     gate, takings = check_against(baseline, file.parent, chosen, *options)
+    if floors is not None:
+        gate = judge(baseline, takings, chosen, floors)
     if junit is not None:
         write_atomically(junit, to_junit(gate))
     if summary is not None:
@@ -212,11 +250,12 @@ def _rewrite(file: Path, old: Baseline, new: Baseline) -> None:
         raise typer.Exit(1)
 
 
-def _refuse_code(baseline: Baseline, allowed: bool) -> None:
+def _refuse_code(baseline: Baseline, allowed: bool, own: str | None) -> None:
+    """Refuse classes by path that a file names; ``own``: the victim that the user names."""
     from vbench.core.errors import BadInput
     from vbench.gate.compare import code_named
 
-    named = [] if allowed else code_named(baseline.request)
+    named = [] if allowed else [text for text in code_named(baseline.request) if text != own]
     if named:
         raise BadInput(
             f"the baseline names code by path: {', '.join(named)}; running it runs that code. "

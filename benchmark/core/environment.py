@@ -6,7 +6,7 @@ import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from typing import TYPE_CHECKING, Any
 
 from vbench.core import __version__
@@ -36,6 +36,20 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "missing"
     return found
+
+
+def namesake() -> str | None:
+    """Version and folder of another distribution whose import package and command are vbench; None without.
+
+    The files of both lie in one folder, and each installation overwrites some of the other.
+    """
+    try:
+        found = distribution("vbench")
+    except PackageNotFoundError:
+        return None
+    # A checkout of this project that was installed under the name has its files elsewhere.
+    mixed = "vbench/__init__.py," in (found.read_text("RECORD") or "")
+    return f"vbench {found.version} in {found.locate_file('')}" if mixed else None
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -151,11 +151,19 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True)
+class Floor:
+    """The lowest value of a figure that passes; ``asked``: given by the user, not from the baseline's."""
+
+    least: float
+    asked: bool = False
+
+
+@dataclass(frozen=True)
 class Row:
     """One metric of one victim or attack, or, in ``note``, another problem with it.
 
     ``before``, ``now``: over the baseline's seeds and over those of the re-run; ``bound``: largest allowed
-    difference of their means. All None if there is only a ``note``.
+    difference of their means, or ``floor``: of another model. All None if there is only a ``note``.
     """
 
     subject: Measured
@@ -165,11 +173,20 @@ class Row:
     now: Spread | None = None
     bound: float | None = None
     note: str = ""
+    floor: Floor | None = None
 
     @property
     def change(self) -> float | None:
         """New mean minus the old one."""
         return self.now.mean - self.before.mean if self.now and self.before else None
+
+    @property
+    def fall(self) -> float | None:
+        """How far a model lies below the baseline's figure, or below a floor that was asked for."""
+        if self.floor is None or self.now is None or self.verdict is not Verdict.DOWN:
+            return None
+        before = None if self.floor.asked else self.before
+        return (self.floor.least if before is None else before.mean) - self.now.mean
 
     @property
     def word(self) -> str:
@@ -188,6 +205,11 @@ class Gate:
     rows: list[Row]
     causes: list[str] = field(default_factory=list)
     seconds: dict[tuple[str, str, str], float] = field(default_factory=dict)
+
+    @property
+    def of_model(self) -> bool:
+        """Whether a model was compared with floors, and not the project with its baseline."""
+        return any(row.floor for row in self.rows)
 
     @property
     def moved(self) -> list[Row]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from xml.etree import ElementTree as ET
 
 from vbench.core.text import count_of, lines
@@ -15,8 +16,8 @@ _WIDTHS = (34, 44, None, None, None, None, None)
 
 
 def render(gate: Gate, every: bool = False) -> str:
-    """For a terminal: the table of red metrics (of all with ``every``), causes, the verdict."""
-    rows = gate.rows if every else [*gate.moved, *gate.unguarded]
+    """For a terminal: red metrics (all with ``every``, and for a model) in a table, causes, the verdict."""
+    rows = gate.rows if every or gate.of_model else [*gate.moved, *gate.unguarded]
     parts = [write([_table(rows)], "plain")] if rows else []
     if gate.causes and gate.moved:
         parts.append("\n".join(["not as in the baseline:", *(f"- {cause}" for cause in gate.causes)]))
@@ -39,6 +40,11 @@ def summary(gate: Gate) -> str:
 def verdict(gate: Gate) -> str:
     """The gate in one line."""
     seeds = count_of(len(gate.seeds), "seed")
+    if gate.of_model:
+        found = [_of_model(rows) for _, rows in groupby(gate.moved, key=lambda row: row.subject)]
+        if found:
+            return f"red: {'; '.join(found)} ({seeds})"
+        return f"green: model holds {count_of(len(gate.rows), 'floor')} ({seeds})"
     if gate.green:
         same = sum(row.verdict is Verdict.SAME for row in gate.rows)
         return f"green: {len(gate.rows)} figures within bounds, {same} of them to the last bit ({seeds})"
@@ -48,6 +54,19 @@ def verdict(gate: Gate) -> str:
         if rows:
             parts.append(f"{len(rows)} of {len(gate.rows)} figures {what} ({seeds}): {names}")
     return f"red: {'; '.join(parts)}"
+
+
+def _of_model(red: Iterable[Row]) -> str:
+    """What is red about a model under one attack, or clean: how much weaker it is, or what failed."""
+    rows = list(red)
+    falls = [(row.fall, row.metric) for row in rows if row.metric and row.fall is not None]
+    if not falls:
+        return explained(rows[0])
+    fall, metric = max(falls, key=lambda one: one[0])
+    attack = rows[0].subject.attack
+    where = f"under {attack}" if attack else "on clean images"
+    than = " than asked" if any(row.floor and row.floor.asked for row in rows) else ""
+    return f"model weaker{than} {where} by {metric.shown(fall)} points ({metric.name})"
 
 
 def heading(row: Row) -> str:
@@ -88,14 +107,14 @@ def _cells(row: Row) -> list[str]:
 
 def _figures(row: Row) -> list[str] | None:
     """Before, now, change and bound as text; None for a row that lacks one of them."""
-    metric, before, now, change, bound = row.metric, row.before, row.now, row.change, row.bound
-    if metric is None or before is None or now is None or change is None or bound is None:
+    metric, before, now, change = row.metric, row.before, row.now, row.change
+    if metric is None or now is None or (row.floor is None and (before is None or row.bound is None)):
         return None
     return [
-        spread_text(metric, before),
+        "" if before is None else spread_text(metric, before),
         spread_text(metric, now),
-        metric.shown(change, "+"),
-        f"± {metric.shown(bound)}",
+        "" if change is None else metric.shown(change, "+"),
+        f"± {metric.shown(row.bound or 0.0)}" if row.floor is None else f"≥ {metric.shown(row.floor.least)}",
     ]
 
 

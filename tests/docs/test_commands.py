@@ -78,7 +78,7 @@ def test_a_command_comes_to_the_start_of_its_work(words, typed):
 
 def test_no_other_program_is_shown_but_these():
     others = {command.words[0] for command in COMMANDS} - {"vbench"}
-    assert others <= {"make", "pip", "torchrun"}
+    assert others <= {"make", "pip", "torchrun", "uv"}
 
 
 def test_every_target_of_make_exists():

@@ -84,7 +84,7 @@ def test_two_sided_p_is_scipys(count):
             permutation_type="samples",
             vectorized=True,
             n_resamples=20_000 if count > 10 else np.inf,
-            rng=np.random.default_rng(1),
+            random_state=np.random.default_rng(1),
         ).pvalue
         found = flip_pvalue(differences, np.arange(count), np.random.default_rng(2), 20_000)
         # Enumerated values agree exactly; drawn ones within four standard errors of either.
