@@ -12,7 +12,7 @@ from torch import Tensor
 from vbench.core.arithmetic import default_arithmetic
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained
-from vbench.core.processes import Batches, processes
+from vbench.core.processes import Batches, from_main, processes
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.precision import entrance
@@ -34,7 +34,9 @@ def batch_of(victim: Victim) -> int:
     device = example_tensor(victim).device
     if device.type != "cuda":
         return BATCH
-    return BATCH * min(4, max(1, torch.cuda.get_device_properties(device).total_memory >> 34))
+    # The processes of a run share batches, on cards that may differ.
+    memory = from_main(lambda: int(torch.cuda.get_device_properties(device).total_memory))
+    return BATCH * min(4, max(1, memory >> 34))
 
 
 def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
