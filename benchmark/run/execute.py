@@ -198,6 +198,7 @@ class Run:
                 *_resize_warnings(perturbation),
                 *_overspent(size),
                 *tie_warnings(adversarial),
+                *self._unrepeatable(),
             ],
             **paired(bench.clean_trials, adversarial, self.seed),
         )
@@ -208,6 +209,12 @@ class Run:
         if keeper is not None:
             keeper.take(bench, outcome, adversarial, record)
         return record, perturbation
+
+    def _unrepeatable(self) -> list[str]:
+        gpu = example_tensor(self._origin.victim).device.type == "cuda"
+        if not gpu or not any(getattr(run.attack, "diversity", 0) for run in self._runs()):
+            return []
+        return ["input diversity on a GPU: the same seed need not give the same bits"]
 
     def _left_out(self) -> dict[str, str]:
         if not isinstance(self.attack, Battery):

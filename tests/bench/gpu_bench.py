@@ -1,8 +1,9 @@
 """What vbench reaches of the bare loop of the same network, precision and batch, on a GPU: run as a script.
 
-Embedding and one gradient of every victim at full size, crafting and fitting (as ``attacks_bench.py`` measures
-them), a training step, and rankings up to a hundred thousand images. A share of 1 is the bare loop; beside it is the
-goal. ``--tiny --device cpu`` runs all of it in small, to see that it works. Ends with 1 if a goal is missed.
+Embedding and one gradient of every victim at full size, crafting and fitting (as ``attacks_bench.py``
+measures them), training steps, and rankings up to a hundred thousand images. A share of 1 is the bare loop;
+beside it is the goal. ``--tiny --device cpu`` runs all of it in small, to see that it works. Ends with 1 if a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def fitting(device: torch.device, tiny: bool, repeats: int) -> list[tuple[str, f
 
 @default_arithmetic()
 def training(device: torch.device, tiny: bool, repeats: int) -> list[tuple[str, float]]:
-    """Epochs of AGW by its own recipe, as a share of as many bare steps over a batch that lies on the device."""
+    """AGW trained by its own recipe, as a share of as many bare steps over a batch that lies there already."""
     people, each = (8, 4) if tiny else (32, 20)
     victim = build_victim(
         victims.load("agw"), num_classes=people, device=device, **(victims.load("agw").THIN if tiny else {})

@@ -182,6 +182,7 @@ def test_a_run_of_an_attack_stays_on_the_device(bench, spec):
     assert record.environment["versions"].get("cuda") == torch.version.cuda
     # Beyond what lay there when the attack began.
     assert record.cost["peak_memory"] == 345
+    assert any("input diversity on a GPU" in warning for warning in record.warnings) == ("diversity=" in spec)
     assert (learnt is not None) == attacks.load(spec.split("[")[0]).universal
 
 
