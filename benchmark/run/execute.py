@@ -32,6 +32,7 @@ from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
 from vbench.run.worst_case import Outcome, WorstCase
 from vbench.victims.base import Victim, example_tensor
 from vbench.victims.precision import precision_card
+from vbench.victims.transformer import Attention
 
 
 @dataclass(frozen=True)
@@ -211,10 +212,16 @@ class Run:
         return record, perturbation
 
     def _unrepeatable(self) -> list[str]:
-        gpu = example_tensor(self._origin.victim).device.type == "cuda"
-        if not gpu or not any(getattr(run.attack, "diversity", 0) for run in self._runs()):
+        """What of the run a GPU adds up in any order: the gradients of bilinear resizing and of attention."""
+        victim = self._origin.victim
+        found = {
+            "input diversity": any(getattr(run.attack, "diversity", 0) for run in self._runs()),
+            "attention": any(isinstance(module, Attention) for module in victim.modules()),
+        }
+        named = " and ".join(name for name, there in found.items() if there)
+        if not named or example_tensor(victim).device.type != "cuda":
             return []
-        return ["input diversity on a GPU: the same seed need not give the same bits"]
+        return [f"{named} on a GPU: the same seed need not give the same bits"]
 
     def _left_out(self) -> dict[str, str]:
         if not isinstance(self.attack, Battery):

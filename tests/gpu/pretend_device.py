@@ -525,6 +525,7 @@ def pretend():
         "synchronize": lambda *a: None,
         "reset_peak_memory_stats": lambda *a: None,
         "max_memory_allocated": lambda *a: 12345,
+        "default_generators": (torch._C.Generator(),),
         "memory_allocated": lambda *a: 12000,
         "mem_get_info": lambda *a: (70 << 30, 80 << 30),
         "_exchange_device": lambda index: 0 if index >= 0 else -1,

@@ -294,7 +294,8 @@ def _update(
 
 def _means(losses: Sequence[Mapping[str, Tensor]], victim: Victim, epoch: int) -> dict[str, float]:
     """The means over the batches of an epoch, read at its end: a GPU would wait at each step."""
-    read = iter(torch.stack([loss.double() for batch in losses for loss in batch.values()]).tolist())
+    values = [loss.double().reshape(()) for batch in losses for loss in batch.values()]
+    read = iter(torch.stack(values).tolist())
     sums: dict[str, float] = {}
     for number, batch in enumerate(losses, 1):
         for name in batch:
