@@ -114,7 +114,7 @@ def state(t):
 def where():
     for frame in reversed(traceback.extract_stack()[:-2]):
         f = frame.filename
-        if "pretend.py" in f or ("/torch/" in f and "/torchattacks/" not in f):
+        if "pretend_device.py" in f or ("/torch/" in f and "/torchattacks/" not in f):
             continue
         if any(
             k in f

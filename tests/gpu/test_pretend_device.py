@@ -39,6 +39,13 @@ from vbench.victims.registry import victims
 from vbench.victims.training.batches import TrainImages
 from vbench.victims.training.trainer import recipe_of, train_victim
 
+#: The first of each attack; the variants take minutes together.
+FIRST = [
+    pytest.param(
+        spec, marks=[pytest.mark.slow] * any(one.startswith(spec.split("[")[0] + "[") for one in SPECS[:row])
+    )
+    for row, spec in enumerate(SPECS)
+]
 LIBRARIES = [
     f"{library}:{name}"
     for library, rules in (("torchattacks", TORCHATTACKS), ("art", ART))
@@ -175,7 +182,7 @@ def test_every_attack_has_a_row():
     assert {name for name in attacks.names() if not issubclass(attacks.load(name), Battery)} <= named
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", FIRST)
 def test_a_run_of_an_attack_stays_on_the_device(bench, spec):
     record, learnt = run_of(bench, spec).execute(quiet=True)
     assert record.environment["device"] == "cuda" and record.environment["device_name"].startswith("PRETEND")
