@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: install demo wheel test test-all test-docs lint versions catalogue bench gate gpu-rehearsal thin picture study ablation \
-	presets battery cmps findings site clean
+.PHONY: install demo wheel test test-all test-cuda test-docs lint versions catalogue bench bench-gpu gate \
+	gpu-rehearsal thin picture study ablation presets battery cmps findings site clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ wheel: install
 	$(BIN)/python -m build --outdir dist
 	$(ONE_THREAD) $(BIN)/python tests/lint/wheel.py dist
 
+# On a machine with a GPU: does it agree with the CPU, repeat itself, and go on when memory is short?
+test-cuda: install
+	$(BIN)/python -m pytest -n 0 -rs -m "cuda" tests/gpu
+
 # The commands of README and docs/, for real: all that need neither real data nor a cluster. An hour or two.
 test-docs: install
 	$(ONE_THREAD) $(BIN)/python tests/docs/run_commands.py $(PAGES)
@@ -65,6 +69,10 @@ bench: install
 	$(BIN)/python tests/bench/victims_bench.py
 	$(BIN)/python tests/bench/attacks_bench.py
 	$(ONE_THREAD) $(BIN)/python tests/bench/sweep_bench.py
+
+# Full-size victims, crafting, fitting, training and ranking on a GPU, each against the bare loop in the same run.
+bench-gpu: install
+	$(BIN)/python tests/bench/gpu_bench.py $(GPU_BENCH)
 
 # The weights that come with vbench, trained anew: when their recipe, their victim or the drawn people change.
 thin: install

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
@@ -14,7 +15,7 @@ from vbench.attacks.perturbation import Perturbation
 from vbench.attacks.returned import own_images, own_perturbation
 from vbench.attacks.training import TrainingView
 from vbench.core.errors import BadInput, VbenchError
-from vbench.core.processes import check_equal
+from vbench.core.processes import check_equal, memory_errors
 from vbench.core.settings import as_dict, validate
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
@@ -55,9 +56,15 @@ class Context:
     def uniform(self, images: Tensor, scale: float = 1.0) -> Tensor:
         """Noise like ``images``, uniform in [-scale * eps, scale * eps], from each image's own seed."""
         draws = torch.empty(images.shape, dtype=torch.float64)
-        generator = Generator()
-        for row, seed in zip(draws, self.seeds, strict=True):
-            torch.rand(row.shape, generator=generator.manual_seed(seed), dtype=torch.float64, out=row)
+
+        def draw(row: Tensor, seed: int) -> None:
+            torch.rand(row.shape, generator=Generator().manual_seed(seed), dtype=torch.float64, out=row)
+
+        # Drawn one after the other, the noise of a batch would take longer than ten steps on a GPU.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            drawn = [pool.submit(draw, *pair) for pair in zip(draws, self.seeds, strict=True)]
+        for one in drawn:
+            one.result()
         return draws.mul_(2).sub_(1).to(images) * (self.threat.epsilon * scale)
 
 
@@ -242,7 +249,7 @@ class UniversalAttack(Attack):
         """
         self.check(victim, threat)
         try:
-            with frozen(victim), torch.enable_grad():
+            with memory_errors(), frozen(victim), torch.enable_grad():
                 perturbation = self.learn(victim, train, threat, generator, quiet)
         except torch.cuda.OutOfMemoryError as error:
             raise VbenchError(self._out_of_memory(victim)) from error

@@ -106,7 +106,8 @@ class LibraryAttack(PerImageAttack):
         together = whole is not None and all(getattr(self, name) == value for name, value in whole.items())
         size = len(images) if together else 1
         crafted = []
-        with own_random_state():
+        # Some libraries use the current GPU, not that of the images.
+        with own_random_state(), torch.cuda.device_of(images):
             for row in range(0, len(images), size):
                 seed = context.seeds[row]
                 seed_all(seed)

@@ -33,7 +33,7 @@ class PerturbationGenerator(nn.Module):
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
-        self.start = nn.Sequential(nn.ReflectionPad2d(3), *_normed(nn.Conv2d(3, width, 7, bias=False), width))
+        self.start = nn.Sequential(_Mirrored(3), *_normed(nn.Conv2d(3, width, 7, bias=False), width))
         self.down = nn.Sequential(
             *_normed(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False), 2 * width),
             *_normed(nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1, bias=False), 4 * width),
@@ -42,7 +42,7 @@ class PerturbationGenerator(nn.Module):
         self.up = nn.Sequential(
             *_normed(_double(4 * width, 2 * width), 2 * width), *_normed(_double(2 * width, width), width)
         )
-        self.end = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+        self.end = nn.Sequential(_Mirrored(3), nn.Conv2d(width, 3, 7), nn.Tanh())
         self.register_buffer("bound", torch.zeros(()))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -92,11 +92,27 @@ def _double(channels: int, out: int) -> nn.Module:
     return nn.ConvTranspose2d(channels, out, 3, stride=2, padding=1, output_padding=1, bias=False)
 
 
+class _Mirrored(nn.ReflectionPad2d):
+    """The same values, whose gradient a GPU, too, adds up in one order."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not images.is_cuda:
+            return super().forward(images)
+        rows, columns = (mirrored_index(size, self.padding[0], images.device) for size in images.shape[2:])
+        return images[:, :, rows[:, None], columns]
+
+
+def mirrored_index(size: int, padding: int, device: torch.device) -> Tensor:
+    """Which of ``size`` rows each row of the map with a mirrored border of ``padding`` rows shows."""
+    index = torch.arange(-padding, size + padding, device=device).abs()
+    return torch.minimum(index, 2 * (size - 1) - index)
+
+
 def _residual(channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.ReflectionPad2d(1),
+        _Mirrored(1),
         *_normed(nn.Conv2d(channels, channels, 3, bias=False), channels),
-        nn.ReflectionPad2d(1),
+        _Mirrored(1),
         nn.Conv2d(channels, channels, 3, bias=False),
         nn.InstanceNorm2d(channels),
     )

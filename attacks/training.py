@@ -19,10 +19,10 @@ from vbench.victims.base import VictimOutput
 class ModalityView:
     """Training images of one modality.
 
-    ``images``: N x 3 x H x W uint8 in 0 .. 255; ``labels``: N integers in 0 .. C-1; ``embeddings``: N x D,
-    clean; ``predictions``: N class indices of the victim's classifier on the clean images, or None.
-    ``centres``: C x D at unit length, the classifier of a victim that has none, see
-    :meth:`TrainingView.with_centres`.
+    ``images``: N x 3 x H x W uint8 in 0 .. 255, in main memory if a GPU has no room for them; ``labels``: N
+    integers in 0 .. C-1; ``embeddings``: N x D, clean; ``predictions``: N class indices of the victim's
+    classifier on the clean images, or None. ``centres``: C x D at unit length, the
+    classifier of a victim that has none, see :meth:`TrainingView.with_centres`.
     """
 
     images: Tensor
@@ -33,7 +33,7 @@ class ModalityView:
 
     def batch(self, index: Tensor) -> Tensor:
         """Images at ``index`` as float in [0, 1]."""
-        return self.images[index].to(self.embeddings.dtype) / 255
+        return self.images[index].to(self.embeddings.device).to(self.embeddings.dtype) / 255
 
     def identity_loss(self, output: VictimOutput, index: Tensor) -> Tensor:
         """Mean cross-entropy of outputs for the images at ``index`` with the victim's clean predictions.
@@ -101,14 +101,12 @@ class TrainingView:
         rows = torch.searchsorted(self.identities, view.labels.cpu())
         rows = rows.clamp_max(len(self.identities) - 1)
         known = self.identities[rows] == view.labels.cpu()
-        rows, embeddings = (
-            rows[known].to(view.embeddings.device),
-            view.embeddings[known.to(view.labels.device)],
-        )
-        total = embeddings.new_zeros(len(self.identities), embeddings.shape[1]).index_add_(
-            0, rows, embeddings
-        )
-        return total / torch.bincount(rows, minlength=len(self.identities)).unsqueeze(1)
+        # On the CPU: a GPU would add the rows of an identity in another order at each call.
+        rows, embeddings = rows[known], view.embeddings.cpu()[known]
+        total = embeddings.new_zeros(len(self.identities), embeddings.shape[1])
+        total.index_add_(0, rows, embeddings)
+        found = total / torch.bincount(rows, minlength=len(self.identities)).unsqueeze(1)
+        return found.to(view.embeddings.device)
 
     def pairs(
         self, count: int, generator: torch.Generator, each: int = 1

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -223,11 +224,17 @@ def frozen(victim: nn.Module) -> Iterator[None]:
     """Put a victim into evaluation mode with frozen parameters, and restore it exactly afterwards.
 
     Every module's training flag, every parameter's ``requires_grad`` and every buffer are restored, also
-    after an exception; no gradient is left on a parameter that had none.
+    after an exception; no gradient is left on a parameter that had none. Inside another ``frozen`` of the
+    same victim, buffers get the values that they had when that one began, which saves a copy of them.
     """
     modules = [(module, module.training) for module in victim.modules()]
     parameters = [(parameter, parameter.requires_grad) for parameter in victim.parameters()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in victim.buffers()]
+    buffers, outer = list(victim.buffers()), _FROZEN.get(victim)
+    if outer is not None and [id(buffer) for buffer, _ in outer] == [id(buffer) for buffer in buffers]:
+        saved = outer
+    else:
+        saved = [(buffer, buffer.detach().clone()) for buffer in buffers]
+    _FROZEN[victim] = saved
     try:
         victim.eval()
         for parameter, _ in parameters:
@@ -238,7 +245,23 @@ def frozen(victim: nn.Module) -> Iterator[None]:
             module.training = training
         for parameter, wanted in parameters:
             parameter.requires_grad_(wanted)
-        with torch.no_grad():
-            for buffer, saved in buffers:
-                if not torch.equal(buffer, saved):
-                    buffer.copy_(saved)
+        _restore(saved)
+        if outer is None:
+            del _FROZEN[victim]
+        else:
+            _FROZEN[victim] = outer
+
+
+#: The buffers of each victim that is frozen now, with the values to restore.
+_FROZEN: WeakKeyDictionary[nn.Module, list[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _restore(saved: Sequence[tuple[Tensor, Tensor]]) -> None:
+    # On a GPU without comparing, which would wait for it once a buffer, and few kernels for all of them.
+    there = [(buffer.data, before) for buffer, before in saved if buffer.is_cuda]
+    if there:
+        torch._foreach_copy_([buffer for buffer, _ in there], [before for _, before in there])
+    for buffer, before in saved:
+        if not buffer.is_cuda and not torch.equal(buffer, before):
+            buffer.copy_(before)

@@ -12,12 +12,12 @@ from torch import Tensor
 from vbench.core.arithmetic import default_arithmetic
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained
-from vbench.core.processes import Batches, processes
+from vbench.core.processes import Batches, from_main, processes
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.precision import entrance
 
-#: Images per process and batch.
+#: Images per process and batch on a CPU, and for each 16 GiB of a GPU's memory up to 64 GiB.
 BATCH = 64
 
 
@@ -27,6 +27,16 @@ class Embedded:
 
     embeddings: Tensor
     predictions: Tensor | None
+
+
+def batch_of(victim: Victim) -> int:
+    """Images per process and batch for a victim where it lies: by a GPU's size, not by what is free of it."""
+    device = example_tensor(victim).device
+    if device.type != "cuda":
+        return BATCH
+    # The processes of a run share batches, on cards that may differ.
+    memory = from_main(lambda: int(torch.cuda.get_device_properties(device).total_memory))
+    return BATCH * min(4, max(1, memory >> 34))
 
 
 def to_images(pixels: np.ndarray | Tensor, victim: Victim) -> Tensor:
@@ -51,17 +61,17 @@ def embed(
     modality: Modality,
     edits: Edits | None = None,
     what: str = "clean images",
-    batch: int = BATCH,
+    batch: int | None = None,
     quiet: bool = False,
 ) -> Embedded:
     """Embed N images (uint8 N x H x W x 3) of one modality, ``batch`` at a time per process of the run.
 
-    The batch is halved on out-of-memory.
+    The batch, :func:`batch_of` without one, is halved on out-of-memory.
 
     Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
     """
     found: list[Embedded] = []
-    batches = Batches(f"embedding {what}", batch * processes(), quiet)
+    batches = Batches(f"embedding {what}", (batch or batch_of(victim)) * processes(), quiet)
     with frozen(victim), torch.no_grad():
         for rows in batches.over(range(len(pixels))):
             with batches.retried():

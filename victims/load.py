@@ -86,11 +86,13 @@ def build_victim(
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into an available device; BadInput otherwise."""
+    """Turn "auto", "cpu", "cuda", "cuda:1" into an available device; BadInput otherwise."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
+        if resolved.type == "mps":
+            raise BadInput("device 'mps': rankings need float64, which it does not have; use cpu or auto")
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError) as error:
         raise BadInput(f"device '{device}' is not available here; use cpu or auto") from error

@@ -196,12 +196,13 @@ def doctor(
     """Show versions, devices, caches and data folders; exit with 1 if packages are missing."""
     import torch
 
-    from vbench.core.environment import versions
+    from vbench.core.environment import gpu_versions, versions
     from vbench.core.files import cache_folder, runs_folder
     from vbench.core.progress import say
 
     lines = [*versions().items()]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    lines += list(gpu_versions().items()) if gpus else []
     lines.append(("device", ", ".join(gpus) or f"CPU, {torch.get_num_threads()} threads"))
     for what, folder in (("cache", cache_folder()), ("runs", runs_folder().absolute())):
         lines.append((what, f"{folder} ({_folder_state(folder)})"))

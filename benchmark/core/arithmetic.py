@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from torch.backends import cudnn
 
 _AUTOCAST_DEVICES = ("cpu", "cuda", "xpu", "mps", "hpu", "mtia")
 
@@ -16,7 +18,9 @@ def default_arithmetic() -> Iterator[None]:
 
     Off inside: autocast on every device, inference mode, no_grad, another default dtype or device, and
     flushing of denormal numbers to zero. The precision of float32 products stays as the caller set it and is
-    part of a victim's card (:func:`float32_products`). Also usable as a decorator.
+    part of a victim's card (:func:`float32_products`); on a GPU that of matrices holds for convolutions too,
+    which torch would compute in TF32 otherwise, and convolutions give the same bits at each call. Also usable
+    as a decorator.
     """
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
@@ -34,27 +38,51 @@ def default_arithmetic() -> Iterator[None]:
         if _flushes_denormals():
             torch.set_flush_denormal(False)
             stack.callback(torch.set_flush_denormal, True)
+        tf32 = float32_products(torch.device("cuda"))["matmul"] == "tf32"
+        wanted = {"allow_tf32": tf32, "deterministic": True, "benchmark": False}
+        for owner, name in _cudnn_settings():
+            stack.callback(setattr, owner, name, getattr(owner, name))
+        for name, value in wanted.items():
+            setattr(cudnn, name, value)
         yield
 
 
 def float32_products(device: torch.device) -> dict[str, str]:
-    """The precision of float32 "matmul" and "convolution" on a device: "ieee", "tf32" or "bf16"."""
+    """The precision of float32 "matmul" and "convolution" on a device: "ieee", "tf32" or "bf16".
+
+    As it is inside :func:`default_arithmetic`.
+    """
     gpu = device.type == "cuda"
     if hasattr(torch.backends, "fp32_precision"):
         # torch replaces these modules by objects that type checkers do not see.
         matmul = torch.backends.cuda.matmul if gpu else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        convolution = torch.backends.cudnn.conv if gpu else torch.backends.mkldnn.conv  # type: ignore[attr-defined]
+        convolution = matmul if gpu else torch.backends.mkldnn.conv  # type: ignore[attr-defined]
         found = {"matmul": matmul.fp32_precision, "convolution": convolution.fp32_precision}
         return {name: "ieee" if value == "none" else value for name, value in found.items()}
     if gpu:
-        allowed = {
-            "matmul": torch.backends.cuda.matmul.allow_tf32,
-            "convolution": torch.backends.cudnn.allow_tf32,
-        }
-        return {name: "tf32" if on else "ieee" for name, on in allowed.items()}
+        return dict.fromkeys(
+            ("matmul", "convolution"), "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+        )
     # Before torch 2.9 one setting held for all devices; on a CPU it concerned only matrix products.
     matmul = {"medium": "bf16", "high": "tf32"}.get(torch.get_float32_matmul_precision(), "ieee")
     return {"matmul": matmul, "convolution": "ieee"}
+
+
+def _cudnn_settings() -> list[tuple[Any, str]]:
+    """What must be put back after "allow_tf32", "deterministic" and "benchmark" were set."""
+    found: list[tuple[Any, str]] = [(cudnn, "deterministic"), (cudnn, "benchmark")]
+    newer: Any = cudnn
+    try:
+        _ = newer.allow_tf32
+    except RuntimeError:
+        # The caller used the newer names, which "allow_tf32" sets too and cannot show.
+        return [*found, (newer.conv, "fp32_precision"), (newer.rnn, "fp32_precision")]
+    return [*found, (newer, "allow_tf32")]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device is a GPU that computes in bfloat16 without emulating it."""
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).major >= 8
 
 
 def _flushes_denormals() -> bool:

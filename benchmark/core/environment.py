@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vbench.core import __version__
@@ -52,15 +54,30 @@ def namesake() -> str | None:
     return f"vbench {found.version} in {found.locate_file('')}" if mixed else None
 
 
+def gpu_versions() -> dict[str, str]:
+    """Versions of CUDA, cuDNN and NVIDIA's driver, as far as they are known; on a CPU they change nothing."""
+    import torch
+
+    driver = Path("/proc/driver/nvidia/version")
+    named = re.search(r"\s(\d+\.\d[\d.]*)\s", driver.read_text()) if driver.is_file() else None
+    found = {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "nvidia driver": named and named[1],
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, device, thread count and number of processes of a run; JSON-able."""
     import torch
 
     from vbench.core.processes import processes
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else platform.machine()
     return {
-        "versions": versions(),
+        "versions": {**versions(), **(gpu_versions() if gpu else {})},
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),

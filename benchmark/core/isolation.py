@@ -21,6 +21,7 @@ from torch.nn.modules import module as modules
 
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.plugins import reason
+from vbench.core.processes import memory_errors
 from vbench.core.types import Named
 
 
@@ -188,7 +189,8 @@ def contained(who: str, seed: int | None = None) -> Iterator[Ran]:
             if seed is not None:
                 seed_all(seed)
                 before = random_state()
-            yield ran
+            with memory_errors():
+                yield ran
             ran.drew = before is not None and random_state() != before
     except torch.cuda.OutOfMemoryError:
         state.put_back()

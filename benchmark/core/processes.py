@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,17 +47,24 @@ _place = Place(0, 1, 0, 1)
 
 _group: Any = None
 
+#: Whether this process sees a single GPU, and no other process of its machine is shown the same.
+_own_gpu = False
+
 _serials: Iterator[int] = count()
 
 
 def start(place: Place) -> None:
     """Join the process group; raises :class:`VbenchError` if the others cannot be reached."""
-    global _place, _group, _serials
+    global _place, _group, _serials, _own_gpu
     # GPU tensors are exchanged over NCCL, barriers and CPU tensors over gloo.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         dist.init_process_group(backend, timeout=_CONNECT_TIMEOUT)
         _group = dist.new_group(backend=backend, timeout=_WAIT_TIMEOUT)
+        own = platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES")
+        seen: list[tuple[str, str | None]] = [own] * place.size
+        dist.all_gather_object(seen, own, group=_group)
+        _own_gpu = torch.cuda.device_count() == 1 and seen.count(own) == 1
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise VbenchError(f"the processes of this run did not find each other: {reason}") from error
@@ -102,6 +111,30 @@ def barrier(where: str) -> None:
     another one ran out of memory.
     """
     _check(_gathered(FINE, where), where)
+
+
+#: How the libraries below torch say, as a plain RuntimeError, that memory ran out: cuBLAS and cuDNN allocate
+#: on their own, and without room for a workspace cuDNN finds no way to compute.
+_NO_MEMORY = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise ``torch.cuda.OutOfMemoryError`` also where memory ran out in cuBLAS, cuDNN or the driver."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if any(said in str(error) for said in _NO_MEMORY):
+            raise torch.cuda.OutOfMemoryError(str(error)) from error
+        raise
 
 
 def report_failure(status: int) -> list[int]:
@@ -238,14 +271,15 @@ def own_device(device: str) -> str:
         return device
     if device not in ("auto", "cuda"):
         raise BadInput(f"device '{device}': each process of a run takes its own; use auto, cuda or cpu")
-    if here > gpus:
+    if here > gpus and not _own_gpu:
         raise BadInput(
             f"{here} processes for {gpus} GPU{'s' * (gpus > 1)} on this machine; start torchrun with "
             f"--nproc-per-node {gpus}, or use --device cpu"
         )
     # NCCL and some libraries use the current device, not that of their tensors.
-    torch.cuda.set_device(place().local_rank)
-    return f"cuda:{place().local_rank}"
+    index = 0 if _own_gpu else place().local_rank
+    torch.cuda.set_device(index)
+    return f"cuda:{index}"
 
 
 @dataclass

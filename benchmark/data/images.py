@@ -430,7 +430,7 @@ class Images:
                 return error
 
         broken: list[str] = []
-        with whole_files_only(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        with whole_files_only(), ThreadPoolExecutor(max_workers=min(32, os.cpu_count() or 1)) as pool:
             portions = range(0, len(samples), _PORTION)
             outcomes = (
                 outcome

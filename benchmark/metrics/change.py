@@ -17,16 +17,12 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     size = min(11, *a.shape[2:])
     offset = torch.arange(size, dtype=a.dtype, device=a.device) - (size - 1) / 2
     line = torch.exp(-(offset**2) / (2 * 1.5**2))
-    window = torch.outer(line, line) / line.sum() ** 2
-    channels = a.shape[1]
-    kernel = window.expand(channels, 1, size, size)
-
-    def blur(images: Tensor) -> Tensor:
-        return F.conv2d(images, kernel, groups=channels)
-
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    covariance = blur(a * b) - mean_a * mean_b
+    kernel = (line / line.sum()).view(1, 1, 1, size)
+    # The window is a product of two lines: 22 products a pixel instead of 121. All maps at once: few kernels.
+    maps = torch.cat((a, b, a * a, b * b, a * b)).flatten(0, 1)[:, None]
+    blurred = F.conv2d(F.conv2d(maps, kernel), kernel.transpose(2, 3))
+    mean_a, mean_b, square_a, square_b, product = blurred.view(5, *a.shape[:2], *blurred.shape[2:])
+    var_a, var_b, covariance = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (var_a + var_b + 0.03**2)
     return (luminance * structure).mean((1, 2, 3))

@@ -278,7 +278,7 @@ def _identity_rank(distance: Tensor, best: Tensor, trial: TrialLabels) -> Tensor
 
 
 #: Distances in memory at once if the caller sets no chunk: enough queries for an efficient matrix product.
-_EMBEDDING_ENTRIES = 1 << 22
+_EMBEDDING_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 25}
 
 #: Coordinates in memory at once where differences of embeddings are computed.
 _COORDINATES = 1 << 24
@@ -316,7 +316,8 @@ def rank_embeddings(
     shape = (len(query), len(gallery))
     trial = TrialLabels.build(query_ids, gallery_ids, query_cams, gallery_cams, protocol, shape, query.device)
     if chunk is None:
-        chunk = max(1, _EMBEDDING_ENTRIES // shape[1])
+        entries = _EMBEDDING_ENTRIES.get(query.device.type, _EMBEDDING_ENTRIES["cpu"])
+        chunk = max(1, entries // shape[1])
     return rank_blocks(block, trial, max_rank, chunk)
 
 

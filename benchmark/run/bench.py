@@ -204,13 +204,28 @@ class Bench:
     def _view(self, modality: Modality, images: bool) -> ModalityView:
         samples, pixels, found = self._trained_on[modality]
         labels, predictions = self.dataset.train_labels, found.predictions
-        shown = torch.from_numpy(np.array(pixels if images else pixels[:0]))
         return ModalityView(
-            shown.permute(0, 3, 1, 2).contiguous().to(found.embeddings.device),
+            _channels_first(pixels if images else pixels[:0], found.embeddings.device),
             torch.tensor([labels[sample.pid] for sample in samples]),
             found.embeddings.clone(),
             None if predictions is None else predictions.clone(),
         )
+
+
+#: Images that :func:`_channels_first` holds twice.
+_FEW = 256
+
+
+def _channels_first(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """N x H x W x 3 images as N x 3 x H x W on a device; in main memory if they would fill half of a GPU."""
+    count, height, width, channels = pixels.shape
+    if device.type == "cuda" and 2 * pixels.nbytes > torch.cuda.mem_get_info(device)[0]:
+        device = torch.device("cpu")
+    shown = torch.empty((count, channels, height, width), dtype=torch.uint8, device=device)
+    for start in range(0, count, _FEW):
+        some = torch.from_numpy(np.array(pixels[start : start + _FEW])).to(device)
+        shown[start : start + _FEW] = some.permute(0, 3, 1, 2)
+    return shown
 
 
 class SurrogateBench(Bench):

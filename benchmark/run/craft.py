@@ -28,7 +28,7 @@ from vbench.core.types import Modality, Side
 from vbench.metrics.change import PerturbationSize
 from vbench.run.bench import Bench
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
-from vbench.victims.embed import BATCH, embed_batch, to_images, to_pixels
+from vbench.victims.embed import batch_of, embed_batch, to_images, to_pixels
 from vbench.victims.precision import take_float32
 
 
@@ -219,16 +219,16 @@ def craft_side(
     size: PerturbationSize,
     source: Bench | None = None,
     quiet: bool = False,
-    batch: int = BATCH,
+    batch: int | None = None,
     keep: bool = False,
 ) -> Attacked:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on a copy of the victim of ``source`` (a surrogate's bench over the same images), or of
     ``bench`` if None, and embedded by another copy, to which the attack has no access. ``batch``: images per
-    process; the result does not depend on it, and it is halved on out-of-memory. ``size`` collects the
-    perturbation sizes; ``keep`` returns all adversarial images. Raises :class:`VbenchError` if the attack
-    breaks its contract or the budget, or the victim its contract.
+    process, by default :func:`batch_of`; the result does not depend on it, and it is halved on out-of-memory.
+    ``size`` collects the perturbation sizes; ``keep`` returns all adversarial images. Raises
+    :class:`VbenchError` if the attack breaks its contract or the budget, or the victim its contract.
     """
     source = source or bench
     attack, threat, who = plan.attack, plan.threat, f"attack '{plan.attack.name}'"
@@ -241,23 +241,25 @@ def craft_side(
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []
-    batch *= processes()
-    batches = Batches(f"{attack.name} on {side.value} images", batch, quiet)
-    for start in track(range(0, len(pixels), batch), batches.what, quiet=quiet):
-        for rows in batches.over(range(start, min(start + batch, len(pixels)))):
-            with batches.retried():
-                clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
-                adversarial, spent = crafter.craft(clean, rows, seeds)
-                shown = _enforced(threat, clean, adversarial, attack)
-                where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
-                with frozen(victim), torch.no_grad():
-                    found = embed_batch(victim, shown, modality, seeds, where, edits)
-                # Last, because a batch that runs out of memory is retried.
-                size.add(clean, shown, threat.spent(clean, adversarial))
-                embeddings.append(found.embeddings)
-                meters += spent
-                if keep:
-                    images.append(to_pixels(shown))
+    most = (batch or batch_of(crafted_on)) * processes()
+    batches = Batches(f"{attack.name} on {side.value} images", most, quiet)
+    # Around all batches, so that what each of them restores is saved once.
+    with frozen(victim), frozen(crafted_on):
+        for start in track(range(0, len(pixels), most), batches.what, quiet=quiet):
+            for rows in batches.over(range(start, min(start + most, len(pixels)))):
+                with batches.retried():
+                    clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
+                    adversarial, spent = crafter.craft(clean, rows, seeds)
+                    shown = _enforced(threat, clean, adversarial, attack)
+                    where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
+                    with frozen(victim), torch.no_grad():
+                        found = embed_batch(victim, shown, modality, seeds, where, edits)
+                    # Last, because a batch that runs out of memory is retried.
+                    size.add(clean, shown, threat.spent(clean, adversarial))
+                    embeddings.append(found.embeddings)
+                    meters += spent
+                    if keep:
+                        images.append(to_pixels(shown))
     return Attacked(
         torch.cat(embeddings),
         sum(meter.evaluations for meter in meters),

@@ -42,6 +42,7 @@ from vbench.run.summary import clean_gate, paired, tie_warnings, trial_metrics
 from vbench.run.worst_case import Outcome, WorstCase
 from vbench.victims.base import Victim, example_tensor
 from vbench.victims.precision import precision_card
+from vbench.victims.transformer import Attention
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,7 @@ class Run:
                 *_resize_warnings(perturbation),
                 *_overspent(size),
                 *tie_warnings(adversarial),
+                *self._unrepeatable(),
             ],
             **paired(bench.clean_trials, adversarial, self.seed),
         )
@@ -227,6 +229,18 @@ class Run:
         if keeper is not None:
             keeper.take(bench, outcome, adversarial, record)
         return record, perturbation
+
+    def _unrepeatable(self) -> list[str]:
+        """What of the run a GPU adds up in any order: the gradients of bilinear resizing and of attention."""
+        victim = self._origin.victim
+        found = {
+            "input diversity": any(getattr(run.attack, "diversity", 0) for run in self._runs()),
+            "attention": any(isinstance(module, Attention) for module in victim.modules()),
+        }
+        named = " and ".join(name for name, there in found.items() if there)
+        if not named or example_tensor(victim).device.type != "cuda":
+            return []
+        return [f"{named} on a GPU: the same seed need not give the same bits"]
 
     def _left_out(self) -> dict[str, str]:
         if not isinstance(self.attack, Battery):

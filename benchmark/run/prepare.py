@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vbench.core.arithmetic import has_bfloat16
 from vbench.core.environment import environment
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.files import lock_of, write_atomically
@@ -35,7 +36,7 @@ from vbench.run.bench import Bench, SurrogateBench
 from vbench.run.builtin import thin_weights, untrained
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.build import VictimSpec, read_victim, victim_label
-from vbench.victims.embed import BATCH, embed, to_images
+from vbench.victims.embed import BATCH, to_images
 from vbench.victims.from_file import is_regdb
 from vbench.victims.load import check_victim, load_victim, resolve_device
 from vbench.victims.precision import DTYPES, Precision, compute_in
@@ -109,11 +110,15 @@ _REPEATS = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """``seconds``: one forward and backward pass of a batch; ``rank1``: clean Rank-1 in percent."""
+    """``seconds``: one forward and backward pass of a batch; ``rank1``: clean Rank-1 in percent.
+
+    ``clean``: what the bench found for it, not to be computed again if this precision is chosen.
+    """
 
     precision: Precision
     seconds: float
     rank1: float
+    clean: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
@@ -133,7 +138,7 @@ def candidates(precision: str, channels_last: bool | None, device: torch.device)
         raise BadInput("--precision float16 needs a GPU; on a CPU use bfloat16")
     types, layouts = [precision], [bool(channels_last)]
     if precision == "auto":
-        half = "bfloat16" if gpu and torch.cuda.is_bf16_supported() else "float16"
+        half = "bfloat16" if has_bfloat16(device) else "float16"
         types = ["float32", half] if gpu else ["float32"]
     if channels_last is None and gpu:
         layouts = [False, True]
@@ -158,12 +163,15 @@ def choose_precision(
 def measure(bench: Bench, precision: Precision) -> Trial:
     """Time one batch and rank all clean images in a precision; the victim stays in it."""
     compute_in(bench.victim, precision)
-    found = {
-        side: embed(bench.victim, pixels, bench.modality(side), quiet=True).embeddings
-        for side, pixels in bench.pixels.items()
-    }
-    ranked = bench.rank(found)
-    return Trial(precision, _seconds(bench), 100 * sum(trial.rank(1) for trial in ranked) / len(ranked))
+    for name in _CLEAN:
+        vars(bench).pop(name, None)
+    ranked = bench.clean_trials
+    rank1 = 100 * sum(trial.rank(1) for trial in ranked) / len(ranked)
+    return Trial(precision, _seconds(bench), rank1, {name: vars(bench)[name] for name in _CLEAN})
+
+
+#: What a bench keeps of the clean images in the victim's precision.
+_CLEAN = ("clean", "clean_trials")
 
 
 def _seconds(bench: Bench) -> float:
@@ -175,7 +183,7 @@ def _seconds(bench: Bench) -> float:
             start, variable = time.perf_counter(), images.detach().requires_grad_(True)
             torch.autograd.grad(victim(variable, modality).embedding.sum(), variable)
             if images.is_cuda:
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(images.device)
             times.append(time.perf_counter() - start)
     # The first pass is slower: kernels are chosen.
     return statistics.median(times[1:])
@@ -210,7 +218,9 @@ def _measured(bench: Bench, options: Sequence[Precision], path: Path, quiet: boo
     except torch.cuda.OutOfMemoryError:
         say(f"{bench.victim.name}: no memory to try precisions in; {options[0]}", quiet)
         return options[0]
-    best = from_main(lambda: choose(trials))
+    chosen = from_main(lambda: trials.index(choose(trials)))
+    best = trials[chosen]
+    vars(bench).update(best.clean)
     gain, first = trials[0].seconds / best.seconds, trials[0].rank1
     gained = f"{gain:.2f} times as fast as {options[0]}, clean Rank-1 {first:.1f} -> {best.rank1:.1f}"
     say(f"{bench.victim.name} computes in {best.precision}: {gained}", quiet)

@@ -114,7 +114,7 @@ def state(t):
 def where():
     for frame in reversed(traceback.extract_stack()[:-2]):
         f = frame.filename
-        if "pretend.py" in f or ("/torch/" in f and "/torchattacks/" not in f):
+        if "pretend_device.py" in f or ("/torch/" in f and "/torchattacks/" not in f):
             continue
         if any(
             k in f
@@ -525,6 +525,11 @@ def pretend():
         "synchronize": lambda *a: None,
         "reset_peak_memory_stats": lambda *a: None,
         "max_memory_allocated": lambda *a: 12345,
+        "default_generators": (torch._C.Generator(),),
+        "memory_allocated": lambda *a: 12000,
+        "mem_get_info": lambda *a: (70 << 30, 80 << 30),
+        "_exchange_device": lambda index: 0 if index >= 0 else -1,
+        "_maybe_exchange_device": lambda index: index,
         "empty_cache": lambda: None,
         "is_bf16_supported": lambda *a, **k: True,
         "set_device": lambda *a: None,
@@ -540,11 +545,12 @@ def pretend():
         "is_current_stream_capturing": lambda: False,
     }
     saved = {name: getattr(cuda, name) for name in values}
-    gen, auto = torch.Generator, torch.autocast
+    gen, auto, seed = torch.Generator, torch.autocast, torch.cuda.random.manual_seed
     torch.cuda.random.manual_seed = lambda seed: None
-    check = "_accelerator_graph_capture_health_check"
-    if hasattr(torch.optim.Optimizer, check):
-        setattr(torch.optim.Optimizer, check, lambda self: None)
+    name, optimizer = "_accelerator_graph_capture_health_check", torch.optim.Optimizer
+    check = getattr(optimizer, name, None)
+    if check is not None:
+        setattr(optimizer, name, lambda self: None)
     for name, value in values.items():
         setattr(cuda, name, value)
     torch.Generator, torch.autocast = PGenerator, PretendAutocast
@@ -554,7 +560,9 @@ def pretend():
     finally:
         for name, value in saved.items():
             setattr(cuda, name, value)
-        torch.Generator, torch.autocast = gen, auto
+        torch.Generator, torch.autocast, torch.cuda.random.manual_seed = gen, auto, seed
+        if check is not None:
+            optimizer._accelerator_graph_capture_health_check = check
 
 
 def reset():

@@ -80,6 +80,12 @@ def test_every_process_takes_a_gpu(machine, device):
     assert own_device(device) == "cuda:1" and chosen == [1]
 
 
+def test_a_process_that_alone_sees_its_gpu_takes_it(machine, monkeypatch):
+    chosen = machine(gpus=1, local=4)
+    monkeypatch.setattr(processes, "_own_gpu", True)
+    assert own_device("auto") == "cuda:0" and chosen == [0]
+
+
 def test_cpus_are_for_all(machine):
     machine(gpus=2, local=4)
     assert own_device("cpu") == "cpu"

@@ -174,7 +174,7 @@ def test_the_batch_size_decides_nothing(dataset, monkeypatch):
     bench = Bench(dataset, TinyVictim().double().eval(), None, quiet=True)
     several = battery("noise", "pgd[steps=2]", "square[queries=4]", "sma[steps=3]")
     whole = outcome(run(bench, several))
-    monkeypatch.setattr("vbench.run.craft.BATCH", 5)
+    monkeypatch.setattr("vbench.victims.embed.BATCH", 5)
     assert outcome(run(bench, several)) == whole
 
 

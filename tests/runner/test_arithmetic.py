@@ -10,7 +10,7 @@ from kept_runs import tiny_bench, tiny_dataset
 from tiny import TinyVictim
 
 from vbench.attacks.build import build_attack
-from vbench.core.arithmetic import default_arithmetic
+from vbench.core.arithmetic import default_arithmetic, float32_products
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.run.bench import Bench
@@ -89,6 +89,33 @@ def test_everything_comes_back_after_an_error():
             raise ValueError
         assert not torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
         assert torch.get_default_dtype() is torch.float64
+
+
+def test_convolutions_on_a_gpu_are_as_exact_as_products_and_repeat():
+    cudnn, gpu = torch.backends.cudnn, torch.device("cuda")
+    assert cudnn.allow_tf32 and not cudnn.deterministic
+    before = torch.get_float32_matmul_precision()
+    for asked, name in (("highest", "ieee"), ("high", "tf32")):
+        torch.set_float32_matmul_precision(asked)
+        try:
+            with default_arithmetic():
+                assert (cudnn.allow_tf32, cudnn.deterministic) == (name == "tf32", True)
+                assert float32_products(gpu) == {"matmul": name, "convolution": name}
+        finally:
+            torch.set_float32_matmul_precision(before)
+    assert cudnn.allow_tf32 and not cudnn.deterministic
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="names of torch 2.9 and later")
+def test_the_newer_names_of_these_settings_come_back_too():
+    conv = torch.backends.cudnn.conv
+    before, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        with default_arithmetic():
+            assert torch.backends.cudnn.allow_tf32 is False
+        assert conv.fp32_precision == "ieee"
+    finally:
+        torch.backends.cudnn.allow_tf32 = before == "tf32"
 
 
 def test_how_matrices_are_multiplied_is_part_of_the_id(dataset):

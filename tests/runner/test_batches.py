@@ -21,18 +21,30 @@ COUNT = 50
 THREAT = ThreatModel("8/255")
 
 
+#: torch's own error, and those of the libraries below it.
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("FIND was unable to find an engine to execute this computation"),
+]
+
+
 class Crowded(TinyVictim):
     """Has memory for some images at a time, more of them without gradients."""
 
-    def __init__(self, room: int, with_gradients: int | None = None) -> None:
+    def __init__(
+        self, room: int, with_gradients: int | None = None, error: Exception = OUT_OF_MEMORY[0]
+    ) -> None:
         super().__init__()
+        self.error = error
         self.room, self.with_gradients = room, with_gradients or room
         self.refused: list[int] = []
 
     def forward(self, images, modality, edits=None):
         if len(images) > (self.with_gradients if torch.is_grad_enabled() else self.room):
             self.refused.append(len(images))
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         return super().forward(images, modality, edits)
 
 
@@ -40,8 +52,9 @@ def stored():
     return pixels(COUNT, seed=4).permute(0, 2, 3, 1).contiguous()
 
 
-def test_embedding_goes_on_with_half_and_says_so(capsys):
-    crowded = Crowded(room=14).double()
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_embedding_goes_on_with_half_and_says_so(capsys, error):
+    crowded = Crowded(room=14, error=error).double()
     found = embed(crowded, stored(), Modality.VISIBLE, what="clean query images")
     expected = embed(TinyVictim().double(), stored(), Modality.VISIBLE)
     assert torch.allclose(found.embeddings, expected.embeddings, atol=1e-7)
@@ -84,8 +97,15 @@ def test_crafting_goes_on_with_half_and_is_counted_once(room, with_gradients, sp
     assert plain.evaluations == halved.evaluations == 30 * COUNT
 
 
-def test_a_fit_names_its_batch():
-    victim = Crowded(room=100, with_gradients=2).double()
+def test_another_error_is_not_taken_for_it():
+    other = RuntimeError("CUDA error: an illegal memory access")
+    with pytest.raises(VbenchError, match="an illegal memory access"):
+        embed(Crowded(room=0, error=other), stored(), Modality.VISIBLE)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_a_fit_names_its_batch(error):
+    victim = Crowded(room=100, with_gradients=2, error=error).double()
     attack = build_attack("uap[evaluations=60,batch=6]")
     with pytest.raises(VbenchError, match=r"out of memory while learning on tiny; .*'uap\[batch=3\]'"):
         attack.fit(victim, make_training(TinyVictim().double()), THREAT, torch.Generator(), quiet=True)

@@ -237,6 +237,8 @@ def test_unavailable_device_is_refused():
         resolve_device("cuda:97")
     with pytest.raises(BadInput, match="device 'gpu'"):
         resolve_device("gpu")
+    with pytest.raises(BadInput, match="device 'mps': rankings need float64"):
+        resolve_device("mps")
 
 
 def test_hash_depends_on_names_values_and_types_alone():

@@ -85,7 +85,7 @@ def augment(
 
     Each image is mirrored with probability ``flip``, shifted by up to ``padding`` pixels over a black border,
     and with probability ``erasing`` a rectangle is filled with the image's mean colour; its share of the
-    image is within ``erasing_area``. ``generator`` and ``images`` are on the CPU; the input is not changed.
+    image is within ``erasing_area``. ``generator`` is on the CPU; the input is not changed.
     """
     moved = _flip_and_shift(images, generator, flip, padding)
     floats = moved.permute(0, 3, 1, 2).to(torch.float32).div_(255)
@@ -100,7 +100,8 @@ def _flip_and_shift(images: Tensor, generator: torch.Generator, flip: float, pad
     rows = torch.arange(height) + shifts[0]
     columns = torch.where(mirrored, width - 1 - columns, columns) + shifts[1]
     padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
-    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    index = torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
+    return padded[tuple(part.to(images.device) for part in index)]
 
 
 def _erase(
@@ -117,7 +118,7 @@ def _erase(
     inside_rows = _between(torch.arange(height), top, tall)
     inside_columns = _between(torch.arange(width), left, wide)
     chosen = (draws[4] < probability)[:, None, None]
-    erased = (inside_rows[:, :, None] & inside_columns[:, None, :] & chosen)[:, None]
+    erased = (inside_rows[:, :, None] & inside_columns[:, None, :] & chosen)[:, None].to(images.device)
     return torch.where(erased, images.mean(dim=(2, 3), keepdim=True), images)
 
 

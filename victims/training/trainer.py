@@ -9,7 +9,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from vbench.core import __version__
-from vbench.core.arithmetic import default_arithmetic
+from vbench.core.arithmetic import default_arithmetic, has_bfloat16
 from vbench.core.errors import BadInput, VbenchError, unknown_name
 from vbench.core.files import check_writable, remove_leftovers, write_atomically
+from vbench.core.processes import memory_errors
 from vbench.core.progress import say, track
 from vbench.core.seeds import check_seed, entropy
 from vbench.core.types import Modality
@@ -201,15 +202,14 @@ def train_victim(
     victim.train()
     steps = _steps(sampler, start, recipe.epochs, seed)
     total = (recipe.epochs - start) * sampler.batches
-    sums: dict[str, float] = {}
+    losses: list[dict[str, Tensor]] = []
     for step in track(steps, f"training {victim.name}", total, quiet):
         rate = set_rate(optimizer, recipe, step.epoch, step.number / sampler.batches)
         previous = history[-1] if history else {}
-        for name, value in _update(victim, optimizer, images, step, recipe, previous, autocast).items():
-            sums[name] = sums.get(name, 0.0) + value / sampler.batches
+        losses.append(_update(victim, optimizer, images, step, recipe, previous, autocast))
         if step.number + 1 == sampler.batches:
-            history.append({"epoch": step.epoch + 1, "rate": rate, **sums})
-            sums = {}
+            history.append({"epoch": step.epoch + 1, "rate": rate, **_means(losses, victim, step.epoch)})
+            losses = []
             if out is not None:
                 save_state(out, fingerprint, step.epoch + 1, victim, optimizer, history)
                 write_atomically(out.with_suffix(".csv"), _as_csv(history))
@@ -230,8 +230,8 @@ def mixed_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """
     if precision not in ("auto", "bfloat16", "float32"):
         raise unknown_name("precision", precision, ("auto", "bfloat16", "float32"))
-    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and gpu) else None
+    half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+    return torch.bfloat16 if half else None
 
 
 def recipe_of(victim: Victim, epochs: int | None = None, recipe: Recipe | None = None) -> Recipe:
@@ -271,16 +271,17 @@ def _update(
     recipe: Recipe,
     previous: dict[str, float],
     autocast: torch.dtype | None,
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     assert isinstance(victim, Trainable), "recipe_of refuses others"
     device = next(victim.parameters()).device
     batch = _make_batch(images, step, recipe, previous, device)
     try:
-        with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            losses = victim.training_losses(batch)
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-        optimizer.step()
+        with memory_errors():
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                losses = victim.training_losses(batch)
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+            optimizer.step()
     except torch.cuda.OutOfMemoryError as error:
         # The losses compare the images of a batch, so halving it would change the training.
         taken = len(batch.visible) + len(batch.infrared)
@@ -288,24 +289,36 @@ def _update(
             f"training {victim.name}: out of memory with a batch of {taken} images on {device}; "
             "use another device, a smaller --size or --thin"
         ) from error
-    values = {name: float(loss.detach()) for name, loss in losses.items()}
-    if not all(math.isfinite(value) for value in values.values()):
-        where = f"epoch {step.epoch + 1}, batch {step.number + 1}"
-        raise VbenchError(
-            f"training {victim.name}: the loss is not finite in {where}; lower the learning rate"
-        )
-    return values
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _means(losses: Sequence[Mapping[str, Tensor]], victim: Victim, epoch: int) -> dict[str, float]:
+    """The means over the batches of an epoch, read at its end: a GPU would wait at each step."""
+    values = [loss.double().reshape(()) for batch in losses for loss in batch.values()]
+    read = iter(torch.stack(values).tolist())
+    sums: dict[str, float] = {}
+    for number, batch in enumerate(losses, 1):
+        for name in batch:
+            value = next(read)
+            if not math.isfinite(value):
+                where = f"epoch {epoch + 1}, batch {number}"
+                raise VbenchError(
+                    f"training {victim.name}: the loss is not finite in {where}; lower the learning rate"
+                )
+            sums[name] = sums.get(name, 0.0) + value / len(losses)
+    return sums
 
 
 def _make_batch(
     images: TrainImages, step: _Step, recipe: Recipe, previous: dict[str, float], device: torch.device
 ) -> TrainBatch:
     def augmented(pixels: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(pixels)
+        # As bytes, a quarter of the floats that augmentation makes of them there.
+        batch = torch.from_numpy(pixels).to(device)
         changed = augment(
             batch, step.generator, recipe.flip, recipe.padding, recipe.erasing, recipe.erasing_area
         )
-        return changed.to(device)
+        return changed
 
     visible = images.visible[np.tile(step.visible, recipe.visible_views)]
     return TrainBatch(
