@@ -61,7 +61,8 @@ def _known(attack: Any) -> Any:
         if not isinstance(attack, Attack):
             raise BadInput(f"an attack is a text such as pgd[steps=20] or an Attack, not {_kind(attack)}")
         attacks.check(type(attack), type(attack).__qualname__, getattr(attack, "name", None))
-    return attack
+        return attack
+    return attacks.canonical(attack)
 
 
 def _taken(attack: Any, extra: Mapping[str, Any] | None) -> Any:

@@ -386,4 +386,7 @@ def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[
     files = [None if file is None else str(file) for file in weights] or [None] * len(names)
     if len(files) != len(names):
         raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")
-    return tuple(ModelSpec(name, file) for name, file in zip(names, files, strict=True))
+    from vbench.victims.registry import victims
+
+    known = map(victims.canonical, names)
+    return tuple(ModelSpec(name, file) for name, file in zip(known, files, strict=True))

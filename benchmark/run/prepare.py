@@ -234,7 +234,8 @@ class Opener:
     @property
     def dataset(self) -> str | Dataset:
         """The name of the data set, or the opened data set that the caller gave."""
-        return unwrapped(self.setup.data.dataset)
+        given = unwrapped(self.setup.data.dataset)
+        return given if isinstance(given, Dataset) else check_name(given)
 
     @property
     def synthetic(self) -> bool:
