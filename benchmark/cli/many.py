@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vbench.cli.examples import EXAMPLES
 from vbench.cli.options import Force, Quiet, Runs, takes
 from vbench.cli.output import end_with, put
 
@@ -35,7 +36,7 @@ def _group() -> None:
     """Many runs: vbench sweep suite.yaml, or one of these commands."""
 
 
-@app.command("run")
+@app.command("run", epilog=EXAMPLES["sweep run"])
 def run(
     suite: Annotated[Path, typer.Argument(help="Suite file; see docs/sweeps.md.")],
     engine: Annotated[
@@ -103,7 +104,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command("transfer")
+@app.command("transfer", epilog=EXAMPLES["sweep transfer"])
 @takes(
     *("attack", "victim", "surrogate", "layout", "size", "protocol", "eps", "norm", "side", "seed", "device"),
     several=("attack", "victim", "surrogate", "seed"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vbench.attacks.registry import attacks
+from vbench.cli.examples import EXAMPLES
 from vbench.cli.options import Quiet
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
@@ -236,7 +237,7 @@ def _data_state(folder: Path) -> str:
 data_app = typer.Typer(no_args_is_help=True, help="Check data sets, write synthetic ones, list protocols.")
 
 
-@data_app.command()
+@data_app.command(epilog=EXAMPLES["data verify"])
 def verify(
     layout: Annotated[str, typer.Argument(help="sysu, regdb or llcm.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set, as its owner ships it.")],
@@ -252,7 +253,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@data_app.command()
+@data_app.command(epilog=EXAMPLES["data synth"])
 def synth(
     layout: Annotated[str, typer.Option(help="sysu, regdb or llcm.")],
     out: Annotated[Path, typer.Option(help="Folder to write; it must be new, empty, or hold the same set.")],
@@ -271,7 +272,7 @@ def synth(
     put(f"synthetic {layout} data in {folder}")
 
 
-@data_app.command()
+@data_app.command(epilog=EXAMPLES["data protocols"])
 def protocols(
     layout: Annotated[
         str | None, typer.Argument(help="sysu, regdb or llcm; all of them if left out.")
@@ -314,7 +315,7 @@ def _group() -> None:
     """Weights of victims."""
 
 
-@victims_app.command("convert")
+@victims_app.command("convert", epilog=EXAMPLES["victims convert"])
 def convert(
     file: Annotated[Path, typer.Argument(help="Checkpoint as its authors released it.")],
     victim: Annotated[str, typer.Option(help="Victim of the checkpoint; options as in deen[variant=regdb].")],
