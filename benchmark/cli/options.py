@@ -20,6 +20,7 @@ C = TypeVar("C", bound=Callable[..., None])
 Runs = Annotated[Path, typer.Option(help="Folder of run records.")]
 Force = Annotated[bool, typer.Option(help="Run again even if the record exists, and decode images again.")]
 Quiet = Annotated[bool, typer.Option(help="Show no progress.")]
+Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide that is.")]
 
 
 def _read_file(context: typer.Context, file: Path | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vbench.cli.options import Wide
 from vbench.cli.output import put
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 def report(
     style: Annotated[
-        str, typer.Option("--format", help="markdown, html, csv, json, latex, plain, or jsonl: an archive.")
-    ] = "markdown",
+        str, typer.Option("--format", help="plain, markdown, html, csv, json, latex, or jsonl: an archive.")
+    ] = "plain",
     out: Annotated[
         Path | None,
         typer.Option(help="Write to this file; - is the terminal.", show_default="-; html: report.html"),
@@ -50,8 +51,12 @@ def report(
         ),
     ] = False,
     published: Annotated[bool, typer.Option("--published", help="Published results only.")] = False,
+    wide: Wide = False,
 ) -> None:
-    """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
+    """Tables or a page of stored runs: a short table, or with --wide or another format all columns.
+
+    These are before, after, drop, best in bold, knowledge, budget, cost and published values.
+    """
     from vbench.core.errors import BadInput
     from vbench.reports.select import pick_metrics, select
 
@@ -90,9 +95,13 @@ def report(
         broken = [f"{path.name}: {reason}" for path, reason in contents.broken]
         text = page_of(records, picked, group, versus, broken, figures, runs, images)
     else:
+        from vbench.reports.tables import report as short_report
         from vbench.reports.tables import report_of
 
-        text = report_of(records, style, picked, group, versus)
+        if style == "plain" and not wide:
+            text = short_report(records, style, (), picked, group, versus)
+        else:
+            text = report_of(records, style, picked, group, versus)
     _write(text, style, out)
 
 

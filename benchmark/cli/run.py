@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vbench.cli.options import Force, Quiet, Runs, checked_request, takes
+from vbench.cli.options import Force, Quiet, Runs, Wide, checked_request, takes
 from vbench.cli.output import end_with, put
 from vbench.records.spec import OPTIONS, SEVERAL
 
@@ -26,6 +26,7 @@ def run(
     style: Annotated[
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
+    wide: Wide = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
@@ -34,7 +35,7 @@ def run(
     request = checked_request(given)
     from vbench.records.files import read_keep
     from vbench.reports.table import check_format
-    from vbench.reports.tables import report
+    from vbench.reports.tables import report, report_of
 
     check_format(style)
 
@@ -42,7 +43,7 @@ def run(
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
     records = session.run_all(request.specs(given["seed"] or [0], given["device"], given["perturbation"]))
-    put(report(records, style, session.failures.lost))
+    put(report_of(records, style) if wide else report(records, style, session.failures.lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
     end_with(session.failures.lost)

@@ -11,8 +11,6 @@ from vbench.gate.compare import Gate, Row, Verdict, seeds_text
 from vbench.metrics.statistics import Spread
 from vbench.reports.table import Column, Table, escape_markdown, simple, write
 
-_WIDTHS = (34, 44, None, None, None, None, None)
-
 
 def render(gate: Gate, every: bool = False) -> str:
     """For a terminal: the table of red metrics (of all with ``every``), causes, the verdict."""
@@ -73,7 +71,7 @@ def spread_text(metric: Metric, spread: Spread) -> str:
 def _table(rows: Sequence[Row]) -> Table:
     numbers = [Column(name, True) for name in ("baseline", "now", "change", "allowed")]
     columns: list[str | Column] = ["victim, attack", "figure", *numbers, "verdict"]
-    return simple("", columns, [_cells(row) for row in rows], widths=_WIDTHS)
+    return simple("", columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[str]:
