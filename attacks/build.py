@@ -155,6 +155,19 @@ def _changes(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[
     return changed
 
 
+def costs(attack: Any) -> dict[str, int]:
+    """Gradients and queries an image, and gradients a fit, from the settings of an attack that is no battery.
+
+    0 where it does not say, as attacks of a plugin may.
+    """
+    given = attack.settings()
+    if attack.universal:
+        return {"gradients": 0, "queries": 0, "fits": given.get("evaluations", 0)}
+    # The class states its cost with default settings.
+    gradients = given.get("steps") or attack.gradients_per_image
+    return {"gradients": gradients, "queries": given.get("queries", attack.forwards_per_image), "fits": 0}
+
+
 def attack_card(attack: Any) -> dict[str, Any]:
     """What names an attack in a configuration: its name, settings, code, and those of its members."""
     from vbench.attacks.base import Battery

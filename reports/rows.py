@@ -68,8 +68,10 @@ class Row:
 def setting(record: Record) -> Setting:
     """The setting of a record."""
     data, threat = record.config["dataset"], budget(record.config["threat"])
-    trials = len(record.clean)
-    return Setting(data["name"], record.synthetic, record.protocol, data["fingerprint"], threat, trials)
+    # A run with --queries: what it measured is not the protocol.
+    fewer = f", {data['queries']} queries" if "queries" in data else ""
+    protocol, trials = f"{record.protocol}{fewer}", len(record.clean)
+    return Setting(data["name"], record.synthetic, protocol, data["fingerprint"], threat, trials)
 
 
 def budget(threat: Mapping[str, Any]) -> str:

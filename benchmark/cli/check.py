@@ -48,10 +48,10 @@ def audit(
 
     from vbench.audit import audit as examine
     from vbench.audit import check_identities
-    from vbench.audit.evidence import with_queries
     from vbench.core.files import check_writable
     from vbench.core.progress import say
     from vbench.core.seeds import check_seed
+    from vbench.data.open import with_queries
     from vbench.run.session import Session
     from vbench.run.summary import clean_gate
 
@@ -72,7 +72,7 @@ def audit(
         raise typer.Exit(1)
 
 
-@takes(*(name for name in OPTIONS if name not in ("seed", "perturbation")), several=SEVERAL)
+@takes(*(name for name in OPTIONS if name not in ("seed", "perturbation", "batch_size")), several=SEVERAL)
 def baseline(
     out: Annotated[Path, typer.Option(help="File to write, as in baseline.json.")],
     seeds: Annotated[

@@ -117,7 +117,13 @@ def _parameter(name: str, option: Option, several: bool) -> inspect.Parameter:
         default, kind = None, kind | None
     flags = [option.flags] if option.flags else []
     shown = option.shown or True
-    declared = typer.Option(*flags, help=option.help, show_default=shown, autocompletion=_COMPLETED.get(name))
+    declared = typer.Option(
+        *flags,
+        help=option.help,
+        show_default=shown,
+        min=option.least,
+        autocompletion=_COMPLETED.get(name),
+    )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
     )

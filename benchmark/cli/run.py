@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vbench.cli.options import Force, Quiet, Runs, Wide, checked_request, takes
 from vbench.cli.output import end_with, put
 from vbench.records.spec import OPTIONS, SEVERAL
+
+if TYPE_CHECKING:
+    from vbench.run.plan import Planned
 
 
 @takes(*OPTIONS, several=SEVERAL)
@@ -27,26 +31,57 @@ def run(
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
     wide: Wide = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the runs, their cost and the time they take; run nothing."),
+    ] = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
     # First, before anything that takes time to import.
     request = checked_request(given)
+    from vbench.core.progress import busy, say
     from vbench.records.files import read_keep
     from vbench.reports.table import check_format
     from vbench.reports.tables import report, report_of
 
     check_format(style)
 
-    from vbench.run.session import Session
+    with busy("loading PyTorch", quiet):
+        from vbench.run.plan import plan, summary
+        from vbench.run.session import Session
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
-    records = session.run_all(request.specs(given["seed"] or [0], given["device"], given["perturbation"]))
+    more = given["device"], given["perturbation"], given["batch_size"]
+    specs = request.specs(given["seed"] or [0], *more)
+    if dry_run:
+        put(_planned(plan(session, specs), style))
+        return
+    if not quiet:
+        say(summary(plan(session, specs)))
+    records = session.run_all(specs)
     put(report_of(records, style) if wide else report(records, style, session.failures.lost))
     if style == "plain":
         put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
     end_with(session.failures.lost)
+
+
+def _planned(planned: Sequence[Planned], style: str) -> str:
+    """The table of ``vbench run --dry-run``."""
+    from vbench.reports.table import Column, simple, write
+    from vbench.run.plan import summary
+
+    columns = ["victim", "attack", *(Column(name, True) for name in ("seed", "gradients", "forwards", "s"))]
+    lines = [
+        [
+            *(str(one.spec.group.victim.victim), one.spec.attack_text, one.spec.seed),
+            *(one.gradients, one.forwards, "" if one.seconds is None else f"{one.seconds:.1f}"),
+        ]
+        for one in planned
+    ]
+    about = "images sent forward and backward through the model (gradients), and forward only; recorded runs "
+    return write([simple(summary(planned), columns, lines, notes=[f"{about}are not repeated"])], style)
 
 
 def train(

@@ -84,13 +84,20 @@ def list_entries(
 
 def _attacks(every: bool) -> Table:
     rows = [*map(_marked, _registry("attacks").listed()), *_registry("attacks").libraries()]
-    heads = ["name", "kind", "default cost", "summary"]
-    lines = [[e.name, e.traits, e.facts.get("cost", ""), e.summary] for e in rows]
-    if every:
-        heads += ["knowledge", "paper", "from"]
-        more = ([e.facts.get("knowledge", ""), e.paper, e.origin] for e in rows)
-        lines = [line + one for line, one in zip(lines, more, strict=True)]
-    return simple("", heads, lines)
+    heads = ["name", "kind", "knowledge", "default cost", "summary", *(["paper", "from"] if every else [])]
+    lines = [
+        [
+            e.name,
+            e.traits,
+            e.facts.get("knowledge", ""),
+            e.facts.get("cost", ""),
+            e.summary,
+            e.paper,
+            e.origin,
+        ]
+        for e in rows
+    ]
+    return simple("", heads, [line[: len(heads)] for line in lines])
 
 
 def _victims(every: bool) -> Table:

@@ -26,7 +26,7 @@ from vbench.core.settings import parse_size, read_settings
 NONE = "none"
 
 #: Fields that are not part of :attr:`RunSpec.key`, because they do not change what is computed.
-_NOT_IN_KEY = ("label", "device", "ignore_gates", "perturbation")
+_NOT_IN_KEY = ("label", "device", "batch_size", "ignore_gates", "perturbation")
 
 
 class Given:
@@ -67,6 +67,7 @@ class DataSpec:
     """A data set under one protocol, with its folder ``root``; or "synthetic", with ``layout`` and ``size``.
 
     ``label``: its name in a suite. ``protocol``: "" for the data set's default. ``size``: H x W in pixels.
+    ``queries``: how many of the queries are used, evenly spread; None for all of them.
     """
 
     label: str
@@ -75,6 +76,7 @@ class DataSpec:
     root: str | None = None
     layout: str = "sysu"
     size: tuple[int, int] | None = None
+    queries: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Setup:
 
     ``precision`` and ``channels_last``: see :func:`vbench.run.prepare.choose_precision`. ``ignore_gates``
     allows weights that may have been trained on the tested identities, and victims with a Rank-1 at chance
-    level.
+    level. ``batch_size``: images per process and batch, on which no result depends; None: the usual number.
     """
 
     data: DataSpec
@@ -92,6 +94,7 @@ class Setup:
     precision: str = "auto"
     channels_last: bool | None = None
     device: str = "auto"
+    batch_size: int | None = None
     ignore_gates: bool = False
 
     @property
@@ -125,7 +128,9 @@ class RunSpec:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the run, the same on every machine."""
-        return digest(_without(asdict(self), _NOT_IN_KEY))
+        # Left out where it is not given, so that the runs of earlier versions keep their key.
+        more = ("queries",) if self.group.data.queries is None else ()
+        return digest(_without(asdict(self), (*_NOT_IN_KEY, *more)))
 
     @property
     def attack_text(self) -> str:
@@ -187,6 +192,7 @@ class Option:
     request, if that may have several values. ``shown``: the default in ``--help``, if the field's own is
     None. ``flags``: how the option is written, if not as the field. ``kept``: its type in a baseline, if not
     ``kind``; None for a field that baselines lack. ``default``: the field's, ``...`` if it has none.
+    ``least``: the smallest number that may be given.
     """
 
     help: str
@@ -197,6 +203,7 @@ class Option:
     read: Callable[[Any], Any] | None = None
     kept: Any = ...
     default: Any = None
+    least: int | None = None
 
 
 _SETTING = "Setting for every attack given, as in steps=20."
@@ -218,6 +225,7 @@ _TABLE = {
     "protocol": Option(
         "Protocol id, repeatable; see vbench data protocols.", several="protocols", shown="the layout's"
     ),
+    "queries": Option("Use only this many queries, evenly spread, to try small.", int, shown="all", least=1),
     "weights": Option("Checkpoint, released or trained here.", Path),
     "eps": Option("Budget in [0, 1] pixel units.", shown="8/255, or the attack preset's"),
     "norm": Option("linf or l2."),
@@ -235,6 +243,7 @@ _TABLE = {
     "precision": Option(_PRECISION),
     "channels_last": Option("Memory layout of images.", bool, shown="as precision auto", flags=_LAYOUTS),
     "device": Option("auto, cpu, cuda, cuda:1 ...", kept=None),
+    "batch_size": Option("Images at a time; no result depends on it.", int, shown="64", kept=None, least=1),
     "seed": Option("Seed, repeatable.", int, several="seeds", shown="0", kept=None),
     "perturbation": Option("Replay this learnt perturbation instead of learning one.", Path, kept=None),
 }
@@ -301,7 +310,11 @@ class Request(_Fields):
         return self.model_copy(update={"victims": tuple(victims), "attacks": tuple(attacks)})
 
     def specs(
-        self, seeds: Sequence[int] = (0,), device: str = "auto", perturbation: Path | None = None
+        self,
+        seeds: Sequence[int] = (0,),
+        device: str = "auto",
+        perturbation: Path | None = None,
+        batch_size: int | None = None,
     ) -> list[RunSpec]:
         """The specs of all runs; see :func:`run_specs`."""
         self.check_threat()
@@ -309,6 +322,7 @@ class Request(_Fields):
             "surrogate": self.surrogates,
             "device": device,
             "perturbation": perturbation,
+            "batch_size": batch_size,
         }
         return run_specs(spec_of(given), self.victims, self.attacks, seeds, self.protocols)
 

@@ -28,7 +28,7 @@ from vbench.core.types import Modality, Side
 from vbench.metrics.change import PerturbationSize
 from vbench.run.bench import Bench
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
-from vbench.victims.embed import BATCH, embed_batch, to_images, to_pixels
+from vbench.victims.embed import embed_batch, to_images, to_pixels
 from vbench.victims.precision import take_float32
 
 
@@ -219,15 +219,15 @@ def craft_side(
     size: PerturbationSize,
     source: Bench | None = None,
     quiet: bool = False,
-    batch: int = BATCH,
+    batch: int | None = None,
     keep: bool = False,
 ) -> Attacked:
     """Craft, enforce the budget, check it, and embed every image of one side.
 
     Images are crafted on a copy of the victim of ``source`` (a surrogate's bench over the same images), or of
     ``bench`` if None, and embedded by another copy, to which the attack has no access. ``batch``: images per
-    process; the result does not depend on it, and it is halved on out-of-memory. ``size`` collects the
-    perturbation sizes; ``keep`` returns all adversarial images. Raises :class:`VbenchError` if the attack
+    process, the bench's if None; the result does not depend on it, and it is halved on out-of-memory.
+    ``size`` collects the perturbation sizes; ``keep`` returns all adversarial images. Raises :class:`VbenchError` if the attack
     breaks its contract or the budget, or the victim its contract.
     """
     source = source or bench
@@ -241,7 +241,7 @@ def craft_side(
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []
-    batch *= processes()
+    batch = (batch or bench.batch) * processes()
     batches = Batches(f"{attack.name} on {side.value} images", batch, quiet)
     for start in track(range(0, len(pixels), batch), batches.what, quiet=quiet):
         for rows in batches.over(range(start, min(start + batch, len(pixels)))):

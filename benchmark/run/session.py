@@ -381,6 +381,10 @@ class Session:
             openers[setup].check_fits(model, victim, self._datasets[setup.data])
         return self._datasets
 
+    def structure(self, setup: Setup) -> Victim:
+        """The first surrogate of a setup, or its victim: untrained if a thin one is trained later."""
+        return self._opener(setup).structure((*setup.surrogates, setup.victim)[0])
+
     def ready(self, spec: RunSpec) -> Run:
         """The checked run of a spec; opens its victim and surrogates if they are not open."""
         bench = self.bench(spec.group)
