@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vbench.cli import check, many, report, run, show
+from vbench.cli import check, cite, many, report, run, show
 from vbench.cli.examples import EXAMPLES
 from vbench.core.errors import INTERRUPTED, BadInput, VbenchError, refused
 from vbench.core.launch import Place, launched
@@ -56,7 +56,7 @@ for _name, _group in (("data", show.data_app), ("victims", show.victims_app), ("
 
 for _command in (
     *(run.run, many.status, check.audit, many.paper, check.baseline, check.check, report.report),
-    *(report.leaderboard, report.figure, run.train, show.list_entries, show.describe, show.doctor),
+    *(report.leaderboard, report.figure, run.train, show.list_entries, show.describe, show.doctor, cite.cite),
 ):
     _name = _command.__name__.removesuffix("_entries")
     app.command(_name, epilog=EXAMPLES[_name])(_command)

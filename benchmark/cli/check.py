@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbench.cli.options import Quiet, checked_request, takes
+from vbench.cli.options import Quiet, Style, check_style, checked_request, takes
 from vbench.cli.output import put
 from vbench.records.spec import OPTIONS, SEVERAL
 
@@ -137,6 +137,7 @@ def check(
         bool, typer.Option("--update", help="Rewrite the baseline with the new results, and show the diff.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Print every metric, not only what moved.")] = False,
+    style: Style = "plain",
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data set.", show_default="the baseline's")
     ] = None,
@@ -158,6 +159,9 @@ def check(
     from vbench.core.errors import BadInput
     from vbench.gate.baseline import read_baseline
 
+    check_style(style)
+    if update and style == "json":
+        raise BadInput("--update prints what it changes as text; leave --format json out")
     baseline = read_baseline(file)
     from vbench.core.files import check_writable, write_atomically
 
@@ -167,7 +171,7 @@ def check(
         if path is not None:
             check_writable(path.parent)
     from vbench.gate.compare import check_against, seeds_for
-    from vbench.gate.report import render, to_junit
+    from vbench.gate.report import render, to_json, to_junit
     from vbench.gate.report import summary as summary_of
 
     _refuse_code(baseline, allow_code)
@@ -185,7 +189,7 @@ def check(
         with summary.open("a", encoding="utf-8") as page:
             page.write(summary_of(gate))
     if not update:
-        put(render(gate, every))
+        put(to_json(gate) if style == "json" else render(gate, every))
         raise typer.Exit(0 if gate.green else 1)
 
     from vbench.gate.compare import updated

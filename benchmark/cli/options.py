@@ -13,6 +13,7 @@ import typer
 from vbench.attacks.registry import attacks
 from vbench.core.registry import Registry
 from vbench.records.spec import OPTIONS, Option, Request, request_of
+from vbench.reports.table import check_format
 from vbench.victims.registry import victims
 
 C = TypeVar("C", bound=Callable[..., None])
@@ -20,6 +21,7 @@ C = TypeVar("C", bound=Callable[..., None])
 Runs = Annotated[Path, typer.Option(help="Folder of run records.")]
 Force = Annotated[bool, typer.Option(help="Run again even if the record exists, and decode images again.")]
 Quiet = Annotated[bool, typer.Option(help="Show no progress.")]
+Style = Annotated[str, typer.Option("--format", help="plain or json.")]
 Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide that is.")]
 
 
@@ -127,6 +129,11 @@ def _parameter(name: str, option: Option, several: bool) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
     )
+
+
+def check_style(style: str) -> None:
+    """Raise :class:`BadInput` for another :data:`Style` than plain and json."""
+    check_format(style, ("plain", "json"))
 
 
 def checked_request(given: Mapping[str, Any]) -> Request:

@@ -13,12 +13,12 @@ import typer
 
 from vbench.attacks.registry import attacks
 from vbench.cli.examples import EXAMPLES
-from vbench.cli.options import Quiet, Wide
+from vbench.cli.options import Quiet, Style, Wide, check_style
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
 from vbench.core.settings import parameters, parse_size
 from vbench.data.registry import DATASETS, datasets
-from vbench.reports.table import Column, Table, check_format, simple, write
+from vbench.reports.table import Column, Table, simple, write
 from vbench.victims.registry import victims
 
 if TYPE_CHECKING:
@@ -37,13 +37,6 @@ class Kind(str, Enum):
 
 def _registry(kind: str) -> Registry:
     return attacks if kind.startswith("attack") else victims
-
-
-Style = Annotated[str, typer.Option("--format", help="plain or json.")]
-
-
-def _check(style: str) -> None:
-    check_format(style, ("plain", "json"))
 
 
 def _put_json(found: Mapping[str, object]) -> None:
@@ -66,7 +59,7 @@ def list_entries(
     wide: Wide = False,
 ) -> None:
     """List attacks, victims and data sets, built-in or installed, and figures."""
-    _check(style)
+    check_style(style)
     made = {
         Kind.ATTACKS: _attacks,
         Kind.VICTIMS: _victims,
@@ -145,7 +138,7 @@ def describe(
 
     from vbench.core.errors import unknown_name
 
-    _check(style)
+    check_style(style)
     if kind not in ("attack", "victim"):
         raise unknown_name("kind", kind, ("attack", "victim"))
     registry = _registry(kind)
@@ -218,7 +211,7 @@ def doctor(
     from vbench.core.files import cache_folder, runs_folder
     from vbench.core.progress import say
 
-    _check(style)
+    check_style(style)
     lines = [*versions().items()]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     lines.append(("device", ", ".join(gpus) or f"CPU, {torch.get_num_threads()} threads"))

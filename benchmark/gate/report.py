@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from vbench.core.text import count_of, lines
+from vbench.core.text import count_of, json_text, lines
 from vbench.gate.baseline import METRICS, Baseline, Metric, Unguarded
 from vbench.gate.compare import Gate, Row, Verdict, seeds_text
 from vbench.metrics.statistics import Spread
@@ -19,6 +20,26 @@ def render(gate: Gate, every: bool = False) -> str:
     if gate.causes and gate.moved:
         parts.append("\n".join(["not as in the baseline:", *(f"- {cause}" for cause in gate.causes)]))
     return "\n\n".join([*parts, verdict(gate)])
+
+
+def to_json(gate: Gate) -> str:
+    """Every figure unrounded, over seeds, with its verdict; what differs from the baseline; the verdict."""
+    rows = [
+        {
+            "subject": str(row.subject),
+            "figure": row.metric.name if row.metric else "",
+            "note": row.note,
+            "baseline": row.before.mean if row.before else None,
+            "now": row.now.mean if row.now else None,
+            "change": row.change,
+            "allowed": row.bound,
+            "verdict": row.word,
+            "red": row.verdict.red,
+        }
+        for row in gate.rows
+    ]
+    found = {"green": gate.green, "verdict": verdict(gate), "causes": gate.causes, "figures": rows}
+    return json_text(json.dumps(found, indent=1))
 
 
 def summary(gate: Gate) -> str:

@@ -227,8 +227,8 @@ def craft_side(
     Images are crafted on a copy of the victim of ``source`` (a surrogate's bench over the same images), or of
     ``bench`` if None, and embedded by another copy, to which the attack has no access. ``batch``: images per
     process, the bench's if None; the result does not depend on it, and it is halved on out-of-memory.
-    ``size`` collects the perturbation sizes; ``keep`` returns all adversarial images. Raises :class:`VbenchError` if the attack
-    breaks its contract or the budget, or the victim its contract.
+    ``size`` collects the perturbation sizes; ``keep`` returns all adversarial images. Raises
+    :class:`VbenchError` if the attack breaks its contract or the budget, or the victim its contract.
     """
     source = source or bench
     attack, threat, who = plan.attack, plan.threat, f"attack '{plan.attack.name}'"
