@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import zip_longest
 from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any
@@ -192,17 +193,12 @@ def _cells(table: Table, escape: Callable[[str], str], strong: str) -> list[list
 
 
 def _body(table: Table, escape: Callable[[str], str], strong: str, form: str) -> str:
-    heads = [escape(column.title) for column in table.columns]
-    return _tabulated(table.columns, heads, _cells(table, escape, strong), form)
+    from tabulate import tabulate  # here, so that commands without such a table start at once
 
-
-def _tabulated(columns: Sequence[Column], heads: list[str], lines: list[list[str]], form: str) -> str:
-    from tabulate import tabulate  # here, so that commands without a table start at once
-
-    if not any(heads):
-        return tabulate(lines, tablefmt="plain", disable_numparse=True)
     # The side of each column is given, so that tabulate leaves numbers as they were written.
-    sides = ["right" if column.numeric else "left" for column in columns]
+    sides = ["right" if column.numeric else "left" for column in table.columns]
+    heads = [escape(column.title) for column in table.columns]
+    lines = _cells(table, escape, strong)
     return tabulate(lines, heads, tablefmt=form, colalign=sides, disable_numparse=True)
 
 
@@ -214,9 +210,13 @@ def _plain(table: Table, width: int | None) -> str:
     heads = [one_line(column.title) for column in table.columns]
     rows = [heads, *_cells(table, one_line, "{} *" if table.starred else "{}")]
     shown, widths = _fitted(table.columns, rows, width)
-    fitted = [[_wrapped(row[place], most) for place, most in zip(shown, widths, strict=True)] for row in rows]
     columns = [table.columns[place] for place in shown]
-    body = _tabulated(columns, fitted[0], fitted[1:], "simple")
+    lines = []
+    for number, row in enumerate(rows if any(heads) else rows[1:]):
+        cells = [_wrapped(row[place], most) for place, most in zip(shown, widths, strict=True)]
+        lines += list(zip_longest(*cells, fillvalue=""))
+        lines += [["-" * most for most in widths]] if number == 0 and any(heads) else []
+    body = "\n".join(_line(line, columns, widths) for line in lines)
     hidden = [head for place, head in enumerate(heads) if place not in shown]
     notes = [note.replace("Bold:", "*:") for note in table.notes]
     notes += [f"No room for {', '.join(hidden)}: --wide shows all columns."] if hidden else []
@@ -249,16 +249,24 @@ def _fitted(
     return shown, widths
 
 
-def _wrapped(text: str, width: int) -> str:
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    padded = (
+        cell.rjust(most) if column.numeric else cell.ljust(most)
+        for cell, column, most in zip(cells, columns, widths, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _wrapped(text: str, width: int) -> list[str]:
     """Text in lines of at most ``width``, broken at spaces, after commas and before brackets where it can."""
     found = [""]
     for part in re.split(r"(?<=[ ,])|(?=\[)", text) if len(text) > width else [text]:
         if found[-1] and len(found[-1]) + len(part.rstrip()) > width:
             found.append("")
-        for start in range(0, len(part), width):
+        for start in range(0, len(part.rstrip()) or 1, width):
             piece = part[start : start + width]
             found[-1:] = [found[-1] + piece] if start == 0 else [found[-1], piece]
-    return "\n".join(line.rstrip() for line in found)
+    return [line.rstrip() for line in found]
 
 
 # "<" is escaped only where it could open a tag: "<0.001" stays readable. A bracket after a bracket would make

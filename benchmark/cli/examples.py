@@ -5,7 +5,7 @@ from __future__ import annotations
 _SYSU = "--dataset sysu --root DIR"
 
 #: Command -> lines; tests type each of them up to the start of its work.
-_LINES = {
+LINES = {
     "run": (
         "vbench run --victim agw --attack noise --attack metric_ifgsm",
         "vbench run --victim agw --attack 'fsam_uap[preset=strong]' --seed 0 --seed 1 --dry-run",
@@ -26,13 +26,13 @@ _LINES = {
         "vbench report --format csv --out runs.csv",
         "vbench report --format html",
     ),
-    "leaderboard": ("vbench leaderboard submissions/* --out site",),
-    "figure": ("vbench figure cmc --run ID --out cmc.pdf --width column",),
+    "leaderboard": ("vbench leaderboard submissions/alice submissions/bob --out site",),
+    "figure": ("vbench figure cmc --out cmc.pdf --width column",),
     "train": (f"vbench train --victim agw {_SYSU} --full --out agw.safetensors",),
     "list": ("vbench list attacks", "vbench list --format json"),
     "describe": ("vbench describe attack fsam_uap", "vbench describe victim agw"),
     "doctor": ("vbench doctor --root DIR",),
-    "cite": ("vbench cite", "vbench cite agw fsam_uap >> references.bib"),
+    "cite": ("vbench cite", "vbench cite agw fsam_uap sysu"),
     "data": ("vbench data verify sysu --root DIR", "vbench data protocols"),
     "data verify": ("vbench data verify sysu --root DIR",),
     "data synth": ("vbench data synth --layout sysu --out drawn --ids 20",),
@@ -43,5 +43,5 @@ _LINES = {
 
 #: The same as text; \\b keeps the lines as they are.
 EXAMPLES = {
-    command: "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) for command, lines in _LINES.items()
+    command: "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) for command, lines in LINES.items()
 }

@@ -95,7 +95,7 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(quick, vbench,
     )
     runs = tmp_path / "runs"
     attacks = ["--attack", "uap[evaluations=96,batch=12]", "--attack", f"{tmp_path}/two.py:Two"]
-    out = vbench("run", *quick.arguments(runs), *attacks).stdout
+    out = vbench("run", *quick.arguments(runs), *attacks, "--wide").stdout
     assert "evaluation: worst of 2, training" in out and "  · noise: wins" in out
     alone, two = sorted(RunStore(runs).read_all().records, key=lambda record: len(record.members))
     assert two.members[1].trials == alone.adversarial
