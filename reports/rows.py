@@ -82,13 +82,6 @@ def budget(threat: Mapping[str, Any]) -> str:
     return f"{norm} {budget_text(threat)}, {side}, {depth}"
 
 
-def tables(records: Iterable[Record]) -> dict[Setting, list[Row]]:
-    """Group records by setting, average over seeds, and put the controls under their attack."""
-    return {
-        where: [row for same in groups for row in rows_of(same)] for where, groups in grouped(records).items()
-    }
-
-
 def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
     """Records of each setting, in groups that differ only in their seed."""
     found: dict[Setting, dict[tuple[str, ...], list[Record]]] = {}

@@ -17,10 +17,10 @@ from test_tables import record, trials
 from vbench.core.errors import BadInput
 from vbench.records.record import CompressedArray, ControlRecord
 from vbench.records.store import RunStore, to_archive
-from vbench.reports.rows import p_values, per_query, setting, tables
+from vbench.reports.rows import p_values, per_query
 from vbench.reports.select import pick_metrics, select
 from vbench.reports.table import latex_escape
-from vbench.reports.tables import report_of
+from vbench.reports.tables import report_of, split
 
 
 def attacked(name, after, low=None, high=None, **more):
@@ -138,7 +138,7 @@ def test_what_a_query_adds_sums_to_the_metric():
 
 
 def rows_of(records):
-    return [(setting(records[0]), row) for row in next(iter(tables(records).values()))]
+    return split(records)[0][1]
 
 
 def test_p_is_scipys_on_the_same_queries():
