@@ -160,7 +160,7 @@ def costs(attack: Any) -> dict[str, int]:
 
     0 where it does not say, as attacks of a plugin may.
     """
-    given = attack.settings()
+    given = {name: value for name, value in attack.settings().items() if isinstance(value, int)}
     if attack.universal:
         return {"gradients": 0, "queries": 0, "fits": given.get("evaluations", 0)}
     # The class states its cost with default settings.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,7 @@ def run(
     check_format(style)
 
     with busy("loading PyTorch", quiet):
+        from vbench.run.failures import LOSES_A_RUN
         from vbench.run.plan import plan, summary
         from vbench.run.session import Session
 
@@ -58,8 +60,9 @@ def run(
     if dry_run:
         put(_planned(plan(session, specs), style))
         return
-    if not quiet:
-        say(summary(plan(session, specs)))
+    # An attack or a victim that fails here is a lost run below.
+    with suppress(LOSES_A_RUN):
+        say("" if quiet else summary(plan(session, specs)), quiet)
     records = session.run_all(specs)
     put(report_of(records, style) if wide else report(records, style, session.failures.lost))
     if style == "plain":

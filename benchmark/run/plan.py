@@ -11,13 +11,14 @@ import torch
 
 from vbench.attacks.base import Battery
 from vbench.attacks.build import costs, label
+from vbench.core.isolation import contained
 from vbench.core.processes import own_device
 from vbench.core.text import count_of, show_left
 from vbench.core.types import Modality, Side
 from vbench.records.spec import RunSpec, Setup
 from vbench.run.execute import looks_at_training
 from vbench.run.session import Session, threat_of
-from vbench.victims.base import Victim, frozen
+from vbench.victims.base import Victim, example_tensor, frozen
 from vbench.victims.load import resolve_device
 
 #: Random images that a pass is timed on.
@@ -83,14 +84,14 @@ def _timed(victim: Victim, device: str) -> tuple[float, float]:
     """Seconds for an image forward and backward through a model, and forward only."""
     victim = victim.to(resolve_device(own_device(device))).eval()
     images = torch.rand(_TIMED, 3, *victim.input_size, generator=torch.Generator().manual_seed(0))
-    images = images.to(next(victim.parameters()).device).requires_grad_(True)
+    images = images.to(example_tensor(victim).device).requires_grad_(True)
     found = []
-    with frozen(victim):
+    with contained(f"victim '{victim.name}'", 0), frozen(victim):
         for backward in (True, True, False):  # the first pass is slower
             begun = time.perf_counter()
             with torch.set_grad_enabled(backward):
                 output = victim(images, Modality.VISIBLE).embedding.sum()
-            if backward:
+            if backward and output.requires_grad:
                 torch.autograd.grad(output, images)
             if images.is_cuda:
                 torch.cuda.synchronize()

@@ -24,8 +24,7 @@ from vbench.data.base import Trial
 from vbench.data.synthetic import write_dataset
 from vbench.records.record import Record
 from vbench.reports.frame import frame
-from vbench.reports.tables import split
-from vbench.reports.tables import report
+from vbench.reports.tables import report, split
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.victims.embed import to_images
