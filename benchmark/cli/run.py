@@ -66,7 +66,7 @@ def run(
     records = session.run_all(specs)
     put(report_of(records, style) if wide else report(records, style, session.failures.lost))
     if style == "plain":
-        put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
+        put(f"\nrecords in {runs}; all columns: vbench report --runs {runs} --wide")
     end_with(session.failures.lost)
 
 
