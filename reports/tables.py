@@ -504,15 +504,14 @@ def _short(sheet: Sheet) -> Table:
     columns += [Column(HEADINGS.get(metric, "ASR"), True, spare=_spare(metric)) for metric in sheet.metrics]
     columns += [Column(name, True, spare=_spare(name)) for name in ("gradients", "s")]
     columns += [Column(sheet.versus.heading, True)] if sheet.versus else []
-    groups: list[Group] = []
+    lines: list[tuple[Row, list[str]]] = []
     shown: tuple[object, ...] = ()
     for (where, row), p in zip(sheet.entries, sheet.p, strict=True):
         told = [facts(where)[fact] for fact in sheet.differing]
         before = [f"{row.before[metric]:.1f}" if metric != "asr" else "" for metric in sheet.metrics]
         clean = (where, victim_key(row.records[0]), before) if row.records else shown
         if clean != shown:
-            cells = [row.victim, _CLEAN, *told, *before]
-            groups.append(Group(_CLEAN, _padded(cells, columns)))
+            lines.append((row, [row.victim, _CLEAN, *told, *before]))
             shown = clean
         cells = ["", _labels(row)[1], *told]
         for metric in sheet.metrics:
@@ -521,17 +520,14 @@ def _short(sheet: Sheet) -> Table:
             cells.append(_joined(found.attacked, found.spread) if found else asr)
         cells += [row.evaluations, f"{row.seconds:.1f}"] if row.evaluations else ["", ""]
         cells += [shown_p(p)] if sheet.versus else []
-        groups.append(Group(row.attack, _padded(cells, columns)))
+        lines.append((row, cells))
+    padded = [(row, cells + [""] * (len(columns) - len(cells))) for row, cells in lines]
     return Table(
         " ".join(sheet.about),
         "; ".join(sheet.about),
         columns,
-        groups,
+        _groups(padded),
         ("SYNTHETIC",) if sheet.synthetic else (),
         f"percent{_over_seeds(sheet.entries)}",
         sheet.warnings,
     )
-
-
-def _padded(cells: Sequence[str], columns: Sequence[Column]) -> list[Cell]:
-    return [Cell(text) for text in (*cells, *[""] * (len(columns) - len(cells)))]

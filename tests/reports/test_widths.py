@@ -24,12 +24,12 @@ LONG = "fsam_uap[level=feature,stages=all,modules=joint,keep_weight=0.0]"
 
 
 def on_terminal(columns: int, *words: str) -> str:
-    """What a command prints on a terminal of so many columns."""
+    """The result that a command prints on a terminal of so many columns."""
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     variables = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     command = [sys.executable, "-c", "from vbench.cli import app; app()", *words]
-    with subprocess.Popen(command, stdout=side, stderr=side, env=variables) as run:
+    with subprocess.Popen(command, stdout=side, stderr=subprocess.DEVNULL, env=variables) as run:
         os.close(side)
         found = b""
         while part := _read(main):
