@@ -211,7 +211,7 @@ def _plain(table: Table, width: int | None) -> str:
     rows = [heads, *_cells(table, one_line, "{} *" if table.starred else "{}")]
     shown, widths = _fitted(table.columns, rows, width)
     columns = [table.columns[place] for place in shown]
-    lines = []
+    lines: list[Sequence[str]] = []
     for number, row in enumerate(rows if any(heads) else rows[1:]):
         cells = [_wrapped(row[place], most) for place, most in zip(shown, widths, strict=True)]
         lines += list(zip_longest(*cells, fillvalue=""))

@@ -43,7 +43,9 @@ def _entry(name: str) -> str:
     registries = (attacks, victims, datasets)
     for registry in registries:
         if ":" not in name and registry.canonical(name) in registry.names():
-            entry = registry.describe(name)
+            entry = registry.entry(name)
+            if entry.origin != "vbench":
+                entry = registry.describe(name)
             return bibtex(entry.name, entry.paper)
     known = [one for registry in registries for one in registry.names()]
     raise unknown_name("attack, victim or dataset", name, known)
