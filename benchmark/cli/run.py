@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +41,7 @@ def run(
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
     # First, before anything that takes time to import.
     request = checked_request(given)
-    from vbench.core.progress import busy, say
+    from vbench.core.progress import busy
     from vbench.records.files import read_keep
     from vbench.reports.table import check_format
     from vbench.reports.tables import report, report_of
@@ -50,19 +49,16 @@ def run(
     check_format(style)
 
     with busy("loading PyTorch", quiet):
-        from vbench.run.failures import LOSES_A_RUN
-        from vbench.run.plan import plan, summary
+        from vbench.run.plan import plan
         from vbench.run.session import Session
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
     more = given["device"], given["perturbation"], given["batch_size"]
     specs = request.specs(given["seed"] or [0], *more)
     if dry_run:
+        session.check(specs)
         put(_planned(plan(session, specs), style))
         return
-    # An attack or a victim that fails here is a lost run below.
-    with suppress(LOSES_A_RUN):
-        say("" if quiet else summary(plan(session, specs)), quiet)
     records = session.run_all(specs)
     put(report_of(records, style) if wide else report(records, style, session.failures.lost))
     if style == "plain":

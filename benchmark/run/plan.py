@@ -40,11 +40,10 @@ class Planned:
 
 
 def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
-    """The cost of each run. Nothing is trained, decoded, attacked or recorded: only one batch is timed.
+    """The cost of each run, after :meth:`Session.check` of them.
 
-    Raises :class:`BadInput` for runs that would be refused.
+    Nothing is trained, decoded, attacked or recorded: only one batch of each model is timed.
     """
-    session.check(specs)
     shared: set[Any] = set()
 
     def once(count: int, *of: Any) -> int:

@@ -308,6 +308,7 @@ class Session:
             on_failure(spec, victim, error)
 
         self.check(specs)
+        self._say_cost(specs)
         for setup, group in groupby(specs, key=lambda spec: spec.group):
             same = list(group)
             try:
@@ -463,6 +464,14 @@ class Session:
     def _failed(self, spec: RunSpec, victim: str, error: BaseException) -> None:
         failure = self.failures.add(victim, self.attack(spec), spec.seed, error)
         say(f"failed: {failure}", self._quiet)
+
+    def _say_cost(self, specs: Sequence[RunSpec]) -> None:
+        """Print what runs will cost, in one line, before the first of them."""
+        from vbench.run.plan import plan, summary
+
+        # An attack or a victim that fails here is a lost run later.
+        with suppress(LOSES_A_RUN):
+            say("" if self._quiet else summary(plan(self, specs)), self._quiet)
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Print which attacks will take long, once each, except for recorded runs."""
