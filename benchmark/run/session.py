@@ -469,9 +469,10 @@ class Session:
         """Print what runs will cost, in one line, before the first of them."""
         from vbench.run.plan import plan, summary
 
-        # An attack or a victim that fails here is a lost run later.
-        with suppress(LOSES_A_RUN):
-            say("" if self._quiet else summary(plan(self, specs)), self._quiet)
+        if specs and not self._quiet:
+            # An attack or a victim that fails here is a lost run later.
+            with suppress(LOSES_A_RUN):
+                say(summary(plan(self, specs)))
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Print which attacks will take long, once each, except for recorded runs."""
