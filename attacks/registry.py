@@ -94,7 +94,8 @@ def _offers() -> Iterator[str]:
         found = find_spec(package)
         if found is not None and found.origin:
             text = (Path(found.origin).parent / file).read_text(encoding="utf-8")
-            yield from (f"{library}:{name}" for name in re.findall(r"^from \S+ import (\w+)", text, re.M))
+            for names in re.findall(r"^from \S+ import (.+)", text, re.M):
+                yield from (f"{library}:{name}" for name in re.findall(r"\w+", names))
 
 
 attacks: Registry[Attack] = Registry(

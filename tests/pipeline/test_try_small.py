@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from typer.testing import CliRunner
 
 from vbench.attacks.registry import ATTACKS
+from vbench.cli import app
 from vbench.cli.cite import bibtex
 from vbench.core import __version__, progress
 from vbench.core.errors import BadInput
@@ -98,14 +101,9 @@ def test_long_work_is_never_silent(quick, vbench, tmp_path, monkeypatch):
     loud = [word for word in quick.arguments(tmp_path / "runs") if word != "--quiet"]
     said = vbench("run", *loud, "--attack", UAP).stderr
     assert said.startswith("1 run, about ")
-    order = [
-        "clean query images",
-        "embedding clean gallery images",
-        "visible training images",
-        "embedding infrared",
-    ]
-    places = [said.index(part) for part in order]
-    assert places == sorted(places)
+    sets = [f"{kind} images" for kind in ("query", "gallery", "visible training", "infrared training")]
+    for what in sets:
+        assert f"{what}: " in said and re.search(f"embedding (clean )?{what}: 1/", said), what
 
 
 def test_options_in_a_file_are_defaults_of_those_typed(quick, vbench, tmp_path):
@@ -179,13 +177,12 @@ def test_json_says_what_the_text_says(vbench):
     assert "did you mean 'json'" in vbench("list", "--format", "jason", expect=2).stderr
 
 
-def test_help_version_and_completion_come_at_once(vbench, monkeypatch):
+def test_help_version_and_completion(vbench):
     assert vbench("--version").stdout == f"vbench {__version__}\n"
     assert vbench("run", "-h").stdout == vbench("run", "--help").stdout
-    monkeypatch.setenv("_VBENCH_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "vbench run --victim m")
-    monkeypatch.setenv("COMP_CWORD", "3")
-    assert vbench().stdout.split() == ["mmn", "mpanet", "mrcn"]
+    typed = {"_VBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "vbench run --victim m", "COMP_CWORD": "3"}
+    completed = CliRunner().invoke(app, [], prog_name="vbench", env=typed)
+    assert completed.output.split() == ["mmn", "mpanet", "mrcn"]
 
 
 def test_every_paper_that_a_class_names_can_be_cited(vbench):
