@@ -71,7 +71,7 @@ def _planned(planned: Sequence[Planned], style: str) -> str:
     from vbench.reports.table import Column, simple, write
     from vbench.run.plan import summary
 
-    columns = ["victim", "attack", *(Column(name, True) for name in ("seed", "gradients", "forwards", "s"))]
+    numbers = [Column(name, True) for name in ("seed", "gradients", "forwards", "s")]
     lines = [
         [
             *(str(one.spec.group.victim.victim), one.spec.attack_text, one.spec.seed),
@@ -80,7 +80,10 @@ def _planned(planned: Sequence[Planned], style: str) -> str:
         for one in planned
     ]
     about = "images sent forward and backward through the model (gradients), and forward only; recorded runs "
-    return write([simple(summary(planned), columns, lines, notes=[f"{about}are not repeated"])], style)
+    return write(
+        [simple(summary(planned), ["victim", "attack", *numbers], lines, notes=[f"{about}are not repeated"])],
+        style,
+    )
 
 
 def train(
