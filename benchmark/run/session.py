@@ -471,7 +471,7 @@ class Session:
 
         if specs and not self._quiet:
             # An attack or a victim that fails here is a lost run later.
-            with suppress(LOSES_A_RUN):
+            with suppress(*LOSES_A_RUN):
                 say(summary(plan(self, specs)))
 
     def _announce(self, runs: Sequence[Run]) -> None:
