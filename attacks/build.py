@@ -61,7 +61,8 @@ def _known(attack: Any) -> Any:
         if not isinstance(attack, Attack):
             raise BadInput(f"an attack is a text such as pgd[steps=20] or an Attack, not {_kind(attack)}")
         attacks.check(type(attack), type(attack).__qualname__, getattr(attack, "name", None))
-    return attack
+        return attack
+    return attacks.canonical(attack)
 
 
 def _taken(attack: Any, extra: Mapping[str, Any] | None) -> Any:
@@ -152,6 +153,19 @@ def _changes(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[
             shown = ",".join(value) if isinstance(value, (tuple, list)) else value
             changed.append(f"{name}={str(shown).lower() if isinstance(value, bool) else shown}")
     return changed
+
+
+def costs(attack: Any) -> dict[str, int]:
+    """Gradients and queries an image, and gradients a fit, from the settings of an attack that is no battery.
+
+    0 where it does not say, as attacks of a plugin may.
+    """
+    given = {name: value for name, value in attack.settings().items() if isinstance(value, int)}
+    if attack.universal:
+        return {"gradients": 0, "queries": 0, "fits": given.get("evaluations", 0)}
+    # The class states its cost with default settings.
+    gradients = given.get("steps") or attack.gradients_per_image
+    return {"gradients": gradients, "queries": given.get("queries", attack.forwards_per_image), "fits": 0}
 
 
 def attack_card(attack: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 import vbench.attacks
 from vbench.attacks.base import Attack, Battery
-from vbench.attacks.build import named_settings
+from vbench.attacks.build import costs, named_settings
 from vbench.attacks.libraries import LibraryAttack
 from vbench.core.registry import classes_of, write_catalogue
 from vbench.core.settings import build
@@ -68,13 +68,13 @@ def _price(usual: Attack, members: tuple[Attack, ...]) -> dict[str, Any]:
     """The fields of :class:`vbench.attacks.registry.Price`."""
     needs = usual.needs.union(*(member.needs for member in members))
     sight = "white box" if "gradients" in needs else "black box" if needs else "nothing"
-    costs = [_costs(member) for member in (members or (usual,))]
+    found = [costs(member) for member in (members or (usual,))]
     price = {
         "knowledge": ", ".join([sight, *sorted(usual.knowledge)]),
-        "gradients": sum(cost["gradients"] for cost in costs),
-        "queries": sum(cost["queries"] for cost in costs),
+        "gradients": sum(cost["gradients"] for cost in found),
+        "queries": sum(cost["queries"] for cost in found),
         "fit": usual.universal,
-        "fits": sum(cost["fits"] for cost in costs),
+        "fits": sum(cost["fits"] for cost in found),
     }
     return {**price, "gradients": price["fits"], "fits": 0} if usual.universal else price
 
@@ -82,16 +82,6 @@ def _price(usual: Attack, members: tuple[Attack, ...]) -> dict[str, Any]:
 def _members(attack: Attack) -> list[dict[str, Any]]:
     members = attack.attacks() if isinstance(attack, Battery) else ()
     return [{"name": member.name, "settings": member.settings()} for member in members]
-
-
-def _costs(attack: Attack) -> dict[str, Any]:
-    given = attack.settings()
-    if attack.universal:
-        return {"gradients": 0, "queries": 0, "fits": given["evaluations"]}
-    queries = given.get("queries", attack.forwards_per_image)
-    # The class states its cost with default settings; a member may have others.
-    gradients = given.get("steps") or attack.gradients_per_image
-    return {"gradients": gradients, "queries": queries, "fits": 0}
 
 
 def _by_choice(cls: type[Attack], schemas: dict[str, Any], ask: Any) -> dict[str, dict[str, Any]]:

@@ -138,7 +138,7 @@ class PublishedCells:
 
     def cell(self, record: Record) -> str:
         """ "Rank-1 47.50 [1] → 42.64 [2], 36.02 [3]; mAP ...", empty if nothing is printed."""
-        if record.synthetic:
+        if record.synthetic or "queries" in record.config["dataset"]:
             return ""
         parts = []
         for metric in self._metrics:

@@ -72,8 +72,10 @@ class Row:
 def setting(record: Record) -> Setting:
     """The setting of a record."""
     data, threat = record.config["dataset"], budget(record.config["threat"])
-    trials = len(record.clean)
-    return Setting(data["name"], record.synthetic, record.protocol, data["fingerprint"], threat, trials)
+    # A run with --queries: what it measured is not the protocol.
+    fewer = f", {data['queries']} queries" if "queries" in data else ""
+    protocol, trials = f"{record.protocol}{fewer}", len(record.clean)
+    return Setting(data["name"], record.synthetic, protocol, data["fingerprint"], threat, trials)
 
 
 def budget(threat: Mapping[str, Any]) -> str:
@@ -82,20 +84,6 @@ def budget(threat: Mapping[str, Any]) -> str:
     side = "both sides" if threat["side"] == "both" else f"{threat['side']} side"
     depth = "8-bit" if threat["quantize"] else "float"
     return f"{norm} {budget_text(threat)}, {side}, {depth}"
-
-
-def tables(records: Iterable[Record], chance: bool = False) -> dict[Setting, list[Row]]:
-    """Group records by setting, average over seeds, and put the controls under their attack.
-
-    With ``chance`` the first row of a setting is :func:`random_order`.
-    """
-    return {
-        where: [
-            *(random_order(groups[0]) if chance else ()),
-            *(row for same in groups for row in rows_of(same)),
-        ]
-        for where, groups in grouped(records).items()
-    }
 
 
 def random_order(records: Sequence[Record]) -> list[Row]:
@@ -338,16 +326,15 @@ def _shown(row: Row, metric: str) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One metric in percent: "80.0", "± 1.4", "20.0", "± 1.4 / 2.0", "60.0", "[55.0, 64.0]", "(75 %)".
+    """One metric in percent: "80.0", "20.0", "± 2.0", "60.0", "[55.0, 64.0]", "(75 %)".
 
-    The spreads are empty for one trial and one seed, ``interval`` if records have none, ``relative`` if the
-    clean value is 0.
+    ``spread`` is the standard deviation over seeds of the value after the attack, empty for one seed;
+    ``interval`` is empty if records have none, ``relative`` if the clean value is 0.
     """
 
     clean: str
-    clean_spread: str
     attacked: str
-    attacked_spread: str
+    spread: str
     drop: str
     interval: str
     relative: str
@@ -356,27 +343,17 @@ class Change:
 def change(row: Row, metric: str) -> Change:
     """The change of a metric other than ASR."""
     before, after = row.before[metric], row.after[metric]
-    spread = _spread(row.attacked, metric)
-    if row.spread:
-        spread = f"{spread} / {row.spread[metric]:.1f}".strip()
     bounds = interval(row, metric)
     # Adding 0 turns -0.0 into 0.0.
     drop = round(before - after, 1) + 0.0
     return Change(
         f"{before:.1f}",
-        _spread(row.clean, metric),
         f"{after:.1f}",
-        spread,
+        f"± {row.spread[metric]:.1f}" if row.spread else "",
         f"{drop:.1f}",
         f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else "",
         f"({round(100 * (before - after) / before) + 0:d} %)" if before else "",
     )
-
-
-def _spread(runs: Sequence[list[TrialMetrics]], metric: str) -> str:
-    """Standard deviation over trials, mean over seeds; nothing for a single trial."""
-    found = [stdev(getattr(trial, metric) for trial in trials) for trials in runs if len(trials) > 1]
-    return f"± {100 * mean(found):.1f}" if found else ""
 
 
 DEPTHS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}

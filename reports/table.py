@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import zip_longest
+from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any
-
-from tabulate import tabulate
 
 from vbench.core.errors import unknown_name
 from vbench.core.text import one_line
@@ -23,7 +24,7 @@ class Column:
     """A heading. A ``numeric`` column sorts by value and is right-aligned; ``hint`` explains it.
 
     A ``prose`` column is not narrowed to one word per line. On a phone an ``extra`` column is shown only in
-    rows that are opened.
+    rows that are opened. On a narrow terminal the column with the largest ``spare`` above 0 goes first.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Column:
     hint: str = ""
     prose: bool = False
     extra: bool = False
+    spare: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,8 @@ class Table:
 
     ``anchor``: id within a page, or what a LaTeX label is made of. ``badges`` precede the caption, ``notes``
     follow the table. The filters of a page apply to tables that are ``filtered``. ``flat`` makes what CSV and
-    JSON have instead, a row per run. ``widths``: most characters per line in each column, in plain text.
-    ``starred``: whether plain text marks strong cells with an asterisk. A ``narrow`` table fits a column of a
-    paper, so LaTeX does not scale it, and has space between its groups.
+    JSON have instead, a row per run. ``starred``: whether plain text marks strong cells with an asterisk. A
+    ``narrow`` table fits a column of a paper, so LaTeX does not scale it, and has space between its groups.
     """
 
     anchor: str
@@ -94,7 +95,6 @@ class Table:
     notes: Sequence[str] = ()
     filtered: bool = True
     flat: Callable[[], Sequence[Mapping[str, object]]] = tuple
-    widths: Sequence[int | None] | None = None
     starred: bool = True
     narrow: bool = False
 
@@ -115,10 +115,15 @@ def simple(
     anchor: str = "",
     **more: Any,
 ) -> Table:
-    """A table of plain lines; ``more`` are fields of :class:`Table`."""
+    """A table of plain lines; ``more`` are fields of :class:`Table`. CSV and JSON have a row for each."""
     heads = [one if isinstance(one, Column) else Column(one) for one in columns]
     groups = [Group("", [_cell(one) for one in line]) for line in lines]
-    return Table(anchor, caption, heads, groups, **more)
+
+    def rows() -> list[dict[str, object]]:
+        names = [head.title for head in heads]
+        return [dict(zip(names, (cell.text for cell in one.cells), strict=True)) for one in groups]
+
+    return Table(anchor, caption, heads, groups, **{"flat": rows, **more})
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,18 @@ def check_format(style: str, known: Sequence[str] = FORMATS) -> None:
         raise unknown_name("format", style, known)
 
 
-def write(tables: Sequence[Table], style: str) -> str:
-    """The tables as "plain", "markdown", "latex", "html", "csv" or "json" text; BadInput for another."""
+#: Columns of the widest table in plain text, unless all its columns are asked for.
+WIDEST = 100
+
+#: Characters that a column of text gets at least, as long as columns can be left out for it.
+_LEAST = 16
+
+
+def write(tables: Sequence[Table], style: str, wide: bool = False) -> str:
+    """The tables as "plain", "markdown", "latex", "html", "csv" or "json" text; BadInput for another.
+
+    Plain text fits the terminal and has at most :data:`WIDEST` columns, unless ``wide``: text is wrapped.
+    """
     check_format(style, (*FORMATS, "html"))
     if style in ("csv", "json"):
         from vbench.reports.frame import to_csv, to_json  # which loads NumPy and pydantic
@@ -158,7 +173,15 @@ def write(tables: Sequence[Table], style: str) -> str:
         return "".join(map(_html, tables))
     if style == "latex":
         return "\n\n".join(_latex(tables))
-    return "\n\n".join(map(_markdown if style == "markdown" else _plain, tables))
+    if style == "markdown":
+        return "\n\n".join(map(_markdown, tables))
+    width = None if wide else _width()
+    return "\n\n".join(_plain(table, width) for table in tables)
+
+
+def _width() -> int:
+    """The columns of the terminal, at most :data:`WIDEST`, which is the width of output that is piped."""
+    return min(WIDEST, get_terminal_size((WIDEST, 24)).columns) if sys.stdout.isatty() else WIDEST
 
 
 def _cells(table: Table, escape: Callable[[str], str], strong: str) -> list[list[str]]:
@@ -172,25 +195,81 @@ def _cells(table: Table, escape: Callable[[str], str], strong: str) -> list[list
     ]
 
 
-def _body(table: Table, escape: Callable[[str], str], strong: str, form: str, **more: Any) -> str:
+def _body(table: Table, escape: Callable[[str], str], strong: str, form: str) -> str:
+    from tabulate import tabulate  # here, so that commands without such a table start at once
+
     # The side of each column is given, so that tabulate leaves numbers as they were written.
     sides = ["right" if column.numeric else "left" for column in table.columns]
     heads = [escape(column.title) for column in table.columns]
     lines = _cells(table, escape, strong)
-    if not any(heads):
-        return tabulate(lines, tablefmt="plain", disable_numparse=True)
-    return tabulate(lines, heads, tablefmt=form, colalign=sides, disable_numparse=True, **more)
+    return tabulate(lines, heads, tablefmt=form, colalign=sides, disable_numparse=True)
 
 
 def _caption(table: Table) -> str:
     return " ".join(filter(None, [*table.badges, "; ".join(filter(None, [table.caption, table.legend]))]))
 
 
-def _plain(table: Table) -> str:
-    widths = {"maxcolwidths": list(table.widths)} if table.widths else {}
-    body = _body(table, one_line, "{} *" if table.starred else "{}", "simple", **widths)
-    below = [fill(one_line(note.replace("Bold:", "*:")), 110) for note in table.notes]
-    return "\n\n".join(filter(None, [one_line(_caption(table)), body, *below]))
+def _plain(table: Table, width: int | None) -> str:
+    heads = [one_line(column.title) for column in table.columns]
+    rows = [heads, *_cells(table, one_line, "{} *" if table.starred else "{}")]
+    shown, widths = _fitted(table.columns, rows, width)
+    columns = [table.columns[place] for place in shown]
+    lines: list[Sequence[str]] = []
+    for number, row in enumerate(rows if any(heads) else rows[1:]):
+        cells = [_wrapped(row[place], most) for place, most in zip(shown, widths, strict=True)]
+        lines += list(zip_longest(*cells, fillvalue=""))
+        lines += [["-" * most for most in widths]] if number == 0 and any(heads) else []
+    body = "\n".join(_line(line, columns, widths) for line in lines)
+    hidden = [head for place, head in enumerate(heads) if place not in shown]
+    notes = [note.replace("Bold:", "*:") for note in table.notes]
+    notes += [f"No room for {', '.join(hidden)}: --wide shows all columns."] if hidden else []
+    texts = (fill(one_line(text), width or 110, break_on_hyphens=False) for text in (_caption(table), *notes))
+    caption, *below = texts
+    return "\n\n".join(filter(None, [caption, body, *below]))
+
+
+def _fitted(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None
+) -> tuple[list[int], list[int]]:
+    """Positions of the columns that are shown, and the width of each, so that the rows fit ``width``."""
+    natural = [max(1, *map(len, cells)) for cells in zip(*rows, strict=True)]
+    shown = list(range(len(columns)))
+    if width is None:
+        return shown, natural
+
+    def needed() -> int:
+        least = (natural[at] if columns[at].numeric else min(natural[at], _LEAST) for at in shown)
+        return sum(least) + 2 * (len(shown) - 1)
+
+    while needed() > width and any(columns[at].spare for at in shown):
+        shown.remove(max(shown, key=lambda at: columns[at].spare))
+    widths = [natural[at] for at in shown]
+    texts = [place for place, at in enumerate(shown) if not columns[at].numeric]
+    # Numbers are wrapped only if there is no other way.
+    narrowed = texts if texts and needed() <= width else range(len(shown))
+    while sum(widths) + 2 * (len(shown) - 1) > width and max(widths[place] for place in narrowed) > 1:
+        widths[max(narrowed, key=lambda place: widths[place])] -= 1
+    return shown, widths
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    padded = (
+        cell.rjust(most) if column.numeric else cell.ljust(most)
+        for cell, column, most in zip(cells, columns, widths, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Text in lines of at most ``width``, broken at spaces, after commas and before brackets where it can."""
+    found = [""]
+    for part in re.split(r"(?<=[ ,])|(?=\[)", text) if len(text) > width else [text]:
+        if found[-1] and len(found[-1]) + len(part.rstrip()) > width:
+            found.append("")
+        for start in range(0, len(part.rstrip()) or 1, width):
+            piece = part[start : start + width]
+            found[-1:] = [found[-1] + piece] if start == 0 else [found[-1], piece]
+    return [line.rstrip() for line in found]
 
 
 # "<" is escaped only where it could open a tag: "<0.001" stays readable. A bracket after a bracket would make

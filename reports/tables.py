@@ -16,7 +16,6 @@ from vbench.reports.frame import flat
 from vbench.reports.published import NOT_IDS, Published, PublishedCells, References
 from vbench.reports.rows import (
     HEADINGS,
-    METRICS,
     Comparison,
     Row,
     Setting,
@@ -33,7 +32,6 @@ from vbench.reports.rows import (
     tested_metric,
     victim_key,
 )
-from vbench.reports.rows import tables as short_rows
 from vbench.reports.select import DEFAULT_METRICS, KNOWN_METRICS
 from vbench.reports.table import Cell, Column, Group, Table, simple, write
 
@@ -198,12 +196,15 @@ def _twins(settings: Sequence[Setting]) -> set[str]:
 
 
 def _legend(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
-    seeds = max(row.seeds for _, row in entries)
-    over = f" / over up to {seeds} seeds" if seeds > 1 else ""
-    text = f"before → after, percent, ± sd over trials{over}; drop in points (relative)"
+    text = f"before → after, percent{_over_seeds(entries)}; drop in points (relative)"
     if any(interval(row, metric) for _, row in entries for metric in metrics):
         text += ", [95 % paired bootstrap interval over queries]"
     return text
+
+
+def _over_seeds(entries: Sequence[Entry]) -> str:
+    seeds = max(row.seeds for _, row in entries)
+    return f", mean ± sd over up to {seeds} seeds" if seeds > 1 else ""
 
 
 def _changed_note(records: Sequence[Record]) -> list[str]:
@@ -246,7 +247,7 @@ def report_of(
 
     Raises BadInput for an unknown style, group or attack to compare with.
     """
-    return write(full(records, metrics, group, versus, chance), style)
+    return write(full(records, metrics, group, versus, chance), style, wide=True)
 
 
 def full(
@@ -322,10 +323,8 @@ def _metric_cells(row: Row, metric: str, bold: bool) -> list[Cell]:
     if metric == "asr":
         return [Cell("") if row.asr is None else Cell(f"{row.asr:.1f}", strong=bold)]
     found = change(row, metric)
-    attacked = _joined(found.attacked, found.attacked_spread)
-    lead = f"{_joined(found.clean, found.clean_spread)} → "
     return [
-        Cell(attacked, strong=bold, lead=lead),
+        Cell(_joined(found.attacked, found.spread), strong=bold, lead=f"{found.clean} → "),
         Cell(_joined(found.drop, found.interval, found.relative)),
     ]
 
@@ -498,18 +497,25 @@ def _printed(protocol: str, figures: Sequence[Published]) -> Table:
 
 
 def report(
-    records: Sequence[Record], style: str = "markdown", lost: Sequence[Failure] = (), chance: bool = False
+    records: Sequence[Record],
+    style: str = "markdown",
+    lost: Sequence[Failure] = (),
+    metrics: Sequence[str] | None = None,
+    group: str | None = None,
+    versus: str | None = None,
+    chance: bool = False,
 ) -> str:
-    """Before/after tables of records, one per setting, so that different protocols never share a column.
+    """Short tables of records: each victim's clean row, then what each attack leaves of it.
 
-    Values are percent, mean over trials and seeds, with the standard deviation over several seeds. "csv" and
-    "json" have one row per record, unrounded. ``chance``: add the row of a random order. ``lost`` runs are
-    listed below a plain or an HTML table. Raises BadInput for an unknown format.
+    Values are percent, mean over trials and seeds, with the standard deviation over several seeds; the other
+    arguments are those of :func:`report_of`. "csv" and "json" have one row per record, unrounded. ``lost``
+    runs are listed below a plain or an HTML table. Raises BadInput for an unknown format.
     """
     if style in ("csv", "json"):
         more = chance_columns(records) if chance else None
         return write([Table("", "", (), (), flat=lambda: flat(records, more=more))], style)
-    text = write([_short(where, rows) for where, rows in short_rows(records, chance).items()], style)
+    shown = DEFAULT_METRICS if metrics is None else metrics
+    text = write([_short(sheet) for sheet in sheets(records, shown, group, versus, chance)], style)
     if style == "html":
         return (text or "<div>no record</div>") + "".join(
             f"<div>lost: {escape(str(one))}</div>" for one in lost
@@ -519,24 +525,43 @@ def report(
     return text
 
 
-def _short(where: Setting, rows: Sequence[Row]) -> Table:
-    seeds = max(row.seeds for row in rows)
-    spread = f", mean ± sd of up to {seeds} seeds" if seeds > 1 else ""
-    heads = [*(HEADINGS[metric] for metric in METRICS), "ASR", "gradient evaluations", "s"]
-    columns = [Column(name) for name in ("victim", "attack", "knowledge")]
-    lines = []
-    for row in rows:
-        line = _labels(row)
-        for metric in METRICS:
-            sd = f" ± {row.spread[metric]:.1f}" if row.spread else ""
-            line.append(f"{row.before[metric]:.1f} -> {row.after[metric]:.1f}{sd}")
-        asr = "" if row.asr is None else f"{row.asr:.1f}"
-        line += [asr, row.evaluations, f"{row.seconds:.1f}"] if row.evaluations else ["", "", ""]
-        lines.append((row, line))
+#: The columns that a narrow terminal leaves out, the last one first.
+_SPARE = ("r20", "r5", "gradients", "r10", "minp", "s")
+
+
+def _spare(name: str) -> int:
+    return _SPARE.index(name) + 1 if name in _SPARE else 0
+
+
+def _short(sheet: Sheet) -> Table:
+    columns = [Column(name) for name in ("victim", "attack", *sheet.differing)]
+    columns += [Column(HEADINGS.get(metric, "ASR"), True, spare=_spare(metric)) for metric in sheet.metrics]
+    columns += [Column(name, True, spare=_spare(name)) for name in ("gradients", "s")]
+    columns += [Column(sheet.versus.heading, True)] if sheet.versus else []
+    lines: list[tuple[Row, list[str]]] = []
+    shown: tuple[object, ...] = ()
+    for (where, row), p in zip(sheet.entries, sheet.p, strict=True):
+        told = [facts(where)[fact] for fact in sheet.differing]
+        before = [f"{row.before[metric]:.1f}" if metric != "asr" else "" for metric in sheet.metrics]
+        clean = (where, victim_key(row.records[0]), before) if row.records else shown
+        if clean != shown:
+            lines.append((row, [row.victim, _CLEAN, *told, *before]))
+            shown = clean
+        cells = ["", _labels(row)[1], *told]
+        for metric in sheet.metrics:
+            found = change(row, metric) if metric != "asr" else None
+            asr = "" if row.asr is None else f"{row.asr:.1f}"
+            cells.append(_joined(found.attacked, found.spread) if found else asr)
+        cells += [row.evaluations, f"{row.seconds:.1f}"] if row.evaluations else ["", ""]
+        cells += [shown_p(p)] if sheet.versus else []
+        lines.append((row, cells))
+    padded = [(row, cells + [""] * (len(columns) - len(cells))) for row, cells in lines]
     return Table(
-        f"{where.protocol} {where.threat}",
-        f"{where.title.removeprefix('SYNTHETIC ')}; before -> after, %{spread}",
-        [*columns, *(Column(head, True) for head in heads)],
-        _groups(lines),
-        ("SYNTHETIC",) if where.synthetic else (),
+        " ".join(sheet.about),
+        "; ".join(sheet.about),
+        columns,
+        _groups(padded),
+        ("SYNTHETIC",) if sheet.synthetic else (),
+        f"percent{_over_seeds(sheet.entries)}",
+        sheet.remarks,
     )

@@ -45,7 +45,7 @@ def victim_names(specs: Sequence[AnyVictim]) -> list[AnyVictim]:
     found: list[AnyVictim] = []
     for spec in specs:
         if isinstance(spec, str):
-            found += victims.names() if spec == "all" else [spec]
+            found += victims.names() if spec == "all" else [victims.canonical(spec)]
         else:
             found.append(_taken(spec))
     return list(dict.fromkeys(found))
@@ -61,7 +61,7 @@ def _taken(victim: object) -> Victim:
 
 def read_victim(text: str) -> VictimSpec:
     """Parse one text; see :func:`expand_victims`."""
-    name, given = parse(text, "victim")
+    name, given = parse(victims.canonical(text), "victim")
     cls = victims.load(name)
     known = option_names(cls)
     for option in given:

@@ -13,6 +13,7 @@ from vbench.core.arithmetic import default_arithmetic
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained
 from vbench.core.processes import Batches, from_main, processes
+from vbench.core.progress import track
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.precision import entrance
@@ -71,13 +72,15 @@ def embed(
     Raises :class:`VbenchError` naming victim and batch when an embedding is not finite.
     """
     found: list[Embedded] = []
-    batches = Batches(f"embedding {what}", (batch or batch_of(victim)) * processes(), quiet)
+    size = (batch or batch_of(victim)) * processes()
+    batches = Batches(f"embedding {what}", size, quiet)
     with frozen(victim), torch.no_grad():
-        for rows in batches.over(range(len(pixels))):
-            with batches.retried():
-                images = to_images(pixels[rows], victim).to(entrance(victim))
-                seeds, where = range(rows.start, rows.stop), f"{what} {rows.start}-{rows.stop - 1}"
-                found.append(embed_batch(victim, images, modality, seeds, where, edits))
+        for start in track(range(0, len(pixels), size), batches.what, quiet=quiet):
+            for rows in batches.over(range(start, min(start + size, len(pixels)))):
+                with batches.retried():
+                    images = to_images(pixels[rows], victim).to(entrance(victim))
+                    seeds, where = range(rows.start, rows.stop), f"{what} {rows.start}-{rows.stop - 1}"
+                    found.append(embed_batch(victim, images, modality, seeds, where, edits))
     return concatenate(found)
 
 

@@ -15,11 +15,9 @@ from vbench.attacks.base import Context
 from vbench.attacks.build import build_attack
 from vbench.attacks.distances import squared_distance
 from vbench.audit.record import Unmeasured
-from vbench.core.errors import BadInput
 from vbench.core.plugins import reason
 from vbench.core.threat import ThreatModel, parse_budget
 from vbench.core.types import Side
-from vbench.data.base import Dataset, Trial
 from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
 from vbench.metrics.statistics import Comparison, chance_bound, compare
@@ -152,27 +150,3 @@ def _hits(bench: Bench, results: list[RankMetrics]) -> np.ndarray:
         rank = found.first_match_rank.numpy()
         hits[row, trial.query] = np.where(rank == 0, np.nan, rank == 1)
     return hits
-
-
-def with_queries(dataset: Dataset, count: int) -> Dataset:
-    """The dataset with ``count`` of its queries, evenly spread over the list; all of them if it has fewer.
-
-    Galleries stay as they are, and so does every query's rank. Raises :class:`BadInput` for a count below 1
-    and for a trial that is left without a query.
-    """
-    if count < 1:
-        raise BadInput(f"--queries {count}: give at least 1")
-    total = len(dataset.query)
-    if count >= total:
-        return dataset
-    kept = np.linspace(0, total, count, endpoint=False).astype(np.int64)
-    place = np.full(total, -1)
-    place[kept] = np.arange(count)
-    trials = []
-    for trial in dataset.trials:
-        query = place[trial.query]
-        query = query[query >= 0]
-        if not len(query):
-            raise BadInput(f"--queries {count} leaves trial {trial.name} without a query; give more")
-        trials.append(Trial(trial.name, query, trial.gallery))
-    return replace(dataset, query=tuple(dataset.query[row] for row in kept), trials=tuple(trials))

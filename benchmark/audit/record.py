@@ -128,7 +128,6 @@ class Audit(BaseModel):
 
 
 _HEADER = ("check", "verdict", "measured", "a failure would mean")
-_WIDTHS = (19, None, 58, 46)
 
 
 def render(audit: Audit, style: str = "plain") -> str:
@@ -145,7 +144,6 @@ def render(audit: Audit, style: str = "plain") -> str:
         f"audit {audit.victim_label} {audit.protocol}",
         notes=[*todo, verdict(audit)] if style in ("latex", "html") else (),
         flat=lambda: [_flat(audit, check) for check in audit.checks],
-        widths=_WIDTHS,
     )
     if style == "html":
         return html_page(_title(audit), write([table], style))

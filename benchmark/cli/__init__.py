@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from vbench.cli import check, many, report, run, show
+from vbench.cli import check, cite, many, report, run, show
+from vbench.cli.examples import EXAMPLES
 from vbench.core.environment import namesake
 from vbench.core.errors import INTERRUPTED, BadInput, VbenchError, refused
 from vbench.core.launch import Place, launched
@@ -22,33 +23,44 @@ app = typer.Typer(
     help="Adversarial robustness of visible-infrared person re-identification.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
 
 _DEBUG = "--debug"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from vbench.core import __version__
+
+        typer.echo(f"vbench {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option(_DEBUG, help="Also show the traceback of an error; allowed after the command too.")
     ] = False,
 ) -> None:
     """Adversarial robustness of visible-infrared person re-identification."""
 
-    # Declared for --help only: ``_debug`` removes the option from the command line.
+    # --debug is declared for --help only: ``_debug`` removes the option from the command line.
 
 
-app.add_typer(show.data_app, name="data")
-app.add_typer(show.victims_app, name="victims")
-app.add_typer(many.app, name="sweep")
+for _name, _group in (("data", show.data_app), ("victims", show.victims_app), ("sweep", many.app)):
+    app.add_typer(_group, name=_name, epilog=EXAMPLES[_name])
 
 for _command in (
     *(run.run, many.status, check.audit, many.paper, check.baseline, check.check, report.report),
-    *(report.leaderboard, report.figure, run.train, show.list_entries, show.describe, show.doctor),
+    *(report.leaderboard, report.figure, run.train, show.list_entries, show.describe, show.doctor, cite.cite),
 ):
-    app.command(_command.__name__.removesuffix("_entries"))(_command)
+    _name = _command.__name__.removesuffix("_entries")
+    app.command(_name, epilog=EXAMPLES[_name])(_command)
 
 
 def main() -> None:

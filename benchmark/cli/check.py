@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbench.cli.options import Quiet, checked_request, takes
+from vbench.cli.options import Quiet, Style, check_style, checked_request, takes
 from vbench.cli.output import put
 from vbench.records.spec import OPTIONS, SEVERAL
 
@@ -48,10 +48,10 @@ def audit(
 
     from vbench.audit import audit as examine
     from vbench.audit import check_identities
-    from vbench.audit.evidence import with_queries
     from vbench.core.files import check_writable
     from vbench.core.progress import say
     from vbench.core.seeds import check_seed
+    from vbench.data.open import with_queries
     from vbench.run.session import Session
     from vbench.run.summary import clean_gate
 
@@ -72,7 +72,7 @@ def audit(
         raise typer.Exit(1)
 
 
-@takes(*(name for name in OPTIONS if name not in ("seed", "perturbation")), several=SEVERAL)
+@takes(*(name for name in OPTIONS if name not in ("seed", "perturbation", "batch_size")), several=SEVERAL)
 def baseline(
     out: Annotated[Path, typer.Option(help="File to write, as in baseline.json.")],
     seeds: Annotated[
@@ -138,6 +138,7 @@ def check(
         bool, typer.Option("--update", help="Rewrite the baseline with the new results, and show the diff.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Print every metric, not only what moved.")] = False,
+    style: Style = "plain",
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data set.", show_default="the baseline's")
     ] = None,
@@ -181,6 +182,9 @@ def check(
     from vbench.core.errors import BadInput
     from vbench.gate.baseline import read_baseline
 
+    check_style(style)
+    if update and style == "json":
+        raise BadInput("--update prints what it changes as text; leave --format json out")
     baseline = read_baseline(file)
     from vbench.core.files import check_writable, write_atomically
 
@@ -190,7 +194,7 @@ def check(
         if path is not None:
             check_writable(path.parent)
     from vbench.gate.compare import check_against, seeds_for
-    from vbench.gate.report import render, to_junit
+    from vbench.gate.report import render, to_json, to_junit
     from vbench.gate.report import summary as summary_of
 
     chosen = seeds_for(baseline, seeds, first_seed)
@@ -225,7 +229,7 @@ def check(
         with summary.open("a", encoding="utf-8") as page:
             page.write(summary_of(gate))
     if not update:
-        put(render(gate, every))
+        put(to_json(gate) if style == "json" else render(gate, every))
         raise typer.Exit(0 if gate.green else 1)
 
     from vbench.gate.compare import updated

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vbench.cli.options import Chance, Force, Quiet, Runs, takes
+from vbench.cli.examples import EXAMPLES
+from vbench.cli.options import Chance, Force, Quiet, Runs, Style, check_style, takes
 from vbench.cli.output import end_with, put
 
 
@@ -36,7 +37,7 @@ def _group() -> None:
     """Many runs: vbench sweep suite.yaml, or one of these commands."""
 
 
-@app.command("run")
+@app.command("run", epilog=EXAMPLES["sweep run"])
 def run(
     suite: Annotated[Path, typer.Argument(help="Suite file; see docs/sweeps.md.")],
     engine: Annotated[
@@ -106,7 +107,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command("transfer")
+@app.command("transfer", epilog=EXAMPLES["sweep transfer"])
 @takes(
     *("attack", "victim", "surrogate", "layout", "size", "protocol", "eps", "norm", "side", "seed", "device"),
     "allow_code",
@@ -152,16 +153,14 @@ def status(
         Path | None, typer.Argument(help="Suite file.", show_default="every sweep over --runs")
     ] = None,
     runs: Runs = Path("runs"),
-    style: Annotated[str, typer.Option("--format", help="plain or json.")] = "plain",
+    style: Style = "plain",
 ) -> None:
     """Show how many runs of a sweep are done, running, failed (and why) or to do, and the time left."""
     import json
 
-    from vbench.core.errors import unknown_name
     from vbench.sweep.state import as_json, show, sweeps
 
-    if style not in ("plain", "json"):
-        raise unknown_name("format", style, ("plain", "json"))
+    check_style(style)
     found = sweeps(runs, suite)
     if style == "json":
         put(json.dumps([as_json(sweep) for sweep in found], indent=1))

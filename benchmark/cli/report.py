@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vbench.cli.options import Chance
+from vbench.cli.options import Chance, Wide
 from vbench.cli.output import put
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def report(
     style: Annotated[
-        str, typer.Option("--format", help="markdown, html, csv, json, latex, plain, or jsonl: an archive.")
-    ] = "markdown",
+        str, typer.Option("--format", help="plain, markdown, html, csv, json, latex, or jsonl: an archive.")
+    ] = "plain",
     out: Annotated[
         Path | None,
         typer.Option(help="Write to this file; - is the terminal.", show_default="-; html: report.html"),
@@ -59,8 +59,12 @@ def report(
     ] = False,
     published: Annotated[bool, typer.Option("--published", help="Published results only.")] = False,
     chance: Chance = False,
+    wide: Wide = False,
 ) -> None:
-    """Tables or a page of stored runs: before, after, drop, best in bold, knowledge, budget and cost."""
+    """Tables or a page of stored runs: a short table, or with --wide or another format all columns.
+
+    These are before, after, drop, best in bold, knowledge, budget, cost and published values.
+    """
     from vbench.core.errors import BadInput
     from vbench.reports.select import pick_metrics, select
 
@@ -110,9 +114,13 @@ def report(
 
         text = write(narrow(records, picked, group, versus, read_labels(label or ()), chance), style)
     else:
+        from vbench.reports.tables import report as short_report
         from vbench.reports.tables import report_of
 
-        text = report_of(records, style, picked, group, versus, chance)
+        if style == "plain" and not wide:
+            text = short_report(records, style, (), picked, group, versus, chance)
+        else:
+            text = report_of(records, style, picked, group, versus, chance)
     _write(text, style, out)
 
 

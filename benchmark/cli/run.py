@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbench.cli.options import Chance, Force, Quiet, Runs, checked_request, takes
+from vbench.cli.options import Chance, Force, Quiet, Runs, Wide, checked_request, takes
 from vbench.cli.output import end_with, put
-from vbench.records.spec import OPTIONS, SEVERAL
+from vbench.records.spec import NOT_KEPT, OPTIONS, SEVERAL
+
+if TYPE_CHECKING:
+    from vbench.run.plan import Planned
 
 
 @takes(*OPTIONS, several=SEVERAL)
@@ -27,27 +31,60 @@ def run(
         str, typer.Option("--format", help="Table: plain, markdown, csv, json, latex.")
     ] = "plain",
     chance: Chance = False,
+    wide: Wide = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the runs, their cost and the time they take; run nothing."),
+    ] = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Attack victims on a data set, store a record of each run, print the ranking before and after."""
     # First, before anything that takes time to import.
     request = checked_request(given)
+    from vbench.core.progress import busy
     from vbench.records.files import read_keep
     from vbench.reports.table import check_format
-    from vbench.reports.tables import report
+    from vbench.reports.tables import report, report_of
 
     check_format(style)
 
-    from vbench.run.session import Session
+    with busy("loading PyTorch", quiet):
+        from vbench.run.plan import plan
+        from vbench.run.session import Session
 
     session = Session(runs, force, quiet, read_keep(keep) if keep is not None else ())
-    more = (given["device"], given["perturbation"], given["allow_code"])
-    records = session.run_all(request.specs(given["seed"] or [0], *more))
-    put(report(records, style, session.failures.lost, chance))
+    specs = request.specs(given["seed"] or [0], **{name: given[name] for name in NOT_KEPT})
+    if dry_run:
+        session.check(specs)
+        put(_planned(plan(session, specs), style))
+        return
+    records = session.run_all(specs)
+    lost = session.failures.lost
+    put(report_of(records, style, chance=chance) if wide else report(records, style, lost, chance=chance))
     if style == "plain":
-        put(f"\nrecords in {runs}; tables again with: vbench report --runs {runs} --format markdown")
-    end_with(session.failures.lost)
+        put(f"\nrecords in {runs}; all columns: vbench report --runs {runs} --wide")
+    end_with(lost)
+
+
+def _planned(planned: Sequence[Planned], style: str) -> str:
+    """The table of ``vbench run --dry-run``."""
+    from vbench.reports.table import Column, simple, write
+    from vbench.run.plan import summary
+
+    numbers = [Column(name, True) for name in ("seed", "gradients", "forwards", "s")]
+    lines = [
+        [
+            *(str(one.spec.group.victim.victim), one.spec.attack_text, one.spec.seed),
+            *(one.gradients, one.forwards, "" if one.seconds is None else f"{one.seconds:.1f}"),
+        ]
+        for one in planned
+    ]
+    about = "images sent forward and backward through the model (gradients), and forward only; recorded runs "
+    return write(
+        [simple(summary(planned), ["victim", "attack", *numbers], lines, notes=[f"{about}are not repeated"])],
+        style,
+    )
 
 
 def train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vbench.attacks.registry import attacks
-from vbench.cli.options import Quiet
+from vbench.cli.examples import EXAMPLES
+from vbench.cli.options import Quiet, Style, Wide, check_style
 from vbench.cli.output import put
 from vbench.core.registry import Entry, Registry
 from vbench.core.settings import parameters, parse_size
 from vbench.data.registry import DATASETS, datasets
-from vbench.reports.table import Column, simple, write
+from vbench.reports.table import Column, Table, simple, write
 from vbench.victims.registry import victims
 
 if TYPE_CHECKING:
@@ -38,14 +39,12 @@ def _registry(kind: str) -> Registry:
     return attacks if kind.startswith("attack") else victims
 
 
-def _plain(
-    heads: Sequence[str],
-    lines: Iterable[Sequence[object]],
-    widths: Sequence[int | None] | None = None,
-    numeric: Sequence[str] = (),
-) -> str:
-    columns = [Column(head, head in numeric) for head in heads]
-    return write([simple("", columns, lines, widths=widths)], "plain")
+def _put_json(found: Mapping[str, object]) -> None:
+    import json
+
+    from vbench.core.text import json_text
+
+    put(json_text(json.dumps(found, indent=1)))
 
 
 def _marked(entry: Entry) -> Entry:
@@ -56,42 +55,55 @@ def list_entries(
     kind: Annotated[
         Kind | None, typer.Argument(help="attacks, victims, datasets or figures; all if left out.")
     ] = None,
+    style: Style = "plain",
+    wide: Wide = False,
 ) -> None:
     """List attacks, victims and data sets, built-in or installed, and figures."""
-    tables = {
+    check_style(style)
+    made = {
         Kind.ATTACKS: _attacks,
         Kind.VICTIMS: _victims,
         Kind.DATASETS: _datasets,
         Kind.FIGURES: _figures,
     }
-    for one in [kind] if kind else list(Kind):
-        put(f"{one.value}:")
-        put(tables[one]())
-        put("")
+    every = wide or style == "json"
+    tables = {one.value: made[one](every) for one in ([kind] if kind else list(Kind))}
+    if style == "json":
+        _put_json({name: table.flat() for name, table in tables.items()})
+        return
+    for name, table in tables.items():
+        put(f"{name}:\n{write([table], style, wide)}\n")
 
 
-def _attacks() -> str:
+def _attacks(every: bool) -> Table:
     rows = [*map(_marked, _registry("attacks").listed()), *_registry("attacks").libraries()]
-    columns = ("knowledge", "cost")
+    heads = ["name", "kind", "knowledge", "default cost", "summary", *(["paper", "from"] if every else [])]
     lines = [
-        [e.name, e.traits, *(e.facts.get(column, "") for column in columns), e.summary, e.paper, e.origin]
+        [
+            e.name,
+            e.traits,
+            e.facts.get("knowledge", ""),
+            e.facts.get("cost", ""),
+            e.summary,
+            e.paper,
+            e.origin,
+        ]
         for e in rows
     ]
-    headings = ["name", "kind", "knowledge", "default cost", "summary", "paper", "from"]
-    return _plain(headings, lines, [None, None, 11, 15, 38, 38, None])
+    return simple("", heads, [line[: len(heads)] for line in lines])
 
 
-def _victims() -> str:
+def _victims(every: bool) -> Table:
     columns = ("year", "parameters", "input", "embedding")
+    heads = [Column(one, one in columns[1:]) for one in ("name", "paper", *columns, "from")]
     lines = [
         [e.name, e.paper or e.summary, *(e.facts.get(column, "") for column in columns), e.origin]
         for e in map(_marked, _registry("victims").listed())
     ]
-    headings = ["name", "paper", *columns, "from"]
-    return _plain(headings, lines, [None, 52, *[None] * 5], numeric=columns[1:])
+    return simple("", heads, lines)
 
 
-def _datasets() -> str:
+def _datasets(every: bool) -> Table:
     from vbench.data.protocols import default_protocol
 
     what = "synthetic persons, in the layout of sysu, regdb or llcm"
@@ -100,10 +112,10 @@ def _datasets() -> str:
         [e.name, e.summary, DATASETS[e.name]["protocols"][0] if e.name in DATASETS else "", e.origin]
         for e in map(_marked, datasets.listed())
     ]
-    return _plain(["name", "what", "default protocol", "from"], lines)
+    return simple("", ["name", "what", "default protocol", "from"], lines)
 
 
-def _figures() -> str:
+def _figures(every: bool) -> Table:
     from vbench.reports.figures import FIGURES
 
     needs = {
@@ -113,43 +125,46 @@ def _figures() -> str:
         "perturbation": "one run: what it learnt, or --keep images",
     }
     lines = [[entry.name, entry.summary, needs[entry.needs]] for entry in FIGURES.values()]
-    return _plain(["name", "summary", "needs"], lines)
+    return simple("", ["name", "summary", "needs"], lines)
 
 
 def describe(
     kind: Annotated[str, typer.Argument(help="attack or victim.")],
     name: Annotated[str, typer.Argument(help="Name as vbench list shows it, or a path to a class.")],
+    style: Style = "plain",
 ) -> None:
     """Show one attack's parameters or one victim's options."""
     import inspect
 
     from vbench.core.errors import unknown_name
 
+    check_style(style)
     if kind not in ("attack", "victim"):
         raise unknown_name("kind", kind, ("attack", "victim"))
     registry = _registry(kind)
     cls, entry = registry.load(name), registry.describe(name)
+    about = re.sub(r":\w+:`~?([^`]+)`", r"\1", inspect.getdoc(cls) or "")  # references of Sphinx
+    tables = _of_attack(cls) if kind == "attack" else _of_victim(cls)
+    if style == "json":
+        said = {"name": entry.name, "summary": entry.summary, "paper": entry.paper, "about": about}
+        _put_json({**said, **{table.anchor: table.flat() for table in tables}})
+        return
     put(f"{entry.name}: {entry.summary}")
     if entry.paper:
         put(f"paper: {entry.paper}")
-    about = re.sub(r":\w+:`~?([^`]+)`", r"\1", inspect.getdoc(cls) or "")  # references of Sphinx
     put(f"\n{about}\n")
-    if kind == "attack":
-        lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
-        if lines:
-            put(_plain(["parameter", "default", "meaning"], lines))
-        _describe_presets(cls)
-        _describe_members(cls)
-        return
-    _describe_victim(cls)
+    put(write(tables, style))
 
 
-def _describe_presets(cls: type) -> None:
-    from vbench.attacks.build import RESERVED
+def _of_attack(cls: type) -> list[Table]:
+    from vbench.attacks import Battery
+    from vbench.attacks.build import RESERVED, label
 
+    lines = [[row.name, row.default, row.meaning] for row in parameters(cls)]
+    found = [simple("", ["parameter", "default", "meaning"], lines, "parameters")]
     for word, attribute in RESERVED.items():
         threats = getattr(cls, "PRESET_THREATS", {}) if word == "preset" else {}
-        lines = [
+        named = [
             [
                 name,
                 _settings(given) or "(the defaults)",
@@ -157,41 +172,37 @@ def _describe_presets(cls: type) -> None:
             ]
             for name, given in getattr(cls, attribute, {}).items()
         ]
-        if lines:
-            put("\n" + _plain([word, "settings", *(["unless asked otherwise"] if threats else [])], lines))
+        heads = [word, "settings", *(["unless asked otherwise"] if threats else [])]
+        found.append(simple("", heads, named, f"{word}s"))
+    if issubclass(cls, Battery):
+        members = [[label(member), member.summary] for member in cls().attacks()]
+        found.append(simple("", ["member", "summary"], members, "members"))
+    return [table for table in found if table.groups]
 
 
 def _settings(given: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in given.items())
 
 
-def _describe_members(cls: type) -> None:
-    from vbench.attacks import Battery
-    from vbench.attacks.build import label
-
-    if issubclass(cls, Battery):
-        lines = [[label(member), member.summary] for member in cls().attacks()]
-        put(_plain(["member", "summary"], lines))
-
-
-def _describe_victim(cls: type[Victim]) -> None:
+def _of_victim(cls: type[Victim]) -> list[Table]:
     from vbench.reports.published import clean_results
     from vbench.victims.base import default_options, option_names
 
     defaults = default_options(cls)
     thin = getattr(cls, "THIN", {})
     lines = [[name, defaults.get(name, "(required)"), thin.get(name, "")] for name in option_names(cls)]
-    put(_plain(["option", "default", "thin variant"], lines))
-    found = clean_results(cls.name)
-    if found:
-        put("\npublished clean results, percent (as printed; not measured here):")
-        headings = ["protocol", "Rank-1", "mAP", "mINP", "source", "note"]
-        widths = [None, None, None, None, 42, 34]
-        put(_plain(headings, found, widths))
+    printed = "published clean results, percent (as printed; not measured here):"
+    headings = ["protocol", "Rank-1", "mAP", "mINP", "source", "note"]
+    found = [
+        simple("", ["option", "default", "thin variant"], lines, "options"),
+        simple(printed, headings, clean_results(cls.name), "published"),
+    ]
+    return [table for table in found if table.groups]
 
 
 def doctor(
     root: Annotated[list[Path] | None, typer.Option(help="Data folder to look at; repeatable.")] = None,
+    style: Style = "plain",
 ) -> None:
     """Show versions, devices, caches and data folders; exit with 1 if packages are missing."""
     import torch
@@ -200,15 +211,18 @@ def doctor(
     from vbench.core.files import cache_folder, runs_folder
     from vbench.core.progress import say
 
+    check_style(style)
     lines = [*versions().items()]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     lines += list(gpu_versions().items()) if gpus else []
     lines.append(("device", ", ".join(gpus) or f"CPU, {torch.get_num_threads()} threads"))
     for what, folder in (("cache", cache_folder()), ("runs", runs_folder().absolute())):
         lines.append((what, f"{folder} ({_folder_state(folder)})"))
-    for folder in root or []:
-        lines.append(("data", f"{folder} ({_data_state(folder)})"))
-    put(_plain(["", ""], lines))
+    data = [("data", f"{folder} ({_data_state(folder)})") for folder in root or []]
+    if style == "json":
+        _put_json({**dict(lines), "data": [found for _, found in data]})
+    else:
+        put(write([simple("", ["", ""], [*lines, *data])], style))
     missing = [name for name, version in versions().items() if version == "missing"]
     if missing:
         say(f"missing packages: {', '.join(missing)}; pip install {' '.join(missing)}")
@@ -237,7 +251,7 @@ def _data_state(folder: Path) -> str:
 data_app = typer.Typer(no_args_is_help=True, help="Check data sets, write synthetic ones, list protocols.")
 
 
-@data_app.command()
+@data_app.command(epilog=EXAMPLES["data verify"])
 def verify(
     layout: Annotated[str, typer.Argument(help="sysu, regdb or llcm.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set, as its owner ships it.")],
@@ -253,7 +267,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@data_app.command()
+@data_app.command(epilog=EXAMPLES["data synth"])
 def synth(
     layout: Annotated[str, typer.Option(help="sysu, regdb or llcm.")],
     out: Annotated[Path, typer.Option(help="Folder to write; it must be new, empty, or hold the same set.")],
@@ -272,7 +286,7 @@ def synth(
     put(f"synthetic {layout} data in {folder}")
 
 
-@data_app.command()
+@data_app.command(epilog=EXAMPLES["data protocols"])
 def protocols(
     layout: Annotated[
         str | None, typer.Argument(help="sysu, regdb or llcm; all of them if left out.")
@@ -315,7 +329,7 @@ def _group() -> None:
     """Weights of victims."""
 
 
-@victims_app.command("convert")
+@victims_app.command("convert", epilog=EXAMPLES["victims convert"])
 def convert(
     file: Annotated[Path, typer.Argument(help="Checkpoint as its authors released it.")],
     victim: Annotated[str, typer.Option(help="Victim of the checkpoint; options as in deen[variant=regdb].")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vbench.core.text import one_line
 
@@ -30,15 +30,17 @@ class BadInput(VbenchError):
     exit_code = 2
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> BadInput:
-    """Build the error for a name that is not known, with the nearest one as a hint.
+def unknown_name(kind: str, name: str, known: Iterable[str], meant: Sequence[str] = ()) -> BadInput:
+    """Build the error for a name that is not known, with the nearest one, or ``meant``, as a hint.
 
-    >>> print(unknown_name("attack", "pdg", ["pgd", "fgsm"]))
-    unknown attack 'pdg'; did you mean 'pgd'? known: fgsm, pgd
+    >>> print(unknown_name("attack", "PDG", ["pgd", "fgsm"]))
+    unknown attack 'PDG'; did you mean 'pgd'? known: fgsm, pgd
     """
     names, name = sorted(known), shortened(str(name))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    lower = {one.lower(): one for one in reversed(names)}
+    near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
+    hints = [f"'{one}'" for one in meant or near]
+    hint = f"did you mean {' or '.join(hints)}? " if hints else ""
     return BadInput(f"unknown {kind} '{name}'; {hint}known: {', '.join(names) or 'none'}")
 
 

@@ -56,6 +56,16 @@ def say(message: str, quiet: bool = False) -> None:
 
 
 @contextmanager
+def busy(label: str, quiet: bool = False) -> Iterator[None]:
+    """Show on a terminal that the block works, where nothing can be counted."""
+    if quiet or _shared is not None or not sys.stderr.isatty():
+        yield
+    else:
+        with console.status(f"{one_line(label)} ..."):
+            yield
+
+
+@contextmanager
 def shared(bars: Progress) -> Iterator[None]:
     """Show every bar of :func:`track` inside the block as a line of ``bars``: one display per terminal."""
     global _shared

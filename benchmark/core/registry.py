@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from inspect import isabstract
 from pathlib import Path
 from pkgutil import walk_packages
 from types import MappingProxyType, ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from vbench.core.errors import BadInput, VbenchError, shortened, unknown_name
 from vbench.core.plugin_files import import_file
@@ -54,7 +55,13 @@ class Registry(Generic[T]):
     of that library in ``libraries`` makes for ``Name``. ``package.module:Class`` and ``./file.py:Class`` name
     a class directly. ``words`` are reserved: they mean something else where a name is expected. ``files``:
     ending of a file's name -> "module:function", which makes its class, and origin ("path" if it is code).
+
+    Upper and lower case, dashes and underscores make no difference: ``FSAM-UAP`` is ``fsam_uap``. ``aliases``
+    are further names in lower case without either; ``offers`` lists what the libraries installed here have,
+    for hints.
     """
+
+    _all: ClassVar[list[Registry[Any]]] = []
 
     def __init__(
         self,
@@ -64,8 +71,12 @@ class Registry(Generic[T]):
         libraries: Iterable[Entry] = (),
         words: Iterable[str] = (),
         files: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+        aliases: Mapping[str, str] | None = None,
+        offers: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.kind = kind
+        self._aliases, self._offers = aliases or {}, offers
+        Registry._all.append(self)
         self._base = base
         self._libraries = {entry.name: entry for entry in libraries}
         self._entries = {entry.name: entry for entry in builtins}
@@ -132,6 +143,7 @@ class Registry(Generic[T]):
 
         Raises :class:`BadInput` for an unknown name, suggesting the nearest, and for one with two providers.
         """
+        name, _, _ = self.canonical(name).partition("[")
         found = [entry for entry in self.entries() if entry.name == name]
         for entry in found:
             if entry.problem:
@@ -146,7 +158,28 @@ class Registry(Generic[T]):
             return replace(self._libraries[prefix], name=name)
         if colon:
             return Entry(name, name, "given by path", origin="path")
-        raise unknown_name(self.kind, name, self.names())
+        raise self.unknown(name)
+
+    def canonical(self, text: str) -> str:
+        """``FSAM-UAP[eps=1]`` as ``fsam_uap[eps=1]``; a text that names nothing known stays as it is."""
+        name, bracket, settings = text.partition("[")
+        names = [entry.name for entry in self.entries()]
+        if name in names or ":" in name:
+            return text
+        folded = _folded(name)
+        same = {one for one in names if _folded(one) == folded} or {self._aliases.get(folded, name)}
+        return f"{same.pop()}{bracket}{settings}" if len(same) == 1 else text
+
+    def unknown(self, name: str, *more: str) -> BadInput:
+        """The error for a name that is not known; ``more``: names that stand for something here."""
+        for other in Registry._all:
+            if other.kind != self.kind and other.canonical(name) in other.names():
+                a, own = ("an" if kind[0] in "aeiou" else "a" for kind in (other.kind, self.kind))
+                known = ", ".join(sorted((*more, *self.names())))
+                kinds = f"{a} {other.kind}, not {own} {self.kind}"
+                return BadInput(f"'{shortened(name)}' is {kinds}; known {self.kind}s: {known}")
+        offered = [one for one in self._offers() if _folded(one.partition(":")[2]) == _folded(name)]
+        return unknown_name(self.kind, name, (*more, *self.names()), offered)
 
     def check_name(self, text: str) -> None:
         """Raise :class:`BadInput` for ``name[a=1]`` if the name is unknown; no class is imported."""
@@ -226,6 +259,10 @@ class Registry(Generic[T]):
         if not is_own_class(cls):
             code_card(cls)  # raises if its files changed after the import
         return cls
+
+
+def _folded(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
 
 
 def _installed(group: str) -> list[EntryPoint]:

@@ -62,7 +62,7 @@ class Dataset:
     rank of a pid among the sorted training pids (0 .. C-1). ``gallery`` is the union over all trials, each
     image once. ``split`` names the training identities ("sysu", "regdb/trial-3"): weights belong to a split.
     ``synthetic`` is True for data written by ``vbench data synth``. ``reader``: a hash of the code that read
-    the set, empty for vbench's own readers.
+    the set, empty for vbench's own readers. ``reduced``: whether queries of the protocol were left out.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Dataset:
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = field(default=())
     reader: str = ""
+    reduced: bool = False
 
     @property
     def query_modality(self) -> Modality:

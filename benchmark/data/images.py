@@ -597,6 +597,7 @@ def data_card(
     reader = {"source": dataset.reader} if dataset.reader else {}
     card: dict[str, object] = {
         **reader,
+        **({"queries": len(dataset.query)} if dataset.reduced else {}),
         "name": dataset.name,
         "protocol": dataset.protocol,
         "split": dataset.split,

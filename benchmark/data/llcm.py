@@ -66,7 +66,11 @@ def read_test(root: Path, pids: list[int]) -> dict[Modality, Shots]:
 class LLCM(DatasetReader):
     """LLCM: nine cameras by day and night, in low light."""
 
-    name, version, paper = "llcm", 1, "Zhang and Wang, CVPR 2023"
+    name, version = "llcm", 1
+    paper = (
+        "Zhang and Wang, Diverse Embedding Expansion Network and Low-Light Cross-Modality Benchmark for "
+        "Visible-Infrared Person Re-identification, CVPR 2023"
+    )
     summary = "LLCM: nine cameras by day and night, in low light"
     protocols = tuple(all_protocols("llcm"))
     expected = "idx/train_vis.txt, idx/train_nir.txt, idx/test_id.txt, test_vis/ and test_nir/"

@@ -91,7 +91,7 @@ def parse_protocol(text: str) -> Protocol:
     3
     """
     try:
-        return _TABLE[text]
+        return _TABLE[text.lower()]
     except KeyError:
         text = shortened(text)
         near = difflib.get_close_matches(text, _TABLE, n=1, cutoff=0.0)
@@ -118,11 +118,12 @@ SYNTHETIC = "synthetic"
 
 
 def check_name(name: Any) -> str:
-    """Return the name; :class:`BadInput` if no data set is called so. Imports no reader."""
+    """The name as listings show it; :class:`BadInput` if no data set is called so. Imports no reader."""
     from vbench.data.registry import datasets
 
     if not isinstance(name, str):
         raise BadInput(f"a dataset is a name or an open Dataset, not {type(name).__name__}")
+    name = SYNTHETIC if name.lower() == SYNTHETIC else datasets.canonical(name)
     if name != SYNTHETIC and ":" not in name and name not in datasets.names():
-        raise unknown_name("dataset", name, (SYNTHETIC, *datasets.names()))
+        raise datasets.unknown(name, SYNTHETIC)
     return name

@@ -45,7 +45,11 @@ def read_lists(root: Path, trial: int) -> dict[tuple[str, Modality], list[Line]]
 class RegDB(DatasetReader):
     """RegDB: visible and thermal images of 412 identities, ten splits."""
 
-    name, version, paper = "regdb", 1, "Nguyen et al., Sensors 2017"
+    name, version = "regdb", 1
+    paper = (
+        "Nguyen et al., Person Recognition System Based on a Combination of Body Images from Visible Light "
+        "and Thermal Cameras, Sensors 2017"
+    )
     summary = "RegDB: visible and thermal images of 412 identities, ten splits"
     protocols = tuple(all_protocols("regdb"))
     expected = "the images and idx/{train,test}_{visible,thermal}_{1..10}.txt"

@@ -25,6 +25,7 @@ datasets: Registry[DatasetReader] = Registry(
     "vbench.data.base:DatasetReader",
     [Entry(name, facts["target"], facts["summary"], facts["paper"]) for name, facts in DATASETS.items()],
     words=("synthetic",),
+    aliases={"sysumm01": "sysu"},
 )
 
 

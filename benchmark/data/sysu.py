@@ -70,7 +70,11 @@ def read_identities(root: Path) -> Identities:
 class SYSU(DatasetReader):
     """SYSU-MM01: six cameras, two of them infrared."""
 
-    name, version, paper = "sysu", 1, "Wu et al., ICCV 2017"
+    name, version, paper = (
+        "sysu",
+        1,
+        "Wu et al., RGB-Infrared Cross-Modality Person Re-Identification, ICCV 2017",
+    )
     summary = "SYSU-MM01: six cameras, two of them infrared"
     protocols = tuple(all_protocols("sysu"))
     expected = (

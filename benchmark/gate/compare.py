@@ -434,7 +434,7 @@ def measure(
     takings = Takings()
     learnt: dict[str, Perturbation] = {}
     session = Session(keep, force=True, quiet=quiet)
-    for spec, run in session.each(request.specs(seeds, device, allow_code=allow_code)):
+    for spec, run in session.each(request.specs(seeds, device=device, allow_code=allow_code)):
         victim, attack, protocol = spec.group.victim.victim, spec.attack, run.bench.dataset.protocol
         on_victim = Place(victim=victim, protocol=protocol)
         if not takings.victims or takings.victims[-1].place != on_victim:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from xml.etree import ElementTree as ET
 
-from vbench.core.text import count_of, lines
+from vbench.core.text import count_of, json_text, lines
 from vbench.gate.baseline import METRICS, Baseline, Metric, Unguarded
 from vbench.gate.compare import Gate, Row, Verdict, seeds_text
 from vbench.metrics.statistics import Spread
 from vbench.reports.table import Column, Table, escape_markdown, simple, write
-
-_WIDTHS = (34, 44, None, None, None, None, None)
 
 
 def render(gate: Gate, every: bool = False) -> str:
@@ -22,6 +21,26 @@ def render(gate: Gate, every: bool = False) -> str:
     if gate.causes and gate.moved:
         parts.append("\n".join(["not as in the baseline:", *(f"- {cause}" for cause in gate.causes)]))
     return "\n\n".join([*parts, verdict(gate)])
+
+
+def to_json(gate: Gate) -> str:
+    """Every figure unrounded, over seeds, with its verdict; what differs from the baseline; the verdict."""
+    rows = [
+        {
+            "subject": str(row.subject),
+            "figure": row.metric.name if row.metric else "",
+            "note": row.note,
+            "baseline": row.before.mean if row.before else None,
+            "now": row.now.mean if row.now else None,
+            "change": row.change,
+            "allowed": row.bound,
+            "verdict": row.word,
+            "red": row.verdict.red,
+        }
+        for row in gate.rows
+    ]
+    found = {"green": gate.green, "verdict": verdict(gate), "causes": gate.causes, "figures": rows}
+    return json_text(json.dumps(found, indent=1))
 
 
 def summary(gate: Gate) -> str:
@@ -92,7 +111,7 @@ def spread_text(metric: Metric, spread: Spread) -> str:
 def _table(rows: Sequence[Row]) -> Table:
     numbers = [Column(name, True) for name in ("baseline", "now", "change", "allowed")]
     columns: list[str | Column] = ["victim, attack", "figure", *numbers, "verdict"]
-    return simple("", columns, [_cells(row) for row in rows], widths=_WIDTHS)
+    return simple("", columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> list[str]:

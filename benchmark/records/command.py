@@ -112,7 +112,8 @@ def _data(data: Mapping[str, Any], asked: Asked, notes: list[str]) -> list[str]:
         words = _option("dataset", layout) + _option("root", "FOLDER")
         _check_known(datasets, layout, notes)
         notes.append(f"FOLDER: {layout} data whose image lists have fingerprint {data.get('fingerprint')}")
-    return words + _option("protocol", data.get("protocol", ""))
+    words += _option("protocol", data.get("protocol", ""))
+    return words + (_option("queries", data["queries"]) if "queries" in data else [])
 
 
 #: Options in a record that are not written in ``name[...]``: from elsewhere, or of the code.

@@ -26,7 +26,7 @@ from vbench.core.settings import parse_size, read_settings
 NONE = "none"
 
 #: Fields that are not part of :attr:`RunSpec.key`, because they do not change what is computed.
-_NOT_IN_KEY = ("label", "device", "ignore_gates", "allow_code", "perturbation")
+_NOT_IN_KEY = ("label", "device", "batch_size", "ignore_gates", "allow_code", "perturbation")
 
 
 class Given:
@@ -75,6 +75,7 @@ class DataSpec:
     """A data set under one protocol, with its folder ``root``; or "synthetic", with ``layout`` and ``size``.
 
     ``label``: its name in a suite. ``protocol``: "" for the data set's default. ``size``: H x W in pixels.
+    ``queries``: how many of the queries are used, evenly spread; None for all of them.
     """
 
     label: str
@@ -83,6 +84,7 @@ class DataSpec:
     root: str | None = None
     layout: str = "sysu"
     size: tuple[int, int] | None = None
+    queries: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Setup:
 
     ``precision`` and ``channels_last``: see :func:`vbench.run.prepare.choose_precision`. ``ignore_gates``
     allows weights that may have been trained on the tested identities, and victims with a Rank-1 at chance
-    level; ``allow_code`` victims that are programs.
+    level, ``allow_code`` victims that are programs. ``batch_size``: images per process and batch, on which no
+    result depends; None: the usual number.
     """
 
     data: DataSpec
@@ -100,6 +103,7 @@ class Setup:
     precision: str = "auto"
     channels_last: bool | None = None
     device: str = "auto"
+    batch_size: int | None = None
     ignore_gates: bool = False
     allow_code: bool = False
 
@@ -134,7 +138,9 @@ class RunSpec:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the run, the same on every machine."""
-        return digest(_without(asdict(self), _NOT_IN_KEY))
+        # Left out where it is not given, so that the runs of earlier versions keep their key.
+        more = ("queries",) if self.group.data.queries is None else ()
+        return digest(_without(asdict(self), (*_NOT_IN_KEY, *more)))
 
     @property
     def attack_text(self) -> str:
@@ -196,6 +202,7 @@ class Option:
     request, if that may have several values. ``shown``: the default in ``--help``, if the field's own is
     None. ``flags``: how the option is written, if not as the field. ``kept``: its type in a baseline, if not
     ``kind``; None for a field that baselines lack. ``default``: the field's, ``...`` if it has none.
+    ``least``: the smallest number that may be given.
     """
 
     help: str
@@ -206,6 +213,7 @@ class Option:
     read: Callable[[Any], Any] | None = None
     kept: Any = ...
     default: Any = None
+    least: int | None = None
 
 
 _SETTING = "Setting for every attack given, as in steps=20."
@@ -213,6 +221,7 @@ _DATASET = "synthetic; or sysu, regdb, llcm, a reader's name or ./file.py:Class 
 _PRECISION = "Precision of victims: float32, bfloat16, float16; auto: the faster one on a GPU."
 _GATES = "Run even with Rank-1 at chance level or weights of another split."
 _CODE = "Run a victim that is a program, such as model.pt2."
+_BATCH = "Images at a time; no result depends on it."
 _LAYOUTS = "--channels-last/--no-channels-last"
 
 _TABLE = {
@@ -228,6 +237,7 @@ _TABLE = {
     "protocol": Option(
         "Protocol id, repeatable; see vbench data protocols.", several="protocols", shown="the layout's"
     ),
+    "queries": Option("Use only this many queries, evenly spread, to try small.", int, shown="all", least=1),
     "weights": Option("Checkpoint, released or trained here.", Path),
     "eps": Option("Budget in [0, 1] pixel units.", shown="8/255, or the attack preset's"),
     "norm": Option("linf or l2."),
@@ -246,6 +256,9 @@ _TABLE = {
     "precision": Option(_PRECISION),
     "channels_last": Option("Memory layout of images.", bool, shown="as precision auto", flags=_LAYOUTS),
     "device": Option("auto, cpu, cuda, cuda:1 ...", kept=None),
+    "batch_size": Option(
+        "Images at a time; no result depends on it.", int, shown="64; on a GPU more", kept=None, least=1
+    ),
     "seed": Option("Seed, repeatable.", int, several="seeds", shown="0", kept=None),
     "perturbation": Option("Replay this learnt perturbation instead of learning one.", Path, kept=None),
 }
@@ -261,6 +274,9 @@ def _with_default(name: str, option: Option) -> Option:
 #: How users give the fields of a :class:`RunSpec` and of its parts, by name. The options of commands and the
 #: keys of baselines are made from it.
 OPTIONS = {name: _with_default(name, option) for name, option in _TABLE.items()}
+
+#: The options that are no part of a request, as they may differ each time it is run.
+NOT_KEPT = tuple(name for name, option in OPTIONS.items() if option.kept is None and name != "seed")
 
 #: The options that a request may repeat.
 SEVERAL = tuple(name for name, option in OPTIONS.items() if option.several)
@@ -311,21 +327,10 @@ class Request(_Fields):
         victims, attacks = victim_names(self.victims), expand(list(self.attacks))
         return self.model_copy(update={"victims": tuple(victims), "attacks": tuple(attacks)})
 
-    def specs(
-        self,
-        seeds: Sequence[int] = (0,),
-        device: str = "auto",
-        perturbation: Path | None = None,
-        allow_code: bool = False,
-    ) -> list[RunSpec]:
-        """The specs of all runs; see :func:`run_specs`."""
+    def specs(self, seeds: Sequence[int] = (0,), **more: Any) -> list[RunSpec]:
+        """The specs of all runs, see :func:`run_specs`; ``more``: options of :data:`NOT_KEPT` by name."""
         self.check_threat()
-        given = dict(self) | {
-            "surrogate": self.surrogates,
-            "device": device,
-            "perturbation": perturbation,
-            "allow_code": allow_code,
-        }
+        given = dict(self) | {"surrogate": self.surrogates} | more
         return run_specs(spec_of(given), self.victims, self.attacks, seeds, self.protocols)
 
 
@@ -402,4 +407,7 @@ def models(names: Sequence[str], weights: Sequence[str | Path | None]) -> tuple[
     files = [None if file is None else str(file) for file in weights] or [None] * len(names)
     if len(files) != len(names):
         raise BadInput(f"{len(files)} --surrogate-weights for {len(names)} surrogates; give one for each")
-    return tuple(ModelSpec(name, file) for name, file in zip(names, files, strict=True))
+    from vbench.victims.registry import victims
+
+    known = map(victims.canonical, names)
+    return tuple(ModelSpec(name, file) for name, file in zip(known, files, strict=True))

@@ -32,6 +32,7 @@ class Bench:
     """Everything about a (dataset, victim) pair that does not depend on an attack.
 
     ``cache`` is a folder for decoded images, None for no cache on disk; ``fresh`` ignores its hashes.
+    ``batch``: images per process and batch, on which no result depends; None: by the device's memory.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class Bench:
         cache: Path | None,
         quiet: bool = False,
         fresh: bool = False,
+        batch: int | None = None,
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self.batch = dataset, batch
         self.victim = victim
         self._cache = cache
         self._quiet = quiet
@@ -55,7 +57,7 @@ class Bench:
 
     def with_victim(self, victim: Victim) -> Bench:
         """A bench over the same images for a victim that takes them at the same size."""
-        other = Bench(self.dataset, victim, self._cache, self._quiet)
+        other = Bench(self.dataset, victim, self._cache, self._quiet, batch=self.batch)
         other.asked, other._images, other._decoded = self.asked, self._images, self._decoded
         return other
 
@@ -199,7 +201,7 @@ class Bench:
 
     def _embed(self, pixels: np.ndarray, modality: Modality, what: str) -> Embedded:
         with untouched(f"victim '{self.victim.name}'", self.victim):
-            return embed(twin(self.victim), pixels, modality, what=what, quiet=self._quiet)
+            return embed(twin(self.victim), pixels, modality, None, what, self.batch, self._quiet)
 
     def _view(self, modality: Modality, images: bool) -> ModalityView:
         samples, pixels, found = self._trained_on[modality]
@@ -235,7 +237,7 @@ class SurrogateBench(Bench):
     """
 
     def __init__(self, own: Bench, victim: Victim) -> None:
-        super().__init__(own.dataset, victim, own._cache, own._quiet)
+        super().__init__(own.dataset, victim, own._cache, own._quiet, batch=own.batch)
         self.asked = own.asked
         self._own = own
         self._images = own._images

@@ -114,7 +114,9 @@ def _ranked(
             if side not in threat.sides:
                 pixels, modality = bench.pixels[side], bench.modality(side)
                 own = contained_edits(who, edits_of(edits, modality))
-                embeddings[side] = embed(twin(bench.victim), pixels, modality, own, quiet=quiet).embeddings
+                embeddings[side] = embed(
+                    twin(bench.victim), pixels, modality, own, batch=bench.batch, quiet=quiet
+                ).embeddings
         return bench.rank(embeddings)
     for side in threat.sides:
         plan = Plan(attack, threat, seed, control.perturbation, edits)

@@ -226,7 +226,7 @@ def craft_side(
 
     Images are crafted on a copy of the victim of ``source`` (a surrogate's bench over the same images), or of
     ``bench`` if None, and embedded by another copy, to which the attack has no access. ``batch``: images per
-    process, by default :func:`batch_of`; the result does not depend on it, and it is halved on out-of-memory.
+    process, the bench's if None; the result does not depend on it, and it is halved on out-of-memory.
     ``size`` collects the perturbation sizes; ``keep`` returns all adversarial images. Raises
     :class:`VbenchError` if the attack breaks its contract or the budget, or the victim its contract.
     """
@@ -241,7 +241,7 @@ def craft_side(
     embeddings: list[Tensor] = []
     images: list[np.ndarray] = []
     meters: list[Meter] = []
-    most = (batch or batch_of(crafted_on)) * processes()
+    most = (batch or bench.batch or batch_of(crafted_on)) * processes()
     batches = Batches(f"{attack.name} on {side.value} images", most, quiet)
     # Around all batches, so that what each of them restores is saved once.
     with frozen(victim), frozen(crafted_on):

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -22,11 +22,11 @@ from vbench.core.errors import BadInput, unknown_name
 from vbench.core.files import lock_of, write_atomically
 from vbench.core.isolation import twin
 from vbench.core.processes import all_or_none, from_main, is_main, main_first, own_device
-from vbench.core.progress import say
+from vbench.core.progress import busy, say
 from vbench.core.types import Modality, Side
 from vbench.data import open_dataset
 from vbench.data.base import Dataset
-from vbench.data.open import checked, chosen_protocol
+from vbench.data.open import checked, chosen_protocol, with_queries
 from vbench.data.pixels import RESIZE_POLICY, resize
 from vbench.data.protocols import SYNTHETIC, check_name
 from vbench.data.synthetic.embedded import SyntheticSet
@@ -244,7 +244,8 @@ class Opener:
     @property
     def dataset(self) -> str | Dataset:
         """The name of the data set, or the opened data set that the caller gave."""
-        return unwrapped(self.setup.data.dataset)
+        given = unwrapped(self.setup.data.dataset)
+        return given if isinstance(given, Dataset) else check_name(given)
 
     @property
     def synthetic(self) -> bool:
@@ -273,6 +274,11 @@ class Opener:
 
     def open(self, cache: Path, quiet: bool = False) -> Dataset:
         """Open the data set; the synthetic set is written on first use."""
+        opened, queries = self._open(cache, quiet), self.setup.data.queries
+        found = opened if queries is None else with_queries(opened, queries)
+        return opened if found is opened else replace(found, reduced=True)
+
+    def _open(self, cache: Path, quiet: bool) -> Dataset:
         self.check_data()
         data, dataset = self.setup.data, self.dataset
         if isinstance(dataset, Dataset):
@@ -289,7 +295,10 @@ class Opener:
         A victim object is copied and stays on its device.
         """
         model = self.setup.victim
-        bench = Bench(dataset, self._load(model, dataset, cache, quiet), cache / "images", quiet, self.fresh)
+        batch = self.setup.batch_size
+        with nullcontext() if model.weights is None else busy(f"loading {model.weights}", quiet):
+            victim = self._load(model, dataset, cache, quiet)
+        bench = Bench(dataset, victim, cache / "images", quiet, self.fresh, batch)
         bench.asked = Asked(
             synthetic=self.synthetic,
             size=self._size() if self.synthetic else None,
@@ -318,7 +327,7 @@ class Opener:
         surrogate = Surrogate(members, victim.input_size, victim.resize_filter).to(device).eval()
         if len(shared) == 1 and _images_of(members[0]) == _images_of(victim):
             return SurrogateBench(shared[0], surrogate)
-        source = Bench(bench.dataset, surrogate, cache / "images", quiet, self.fresh)
+        source = Bench(bench.dataset, surrogate, cache / "images", quiet, self.fresh, bench.batch)
         source.asked = Asked(weights=any(model.weights is not None for model in models))
         return self._in_precision(source, cache, quiet)
 

@@ -308,6 +308,7 @@ class Session:
             on_failure(spec, victim, error)
 
         self.check(specs)
+        self._say_cost(specs)
         for setup, group in groupby(specs, key=lambda spec: spec.group):
             same = list(group)
             try:
@@ -380,6 +381,10 @@ class Session:
         for setup, model, victim in models:
             openers[setup].check_fits(model, victim, self._datasets[setup.data])
         return self._datasets
+
+    def structure(self, setup: Setup) -> Victim:
+        """The first surrogate of a setup, or its victim: untrained if a thin one is trained later."""
+        return self._opener(setup).structure((*setup.surrogates, setup.victim)[0])
 
     def ready(self, spec: RunSpec) -> Run:
         """The checked run of a spec; opens its victim and surrogates if they are not open."""
@@ -459,6 +464,15 @@ class Session:
     def _failed(self, spec: RunSpec, victim: str, error: BaseException) -> None:
         failure = self.failures.add(victim, self.attack(spec), spec.seed, error)
         say(f"failed: {failure}", self._quiet)
+
+    def _say_cost(self, specs: Sequence[RunSpec]) -> None:
+        """Print what runs will cost, in one line, before the first of them."""
+        from vbench.run.plan import plan, summary
+
+        if specs and not self._quiet:
+            # An attack or a victim that fails here is a lost run later.
+            with suppress(*LOSES_A_RUN):
+                say(summary(plan(self, specs)))
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Print which attacks will take long, once each, except for recorded runs."""

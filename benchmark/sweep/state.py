@@ -339,9 +339,6 @@ def show(sweep: SweepStatus) -> str:
     return "\n".join([*lines, *(["", failures(failed)] if failed else [])])
 
 
-_REASON_WIDTH = 60
-
-
 def failures(failed: Mapping[RunSpec, str]) -> str:
     """A table with a row per failed task; columns with equal values are left out."""
     rows = [task.columns for task in failed]
@@ -351,8 +348,7 @@ def failures(failed: Mapping[RunSpec, str]) -> str:
     table = [
         [*(row[name] for name in varying), reason] for row, reason in zip(rows, failed.values(), strict=True)
     ]
-    widths = [None] * len(varying) + [_REASON_WIDTH]
-    return write([simple("", [*varying, "failed because"], table, widths=widths)], "plain")
+    return write([simple("", [*varying, "failed because"], table)], "plain")
 
 
 def as_json(sweep: SweepStatus) -> dict[str, object]:

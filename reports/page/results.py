@@ -298,10 +298,9 @@ def _figures(row: Row, metric: str, bold: bool) -> list[Cell]:
     if metric == "asr":
         return [Cell("") if row.asr is None else Cell(f"{row.asr:.1f}", row.asr, strong=bold)]
     found = change(row, metric)
-    spreads = [text for text in (found.clean_spread, found.attacked_spread) if text]
     drop = f"{found.drop} {found.relative}".strip()
     return [
-        Cell(found.attacked, row.after[metric], " → ".join(spreads), bold, lead=f"{found.clean} → "),
+        Cell(found.attacked, row.after[metric], found.spread, bold, lead=f"{found.clean} → "),
         Cell(drop, row.before[metric] - row.after[metric], found.interval),
     ]
 

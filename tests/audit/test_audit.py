@@ -12,12 +12,13 @@ from masked import Honest, workbench, write_images
 from scipy.stats import binom
 
 from vbench.audit import PROBES, attacks, audit
-from vbench.audit.evidence import Evidence, Outcome, with_queries
+from vbench.audit.evidence import Evidence, Outcome
 from vbench.audit.record import Audit, Verdict, render
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.data.base import Dataset, Trial
+from vbench.data.open import with_queries
 from vbench.metrics.statistics import DECISIONS, LEAST_IDENTITIES, TAIL, chance_bound, compare
 from vbench.run.bench import Bench
 from vbench.victims.base import frozen

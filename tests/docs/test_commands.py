@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 
 import pytest
 from pages import PAGES, ROOT, blocks
 
 from vbench.cli import main
+from vbench.cli.examples import LINES
 from vbench.sweep.check import check_suite
 from vbench.sweep.read import read_suite
 from vbench.sweep.tasks import tasks_of
@@ -74,6 +76,11 @@ def _checked(words: tuple[str, ...]) -> object:
 @pytest.mark.parametrize("words", [_checked(words) for words in VBENCH])
 def test_a_command_comes_to_the_start_of_its_work(words, typed):
     typed([os.path.expandvars(word) for word in words])
+
+
+@pytest.mark.parametrize("line", sorted({line for lines in LINES.values() for line in lines}))
+def test_an_example_of_help_comes_to_the_start_of_its_work(line, typed):
+    typed(shlex.split(line))
 
 
 def test_no_other_program_is_shown_but_these():

@@ -24,8 +24,7 @@ from vbench.data.base import Trial
 from vbench.data.synthetic import write_dataset
 from vbench.records.record import Record
 from vbench.reports.frame import frame
-from vbench.reports.rows import tables
-from vbench.reports.tables import report
+from vbench.reports.tables import report, split
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.victims.embed import to_images
@@ -256,7 +255,8 @@ def test_members_transfer_from_a_surrogate(bench, dataset):
     alone = [run(bench, build_attack(spec), source=source) for spec in SPECS]
     assert [member.trials for member in record.members] == [one.adversarial for one in alone]
     assert record.members[4].trials != run(bench, build_attack(SPECS[4])).adversarial
-    (rows,) = tables([record]).values()
+    ((_, entries),) = split([record])
+    rows = [row for _, row in entries]
     assert rows[0].knowledge == "evaluation: worst of 5, training, from other"
 
 
@@ -270,13 +270,15 @@ def test_a_record_tells_batteries_apart_and_comes_back_whole(bench):
     old = json.loads(text)
     for field in ("members", "left_out"):
         del old[field]
-    (rows,) = tables([Record.model_validate(old)]).values()
+    ((_, entries),) = split([Record.model_validate(old)])
+    rows = [row for _, row in entries]
     assert [row.control for row in rows] == [False]
 
 
 def test_the_table_shows_members_under_their_battery(bench):
     records = [run(bench, battery(*SPECS), seed=seed) for seed in range(2)]
-    (rows,) = tables(records).values()
+    ((_, entries),) = split(records)
+    rows = [row for _, row in entries]
     assert [row.control for row in rows] == [False] + [True] * 5
     assert rows[0].knowledge == "evaluation: worst of 5, training"
     assert rows[0].evaluations == "64 a fit + 5 an image + 4 queries"

@@ -16,10 +16,11 @@ def test_run_then_report_in_every_format(quick, vbench, tmp_path):
     runs = tmp_path / "runs"
     base = ["run", *quick.arguments(runs)]
     out = vbench(*base, "--attack", "noise", "--attack", "metric_fgsm").stdout
-    assert "SYNTHETIC sysu/all/single/ir2vis/seed10 (10 trials)   L_inf 8/255, query side, 8-bit" in out
+    assert "SYNTHETIC sysu/all/single/ir2vis/seed10; 10 trials; L_inf 8/255, query side, 8-bit" in out
     assert "metric_fgsm" in out
     vbench(*base, "--attack", "noise", "--eps", "4/255")
-    markdown = vbench("report", "--runs", runs).stdout
+    assert vbench("report", "--runs", runs).stdout.count("(clean)") == 2
+    markdown = vbench("report", "--runs", runs, "--format", "markdown").stdout
     assert markdown.count("| victim") == 2, "another budget is another table"
     rows = json.loads(vbench("report", "--runs", runs, "--format", "json").stdout)
     records = RunStore(runs).read_all().records
@@ -95,7 +96,7 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(quick, vbench,
     )
     runs = tmp_path / "runs"
     attacks = ["--attack", "uap[evaluations=96,batch=12]", "--attack", f"{tmp_path}/two.py:Two"]
-    out = vbench("run", *quick.arguments(runs), *attacks).stdout
+    out = vbench("run", *quick.arguments(runs), *attacks, "--wide").stdout
     assert "evaluation: worst of 2, training" in out and "  · noise: wins" in out
     alone, two = sorted(RunStore(runs).read_all().records, key=lambda record: len(record.members))
     assert two.members[1].trials == alone.adversarial

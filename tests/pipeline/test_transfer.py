@@ -15,7 +15,7 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.records.record import config_id
 from vbench.records.spec import ModelSpec, RunSpec, run_specs
-from vbench.reports.rows import tables
+from vbench.reports.tables import split
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 from vbench.run.prepare import Opener, Surrogate
@@ -218,7 +218,8 @@ def test_tables_keep_white_box_and_transfer_apart(small):
     records.append(
         Run(small.bench, attack, EIGHT, source=over(small, untrained(DDAG))).execute(quiet=True)[0]
     )
-    (rows,) = tables(records).values()
+    ((_, entries),) = split(records)
+    rows = [row for _, row in entries]
     assert [row.knowledge for row in rows] == ["per-image", "per-image, from ddag"]
 
 

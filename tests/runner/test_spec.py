@@ -48,7 +48,7 @@ def test_a_request_makes_the_specs_of_the_same_options():
     given = {name: typed(name) for name in OPTIONS if name not in ("victim", "attack", "protocol", "seed")}
     given |= {"norm": "l2", "side": "gallery", "eps": "1"}
     known = request_of({**given, "victim": ["agw"], "attack": ["pgd"], "surrogate": ["deen"]})
-    (spec,) = known.specs([7], "cpu", Path("learnt"), allow_code=True)
+    (spec,) = known.specs([7], device="cpu", perturbation=Path("learnt"), batch_size=3, allow_code=True)
     wanted = spec_of({**given, "victim": "agw", "attack": "pgd", "seed": 7, "device": "cpu"})
     wanted = dataclasses.replace(wanted, perturbation="learnt")
     told = flat(wanted) | {"surrogate": "deen", "group": spec.group, "surrogates": spec.group.surrogates}

@@ -1,0 +1,81 @@
+"""The command cite: BibTeX of what was run, from the paper that each class names."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from vbench.attacks.registry import attacks
+from vbench.cli.output import put
+from vbench.core import __version__
+from vbench.core.errors import unknown_name
+from vbench.data.registry import datasets
+from vbench.reports.table import latex_escape
+from vbench.victims.registry import victims
+
+_SOFTWARE = f"""@software{{vbench,
+  title = {{vbench: adversarial robustness of visible-infrared person re-identification}},
+  author = {{{{The vbench developers}}}},
+  year = {{2026}},
+  version = {{{__version__}}}
+}}"""
+
+_JOURNALS = ("TPAMI", "TIFS", "Sensors")
+
+#: "Ye et al., Channel Augmented Joint Learning, ICCV 2021"
+_PAPER = re.compile(r"(?:after )?(?P<authors>[^,]+), (?P<title>.+?), (?:(?P<venue>\D+) )?(?P<year>\d{4})")
+
+
+def cite(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Attacks, victims, data sets.", show_default="vbench"),
+    ] = None,
+) -> None:
+    """Print BibTeX: of vbench, or of the paper of each attack, victim or data set named."""
+    found = [_entry(name) for name in names] if names else [_SOFTWARE]
+    put("\n\n".join(dict.fromkeys(found)))
+
+
+def _entry(name: str) -> str:
+    registries = (attacks, victims, datasets)
+    for registry in registries:
+        if ":" not in name and registry.canonical(name) in registry.names():
+            entry = registry.entry(name)
+            if entry.origin != "vbench":
+                entry = registry.describe(name)
+            return bibtex(entry.name, entry.paper)
+    known = [one for registry in registries for one in registry.names()]
+    raise unknown_name("attack, victim or dataset", name, known)
+
+
+def bibtex(name: str, paper: str) -> str:
+    """The entry of a paper given as authors, title, venue and year; of any other text as ``@misc``.
+
+    >>> print(bibtex("caj", "Ye et al., Channel Augmented Joint Learning, ICCV 2021"))
+    @inproceedings{ye2021channel,
+      author = {Ye and others},
+      title = {{Channel Augmented Joint Learning}},
+      booktitle = {ICCV},
+      year = {2021}
+    }
+    """
+    parts = _PAPER.fullmatch(paper)
+    if parts is None:
+        kind, key, fields = "misc", name, {"title": f"{{{latex_escape(paper or name)}}}"}
+    else:
+        authors, title, venue, year = parts.group("authors", "title", "venue", "year")
+        words = re.findall(r"\w+", f"{authors.split()[0]} {title}".lower())
+        key = f"{words[0]}{year}{words[1]}"
+        kind, where = ("article", "journal") if venue in _JOURNALS else ("inproceedings", "booktitle")
+        kind = kind if venue else "misc"
+        fields = {
+            "author": latex_escape(authors.replace(" et al.", " and others")),
+            "title": f"{{{latex_escape(title)}}}",
+            **({where: latex_escape(venue)} if venue else {}),
+            "year": year,
+        }
+    body = ",\n".join(f"  {field} = {{{value}}}" for field, value in fields.items())
+    return f"@{kind}{{{key},\n{body}\n}}"
