@@ -310,8 +310,8 @@ _KINDS = {
 
 def _key_of(name: str, option: Option) -> Any:
     kind = _KINDS.get(name, option.kind)
-    strict = None if name in _KINDS else True
-    return kind | None if option.default is None else kind, Field(option.default, strict=strict)
+    limits = Field(option.default, strict=None if name in _KINDS else True, ge=option.least)
+    return kind | None if option.default is None else kind, limits
 
 
 if TYPE_CHECKING:
