@@ -98,7 +98,7 @@ cmps: install
 
 # The measurements of docs/paper-findings.md: docs/paper_screening.csv and docs/paper_rows.csv. Many hours.
 findings: install
-	$(ONE_THREAD) $(BIN)/python tests/bench/paper_findings.py
+	$(ONE_THREAD) $(BIN)/python tests/bench/paper_findings.py $(PART)
 
 # The pages of docs/ as a static site, in site/.
 site: install
