@@ -118,7 +118,7 @@ cmps: install
 
 # The measurements of docs/paper-findings.md: docs/paper_screening.csv and docs/paper_rows.csv. Many hours.
 findings: install
-	$(ONE_THREAD) $(BIN)/python tests/bench/paper_findings.py
+	$(ONE_THREAD) $(BIN)/python tests/bench/paper_findings.py $(PART)
 
 # The pages of docs/ as a static site, in site/. Its tools have an environment of their own: torchattacks wants an
 # older version of requests than they do.
