@@ -534,7 +534,11 @@ def _spare(name: str) -> int:
 
 
 def _short(sheet: Sheet) -> Table:
-    columns = [Column(name) for name in ("victim", "attack", *sheet.differing)]
+    # Otherwise the column of gradients says as much: an image, or a fit.
+    every = [record for _, row in sheet.entries for record in row.records]
+    known = any(record.surrogate or record.members for record in every)
+    names = ("victim", "attack", *(["knowledge"] if known else []), *sheet.differing)
+    columns = [Column(name) for name in names]
     columns += [Column(HEADINGS.get(metric, "ASR"), True, spare=_spare(metric)) for metric in sheet.metrics]
     columns += [Column(name, True, spare=_spare(name)) for name in ("gradients", "s")]
     columns += [Column(sheet.versus.heading, True)] if sheet.versus else []
@@ -545,9 +549,9 @@ def _short(sheet: Sheet) -> Table:
         before = [f"{row.before[metric]:.1f}" if metric != "asr" else "" for metric in sheet.metrics]
         clean = (where, victim_key(row.records[0]), before) if row.records else shown
         if clean != shown:
-            lines.append((row, [row.victim, _CLEAN, *told, *before]))
+            lines.append((row, [row.victim, _CLEAN, *([""] if known else []), *told, *before]))
             shown = clean
-        cells = ["", _labels(row)[1], *told]
+        cells = ["", _labels(row)[1], *([row.knowledge] if known else []), *told]
         for metric in sheet.metrics:
             found = change(row, metric) if metric != "asr" else None
             asr = "" if row.asr is None else f"{row.asr:.1f}"

@@ -211,7 +211,7 @@ def test_a_member_the_victim_has_no_use_for_is_left_out_and_said_so(bench):
     assert [member.label for member in record.members] == ["noise", "sma[steps=2]"]
     assert "identity classifier" in record.left_out["pgd"]
     assert any(warning.startswith("pgd is left out") for warning in record.warnings)
-    assert "evaluation: worst of 2 (no pgd)" in report([record], "plain")
+    assert "evaluation: worst of 2 (no pgd)" in report([record], "markdown")
     with pytest.raises(BadInput, match="'some' has no member for tiny: attack 'pgd' needs"):
         Run(bench, battery("pgd"), EIGHT).check()
 
@@ -288,8 +288,8 @@ def test_the_table_shows_members_under_their_battery(bench):
     assert square.attack == f"square[queries=4]: wins {won:.1f} %, of lost Rank-1 {lost:.1f} %"
     assert (square.knowledge, square.evaluations) == ("per-image", "0 an image + 4 queries")
     assert square.seeds == 2 and rows[2].knowledge == "universal, training"
-    lines = report(records, "plain").splitlines()
-    assert sum("  · " in line for line in lines) == 5
+    lines = report(records, "markdown").splitlines()
+    assert sum("· " in line for line in lines) == 5
     table = frame(records)
     shares = [name for name in table.columns if name.startswith("won ") and "lost" not in name]
     assert table[shares].sum(axis=1).tolist() == pytest.approx([1, 1])

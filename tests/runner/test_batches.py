@@ -78,6 +78,7 @@ def bench_of(victim):
         pixels={Side.QUERY: stored().numpy()},
         clean={Side.QUERY: clean},
         modality=lambda side: Modality.INFRARED,
+        batch=64,
     )
 
 
