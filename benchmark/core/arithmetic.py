@@ -27,7 +27,7 @@ def default_arithmetic() -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in _AUTOCAST_DEVICES:
-            if torch.is_autocast_enabled(device):
+            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
