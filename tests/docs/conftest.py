@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import quick
+import torch
+from own_victim import Net
 from pages import PAGES, ROOT, blocks
 from pipeline.conftest import vbench
+from torch.export import Dim, export, save
 
 from vbench.data.synthetic import write_dataset
 from vbench.data.synthetic.embedded import SyntheticSet
@@ -40,6 +43,15 @@ def untrained(spec, dataset, cache, size, seed=0, quiet=True):
 def _thin_file(released: Path) -> Path:
     """Where thin weights lie that are read instead of a released file, which would have hundreds of MB."""
     return released if released.suffix == ".safetensors" else released.with_suffix(".safetensors")
+
+
+def model_file(path: Path) -> None:
+    """Write a tiny network, if it is a file that holds one."""
+    if path.suffix == ".onnx":
+        shutil.copy(ROOT / "tests" / "pipeline" / "tiny.onnx", path)
+    elif path.suffix == ".pt2":
+        images = torch.rand(2, 3, *quick.SIZE)
+        save(export(Net().eval(), (images,), dynamic_shapes=({0: Dim("n")},)), path)
 
 
 def shrink(patched: pytest.MonkeyPatch) -> None:
@@ -73,6 +85,8 @@ class World:
             Path(words[2]).parent.mkdir(exist_ok=True)
             shutil.copy("baseline.json", words[2])
         layout = words[3] if list(words[1:3]) == ["data", "verify"] else given.get("--dataset", ["sysu"])[0]
+        for victim in given.get("--victim", []):
+            model_file(Path(victim.partition("[")[0]))
         for root in given.get("--root", []):
             Path(root).unlink(missing_ok=True)
             Path(root).symlink_to(self.copy_of(layout))

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 
 import pytest
 from pages import PAGES, ROOT, blocks
@@ -70,6 +71,8 @@ def typed(at_home, monkeypatch, capsys):
 def _checked(words: tuple[str, ...]) -> object:
     # All ten splits of RegDB are opened before work begins.
     marks = [pytest.mark.slow] if any("{trial}" in word for word in words) else []
+    if any(".onnx" in word for word in words):
+        marks.append(pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs onnxruntime"))
     return pytest.param(words, marks=marks, id=str(VBENCH[words]))
 
 
