@@ -88,11 +88,11 @@ def draw(
     from vbench.reports.figures.panels import one
     from vbench.reports.figures.style import draw_title
 
-    given: tuple[Any, ...] = (records,)
+    arguments: tuple[Any, ...] = (records,)
     if entry.needs != "records":
         record = one(records, name)
-        given = record, *_kept(entry, record, runs, query)
-    figure = _draw(entry, given, {"width": width, **({"metric": metric} if metric else {})}, labels)
+        arguments = record, *_kept(entry, record, runs, query)
+    figure = _draw(entry, arguments, {"width": width, **({"metric": metric} if metric else {})}, labels)
     if title:
         draw_title(figure)
     return figure

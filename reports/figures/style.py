@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from xml.etree import ElementTree
 
 import matplotlib
@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vbench.core.errors import unknown_name
 from vbench.core.text import one_line
@@ -115,7 +116,7 @@ def draw_title(figure: Figure) -> None:
     for mark in list(figure.texts):
         mark.remove()
     width, former = figure.get_size_inches()
-    layout = figure.get_layout_engine()
+    layout = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
     height = former * layout.get()["rect"][3]
     subject, *facts = str(figure.get_label()).split("\n")
     texts = [fill(subject, int(width * _PER_INCH * 0.82))]
