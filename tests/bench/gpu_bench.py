@@ -139,7 +139,7 @@ def fitting(device: torch.device, tiny: bool, repeats: int) -> list[tuple[str, f
 @default_arithmetic()
 def training(device: torch.device, tiny: bool, repeats: int) -> list[tuple[str, float]]:
     """AGW trained by its own recipe, as a share of as many bare steps over a batch that lies there."""
-    people, each = (8, 4) if tiny else (32, 20)
+    people, each = 64, 2 if tiny else 20
     victim = build_victim(
         victims.load("agw"), num_classes=people, device=device, **(victims.load("agw").THIN if tiny else {})
     )

@@ -142,11 +142,13 @@ def test_a_victim_computes_where_it_lies(name):
 @pytest.mark.parametrize("name", victims.names())
 def test_training_stays_where_the_victim_lies(name, dataset):
     victim = thin(name)
-    recipe = dataclasses.replace(
-        recipe_of(victim, 1), identities=2, instances=2, validation=0.5, warmup_epochs=0
-    )
+    recipe = dataclasses.replace(recipe_of(victim, 1), **ONE_STEP)
     train_small(victim, recipe)
     assert next(victim.parameters()).device.type == "cuda"
+
+
+#: One step over two images of each of four people.
+ONE_STEP = {"identities": 4, "instances": 2, "validation": 0.0, "warmup_epochs": 0.0}
 
 
 def train_small(victim, recipe, count=2, precision="auto"):
@@ -200,6 +202,7 @@ def test_other_threat_models(bench, spec, side, norm):
     run_of(bench, spec, side, norm).execute(quiet=True)
 
 
+@pytest.mark.slow
 def test_the_ensemble(bench, monkeypatch):
     few = tuple(
         map(build_attack, ("noise", "pgd[steps=2]", "uap[evaluations=48,batch=12]", "square[queries=3]"))
@@ -292,9 +295,7 @@ def test_similarity_of_images_takes_two_small_convolutions(bench):
 
 def test_a_training_step_waits_for_nothing_and_takes_its_images_up_as_bytes():
     victim = thin("agw")
-    recipe = dataclasses.replace(
-        recipe_of(victim, 1), identities=2, instances=2, validation=0.0, warmup_epochs=0
-    )
+    recipe = dataclasses.replace(recipe_of(victim, 1), **ONE_STEP)
     train_small(victim, recipe, count=4)
     # The losses of an epoch are read once, at its end; its sixteen images of each modality taken up once.
     assert waits("training/trainer.py") == 1
