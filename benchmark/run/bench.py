@@ -201,7 +201,8 @@ class Bench:
 
     def _embed(self, pixels: np.ndarray, modality: Modality, what: str) -> Embedded:
         with untouched(f"victim '{self.victim.name}'", self.victim):
-            return embed(twin(self.victim), pixels, modality, None, what, self.batch, self._quiet)
+            own = twin(self.victim)
+            return embed(own, pixels, modality, what=what, batch=self.batch, quiet=self._quiet)
 
     def _view(self, modality: Modality, images: bool) -> ModalityView:
         samples, pixels, found = self._trained_on[modality]

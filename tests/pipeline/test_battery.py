@@ -169,11 +169,11 @@ def test_same_seed_same_bits(bench):
     assert first == again != other
 
 
-def test_the_batch_size_decides_nothing(dataset, monkeypatch):
+def test_the_batch_size_decides_nothing(dataset):
     bench = Bench(dataset, TinyVictim().double().eval(), None, quiet=True)
     several = battery("noise", "pgd[steps=2]", "square[queries=4]", "sma[steps=3]")
     whole = outcome(run(bench, several))
-    monkeypatch.setattr("vbench.victims.embed.BATCH", 5)
+    bench.batch = 5
     assert outcome(run(bench, several)) == whole
 
 
