@@ -32,8 +32,8 @@ def default_arithmetic() -> Iterator[None]:
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         stack.callback(torch.set_default_dtype, dtype)
-        # A device context slows down every torch call, so only if needed.
-        if torch.get_default_device().type != "cpu":
+        # A device context slows down every torch call, so only if needed. Old torch does not tell the default.
+        if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if _flushes_denormals():
             torch.set_flush_denormal(False)
