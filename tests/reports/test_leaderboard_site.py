@@ -165,7 +165,8 @@ def test_real_and_drawn_data_never_share_a_table(tmp_path, workshop):
     made, _ = site_of(tmp_path, real, workshop.run("noise"))
     index = tree((made / "index.html").read_text())
     captions = [text(one) for one in index.iter("h3")]
-    assert captions[:2] == ["Real data", "SYNTHETIC Drawn data"]
+    assert captions[1:3] == ["Real data", "SYNTHETIC Drawn data"]
+    assert "SYNTHETIC" not in captions[0], "the site opens on real data"
     noise = tree((made / "attack-noise.html").read_text())
     tables = {text(next(s.iter("h3"))): text(s) for s in noise.iter("section")}
     assert "vis2ir" in tables["Real data"] and "ir2vis" not in tables["Real data"].replace("vis2ir", "")
