@@ -120,11 +120,12 @@ def test_the_site_opens_on_the_models_by_their_bound(tmp_path, honest, workshop)
     heads = [text(one) for one in first.iter("th")]
     assert heads[:5] == ["Rank", "Model", "Defence", "Clean", "Bound"] and "Code" in heads
     rows = [[text(cell) for cell in body.iter("td")] for body in first.iter("tbody")]
-    bounds = [float(row[4].split()[0]) for row in rows]
+    bounds = [float(row[4].split("mAP")[0].split()[0]) for row in rows]
     assert [row[0] for row in rows] == ["1", "2"] and bounds == sorted(bounds, reverse=True)
     agw = next(row for row in rows if row[1].startswith("AGW"))
-    record = Record.model_validate(honest)
-    assert agw[4].startswith(f"{100 * record.mean('adversarial', 'r1'):.1f}") and agw[6] == "2"
+    runs = [Record.model_validate(one) for one in (honest, workshop.run("noise"))]
+    lowest = min(100 * one.mean("adversarial", "r1") for one in runs)
+    assert agw[4].startswith(f"{lowest:.1f}") and agw[6] == "2"
     assert agw[7] == "Ye et al., TPAMI 2022"
     chart = next(page.iter("svg"))
     assert len([one for one in chart.iter("rect") if one.get("class") == "bound"]) == 2
@@ -164,7 +165,8 @@ def test_real_and_drawn_data_never_share_a_table(tmp_path, workshop):
     made, _ = site_of(tmp_path, real, workshop.run("noise"))
     index = tree((made / "index.html").read_text())
     captions = [text(one) for one in index.iter("h3")]
-    assert captions[:2] == ["Real data", "SYNTHETIC Drawn data"]
+    assert captions[1:3] == ["Real data", "SYNTHETIC Drawn data"]
+    assert "SYNTHETIC" not in captions[0], "the site opens on real data"
     noise = tree((made / "attack-noise.html").read_text())
     tables = {text(next(s.iter("h3"))): text(s) for s in noise.iter("section")}
     assert "vis2ir" in tables["Real data"] and "ir2vis" not in tables["Real data"].replace("vis2ir", "")
