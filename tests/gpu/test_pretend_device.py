@@ -140,7 +140,7 @@ def test_a_victim_computes_where_it_lies(name):
 
 
 @pytest.mark.parametrize("name", victims.names())
-def test_training_stays_where_the_victim_lies(name, dataset):
+def test_training_stays_where_the_victim_lies(name):
     victim = thin(name)
     recipe = dataclasses.replace(recipe_of(victim, 1), **ONE_STEP)
     train_small(victim, recipe)

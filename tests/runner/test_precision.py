@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import SIZE, TinyVictim, make_context, make_training, pixels
@@ -136,7 +138,7 @@ def test_nothing_is_tried_on_a_cpu_unasked():
 
 def test_a_gpu_tries_what_was_left_open(monkeypatch):
     gpu = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=7))
     assert [str(found) for found in candidates("auto", None, gpu)] == [
         "float32",
         "float32, channels-last",
@@ -144,5 +146,5 @@ def test_a_gpu_tries_what_was_left_open(monkeypatch):
         "float16, channels-last",
     ]
     assert candidates("float32", False, gpu) == [PLAIN]
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=9))
     assert candidates("auto", False, gpu) == [PLAIN, Precision("bfloat16")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import quick as quickly
 import torch
@@ -26,7 +28,7 @@ def test_device_and_precision_of_use_are_not_those_of_training(tmp_path, monkeyp
 
     monkeypatch.setattr(trainer, "train_victim", trained)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=9))
     made = quickly.make(tmp_path)
     thin = opener(size=quickly.SIZE, device=device, precision=precision)
     with pytest.raises(Enough):
