@@ -32,7 +32,7 @@ def default_arithmetic() -> Iterator[None]:
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         stack.callback(torch.set_default_dtype, dtype)
-        # A device context slows down every torch call, so only if needed. Old torch does not tell the default.
+        # A device context slows down every torch call, so only if needed. Old torch hides the default.
         if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if _flushes_denormals():
