@@ -124,7 +124,7 @@ findings: install
 # older version of requests than they do.
 site:
 	test -x build/docs/bin/python || $(PYTHON) -m venv build/docs
-	build/docs/bin/python -m pip install --quiet "mkdocs-material>=9.5" "mkdocstrings[python]>=0.26"
+	build/docs/bin/python -m pip install --quiet -r docs/requirements.txt
 	rm -rf build/api && mkdir -p build/api && cp -R benchmark build/api/vbench
 	cp -R attacks victims reports build/api/vbench/
 	build/docs/bin/mkdocs build
