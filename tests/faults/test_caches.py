@@ -96,7 +96,7 @@ def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path):
 )
 def test_a_damaged_choice_of_precision_is_made_again(tmp_path, content, monkeypatch):
     options = [Precision(), Precision("bfloat16")]
-    trial = types.SimpleNamespace(precision=options[1], seconds=1.0, rank1=50.0)
+    trial = types.SimpleNamespace(precision=options[1], seconds=1.0, rank1=50.0, clean={})
     monkeypatch.setattr(prepare, "measure", lambda bench, option: trial)
     monkeypatch.setattr(prepare, "choose", lambda trials: trials[-1])
     path = tmp_path / "choice.json"

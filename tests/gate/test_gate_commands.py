@@ -197,5 +197,7 @@ def test_bad_input_is_one_line(file, vbench, tmp_path, arguments, said):
 def test_what_can_be_run_can_be_guarded():
     """All that says what is run is an option of both commands; the rest is where and how."""
     run, made = (set(inspect.signature(one).parameters) for one in (run_command, baseline_command))
-    assert run - made == {"seed", "perturbation", "batch_size", "keep", "style", "wide", "dry_run"}
+    assert run - made == {
+        *("seed", "perturbation", "batch_size", "keep", "style", "wide", "chance", "dry_run")
+    }
     assert made - run == {"seeds", "out", "false_alarm"}

@@ -85,7 +85,9 @@ def test_latex_runs_no_command_of_a_record(folders, vbench, payload):
     text = report(vbench, folders[payload], "latex")
     commands = set(re.findall(r"\\([A-Za-z]+)", text))
     known = set(re.findall(r"\\([A-Za-z]+)", report(vbench, folders["plain"], "latex")))
-    assert commands - known <= {
+    # Names that do not fit a column are spelt out in notes.
+    notes = {"par", "smallskip", "footnotesize"}
+    assert commands - known - notes <= {
         f"text{name}" for name in ("bf", "backslash", "asciitilde", "asciicircum", "bar", "less", "greater")
     }
     bare = re.sub(r"\\.", "", text)
@@ -100,7 +102,9 @@ def test_the_page_has_no_element_of_a_record(folders, vbench, payload, tmp_path)
         out = tmp_path / f"{name}.html"
         vbench("report", "--runs", folders[name], "--format", "html", "--no-figures", "--out", out)
         pages[name] = Skeleton(out.read_text())
-    assert pages[payload].elements - pages["plain"].elements <= {("ul", ()), ("li", ()), ("code", ())}
+    assert pages[payload].elements - pages["plain"].elements <= {
+        *(("ul", ()), ("li", ()), ("code", ()), ("u", ()))
+    }
     assert {address[:5] for address in pages[payload].addresses if not address.startswith("#")} <= {"data:"}
     if payload == "html":
         assert "".join(pages[payload].text).count("<img src=x onerror=alert(1)>") > 20

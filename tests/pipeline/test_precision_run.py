@@ -39,7 +39,7 @@ def test_bfloat16_is_another_record_with_the_same_ranking(small):
         "bfloat16, channels-last",
     )
     assert mixed.mean("clean", "r1") == pytest.approx(plain.mean("clean", "r1"), abs=0.03)
-    table = report([plain, mixed], "plain")
+    table = report([plain, mixed], "markdown")
     assert "agw (bfloat16, channels-last)" in table and "mean ± sd" not in table
     assert (frame([plain, mixed])["peak_memory"] > 0).all()
 

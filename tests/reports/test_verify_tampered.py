@@ -36,6 +36,7 @@ FREE = (
     r"size\.(l2|psnr_db|ssim|changed_share|asked)",
     r"cost\.(peak_memory|attack_seconds|images_per_second|fit_.*|queries_per_image)",
     r"environment\..*",
+    r"chance\..*",
     r"warnings|warnings\[\d+\]|fit_log.*",
 )
 # Only the order of the bounds, and that the drop lies between them, is checked: the test moves them far.

@@ -17,6 +17,7 @@ from vbench.records.files import kept_file, read_embeddings, read_images
 from vbench.records.store import RunStore
 from vbench.reports.figures import draw, drawable, perturbation, spectrum, strips, tsne
 from vbench.reports.figures.style import RIGHT, WRONG
+from vbench.reports.printed import printed
 
 UAP = "uap[evaluations=64,batch=16]"
 SIDES = (Side.QUERY, Side.GALLERY)
@@ -38,9 +39,9 @@ def test_every_figure_of_every_side_is_drawn_and_says_what_it_is(kept, name, sid
     runs, records = kept
     record = records[side]
     text = " ".join(text_of(draw(name, [record], runs)).split())
-    assert "SYNTHETIC sysu/all/single/ir2vis/seed10 (10 trials)" in text
+    assert "SYNTHETIC SYSU-MM01, all search, single-shot, infrared to visible (10 trials)" in text
     assert f"L_inf 16/255, {'both sides' if side == 'both' else side + ' side'}, 8-bit, seed 0" in text
-    assert record.label in text.replace(" [", "[").replace(", batch", ",batch")
+    assert printed(record.label).partition("[")[0] in text, "settings stand in the caption"
 
 
 @pytest.mark.parametrize("side", ["query", "both"])
