@@ -139,7 +139,14 @@ def test_a_victim_computes_where_it_lies(name):
             assert {tensor.device.type for tensor in found} == {"cuda"}
 
 
-@pytest.mark.parametrize("name", victims.names())
+# The larger networks take most of a minute.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("caj", "ddag", "deen", "mmn", "mpanet")))
+        for name in victims.names()
+    ],
+)
 def test_training_stays_where_the_victim_lies(name):
     victim = thin(name)
     recipe = dataclasses.replace(recipe_of(victim, 1), **ONE_STEP)

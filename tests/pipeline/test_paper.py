@@ -160,6 +160,7 @@ def test_ctrl_c_loses_only_the_run_in_progress(paper, tmp_path, monkeypatch):
     assert "9 runs, 2 recorded already" in rest.stderr and "not run" not in rest.stdout
 
 
+@pytest.mark.slow
 def test_the_model_suite_trains_each_control_once_also_after_an_interruption(paper, tmp_path, monkeypatch):
     runs, record, learn, trained = tmp_path / "runs", Recorder.record, FSAMUAP.learn, []
     # An untrained victim diverges at the published rate.

@@ -33,8 +33,14 @@ def kept(tmp_path_factory):
     return runs, {side: kept_run(bench, attack, runs, side) for attack, side in attacks}
 
 
-@pytest.mark.parametrize("side", ["query", "gallery", "both"])
-@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        pytest.param(name, side, marks=[pytest.mark.slow] * (name == "tsne" and side != "query"))
+        for name in SINGLE
+        for side in ("query", "gallery", "both")
+    ],
+)
 def test_every_figure_of_every_side_is_drawn_and_says_what_it_is(kept, name, side):
     runs, records = kept
     record = records[side]
