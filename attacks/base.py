@@ -16,10 +16,11 @@ from vbench.attacks.returned import own_images, own_perturbation
 from vbench.attacks.training import TrainingView
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.processes import check_equal, memory_errors
+from vbench.core.seeds import check_seed
 from vbench.core.settings import as_dict, validate
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
-from vbench.victims.base import Edits, Victim, frozen
+from vbench.victims.base import Edits, Victim, frozen, known_modality
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,17 @@ class PerImageAttack(Attack):
 
         >>> adversarial = build_attack("pgd")(victim, images, "visible", eps="4/255")  # doctest: +SKIP
         """
+        if not isinstance(images, Tensor) or not len(images):
+            raise BadInput(f"attack '{self.name}': images must be a tensor of at least one")
         victim.check_images(images)
         if self.knowledge:
             raise self._needs_data(f"knows the {' and the '.join(sorted(self.knowledge))}")
         if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
             raise BadInput(f"attack '{self.name}': images must be floating-point numbers in [0, 1]")
-        threat, modality = ThreatModel(eps, norm, quantize=False), Modality(modality)
+        if labels is not None and (not isinstance(labels, Tensor) or labels.shape != images.shape[:1]):
+            raise BadInput(f"attack '{self.name}': labels must be a tensor with one class for each image")
+        seed, modality = check_seed(seed), known_modality(modality, f"attack '{self.name}'")
+        threat = ThreatModel(eps, norm, quantize=False)
         with frozen(victim), torch.no_grad():
             output = victim(images, modality)
         if labels is None and output.logits is not None:

@@ -52,7 +52,9 @@ _SCALE = 30.0
 
 def _nearness(embeddings: Tensor, centres: Tensor) -> Tensor:
     """N x C logits of embeddings (N x D): how near each is to the centre of each identity."""
-    return _SCALE * normalize(embeddings, dim=1) @ centres.T
+    logits = _SCALE * normalize(embeddings, dim=1) @ centres.T
+    # A label without images has no centre.
+    return logits.masked_fill(~centres.any(1), -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ class TrainingView:
         both modalities; predictions become the nearest centres of the clean embeddings.
         """
         views = list(self.views.values())
-        vectors = torch.cat([normalize(view.embeddings, dim=1) for view in views])
-        labels = torch.cat([view.labels for view in views]).to(vectors.device)
+        # On the CPU: a GPU would add the rows of an identity in another order at each call.
+        vectors = torch.cat([normalize(view.embeddings, dim=1) for view in views]).cpu()
+        labels = torch.cat([view.labels for view in views]).cpu()
         total = vectors.new_zeros(int(labels.max()) + 1, vectors.shape[1]).index_add_(0, labels, vectors)
-        centres = normalize(total, dim=1)
+        centres = normalize(total, dim=1).to(views[0].embeddings.device)
         return TrainingView(
             {
                 modality: replace(

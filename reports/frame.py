@@ -81,6 +81,7 @@ def identity(record: Record) -> dict[str, object]:
         "dataset": data["name"],
         "synthetic": record.synthetic,
         "protocol": record.protocol,
+        **({"queries": queries} if (queries := data.get("queries")) else {}),
         "norm": threat["norm"],
         "eps": budget_text(threat),
         **{name: threat[name] for name in ("side", "quantize")},

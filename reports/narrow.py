@@ -8,7 +8,7 @@ from vbench.records.record import Record
 from vbench.reports.printed import printed, protocol_words, short_names
 from vbench.reports.rows import HEADINGS, RANDOM, Row, Setting, victim_key
 from vbench.reports.table import Cell, Column, Group, Table
-from vbench.reports.tables import Sheet, facts, sheets, shown_p
+from vbench.reports.tables import Sheet, facts, sheets, shown_p, victim_names
 
 DEFAULT_METRICS = ("r1", "map")
 
@@ -31,17 +31,7 @@ def narrow(
     that no record has.
     """
     found = sheets(records, DEFAULT_METRICS if metrics is None else metrics, group, versus, chance)
-    victims: dict[str, list[tuple[str, ...]]] = {}
-    for record in records:
-        same = victims.setdefault(record.victim_label or record.config["victim"]["name"], [])
-        if victim_key(record) not in same:
-            same.append(victim_key(record))
-    # Models of one name are told apart as attacks are that differ in their settings alone.
-    models = {
-        key: name if len(keys) == 1 else f"{name}[weights {key[2][:8]}]"
-        for name, keys in victims.items()
-        for key in keys
-    }
+    models = victim_names(records)
     short, notes = short_names([*models.values(), *(record.label for record in records)], labels)
     return [_narrow(sheet, models, short, notes) for sheet in found]
 

@@ -362,8 +362,9 @@ def comparison(
 def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: bool) -> Table:
     found: dict[tuple[str, str], list[float]] = {}
     before: dict[str, list[float]] = {}
+    names = victim_names(records)
     for record in records:
-        victim = _victim(record)
+        victim = names[victim_key(record)]
         found.setdefault((record.label, victim), []).append(100 * record.mean("adversarial", metric))
         before.setdefault(victim, []).append(100 * record.mean("clean", metric))
     clean = {victim: mean(values) for victim, values in before.items()}
@@ -415,6 +416,20 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: 
     )
 
 
+def victim_names(records: Sequence[Record]) -> dict[tuple[str, ...], str]:
+    """The name of each victim; with its weights where several victims have one name."""
+    keys: dict[str, list[tuple[str, ...]]] = {}
+    for record in records:
+        same = keys.setdefault(_victim(record), [])
+        if victim_key(record) not in same:
+            same.append(victim_key(record))
+    return {
+        key: name if len(same) == 1 else f"{name}[weights {key[2][:8]}]"
+        for name, same in keys.items()
+        for key in same
+    }
+
+
 def _victim(record: Record) -> str:
     return record.victim_label or record.config["victim"]["name"]
 
@@ -433,14 +448,17 @@ def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str 
 
 
 def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
-    victims = list(dict.fromkeys(_victim(record) for record in records))
+    names = victim_names(records)
+    victims = list(names.values())
 
     def figure(found: Iterable[Record], when: str) -> str:
         values = [record.mean(when, metric) for record in found]
         return f"{100 * mean(values):.1f}" if values else ""
 
     def by_victim(found: Sequence[Record], when: str) -> list[str]:
-        return [figure((one for one in found if _victim(one) == victim), when) for victim in victims]
+        return [
+            figure((one for one in found if names[victim_key(one)] == victim), when) for victim in victims
+        ]
 
     lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
     for surrogate in dict.fromkeys(record.surrogate for record in records):

@@ -160,7 +160,7 @@ class Victim(nn.Module):
     def __call__(self, images: Tensor, modality: Modality | str, *more: Any, **named: Any) -> VictimOutput:
         """Embed a batch: :meth:`forward`, with hooks. A modality may be text: "visible" or "infrared"."""
         if type(modality) is not Modality:
-            modality = _modality(modality, self.name)
+            modality = known_modality(modality, self.name)
         return super().__call__(images, modality, *more, **named)
 
     @classmethod
@@ -210,7 +210,7 @@ def example_tensor(victim: nn.Module) -> Tensor:
     return next((tensor for tensor in tensors if tensor.is_floating_point()), nothing)
 
 
-def _modality(given: object, owner: str) -> Modality:
+def known_modality(given: object, owner: str) -> Modality:
     # "visible" == Modality.VISIBLE, but a victim that compares with "is" needs the enum member.
     try:
         return Modality(given)

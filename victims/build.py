@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import torch
 
 from vbench.core.errors import BadInput, unknown_name
 from vbench.core.live_code import assigned_by
@@ -133,20 +136,29 @@ def _structure_made(cls: type, described: str, **options: Any) -> list[Any]:
 
 
 def _structure(victim: Any) -> list[Any]:
-    """The layers of a victim with their ``extra_repr``, and the plain settings of its own modules."""
+    """The layers of a victim with their ``extra_repr`` or code, and the plain settings of its own modules."""
     found: list[Any] = [[name, repr(getattr(victim, name, None))] for name in _DECLARED]
     for place, module in victim.named_modules():
         said = re.sub(r" at 0x[0-9a-f]+", "", module.extra_repr())
         found.append([place, type(module).__qualname__, said])
+        if isinstance(code := getattr(module, "code", None), str):  # a traced or scripted module
+            found.append([place, "code", code])
         if not type(module).__module__.startswith("torch."):
-            found += [[place, name, repr(value)] for name, value in _settings_of(module)]
+            found += [[place, name, _as_text(value)] for name, value in _settings_of(module)]
     return found
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        bits = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(bits.tobytes()).hexdigest()}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _settings_of(module: Any) -> list[tuple[str, Any]]:
     functions = [one for base in type(module).__mro__ for one in vars(base).values()]
     changed = set().union(*map(assigned_by, functions))
-    plain = (bool, int, float, str, tuple)
+    plain = (bool, int, float, str, tuple, list, dict, torch.Tensor)
     return [
         (name, value)
         for name, value in sorted(vars(module).items())

@@ -90,6 +90,9 @@ class Program(ModelFile):
 class ONNX(ModelFile):
     """A network in ONNX, run by onnxruntime on the CPU: data, but without gradients."""
 
+    #: Its version is part of what identifies the code.
+    library: ClassVar[str] = "onnxruntime"
+
     version: ClassVar[int] = 1
     summary = "a network in ONNX, for black-box attacks"
     gradients = False
@@ -101,6 +104,10 @@ class ONNX(ModelFile):
         return module, _size(cls.file, [tuple(one.shape) for one in module.session.get_inputs()])
 
 
+#: How an ONNX file names another one that holds weights (StringStringEntryProto, key "location").
+_EXTERNAL = b"\x0a\x08location\x12"
+
+
 class _Session(nn.Module):
     """A session of onnxruntime as a module; copies share it, since it has no state."""
 
@@ -110,12 +117,14 @@ class _Session(nn.Module):
             from onnxruntime import InferenceSession, SessionOptions
         except ImportError as error:
             raise BadInput(f"{file} needs onnxruntime: pip install onnxruntime") from error
+        if _EXTERNAL in content:
+            raise BadInput(f"{file} keeps weights in other files; store them in the file itself")
         options = SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.use_deterministic_compute = True
         options.log_severity_level = 4
         try:
-            # From the bytes, so that the file cannot name others.
+            # From the bytes that were hashed.
             self.session = InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # a file that is no network can fail in any way
             raise BadInput(f"{file}: not a network that onnxruntime can run ({_line(error)})") from error

@@ -214,7 +214,10 @@ _CONVENTIONS: dict[str, Call] = {"image": _image, "agw": _agw_line}
 
 def _convention(module: nn.Module, who: str) -> str:
     """How a module is called, by the arguments of its forward pass; BadInput if they do not say."""
-    arguments = inspect.signature(module.forward).parameters.values()
+    try:
+        arguments = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError) as error:  # a scripted module
+        raise BadInput(f"{who}: the arguments of its forward are not known{Wrapped._hint}") from error
     given = [one for one in arguments if one.kind is not one.VAR_KEYWORD]
     names = [one.name for one in given]
     if len(names) >= 3 and names[2].startswith("modal"):
@@ -233,7 +236,9 @@ def _stages(victim: Wrapped, wanted: Sequence[str] | None) -> dict[str, str]:
     """
     maps, ran = _maps(victim)
     if wanted is not None:
-        wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+        wanted = [wanted] if isinstance(wanted, str) else wanted
+        if not (isinstance(wanted, Sequence) and all(isinstance(place, str) for place in wanted)):
+            raise BadInput(f"{victim._who}: stages are names of submodules, not {shortened(repr(wanted))}")
         for place in wanted:
             if place not in dict(victim.module.named_modules()):
                 raise unknown_name(f"submodule of {victim.name}", place, list(maps))

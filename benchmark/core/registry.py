@@ -197,6 +197,8 @@ class Registry(Generic[T]):
 
     def load(self, name: str) -> type[T]:
         """Import and return the class of a name; raises as :meth:`entry`, :meth:`check`, import_target do."""
+        if "[" in name:
+            raise BadInput(f"{self.kind} '{shortened(name)}': give settings by name, not in brackets, here")
         entry = self.entry(name)
         if self.is_file(name):
             return import_target(entry.target, self.kind)(name)

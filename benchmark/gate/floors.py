@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from vbench.attacks.registry import attacks as known_attacks
 from vbench.core.errors import BadInput, shortened, unknown_name
 from vbench.core.settings import parse
 from vbench.gate.baseline import METRICS, Baseline, Measured
@@ -36,7 +37,8 @@ def model_baseline(baseline: Baseline, victim: str | None, has_weights: bool) ->
     """
     known = list(dict.fromkeys(one.victim for one in baseline.victims))
     if victim is not None:
-        victims.check_name(victim)
+        victims.entry(victim)
+        victim = victims.canonical(victim)
     if len(known) > 1 and victim not in known:
         raise BadInput(f"the baseline has {len(known)} victims; --victim must be one of {', '.join(known)}")
     reference = victim if victim in known else known[0]
@@ -108,6 +110,7 @@ def _asked(baseline: Baseline, given: Sequence[str]) -> dict[tuple[tuple[str, st
 def _attack_of(baseline: Baseline, name: str, text: str) -> str | None:
     """The attack of a baseline that a user names, in full or without its settings; "" for clean images."""
     attacks = dict.fromkeys(one.attack for one in baseline.attacks)
+    name = name.lower() if name.lower() == _CLEAN else known_attacks.canonical(name)
     found = [one for one in attacks if name == one] or [
         one for one in attacks if name == parse(one, "attack")[0]
     ]

@@ -308,7 +308,7 @@ class Run:
         rows = {name: trial_metrics(self.bench, trials) for name, trials in ranked.items()}
         known = self._recorded_trainings(recorded)
         for name, variant in self.attack.variants().items():
-            run = replace(self, attack=variant)
+            run = replace(self, attack=variant, perturbation=None)
             fit = run.fit_id()
             if fit not in known:
                 learnt, _ = run._fit(quiet, found)
@@ -335,7 +335,7 @@ class Run:
         assert isinstance(self.attack, UniversalAttack)
         known = {}
         for variant in self.attack.variants().values():
-            run = replace(self, attack=variant)
+            run = replace(self, attack=variant, perturbation=None)
             record = recorded(run)
             controls = {one.name: one.trials for one in record.controls} if record else {}
             if record is None or TAMPERED not in controls:

@@ -156,6 +156,10 @@ def choose_precision(
     precision.
     """
     options = candidates(precision, channels_last, example_tensor(bench.victim).device)
+    if not bench.victim.gradients:  # another library computes it, in its own precision
+        if precision not in ("auto", "float32"):
+            raise BadInput(f"{bench.victim.name} has the precision of its file; leave --precision out")
+        options = [Precision()]
     chosen = options[0] if len(options) == 1 else _choose_once(bench, options, cache, quiet)
     compute_in(bench.victim, chosen)
 

@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from vbench.attacks.registry import attacks
 from vbench.core.errors import VbenchError, unknown_name
+from vbench.core.registry import Registry
 from vbench.core.seeds import SEEDS
 from vbench.core.settings import LARGEST_SIDE, parse, parse_size
 from vbench.core.threat import parse_budget
@@ -85,12 +86,12 @@ class Strict(BaseModel):
         return value
 
 
-def _known(kind: str, entry: Callable[[str], object]) -> AfterValidator:
+def _known(registry: Registry[Any]) -> AfterValidator:
     def check(value: str) -> str:
-        name, _ = as_validator(parse, value, kind)
+        name, _ = as_validator(parse, value, registry.kind)
         if name != "all":
-            as_validator(entry, name)
-        return value
+            as_validator(registry.entry, name)
+        return registry.canonical(value)
 
     return AfterValidator(check)
 
@@ -126,7 +127,7 @@ class AttackEntry(Strict):
 
     SHORT: ClassVar[str] = "name"
 
-    name: Annotated[str, _known("attack", attacks.entry)]
+    name: Annotated[str, _known(attacks)]
     settings: Settings = Field(default_factory=dict)
 
     def spec(self, common: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -143,7 +144,7 @@ class VictimEntry(Strict):
 
     SHORT: ClassVar[str] = "name"
 
-    name: Annotated[str, _known("victim", victims.entry)]
+    name: Annotated[str, _known(victims)]
     options: Settings = Field(default_factory=dict)
     weights: dict[str, str] = Field(default_factory=dict)
 

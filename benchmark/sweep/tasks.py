@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from vbench.attacks.build import expand as expand_attacks
 from vbench.attacks.registry import PRICES
+from vbench.attacks.registry import attacks as known_attacks
 from vbench.core.errors import BadInput, shortened
 from vbench.core.settings import parse
 from vbench.core.text import show_left
@@ -151,7 +152,7 @@ def _matches(rule: Exclusion, task: RunSpec, folder: Path) -> bool:
 
     def named(wanted: str, text: str) -> bool:
         """Whether a text has the wanted name and at least the wanted settings."""
-        wanted = anchored(wanted, folder)
+        wanted = anchored(victims.canonical(known_attacks.canonical(wanted)), folder)
         if wanted == text:
             return True
         name, settings = parse(wanted, "name")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 
 from vbench.core.errors import BadInput
 from vbench.metrics import chance, rank_metrics
+from vbench.metrics.ranking import _chance_of
 
 QUERIES = [1, 1, 2, 3, 9]
 QUERY_CAMS = [3, 6, 3, 6, 3]
@@ -54,3 +56,11 @@ def test_chance_in_a_large_gallery_is_that_of_drawn_orders():
 def test_without_a_match_there_is_no_chance():
     with pytest.raises(BadInput, match="no query has a match"):
         chance([1], [2], protocol="regdb")
+
+
+@pytest.mark.parametrize(("identities", "images"), [(1000, 20), (2000, 50), (50, 20_000), (10, 400)])
+def test_in_a_large_gallery_every_place_of_an_identity_is_as_likely(identities, images):
+    others = np.zeros(images, int)
+    others[-1] = identities - 1
+    cmc, _, _ = _chance_of(images, others, True, 20)
+    np.testing.assert_allclose(cmc, np.minimum(np.arange(1, 21) / identities, 1), rtol=1e-9)

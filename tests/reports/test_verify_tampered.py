@@ -116,7 +116,8 @@ def test_what_is_said_to_be_free_is(honest):
         forged = changed(
             honest, lambda record, path=path: put(record, path, at(record, path) * 1.0001 + 1e-7)
         )
-        if "tied_share" not in name:
+        # Shares, which may be 1 already.
+        if "tied_share" not in name and not name.startswith("chance"):
             assert judged(forged).reasons == [], name
 
 
