@@ -8,7 +8,7 @@ from vbench.records.record import Record
 from vbench.reports.printed import printed, protocol_words, short_names
 from vbench.reports.rows import HEADINGS, RANDOM, Row, Setting, victim_key
 from vbench.reports.table import Cell, Column, Group, Table
-from vbench.reports.tables import Sheet, facts, sheets, shown_p, victim_names
+from vbench.reports.tables import Sheet, facts, labelled, sheets, shown_p, victim_names
 
 DEFAULT_METRICS = ("r1", "map")
 
@@ -55,7 +55,7 @@ def _narrow(
             orders.append([Cell(""), Cell(RANDOM), *facts_of, *values, *([Cell("")] if versus else [])])
             continue
         record = row.records[0]
-        model = models[victim_key(record)]
+        model = models[labelled(record)]
         differing = [Cell(facts(where)[fact]) for fact in sheet.differing]
         clean = [Cell("" if metric == "asr" else f"{row.before[metric]:.1f}") for metric in sheet.metrics]
         more = [Cell("")] if versus else []

@@ -364,7 +364,7 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: 
     before: dict[str, list[float]] = {}
     names = victim_names(records)
     for record in records:
-        victim = names[victim_key(record)]
+        victim = names[labelled(record)]
         found.setdefault((record.label, victim), []).append(100 * record.mean("adversarial", metric))
         before.setdefault(victim, []).append(100 * record.mean("clean", metric))
     clean = {victim: mean(values) for victim, values in before.items()}
@@ -417,17 +417,20 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: 
 
 
 def victim_names(records: Sequence[Record]) -> dict[tuple[str, ...], str]:
-    """The name of each victim; with its weights where several victims have one name."""
-    keys: dict[str, list[tuple[str, ...]]] = {}
+    """The name of each victim by :func:`labelled`; with its weights where several victims have one name."""
+    keys: dict[str, dict[tuple[str, ...], None]] = {}
     for record in records:
-        same = keys.setdefault(_victim(record), [])
-        if victim_key(record) not in same:
-            same.append(victim_key(record))
+        keys.setdefault(_victim(record), {})[labelled(record)] = None
     return {
-        key: name if len(same) == 1 else f"{name}[weights {key[2][:8]}]"
+        key: name if len(same) == 1 else f"{name}[weights {key[3][:8]}]"
         for name, same in keys.items()
         for key in same
     }
+
+
+def labelled(record: Record) -> tuple[str, ...]:
+    """A victim's name in tables, then :func:`vbench.reports.rows.victim_key`."""
+    return (_victim(record), *victim_key(record))
 
 
 def _victim(record: Record) -> str:
@@ -456,9 +459,7 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
         return f"{100 * mean(values):.1f}" if values else ""
 
     def by_victim(found: Sequence[Record], when: str) -> list[str]:
-        return [
-            figure((one for one in found if names[victim_key(one)] == victim), when) for victim in victims
-        ]
+        return [figure((one for one in found if names[labelled(one)] == victim), when) for victim in victims]
 
     lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
     for surrogate in dict.fromkeys(record.surrogate for record in records):
