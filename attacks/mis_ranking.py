@@ -91,8 +91,7 @@ class MisRanking(UniversalAttack):
     def learn(
         self, victim: Victim, train: TrainingView, threat: ThreatModel, generator: Generator, quiet: bool
     ) -> Perturbation:
-        if len(train.identities) < 2:
-            raise BadInput("mis_ranking needs two training identities with images in both modalities")
+        train.check_two(self.name)
         count = min(self.batch // 2, len(train.identities))
         updates = updates_for(self.evaluations, 2 * count, self.name)
         like = train[Modality.VISIBLE].embeddings

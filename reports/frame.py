@@ -70,7 +70,7 @@ def identity(record: Record) -> dict[str, object]:
     threat, data = record.config["threat"], record.config["dataset"]
     return {
         "id": record.id,
-        "victim": record.victim_label or record.config["victim"]["name"],
+        "victim": record.victim_name,
         "surrogate": record.surrogate,
         "weights": record.config["victim"]["weights"],
         "attack": record.label,

@@ -49,17 +49,16 @@ def _narrow(
     for index, (where, row) in enumerate(sheet.entries):
         if row.control:
             continue
+        differing = [Cell(facts(where)[fact]) for fact in sheet.differing]
+        # Of an order that no attack decides: clean, or random.
+        plain = [Cell("" if metric == "asr" else f"{row.before[metric]:.1f}") for metric in sheet.metrics]
+        plain = [*differing, *plain, *([Cell("")] if versus else [])]
         if row.attack == RANDOM:
-            values = [Cell("" if metric == "asr" else f"{row.after[metric]:.1f}") for metric in sheet.metrics]
-            facts_of = [Cell(facts(where)[fact]) for fact in sheet.differing]
-            orders.append([Cell(""), Cell(RANDOM), *facts_of, *values, *([Cell("")] if versus else [])])
+            orders.append([Cell(""), Cell(RANDOM), *plain])
             continue
         record = row.records[0]
         model = models[labelled(record)]
-        differing = [Cell(facts(where)[fact]) for fact in sheet.differing]
-        clean = [Cell("" if metric == "asr" else f"{row.before[metric]:.1f}") for metric in sheet.metrics]
-        more = [Cell("")] if versus else []
-        first = [Cell(short[model]), Cell("clean"), *differing, *clean, *more]
+        first = [Cell(short[model]), Cell("clean"), *plain]
         below = found.setdefault((where, victim_key(record)), (first, []))[1]
         name = short[record.label] + row.attack[len(record.label) :]
         name += f" from {printed(record.surrogate)}" if record.surrogate else ""

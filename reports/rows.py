@@ -131,7 +131,7 @@ def rows_of(records: list[Record]) -> list[Row]:
     before = _mean_of([record.clean for record in records])
     rows = [
         Row(
-            first.victim_label or first.config["victim"]["name"],
+            first.victim_name,
             _attack_name(records),
             _knowledge(first),
             before,

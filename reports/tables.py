@@ -420,7 +420,7 @@ def victim_names(records: Sequence[Record]) -> dict[tuple[str, ...], str]:
     """The name of each victim by :func:`labelled`; with its weights where several victims have one name."""
     keys: dict[str, dict[tuple[str, ...], None]] = {}
     for record in records:
-        keys.setdefault(_victim(record), {})[labelled(record)] = None
+        keys.setdefault(record.victim_name, {})[labelled(record)] = None
     return {
         key: name if len(same) == 1 else f"{name}[weights {key[3][:8]}]"
         for name, same in keys.items()
@@ -430,11 +430,7 @@ def victim_names(records: Sequence[Record]) -> dict[tuple[str, ...], str]:
 
 def labelled(record: Record) -> tuple[str, ...]:
     """A victim's name in tables, then :func:`vbench.reports.rows.victim_key`."""
-    return (_victim(record), *victim_key(record))
-
-
-def _victim(record: Record) -> str:
-    return record.victim_label or record.config["victim"]["name"]
+    return (record.victim_name, *victim_key(record))
 
 
 def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "plain") -> str:
@@ -464,7 +460,7 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
     lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
     for surrogate in dict.fromkeys(record.surrogate for record in records):
         mine = [record for record in records if record.surrogate == surrogate]
-        others = figure((record for record in mine if _victim(record) != surrogate), "adversarial")
+        others = figure((record for record in mine if record.victim_name != surrogate), "adversarial")
         lines.append([surrogate, *by_victim(mine, "adversarial"), others])
     return simple(
         f"{where.title}   {records[0].label}, {HEADINGS[metric]} after the attack, %",

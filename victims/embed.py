@@ -13,7 +13,6 @@ from vbench.core.arithmetic import default_arithmetic
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained
 from vbench.core.processes import Batches, from_main, processes
-from vbench.core.progress import track
 from vbench.core.types import Modality
 from vbench.victims.base import Edits, Victim, VictimOutput, example_tensor, frozen
 from vbench.victims.precision import entrance
@@ -75,12 +74,11 @@ def embed(
     size = (batch or batch_of(victim)) * processes()
     batches = Batches(f"embedding {what}", size, quiet)
     with frozen(victim), torch.no_grad():
-        for start in track(range(0, len(pixels), size), batches.what, quiet=quiet):
-            for rows in batches.over(range(start, min(start + size, len(pixels)))):
-                with batches.retried():
-                    images = to_images(pixels[rows], victim).to(entrance(victim))
-                    seeds, where = range(rows.start, rows.stop), f"{what} {rows.start}-{rows.stop - 1}"
-                    found.append(embed_batch(victim, images, modality, seeds, where, edits))
+        for rows in batches.tracked(len(pixels)):
+            with batches.retried():
+                images = to_images(pixels[rows], victim).to(entrance(victim))
+                seeds, where = range(rows.start, rows.stop), f"{what} {rows.start}-{rows.stop - 1}"
+                found.append(embed_batch(victim, images, modality, seeds, where, edits))
     return concatenate(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,9 +52,9 @@ class ModelFile(Wrapped):
         )
 
     @classmethod
+    @abstractmethod
     def read(cls, content: bytes) -> tuple[nn.Module, Any]:
         """The network of a file, and the height and width of its images, None where it takes any."""
-        raise NotImplementedError
 
     def describe(self) -> dict[str, object]:
         """Its options, and the hash of the file."""

@@ -239,8 +239,9 @@ def _stages(victim: Wrapped, wanted: Sequence[str] | None) -> dict[str, str]:
         wanted = [wanted] if isinstance(wanted, str) else wanted
         if not (isinstance(wanted, Sequence) and all(isinstance(place, str) for place in wanted)):
             raise BadInput(f"{victim._who}: stages are names of submodules, not {shortened(repr(wanted))}")
+        known = dict(victim.module.named_modules())
         for place in wanted:
-            if place not in dict(victim.module.named_modules()):
+            if place not in known:
                 raise unknown_name(f"submodule of {victim.name}", place, list(maps))
             if place not in maps:
                 raise BadInput(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vbench.core.errors import BadInput, VbenchError
 from vbench.core.launch import Place
-from vbench.core.progress import say
+from vbench.core.progress import say, track
 
 #: Time limits for connecting, and for waiting while another process trains or decodes. A process that dies
 #: closes its connections, which ends the waiting at once.
@@ -286,12 +286,12 @@ def own_device(device: str) -> str:
 class Batches:
     """Splits a range of images into batches as large as memory allows, at most ``size``::
 
-        for rows in batches.over(range(1000)):
+        for rows in batches.tracked(1000):
             with batches.retried():
                 work(rows)
 
-    ``what`` names the work in the message printed when the batch is halved. A halved size stays for later
-    ranges.
+    ``what`` names the work in the progress and in the message printed when the batch is halved. A halved size
+    stays for later ranges.
     """
 
     what: str
@@ -313,6 +313,12 @@ class Batches:
                 self._halve(part.stop - part.start)
             else:
                 start = part.stop
+
+    def tracked(self, count: int) -> Iterator[slice]:
+        """The slices of :meth:`over` that cover ``count`` images, with progress."""
+        step = self.size
+        for start in track(range(0, count, step), self.what, quiet=self.quiet):
+            yield from self.over(range(start, min(start + step, count)))
 
     @contextmanager
     def retried(self) -> Iterator[None]:

@@ -78,7 +78,7 @@ def command(records: Sequence[Record], more: Sequence[str] = ()) -> Command:
         notes.append(f"PERTURBATION: the learnt perturbation with digest {config['perturbation']}")
     words += _precision(victim.get("precision"), notes)
     words += ["--ignore-gates"] if asked.ignore_gates else []
-    words += ["--allow-code"] if any(word.partition("[")[0].endswith(".pt2") for word in words) else []
+    words += ["--allow-code"] if any(map(_is_program, words)) else []
     words += more
     if not all(word.isprintable() for word in words):
         return Command((), ("no command: the record's names hold control characters",))
@@ -114,6 +114,11 @@ def _data(data: Mapping[str, Any], asked: Asked, notes: list[str]) -> list[str]:
         notes.append(f"FOLDER: {layout} data whose image lists have fingerprint {data.get('fingerprint')}")
     words += _option("protocol", data.get("protocol", ""))
     return words + (_option("queries", data["queries"]) if "queries" in data else [])
+
+
+def _is_program(word: str) -> bool:
+    name = word.partition("[")[0]
+    return victims.is_file(name) and victims.by_path(name)
 
 
 #: Options in a record that are not written in ``name[...]``: from elsewhere, or of the code.

@@ -352,6 +352,11 @@ class Record(BaseModel):
         return f"{in_file_names(names)}-{self.id}.json"
 
     @property
+    def victim_name(self) -> str:
+        """The victim's name in tables and figures; older records have no label of it."""
+        return self.victim_label or self.config["victim"]["name"]
+
+    @property
     def identity(self) -> int:
         """Version of its configuration: :data:`IDENTITY` in new records, 1 if the key is missing."""
         return self.config.get("identity", 1)

@@ -256,9 +256,7 @@ _TABLE = {
     "precision": Option(_PRECISION),
     "channels_last": Option("Memory layout of images.", bool, shown="as precision auto", flags=_LAYOUTS),
     "device": Option("auto, cpu, cuda, cuda:1 ...", kept=None),
-    "batch_size": Option(
-        "Images at a time; no result depends on it.", int, shown="64; on a GPU more", kept=None, least=1
-    ),
+    "batch_size": Option(_BATCH, int, shown="64; on a GPU more", kept=None, least=1),
     "seed": Option("Seed, repeatable.", int, several="seeds", shown="0", kept=None),
     "perturbation": Option("Replay this learnt perturbation instead of learning one.", Path, kept=None),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from vbench.metrics.change import PerturbationSize
 from vbench.records.record import STEALTH_LOSS, ControlRecord, TrialMetrics
 from vbench.run.bench import Bench
 from vbench.run.craft import Plan, contained_edits, craft_side
-from vbench.run.summary import mean_rank1, trial_metrics
+from vbench.run.summary import mean_rank1, trial_metrics, trials_rank1
 from vbench.victims.embed import embed
 
 #: The control of an attacker who trains the victim: clean images through his weights and modules.
@@ -55,8 +54,7 @@ def stealthy(bench: Bench, controls: Sequence[ControlRecord]) -> bool | None:
     """Whether a victim with tampered features keeps its clean Rank-1; None without such a control."""
     for control in controls:
         if control.name == "modules, d = 0":
-            tampered = fmean(trial.r1 for trial in control.trials)
-            return mean_rank1(bench.clean_trials) - tampered <= STEALTH_LOSS
+            return mean_rank1(bench.clean_trials) - trials_rank1(control.trials) <= STEALTH_LOSS
     return None
 
 
@@ -89,10 +87,10 @@ def judged(
     "sabotage" if it loses more than 2 points of Rank-1 on clean images, else "backdoor" if it does on
     attacked ones, else "no effect".
     """
-    least = fmean(trial.r1 for trial in reference) - STEALTH_LOSS
-    if fmean(trial.r1 for trial in clean) < least:
+    least = trials_rank1(reference) - STEALTH_LOSS
+    if trials_rank1(clean) < least:
         return "sabotage"
-    return "backdoor" if fmean(trial.r1 for trial in attacked) < least else "no effect"
+    return "backdoor" if trials_rank1(attacked) < least else "no effect"
 
 
 def _ranked(

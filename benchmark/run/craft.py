@@ -21,7 +21,6 @@ from vbench.core.environment import resident_peak
 from vbench.core.errors import VbenchError
 from vbench.core.isolation import contained, twin
 from vbench.core.processes import Batches, processes
-from vbench.core.progress import track
 from vbench.core.seeds import hashed
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
@@ -245,21 +244,20 @@ def craft_side(
     batches = Batches(f"{attack.name} on {side.value} images", most, quiet)
     # Around all batches, so that what each of them restores is saved once.
     with frozen(victim), frozen(crafted_on):
-        for start in track(range(0, len(pixels), most), batches.what, quiet=quiet):
-            for rows in batches.over(range(start, min(start + most, len(pixels)))):
-                with batches.retried():
-                    clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
-                    adversarial, spent = crafter.craft(clean, rows, seeds)
-                    shown = _enforced(threat, clean, adversarial, attack)
-                    where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
-                    with frozen(victim), torch.no_grad():
-                        found = embed_batch(victim, shown, modality, seeds, where, edits)
-                    # Last, because a batch that runs out of memory is retried.
-                    size.add(clean, shown, threat.spent(clean, adversarial))
-                    embeddings.append(found.embeddings)
-                    meters += spent
-                    if keep:
-                        images.append(to_pixels(shown))
+        for rows in batches.tracked(len(pixels)):
+            with batches.retried():
+                clean, seeds = to_images(pixels[rows], victim), image_seeds(plan.seed, side, rows)
+                adversarial, spent = crafter.craft(clean, rows, seeds)
+                shown = _enforced(threat, clean, adversarial, attack)
+                where = f"{who}, {side.value} images {rows.start}-{rows.stop - 1}"
+                with frozen(victim), torch.no_grad():
+                    found = embed_batch(victim, shown, modality, seeds, where, edits)
+                # Last, because a batch that runs out of memory is retried.
+                size.add(clean, shown, threat.spent(clean, adversarial))
+                embeddings.append(found.embeddings)
+                meters += spent
+                if keep:
+                    images.append(to_pixels(shown))
     return Attacked(
         torch.cat(embeddings),
         sum(meter.evaluations for meter in meters),

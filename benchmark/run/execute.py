@@ -308,7 +308,7 @@ class Run:
         rows = {name: trial_metrics(self.bench, trials) for name, trials in ranked.items()}
         known = self._recorded_trainings(recorded)
         for name, variant in self.attack.variants().items():
-            run = replace(self, attack=variant, perturbation=None)
+            run = self._training_of(variant)
             fit = run.fit_id()
             if fit not in known:
                 learnt, _ = run._fit(quiet, found)
@@ -325,6 +325,10 @@ class Run:
         verdict = judged(reference, rows[TAMPERED], trial_metrics(self.bench, attacked))
         return [ControlRecord(name=name, trials=trials) for name, trials in rows.items()], verdict
 
+    def _training_of(self, variant: UniversalAttack) -> Run:
+        """The run of a variant of the attack, which learns also where this run replays."""
+        return replace(self, attack=variant, perturbation=None)
+
     def _recorded_trainings(
         self, recorded: Recorded
     ) -> dict[str, tuple[list[TrialMetrics], list[TrialMetrics] | None]]:
@@ -335,7 +339,7 @@ class Run:
         assert isinstance(self.attack, UniversalAttack)
         known = {}
         for variant in self.attack.variants().values():
-            run = replace(self, attack=variant, perturbation=None)
+            run = self._training_of(variant)
             record = recorded(run)
             controls = {one.name: one.trials for one in record.controls} if record else {}
             if record is None or TAMPERED not in controls:
@@ -345,7 +349,7 @@ class Run:
             for name, other in variant.variants().items():
                 if f"{name}: clean images" in controls:
                     shown = (controls[f"{name}: clean images"], controls.get(name))
-                    known.setdefault(replace(self, attack=other).fit_id(), shown)
+                    known.setdefault(self._training_of(other).fit_id(), shown)
         return known
 
     def _embeddings(self, bench: Bench, learnt: Perturbation | None, quiet: bool) -> dict[Side, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ _LARGEST_TIED_SHARE = 0.01
 def mean_rank1(results: Sequence[RankMetrics]) -> float:
     """Rank-1 in [0, 1], mean over trials."""
     return sum(found.rank(1) for found in results) / len(results)
+
+
+def trials_rank1(trials: Sequence[TrialMetrics]) -> float:
+    """The same of the trials of a record."""
+    return fmean(trial.r1 for trial in trials)
 
 
 def trial_metrics(bench: Bench, results: Sequence[RankMetrics]) -> list[TrialMetrics]:
@@ -89,7 +95,7 @@ def clean_gate(bench: Bench, clean: Sequence[TrialMetrics] | None = None) -> Non
     chance = bench.chance["r1"]
     queries = sum(trial.queries for trial in clean) / len(clean)
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
-    rank1 = sum(trial.r1 for trial in clean) / len(clean)
+    rank1 = trials_rank1(clean)
     if rank1 <= bound:
         raise BadInput(
             f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "

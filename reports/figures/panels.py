@@ -43,7 +43,7 @@ class Facet:
 
 def victim_of(record: Record) -> str:
     """Name of a record's victim in figures."""
-    return one_line(record.victim_label or record.config["victim"]["name"])
+    return one_line(record.victim_name)
 
 
 def attack_of(record: Record) -> str:
@@ -111,6 +111,11 @@ def common(panels: Sequence[Facet]) -> tuple[dict[str, str], list[dict[str, str]
     return {name: panels[0].facts[name] for name in shared}, own
 
 
+def titles_of(own: Sequence[Mapping[str, str]], inches: float) -> list[str]:
+    """The title of each panel, ``inches`` wide: its facts that others do not share, a line or more each."""
+    return ["\n".join(in_lines(fact, int(17 * inches)) for fact in facts.values()) for facts in own]
+
+
 def _order(records: Sequence[Record]) -> Callable[[Facet], tuple[object, ...]]:
     """Victims and protocols in order of appearance, budgets ascending."""
     victims, protocols = ([of(record) for record in records] for of in (victim_of, lambda one: one.protocol))
@@ -148,8 +153,7 @@ class Panels:
         inches = width_of(width or ("column" if len(panels) == 1 else "full"))
         columns = min(len(panels), 1 if inches < 5 else 3)
         rows = math.ceil(len(panels) / columns)
-        each = int(17 * inches / columns)
-        titles = ["\n".join(in_lines(fact, each) for fact in facts.values()) for facts in own]
+        titles = titles_of(own, inches / columns)
         above = 0.12 * max(title.count("\n") + 1 for title in titles) if any(titles) else 0
         named = {word: f" {word} {shared['victim']}" if "victim" in shared else "" for word in ("of", "on")}
         shared.pop("victim", None)

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from vbench.core.errors import BadInput
 from vbench.core.text import one_line
 from vbench.records.record import Record
-from vbench.reports.figures.panels import Facet, attack_of, common, facets, facts_of, victim_of
+from vbench.reports.figures.panels import Facet, attack_of, common, facets, facts_of, titles_of, victim_of
 from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
 from vbench.reports.rows import HEADINGS, setting
 
@@ -65,8 +65,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
         rows = -(-len(panels) // columns)
         longest = max(len(line) for one in found for name in one.victims for line in _short(name).split("\n"))
         high = max(0.24 * (len(one.surrogates) + 1.3) + 0.3 + 0.045 * longest for one in found)
-        each = int(17 * inches / columns)
-        titles = ["\n".join(in_lines(fact, each) for fact in facts.values()) for facts in own]
+        titles = titles_of(own, inches / columns)
         high += 0.12 * max(title.count("\n") + 1 for title in titles) + 0.25
         subject = f"{HEADINGS[metric]} after transfer, %"
         framed = [_FRAMED] if any(set(one.surrogates) & set(one.victims) for one in found) else []

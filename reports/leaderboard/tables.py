@@ -306,12 +306,7 @@ def ranked(board: Board, links: Links) -> tuple[Table, list[Bar]]:
     for bound, lowest, same in found:
         name = lowest.record.config["victim"]["name"]
         rank = 1 + sum(other > bound for other, *_ in found)
-        # Authors, and venue with year.
-        paper = (
-            VICTIMS[name].paper.split(", ")[:: len(VICTIMS[name].paper.split(", ")) - 1]
-            if name in VICTIMS
-            else []
-        )
+        authors, *others = VICTIMS[name].paper.split(", ") if name in VICTIMS else [""]
         code = CODE.get(name, "")
         newest = max(result.record.created for one in same for result in one.results)[:10]
         cells = [
@@ -322,7 +317,8 @@ def ranked(board: Board, links: Links) -> tuple[Table, list[Bar]]:
             after(lowest, "r1", f"mAP {lowest.row.after['map']:.1f}", strong=rank == 1),
             Cell(printed(lowest.attack), small=lowest.knowledge),
             Cell(str(len(same)), len(same)),
-            Cell(", ".join(paper)),
+            # Without the title: authors, and venue with year.
+            Cell(", ".join([authors, *others[-1:]])),
             Cell("repository" if code else "", href=code),
             Cell(newest),
         ]

@@ -65,7 +65,7 @@ def explorer(records: Sequence[Record], images: Mapping[str, dict[str, Any]] | N
 
 
 def _name(record: Record) -> str:
-    victim = record.victim_label or record.config["victim"]["name"]
+    victim = record.victim_name
     transfer = f" from {record.surrogate}" if record.surrogate else ""
     return f"{record.label}{transfer} on {victim}, seed {record.config.get('seed')}"
 

@@ -26,6 +26,7 @@ from vbench.attacks.build import build_attack, presets
 from vbench.attacks.registry import attacks
 from vbench.core.files import cache_folder
 from vbench.data.base import Dataset, Sample
+from vbench.data.open import with_queries
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.record import Record
 from vbench.records.spec import DataSpec, ModelSpec, Setup
@@ -92,27 +93,22 @@ def development(victim: str, share: int = SHARE) -> tuple[vbench.Victim, Dataset
     def moved(samples: Iterable[Sample], root: Path) -> tuple[Sample, ...]:
         return tuple(replace(one, path=f"{root.relative_to(cache)}/{one.path}") for one in samples)
 
+    drawn = thinned(drawn, share)
     return bench.victim, replace(
-        thinned(drawn, share),
+        drawn,
         root=cache,
         # The mark of synthetic data stands at the root of each set, not above them.
         synthetic=False,
         train_visible=moved(trained.train_visible, trained.root),
         train_infrared=moved(trained.train_infrared, trained.root),
-        query=moved(drawn.query[::share], drawn.root),
+        query=moved(drawn.query, drawn.root),
         gallery=moved(drawn.gallery, drawn.root),
     )
 
 
 def thinned(dataset: Dataset, share: int) -> Dataset:
     """The data set with every ``share``-th query."""
-    return replace(
-        dataset,
-        query=dataset.query[::share],
-        trials=tuple(
-            replace(trial, query=trial.query[trial.query % share == 0] // share) for trial in dataset.trials
-        ),
-    )
+    return with_queries(dataset, -(-len(dataset.query) // share))
 
 
 def row(victim: str, settings: str, record: Record) -> list[object]:
@@ -122,7 +118,6 @@ def row(victim: str, settings: str, record: Record) -> list[object]:
         cost.get("fit_evaluations") or cost.get("queries_per_image") or cost["evaluations_per_image"]
     )
     figures = [round(100 * record.mean("adversarial", name), 1) for name in ("r1", "map")]
-    seconds = sum(value for name, value in cost.items() if name.endswith("seconds"))
     return [
         victim,
         record.config["attack"]["name"],
@@ -130,7 +125,7 @@ def row(victim: str, settings: str, record: Record) -> list[object]:
         record.config["seed"],
         *figures,
         evaluations,
-        round(seconds),
+        round(record.seconds),
     ]
 
 
