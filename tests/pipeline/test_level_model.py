@@ -128,6 +128,13 @@ def test_a_record_has_level_verdict_and_all_controls(run):
     assert any("verdict" in reason for reason in verify(record).reasons)
 
 
+def test_a_replay_is_judged_against_trainings_of_its_own(run):
+    plain = replace(run, attack=build_attack(SPEC[:-1] + ",fsam=false,sfm=false]"))
+    record, learnt = plain.execute(quiet=True)
+    replayed, _ = replace(plain, perturbation=learnt).execute(quiet=True)
+    assert (replayed.controls, replayed.verdict) == (record.controls, record.verdict)
+
+
 def test_a_control_that_was_run_is_taken_from_its_record(run, tmp_path, monkeypatch):
     trained, learn = [], type(run.attack).learn
 

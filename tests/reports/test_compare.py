@@ -38,6 +38,16 @@ def test_a_cell_is_the_mean_over_seeds_with_its_deviation():
     assert found["seeds"] == 3
 
 
+def test_other_weights_of_a_model_are_another_column():
+    several = [record("uap", after, seed) for after, seed in ((0.1, 0), (0.3, 1))]
+    several[1].config["victim"] = {"name": "agw", "weights": "other"}
+    rows = json.loads(comparison(several, "r1", "json"))
+    assert [(row["victim"], row["attacked"], row["seeds"]) for row in rows] == [
+        ("agw[weights w]", pytest.approx(0.1), 1),
+        ("agw[weights other]", pytest.approx(0.3), 1),
+    ]
+
+
 def test_the_lowest_of_a_column_is_bold_and_the_clean_row_comes_first():
     lines = comparison(some()).splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
