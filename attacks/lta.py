@@ -38,12 +38,12 @@ class LTA(PerImageAttack):
 
     An infrared image is grey already, so its copy is the image itself and the gradient at the start is
     exactly zero; the method was published for visible images and does not cover this case. Here such an image
-    starts from noise in the whole budget, which makes the attack SMA with momentum. The distance is the one
-    the victim ranks by; the authors take the mean squared difference of unit-length embeddings.
+    starts from noise in the whole budget, which makes the attack SMA. The distance is the one the victim
+    ranks by; the authors take the mean squared difference of unit-length embeddings.
     """
 
     name: ClassVar[str] = "lta"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     gradients_per_image: ClassVar[int] = 30
     forwards_per_image: ClassVar[int] = 30
     summary: ClassVar[str] = "away from copies of the image with a patch turned grey"
@@ -53,9 +53,9 @@ class LTA(PerImageAttack):
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "paper": {"step_size": "1/255", "start": 0.0},
+        "paper": {"step_size": "1/255", "start": 0.0, "momentum": 1.0},
         "best": {},
-        "v1": {"steps": 15, "reach": 3.0, "start": 0.0},
+        "v1": {"steps": 15, "reach": 3.0, "start": 0.0, "momentum": 1.0},
     }
     EFFORTS: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {"steps": 30},
@@ -68,7 +68,7 @@ class LTA(PerImageAttack):
     )
     reach: Annotated[float, Field(gt=0)] = param(6.0, "budgets that all steps reach without a step size")
     start: Annotated[float, Field(ge=0, le=1)] = param(1.0, "random start of coloured images, in budgets")
-    momentum: Annotated[float, Field(ge=0)] = param(1.0, "share of the past direction that is kept")
+    momentum: Annotated[float, Field(ge=0)] = param(0.0, "share of the past direction that is kept")
     smallest: Share = param(0.02, "smallest share of the image that a patch covers")
     largest: Share = param(0.4, "largest share of the image that a patch covers")
     ratio: Share = param(0.3, "smallest ratio of height to width of a patch")

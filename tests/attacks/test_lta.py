@@ -89,7 +89,7 @@ def test_a_grey_image_starts_from_noise_and_is_attacked_too(victim, images):
     grey = (grey * 255).round() / 255
     context = make_context(victim, grey, V, THREAT)
     shown = THREAT.enforce(grey, build_attack("lta").perturb(victim, grey, V, context))
-    sma = THREAT.enforce(grey, build_attack("sma[momentum=1]").perturb(victim, grey, V, context))
+    sma = THREAT.enforce(grey, build_attack("sma").perturb(victim, grey, V, context))
     assert ((shown - sma).abs() > 0.5 / 255).float().mean() < 0.02
     mixed = torch.cat([images[:1], grey[1:2]])
     pair = make_context(victim, mixed, V, THREAT)
