@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
@@ -278,6 +278,10 @@ class UniversalAttack(Attack):
     def edits(self, perturbation: Perturbation, victim: Victim) -> AnyEdits:
         """The feature edits that belong to a perturbation; none for pixel-level attacks."""
         return {}
+
+    def fit_cost(self, victim: Victim, images: Sequence[int], identities: int) -> int:
+        """Gradient evaluations of a fit; ``images``: the training images of each modality."""
+        return int(self.settings().get("evaluations", 0))  # type: ignore[call-overload]
 
     @property
     def retrains(self) -> bool:

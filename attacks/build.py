@@ -158,13 +158,15 @@ def _changes(settings: Mapping[str, Any], reference: Mapping[str, Any]) -> list[
 def costs(attack: Any) -> dict[str, int]:
     """Gradients and queries an image, and gradients a fit, from the settings of an attack that is no battery.
 
+    A fit counted in passes over the training images costs what :meth:`UniversalAttack.fit_cost` says instead.
+
     0 where it does not say, as attacks of a plugin may.
     """
     given = {name: value for name, value in attack.settings().items() if isinstance(value, int)}
     if attack.universal:
         return {"gradients": 0, "queries": 0, "fits": given.get("evaluations", 0)}
     # The class states its cost with default settings.
-    gradients = given.get("steps") or attack.gradients_per_image
+    gradients = (given.get("steps") or attack.gradients_per_image) * given.get("restarts", 1)
     return {"gradients": gradients, "queries": given.get("queries", attack.forwards_per_image), "fits": 0}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
@@ -324,17 +324,15 @@ class FSAMUAP(UpdatedAttack):
         modules = self._modules(untouched, generator).to(like)
         trainer = ModuleTrainer(victim, train, modules, self.module_rate, self.keep_weight, self._each)
         before, each_update = trainer.price(self.module_steps, count), self._per_update(count)
-        evaluations = self.evaluations
-        if self.epochs is not None:
-            images = sum(len(train[modality].labels) for modality in Modality)
-            evaluations = before + self.epochs * images * each_update // (2 * count * self._each)
-        updates = updates_for(evaluations, each_update, self.name, before)
+        sizes = [len(train[modality].labels) for modality in Modality]
+        evaluations = self.fit_cost(untouched, sizes, len(train.identities))
+        passes = evaluations if self.epochs is None else before + evaluations
+        updates = updates_for(passes, each_update, self.name, before)
         milestones: tuple[float, ...] = MILESTONES
         if self.retrains:
             epochs, stones = schedule_of(untouched)
             milestones = tuple(stone / epochs for stone in stones)
-            largest = max(len(train[modality].labels) for modality in Modality)
-            updates = self.training_cost(untouched, largest, len(train.identities)) // each_update
+            updates = evaluations // each_update
         trainer.learn_to_keep(self.module_steps, count, generator)
         active: list[float] = []
         ranking = RankingLoss(train, victim.similarity) if self.reading == "ranking" else None
@@ -425,11 +423,14 @@ class FSAMUAP(UpdatedAttack):
             REFERENCE: replace(still, aqal=False),
         }
 
-    def training_cost(self, victim: Victim, largest: int, identities: int) -> int:
-        """Gradient evaluations of a training at level model; ``largest``: images of the larger modality."""
+    def fit_cost(self, victim: Victim, images: Sequence[int], identities: int) -> int:
         count = min(self.batch // (2 * self._each), identities)
-        updates = (self.epochs or schedule_of(victim)[0]) * math.ceil(largest / (count * self._each))
-        return updates * self._per_update(count)
+        if self.retrains:
+            epochs = self.epochs or schedule_of(victim)[0]
+            return epochs * math.ceil(max(images) / (count * self._each)) * self._per_update(count)
+        if self.epochs is None:
+            return self.evaluations
+        return self.epochs * sum(images) * self._per_update(count) // (2 * count * self._each)
 
     def controls(self, perturbation: Perturbation, victim: Victim, generator: Generator) -> list[Control]:
         if self.level != "feature":

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vbench.attacks.base import Battery
+from vbench.attacks.base import Battery, UniversalAttack
 from vbench.attacks.build import costs, label
 from vbench.core.isolation import contained
 from vbench.core.processes import own_device
@@ -58,18 +58,28 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
         setup, attack, threat = spec.group, session.attack(spec), threat_of(spec)
         dataset = session.dataset(setup)
         lists = {Side.QUERY: dataset.query, Side.GALLERY: dataset.gallery}
+        train = (dataset.train_visible, dataset.train_infrared)
         images = sum(len(lists[side]) for side in threat.sides)
         members = attack.attacks() if isinstance(attack, Battery) else (attack,)
         gradients, forwards = 0, once(len(dataset.query) + len(dataset.gallery), "clean", setup)
         for member in members:
             cost = costs(member)
-            fit = (setup.models, dataset.split, label(member), replace(threat, side=Side.QUERY), spec.seed)
-            fits = 0 if spec.perturbation else once(cost["fits"], "fit", *fit)
+            fits = 0
+            if isinstance(member, UniversalAttack) and not spec.perturbation:
+                sizes, people = [len(one) for one in train], len(dataset.train_labels)
+                for one in (member, *member.variants().values()):
+                    fit = (
+                        setup.models,
+                        dataset.split,
+                        label(one),
+                        replace(threat, side=Side.QUERY),
+                        spec.seed,
+                    )
+                    fits += once(one.fit_cost(session.structure(setup), sizes, people), "fit", *fit)
             gradients += images * cost["gradients"] + fits
             forwards += images * (cost["queries"] + 1)
             if looks_at_training(member):
-                training = len(dataset.train_visible) + len(dataset.train_infrared)
-                forwards += once(training, "training", setup.data, setup.models)
+                forwards += once(sum(len(one) for one in train), "training", setup.data, setup.models)
         if setup not in timed:
             timed[setup] = _timed(session.structure(setup), setup.device)
         with_gradients, without = timed[setup]

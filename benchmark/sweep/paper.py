@@ -512,11 +512,11 @@ def _trainings(
         if not getattr(attack, "retrains", False):
             continue
         bench = session.bench(spec.group)
-        largest = max(len(bench.dataset.train_visible), len(bench.dataset.train_infrared))
+        sizes = [len(bench.dataset.train_visible), len(bench.dataset.train_infrared)]
         if spec.group not in speeds:
             speeds[spec.group] = _seconds_an_image(bench.victim)
         for one in (attack, *attack.variants().values()):
-            images = one.training_cost(bench.victim, largest, len(bench.dataset.train_labels))
+            images = one.fit_cost(bench.victim, sizes, len(bench.dataset.train_labels))
             found[spec.group, spec.seed, one] = 0.0 if spec in done else images * speeds[spec.group]
     return {key: seconds for key, seconds in found.items() if seconds}
 

@@ -78,6 +78,8 @@ def test_a_plan_counts_what_is_shared_once_and_does_nothing(quick, vbench, tmp_p
         UAP,
         "--attack",
         "square[queries=7]",
+        "--attack",
+        "metric_ifgsm[steps=2,restarts=3]",
     ]
     plan = vbench(
         "run", *quick.arguments(runs), *attacks, "--seed", 0, "--seed", 1, "--dry-run", "--format", "json"
@@ -92,8 +94,22 @@ def test_a_plan_counts_what_is_shared_once_and_does_nothing(quick, vbench, tmp_p
     assert found[UAP, "0"][0] == found[UAP, "1"][0] == 96, "another seed is another fit"
     assert found[UAP, "0"][1] + found["metric_ifgsm[steps=2]", "0"][1] == training + 2 * query
     assert found["square[queries=7]", "0"][1] == 8 * query
+    assert found["metric_ifgsm[steps=2,restarts=3]", "1"][0] == 6 * query
     assert not runs.exists() and not (tmp_path / "cache").exists()
     assert "known: " in vbench("run", "--victim", "nope", "--attack", "noise", "--dry-run", expect=2).stderr
+
+
+def test_a_plan_counts_passes_over_the_training_images_and_trainings_for_controls(quick, vbench, tmp_path):
+    attacks = ["fsam_uap[preset=paper,epochs=3]", "fsam_uap[preset=paper,level=model,epochs=1]"]
+    given = [word for attack in attacks for word in ("--attack", attack)]
+    plan = vbench("run", *quick.arguments(tmp_path / "runs"), *given, "--dry-run", "--format", "json")
+    vbench("run", *quick.arguments(tmp_path / "runs"), *given)
+    made = {found.config["attack"]["settings"]["level"]: found for found in records(tmp_path / "runs")}
+    fit, trained = (int(row["gradients"]) for row in json.loads(plan.stdout))
+    # An update more than fits into the passes is never made.
+    assert fit - 64 < made["pixel"].cost["fit_evaluations"] <= fit
+    own = made["model"].cost["fit_evaluations"]
+    assert 2 * own < trained <= 5 * own, "four controls are trained as well; without modules a pass less"
 
 
 def test_long_work_is_never_silent(quick, vbench, tmp_path, monkeypatch):
