@@ -137,11 +137,12 @@ def split(
     found: dict[tuple[object, ...], list[Entry]] = {}
     for where, same in grouped(records).items():
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
+        expected = random_order([record for one in same for record in one]) if chance else []
         for one in sorted(same, key=lambda one: victims.index(victim_key(one[0]))):
             rows = rows_of(one)
             entries = found.setdefault(_key(where, rows[0], group), [])
-            if chance and all(before != where for before, _ in entries):
-                entries += [(where, row) for row in random_order(one)]
+            if all(before != where for before, _ in entries):
+                entries += [(where, row) for row in expected]
             entries += [(where, row) for row in rows]
     return [(str(key[0]) if group else "", entries) for key, entries in found.items()]
 
@@ -370,7 +371,7 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: 
     clean = {victim: mean(values) for victim, values in before.items()}
     spreads = {key: stdev(values) if len(values) > 1 else None for key, values in found.items()}
     lowest = {victim: min(mean(found[key]) for key in found if key[1] == victim) for victim in clean}
-    surrogate = records[0].surrogate
+    surrogate, expected = records[0].surrogate, random_order(records) if chance else []
 
     def shown(attack: str, victim: str) -> Cell:
         if (attack, victim) not in found:
@@ -392,7 +393,7 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: 
                 "victim": victim,
                 "clean": clean[victim] / 100,
                 "attacked": mean(values) / 100,
-                **({"chance": records[0].chance.get(metric)} if chance else {}),
+                **({"chance": expected[0].after[metric] / 100 if expected else None} if chance else {}),
                 "sd": None if (sd := spreads[attack, victim]) is None else sd / 100,
                 "seeds": len(values),
             }
@@ -400,7 +401,6 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: 
         ]
 
     lines: list[list[object]] = [[_CLEAN, *(f"{value:.1f}" for value in clean.values())]]
-    expected = random_order(records) if chance else []
     lines += [[row.attack, *(f"{row.after[metric]:.1f}" for _ in clean)] for row in expected]
     lines += [
         [one, *(shown(one, victim) for victim in clean)] for one in dict.fromkeys(key[0] for key in found)

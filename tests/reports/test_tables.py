@@ -107,6 +107,8 @@ def test_a_random_order_has_a_row_in_every_table_where_asked():
         assert frame["r1_chance"].tolist() == [0.0123] * 3
     page = page_of(several, figures=False, chance=True)
     assert page.count("random order") == 2
+    older_first = [record("noise", chance={}), record(chance=chance)]
+    assert "random order" in report_of(older_first, chance=True), "the oldest record does not hold it"
     broken = record(chance={"r1": 0.5})
     assert "random order" not in report_of([broken], chance=True)
 
