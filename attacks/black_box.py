@@ -180,12 +180,12 @@ class SimBA(BlackBoxAttack):
     ``basis`` "dct" takes the lowest ``low`` of the frequencies along each side and each channel (the paper's
     1/8), "pixel" single values. When every direction was tried, a new order begins. Pixels are kept as floats
     and submitted as the threat model enforces them (projected, 8-bit), so that the result has the value of
-    the last kept query. The preset "paper" has its basis and its step of 0.2, ``effort=published`` its 10,000
-    queries.
+    the last kept query. The preset "paper" has its step of 0.2, ``effort=published`` its 10,000 queries. The
+    default step lets a wave fill the budget where its sign is clear, at any usual size of image.
     """
 
     name: ClassVar[str] = "simba"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "black-box: one frequency at a time, guided by embeddings or ranking alone"
     paper: ClassVar[str] = "Guo et al., Simple Black-box Adversarial Attacks, ICML 2019"
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
@@ -197,7 +197,7 @@ class SimBA(BlackBoxAttack):
     EFFORTS: ClassVar[Settings] = _EFFORTS
 
     queries: Annotated[int, Field(ge=1)] = param(1000, "forward passes per image")
-    step: Annotated[float, Field(gt=0)] = param(0.2, "Euclidean length of one change")
+    step: Annotated[float, Field(gt=0)] = param(4.0, "Euclidean length of one change")
     basis: Literal["dct", "pixel"] = param("dct", "directions: low frequencies, or single pixel values")
     low: Annotated[float, Field(gt=0, le=1)] = param(1 / 8, "share of the frequencies along each side")
     feedback: Feedback = param(
