@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 
 
@@ -20,7 +18,6 @@ def test_the_notebook_is_stored_without_results():
     assert len(found) == 3 and not any(cell["outputs"] or cell["execution_count"] for cell in found)
 
 
-@pytest.mark.slow
 def test_the_cells_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
