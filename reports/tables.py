@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
@@ -19,11 +20,13 @@ from vbench.reports.rows import (
     Comparison,
     Row,
     Setting,
+    attack_key,
     best,
     chance_columns,
     change,
     grouped,
     interval,
+    marks,
     p_values,
     random_order,
     reference,
@@ -138,8 +141,19 @@ def split(
     for where, same in grouped(records).items():
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
         expected = random_order([record for one in same for record in one]) if chance else []
-        for one in sorted(same, key=lambda one: victims.index(victim_key(one[0]))):
-            rows = rows_of(one)
+        same.sort(key=lambda one: victims.index(victim_key(one[0])))
+        told = marks(
+            same,
+            lambda record: (
+                record.victim_name,
+                record.config["victim"]["weights"],
+                record.label,
+                record.surrogate,
+            ),
+        )
+        for one, mark in zip(same, told, strict=True):
+            first, *below = rows_of(one)
+            rows = [replace(first, attack=first.attack + mark), *below]
             entries = found.setdefault(_key(where, rows[0], group), [])
             if all(before != where for before, _ in entries):
                 entries += [(where, row) for row in expected]
@@ -363,10 +377,15 @@ def comparison(
 def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: bool) -> Table:
     found: dict[tuple[str, str], list[float]] = {}
     before: dict[str, list[float]] = {}
-    names = victim_names(records)
+    names, attacks = victim_names(records), defaultdict(list)
+    for record in records:
+        attacks[attack_key(record)].append(record)
+    told = marks(list(attacks.values()), lambda record: record.label)
+    labels = {key: key[0] + mark for key, mark in zip(attacks, told, strict=True)}
     for record in records:
         victim = names[labelled(record)]
-        found.setdefault((record.label, victim), []).append(100 * record.mean("adversarial", metric))
+        place = labels[attack_key(record)], victim
+        found.setdefault(place, []).append(100 * record.mean("adversarial", metric))
         before.setdefault(victim, []).append(100 * record.mean("clean", metric))
     clean = {victim: mean(values) for victim, values in before.items()}
     spreads = {key: stdev(values) if len(values) > 1 else None for key, values in found.items()}
@@ -458,10 +477,14 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
         return [figure((one for one in found if names[labelled(one)] == victim), when) for victim in victims]
 
     lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
-    for surrogate in dict.fromkeys(record.surrogate for record in records):
-        mine = [record for record in records if record.surrogate == surrogate]
-        others = figure((record for record in mine if record.victim_name != surrogate), "adversarial")
-        lines.append([surrogate, *by_victim(mine, "adversarial"), others])
+    sources = defaultdict(list)
+    for record in records:
+        sources[record.surrogate, record.config["surrogate"]["weights"]].append(record)
+    several = Counter(name for name, _ in sources)
+    for (name, weights), mine in sources.items():
+        others = figure((record for record in mine if not _on_itself(record)), "adversarial")
+        shown = name if several[name] == 1 else f"{name}[weights {weights[:8]}]"
+        lines.append([shown, *by_victim(mine, "adversarial"), others])
     return simple(
         f"{where.title}   {records[0].label}, {HEADINGS[metric]} after the attack, %",
         [Column(name, True) for name in ("from \\ on", *victims, "others")],
@@ -469,6 +492,13 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
         f"transfer {where.protocol} {where.threat} {records[0].label} {metric}",
         flat=lambda: flat(records),
     )
+
+
+def _on_itself(record: Record) -> bool:
+    """Whether an attack was crafted on the victim, or on an ensemble with it."""
+    victim, source = record.config["victim"], record.config["surrogate"]
+    members = source["options"].get("members") or [{"name": source["name"], **source["options"]}]
+    return {"name": victim["name"], **victim["options"]} in members
 
 
 def printed_report(

@@ -295,6 +295,10 @@ class FSAMUAP(UpdatedAttack):
             )
         if self.retrains and not victim.num_classes:
             raise BadInput(f"fsam_uap: level=model trains an identity classifier; {victim.name} has none")
+        if self.retrains and not self.identity:
+            raise BadInput(
+                "fsam_uap: level=model needs identity=true: its control without AQAL has no other loss"
+            )
         clean = self.anchors == "clean" and self.space == "embedding"
         if self.retrains and (self.reading == "ranking" or clean or self.modules != "total"):
             raise BadInput(

@@ -68,6 +68,14 @@ def _set_matmul_precision(precision: str | None) -> None:
         torch.set_float32_matmul_precision(precision)
 
 
+def _device() -> torch.device:
+    try:
+        return torch.get_default_device()
+    except AttributeError:
+        # torch 2.6, after a default was taken back.
+        return torch.device("cpu")
+
+
 def _set_device(device: torch.device) -> None:
     # A default device that is set slows down every torch call, even if it is the CPU.
     torch.set_default_device(None if device.type == "cpu" else device)
@@ -102,7 +110,7 @@ def _put_hooks(before: list[dict[int, Any]]) -> None:
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch's default device": (torch.get_default_device, _set_device),
+    "torch's default device": (_device, _set_device),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "torch's deterministic algorithms": (
         lambda: (

@@ -156,7 +156,7 @@ def _victim(
 
 
 def _attack(record: Record, notes: list[str]) -> str:
-    """The record's label if its settings agree with the configuration; else the name with every setting."""
+    """The record's label if its settings and version agree with the configuration; else every setting."""
     card = record.config.get("attack") or {}
     name, settings = str(card.get("name", "")), dict(card.get("settings") or {})
     _check_known(attacks, name, notes)
@@ -165,8 +165,13 @@ def _attack(record: Record, notes: list[str]) -> str:
     except BadInput:
         labelled, given = "", {}
     given = {key: value for key, value in given.items() if key not in RESERVED}
-    if labelled == name and all(
-        key in settings and given[key].lower() == _text(settings[key]).lower() for key in given
+    declared = ATTACKS.get(name)
+    # Another version may have had other defaults, which the label leaves out.
+    same = declared is None or declared["version"] == card.get("version")
+    if (
+        same
+        and labelled == name
+        and all(key in settings and given[key].lower() == _text(settings[key]).lower() for key in given)
     ):
         return record.label
     return _spec(name, settings)

@@ -72,6 +72,11 @@ IDENTITY = 2
 STEALTH_LOSS = 0.02
 
 
+def loses(before: float, after: float) -> bool:
+    """Whether Rank-1 falls by more than :data:`STEALTH_LOSS`; what rounding of means adds does not count."""
+    return before - after > STEALTH_LOSS + 1e-9
+
+
 _ROUNDING = 1e-6
 
 _MOST_QUERIES = 10**7

@@ -17,7 +17,7 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.metrics import RankMetrics, rank_embeddings
 from vbench.metrics.change import PerturbationSize
-from vbench.records.record import STEALTH_LOSS, ControlRecord, TrialMetrics
+from vbench.records.record import ControlRecord, TrialMetrics, loses
 from vbench.run.bench import Bench
 from vbench.run.craft import Plan, contained_edits, craft_side
 from vbench.run.summary import mean_rank1, trial_metrics, trials_rank1
@@ -54,7 +54,7 @@ def stealthy(bench: Bench, controls: Sequence[ControlRecord]) -> bool | None:
     """Whether a victim with tampered features keeps its clean Rank-1; None without such a control."""
     for control in controls:
         if control.name == "modules, d = 0":
-            return mean_rank1(bench.clean_trials) - trials_rank1(control.trials) <= STEALTH_LOSS
+            return not loses(mean_rank1(bench.clean_trials), trials_rank1(control.trials))
     return None
 
 
@@ -87,10 +87,10 @@ def judged(
     "sabotage" if it loses more than 2 points of Rank-1 on clean images, else "backdoor" if it does on
     attacked ones, else "no effect".
     """
-    least = trials_rank1(reference) - STEALTH_LOSS
-    if trials_rank1(clean) < least:
+    before = trials_rank1(reference)
+    if loses(before, trials_rank1(clean)):
         return "sabotage"
-    return "backdoor" if trials_rank1(attacked) < least else "no effect"
+    return "backdoor" if loses(before, trials_rank1(attacked)) else "no effect"
 
 
 def _ranked(

@@ -61,21 +61,19 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
         train = (dataset.train_visible, dataset.train_infrared)
         images = sum(len(lists[side]) for side in threat.sides)
         members = attack.attacks() if isinstance(attack, Battery) else (attack,)
+        # Whether the attack says what it costs.
+        known = "gradients" not in attack.needs or spec.perturbation is not None
         gradients, forwards = 0, once(len(dataset.query) + len(dataset.gallery), "clean", setup)
         for member in members:
             cost = costs(member)
-            fits = 0
+            fits, known = 0, known or cost["gradients"] > 0
             if isinstance(member, UniversalAttack) and not spec.perturbation:
                 sizes, people = [len(one) for one in train], len(dataset.train_labels)
                 for one in (member, *member.variants().values()):
-                    fit = (
-                        setup.models,
-                        dataset.split,
-                        label(one),
-                        replace(threat, side=Side.QUERY),
-                        spec.seed,
-                    )
-                    fits += once(one.fit_cost(session.structure(setup), sizes, people), "fit", *fit)
+                    passes = one.fit_cost(session.structure(setup), sizes, people)
+                    known = known or passes > 0
+                    same = (setup.models, dataset.split, label(one), replace(threat, side=Side.QUERY))
+                    fits += once(passes, "fit", *same, spec.seed)
             gradients += images * cost["gradients"] + fits
             forwards += images * (cost["queries"] + 1)
             if looks_at_training(member):
@@ -83,7 +81,6 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
         if setup not in timed:
             timed[setup] = _timed(session.structure(setup), setup.device)
         with_gradients, without = timed[setup]
-        known = gradients or "gradients" not in attack.needs
         seconds = gradients * with_gradients + forwards * without if known else None
         found.append(Planned(spec, gradients, forwards, seconds))
     return found

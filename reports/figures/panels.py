@@ -20,9 +20,9 @@ from vbench.core.errors import BadInput
 from vbench.core.text import count_of, first_of, one_line
 from vbench.core.threat import parse_budget
 from vbench.records.files import KeptImages
-from vbench.records.record import Record
+from vbench.records.record import Record, canonical
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
-from vbench.reports.rows import DEPTHS, setting, victim_key
+from vbench.reports.rows import DEPTHS, attack_key, setting, victim_key
 
 #: Most panels that are readable.
 MOST = 12
@@ -208,7 +208,7 @@ def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Records that differ only in their seed, by the name of their attack, in order of appearance."""
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        found.setdefault((attack_of(record), str(record.config.get("perturbation"))), []).append(record)
+        found.setdefault((attack_of(record), canonical(attack_key(record))), []).append(record)
     named: dict[str, list[Record]] = {}
     for (name, _), same in found.items():
         count = sum(other == name for other, _ in found)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vbench.core.errors import BadInput
 from vbench.data.protocols import Protocol
-from vbench.records.record import STEALTH_LOSS, Record, TrialMetrics
+from vbench.records.record import Record, TrialMetrics, loses
 from vbench.reports.rows import DEPTHS
 from vbench.reports.verify.configuration import declared_attack, protocol_of, queries_of, trial_names
 
@@ -249,9 +249,8 @@ def _check_trained(record: Record) -> Iterator[str]:
     if lacking:
         yield f"controls: {', '.join(lacking)} are missing"
         return
-    least = rank1[_TRAINED[-1]] - STEALTH_LOSS
-    clean, attacked = rank1[_TRAINED[0]], record.mean("adversarial", "r1")
-    found = "sabotage" if clean < least else "backdoor" if attacked < least else "no effect"
+    before, clean, attacked = rank1[_TRAINED[-1]], rank1[_TRAINED[0]], record.mean("adversarial", "r1")
+    found = "sabotage" if loses(before, clean) else "backdoor" if loses(before, attacked) else "no effect"
     if record.verdict != found:
         yield f"verdict: {record.verdict or 'none'}, by its controls it is {found}"
 
@@ -271,9 +270,10 @@ def check_controls(record: Record) -> Iterator[str]:
         yield f"stealthy: {record.stealthy}, but at pixel level the victim is not tampered with"
     for control in record.controls:
         if tampers and control.name == CONTROLS[0] and control.trials:
-            loss = record.mean("clean", "r1") - mean(trial.r1 for trial in control.trials)
-            if record.stealthy is not (loss <= STEALTH_LOSS):
-                yield f"stealthy: {record.stealthy}, tampering alone costs {100 * loss:.2f} points of Rank-1"
+            before, after = record.mean("clean", "r1"), mean(trial.r1 for trial in control.trials)
+            if record.stealthy is loses(before, after):
+                lost = 100 * (before - after)
+                yield f"stealthy: {record.stealthy}, tampering alone costs {lost:.2f} points of Rank-1"
 
 
 def check_members(record: Record) -> Iterator[str]:

@@ -15,7 +15,7 @@ from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
-from vbench.records.record import TrialMetrics
+from vbench.records.record import TrialMetrics, loses
 from vbench.records.store import RunStore
 from vbench.reports.tables import report
 from vbench.reports.verify import verify
@@ -74,7 +74,8 @@ def test_a_thin_victim_takes_twenty_epochs_and_a_full_one_sixty():
 
 
 @pytest.mark.parametrize(
-    "setting", ["reading=ranking,anchors=clean,space=embedding,images=1+1", "modules=joint"]
+    "setting",
+    ["reading=ranking,anchors=clean,space=embedding,images=1+1", "modules=joint", "identity=false"],
 )
 def test_what_cannot_be_trained_so_is_refused(setting):
     with pytest.raises(BadInput, match="level=model"):
@@ -95,6 +96,11 @@ def test_the_verdict_follows_its_rule(clean, attacked, verdict):
     ranked = {"trial": "0", "r5": 1, "r10": 1, "r20": 1, "map": 1, "minp": 1, "queries": 9}
     three = [[TrialMetrics(r1=r1, **ranked, skipped=0, tied_share=0)] for r1 in (0.70, clean, attacked)]
     assert judged(*three) == verdict
+
+
+def test_two_points_are_not_more_than_two_points_however_a_mean_is_rounded():
+    assert 0.71 - 0.69 > 0.02, "in floats"
+    assert not loses(0.71, 0.69) and loses(0.71, 0.688)
 
 
 @pytest.fixture(scope="module")

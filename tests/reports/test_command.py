@@ -51,6 +51,12 @@ def test_a_label_that_the_settings_do_not_bear_out_is_not_used():
     assert option(command([other]), "attack") == "pgd[steps=20]"
 
 
+def test_a_label_of_another_version_is_not_used_since_its_defaults_may_have_been_others():
+    older = run("pgd", settings={"steps": 10}, label="pgd")
+    older.config["attack"]["version"] = 0
+    assert option(command([older]), "attack") == "pgd[steps=10]"
+
+
 def test_a_budget_keeps_all_its_digits():
     record = run()
     record.config["threat"] |= {"eps": "0.0123457", "eps_value": 0.0123456789}

@@ -63,6 +63,25 @@ def test_seeds_are_averaged_with_their_spread():
 
 
 @pytest.mark.parametrize(
+    ("part", "one", "other", "told"),
+    [
+        ("attack", {"name": "pgd", "version": 1}, {"name": "pgd", "version": 2}, "version 2"),
+        ("attack", {"name": "pgd", "settings": {"steps": 3}}, {"name": "pgd", "settings": {}}, "pgd, "),
+        ("perturbation", None, "d" * 64, "pgd, "),
+        ("surrogate", {"name": "caj", "weights": "a"}, {"name": "caj", "weights": "b"}, "pgd, "),
+    ],
+)
+def test_what_differs_in_more_than_its_seed_is_not_averaged(part, one, other, told):
+    made = [
+        found.model_copy(update={"config": {**found.config, part: value}})
+        for found, value in ((record(after=0.3), one), (record(after=0.5, seed=1), other))
+    ]
+    for text in (report(made, "markdown"), comparison(made)):
+        assert "30.0" in text and "50.0" in text and "±" not in text
+        assert told in text
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"eps": "4/255"},

@@ -12,9 +12,15 @@ def cells(text):
     return {line[0]: line[1:] for line in lines}
 
 
-def moved(surrogate, victim, after, **more):
+def moved(surrogate, victim, after, weights="", **more):
+    """A transfer; ``surrogate`` is a model or, joined by +, several."""
     made = record(attack="uap", after=after, surrogate=surrogate, **more)
-    return made.model_copy(update={"victim_label": victim})
+    names = surrogate.split("+")
+    options = {"members": [{"name": name} for name in names]} if len(names) > 1 else {}
+    source = {"name": surrogate, "options": options, "weights": weights}
+    of = {**made.config["victim"], "name": victim.split(" ")[0], "options": {}}
+    config = {**made.config, "victim": of, "surrogate": source}
+    return made.model_copy(update={"victim_label": victim, "config": config})
 
 
 def test_each_cell_is_the_mean_after_the_attack():
@@ -37,3 +43,15 @@ def test_budgets_and_attacks_are_never_mixed():
     text = transfer_matrices([moved("agw", "ddag", 0.5), moved("agw", "ddag", 0.1, eps="4/255")])
     assert text.count("from \\ on") == 2
     assert "L_inf 4/255" in text and "L_inf 8/255" in text
+
+
+def test_the_victim_itself_is_not_among_the_others_whatever_its_precision_or_company():
+    low = [moved("agw", "agw (bfloat16)", 0.02), moved("agw", "caj (bfloat16)", 0.6)]
+    assert cells(transfer_matrices(low))["agw"][-1] == "60.0"
+    both = [moved("agw+caj", "agw", 0.02), moved("agw+caj", "mmn", 0.6)]
+    assert cells(transfer_matrices(both))["agw+caj"][-1] == "60.0"
+
+
+def test_surrogates_of_one_name_and_other_weights_have_rows_of_their_own():
+    table = transfer_matrices([moved("agw", "mmn", 0.2, "aa"), moved("agw", "mmn", 0.6, "bb")])
+    assert "agw[weights aa]" in table and "20.0" in table and "60.0" in table and "40.0" not in table
