@@ -9,6 +9,7 @@ from functools import cached_property
 from statistics import fmean as mean
 from statistics import stdev
 
+from vbench.attacks.registry import ATTACKS
 from vbench.core.text import first_of
 from vbench.records.record import Record
 from vbench.reports.leaderboard.collect import Entry, Result
@@ -40,10 +41,13 @@ class Standing:
 
     @cached_property
     def attack(self) -> str:
-        """Label of the attack, with the source of a reused or transferred perturbation."""
+        """Label of the attack, with another version than today's and the source of its perturbation."""
         record, replayed = self.record, self.record.config.get("perturbation")
         source = f" from {record.surrogate}" if record.surrogate else ""
-        return record.label + source + (f" replayed {replayed[:8]}" if replayed else "")
+        card = record.config["attack"]
+        today, version = ATTACKS.get(card["name"], card).get("version"), card.get("version")
+        other = f" (version {version})" if version != today else ""
+        return record.label + other + source + (f" replayed {replayed[:8]}" if replayed else "")
 
     @cached_property
     def knowledge(self) -> str:
