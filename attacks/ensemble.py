@@ -46,7 +46,7 @@ class Ensemble(Battery):
     """
 
     name: ClassVar[str] = "ensemble"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "the worst of several attacks for each query, as AutoAttack for classifiers"
     paper: ClassVar[str] = (
         "after Croce and Hein, Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse "
