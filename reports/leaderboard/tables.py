@@ -45,7 +45,7 @@ class Standing:
         record, replayed = self.record, self.record.config.get("perturbation")
         source = f" from {record.surrogate}" if record.surrogate else ""
         card = record.config["attack"]
-        today, version = ATTACKS.get(card["name"], card).get("version"), card.get("version")
+        today, version = (ATTACKS.get(card["name"]) or card).get("version"), card.get("version")
         other = f" (version {version})" if version != today else ""
         return record.label + other + source + (f" replayed {replayed[:8]}" if replayed else "")
 
