@@ -89,7 +89,8 @@ def _panel(axes: Axes, curves: dict[str, Curve], names: Sequence[str]) -> None:
         if name == "clean":
             _plot(axes, curve, name, CLEAN, "-", None)
             continue
-        place = names.index(name) % len(PALETTE)
+        # Behind an attack of which there are several stands an id.
+        place = names.index(name if name in names else name.rpartition(" ")[0]) % len(PALETTE)
         _plot(axes, curve, name, PALETTE[place], DASHES[place], MARKERS[place])
     axes.set_xlim(1, DEEPEST)
     axes.set_xticks(_MARKED)
