@@ -281,7 +281,7 @@ class UniversalAttack(Attack):
 
     def fit_cost(self, victim: Victim, images: Sequence[int], identities: int) -> int:
         """Gradient evaluations of a fit; ``images``: the training images of each modality."""
-        return int(self.settings().get("evaluations", 0))  # type: ignore[call-overload]
+        return int(getattr(self, "evaluations", 0))
 
     @property
     def retrains(self) -> bool:

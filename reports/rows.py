@@ -119,6 +119,11 @@ def victim_key(record: Record) -> tuple[str, ...]:
     return victim["name"], options, victim["weights"], canonical(victim)
 
 
+def weights_of(record: Record, part: str) -> str:
+    """The hash of the weights of a record's "victim" or "surrogate"; empty where it does not say."""
+    return str((record.config.get(part) or {}).get("weights", ""))
+
+
 def attack_key(record: Record) -> tuple[str, ...]:
     """The key of an attack: label, settings, version, code, and where its perturbation comes from."""
     parts = {name: record.config.get(name) for name in ("attack", "perturbation", "surrogate")}

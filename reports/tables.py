@@ -34,6 +34,7 @@ from vbench.reports.rows import (
     setting,
     tested_metric,
     victim_key,
+    weights_of,
 )
 from vbench.reports.select import DEFAULT_METRICS, KNOWN_METRICS
 from vbench.reports.table import Cell, Column, Group, Table, simple, write
@@ -142,15 +143,7 @@ def split(
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
         expected = random_order([record for one in same for record in one]) if chance else []
         same.sort(key=lambda one: victims.index(victim_key(one[0])))
-        told = marks(
-            same,
-            lambda record: (
-                record.victim_name,
-                record.config["victim"]["weights"],
-                record.label,
-                record.surrogate,
-            ),
-        )
+        told = marks(same, lambda one: (one.victim_name, weights_of(one, "victim"), one.label, one.surrogate))
         for one, mark in zip(same, told, strict=True):
             first, *below = rows_of(one)
             rows = [replace(first, attack=first.attack + mark), *below]
@@ -479,7 +472,7 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
     lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
     sources = defaultdict(list)
     for record in records:
-        sources[record.surrogate, record.config["surrogate"]["weights"]].append(record)
+        sources[record.surrogate, weights_of(record, "surrogate")].append(record)
     several = Counter(name for name, _ in sources)
     for (name, weights), mine in sources.items():
         others = figure((record for record in mine if not _on_itself(record)), "adversarial")
@@ -496,9 +489,10 @@ def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
 
 def _on_itself(record: Record) -> bool:
     """Whether an attack was crafted on the victim, or on an ensemble with it."""
-    victim, source = record.config["victim"], record.config["surrogate"]
-    members = source["options"].get("members") or [{"name": source["name"], **source["options"]}]
-    return {"name": victim["name"], **victim["options"]} in members
+    victim, source = record.config["victim"], record.config.get("surrogate") or {}
+    options = source.get("options", {})
+    members = options.get("members") or [{"name": source.get("name"), **options}]
+    return {"name": victim["name"], **victim.get("options", {})} in members
 
 
 def printed_report(

@@ -20,7 +20,7 @@ from vbench.core.errors import BadInput
 from vbench.core.text import count_of, first_of, one_line
 from vbench.core.threat import parse_budget
 from vbench.records.files import KeptImages
-from vbench.records.record import Record, canonical
+from vbench.records.record import Record
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
 from vbench.reports.rows import DEPTHS, attack_key, setting, victim_key
 
@@ -206,9 +206,9 @@ def _plain(value: float, _: int) -> str:
 
 def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Records that differ only in their seed, by the name of their attack, in order of appearance."""
-    found: dict[tuple[str, str], list[Record]] = {}
+    found: dict[tuple[str, Hashable], list[Record]] = {}
     for record in records:
-        found.setdefault((attack_of(record), canonical(attack_key(record))), []).append(record)
+        found.setdefault((attack_of(record), attack_key(record)), []).append(record)
     named: dict[str, list[Record]] = {}
     for (name, _), same in found.items():
         count = sum(other == name for other, _ in found)

@@ -18,7 +18,7 @@ from vbench.core.text import one_line
 from vbench.records.record import Record
 from vbench.reports.figures.panels import Facet, attack_of, common, facets, facts_of, titles_of, victim_of
 from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
-from vbench.reports.rows import HEADINGS, setting
+from vbench.reports.rows import HEADINGS, setting, weights_of
 
 _CLEAN = "(clean)"
 _FRAMED = "framed: crafted on the victim itself"
@@ -36,8 +36,8 @@ class Matrix:
 
 def matrix(records: Sequence[Record], metric: str) -> Matrix:
     """The cells of one attack and setting, mean over trials and seeds."""
-    rows = _names([(one_line(record.surrogate), _weights(record, "surrogate")) for record in records])
-    columns = _names([(victim_of(record), _weights(record, "victim")) for record in records])
+    rows = _names([(one_line(record.surrogate), weights_of(record, "surrogate")) for record in records])
+    columns = _names([(victim_of(record), weights_of(record, "victim")) for record in records])
     surrogates, victims = (list(dict.fromkeys(names)) for names in (rows, columns))
     cells: dict[tuple[int, int], list[Record]] = {}
     for record, row, column in zip(records, rows, columns, strict=True):
@@ -115,16 +115,12 @@ def _facts(record: Record) -> dict[str, str]:
     return {"protocol": found["protocol"], "budget": found["budget"], "attack": attack}
 
 
-def _weights(record: Record, part: str) -> str:
-    return one_line(str((record.config.get(part) or {}).get("weights", "")))
-
-
 def _names(models: Sequence[tuple[str, str]]) -> list[str]:
     """The name of each (name, weights), with the weights' hash if one name has different weights."""
     held: dict[str, set[str]] = {}
     for name, weights in models:
         held.setdefault(name, set()).add(weights)
-    return [name if len(held[name]) == 1 else f"{name} {weights[:6]}" for name, weights in models]
+    return [name if len(held[name]) == 1 else f"{name} {one_line(weights[:6])}" for name, weights in models]
 
 
 def _panel_key(record: Record) -> tuple[object, ...]:
