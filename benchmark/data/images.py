@@ -129,7 +129,7 @@ def _refuse_other_readings(image: ImageFile.ImageFile) -> None:
     if image.mode not in _MODES:
         raise Unreadable(f"mode {image.mode}; save it as 8-bit RGB or grey-scale")
     # Pillow silently drops the lower eight bits of such values.
-    if any("16" in str(tile.args) for tile in image.tile if image.format == "PNG"):
+    if any("16" in str(tile[3]) for tile in image.tile if image.format == "PNG"):
         raise Unreadable("16 bits a channel; save it as 8-bit RGB or grey-scale")
     if "transparency" in image.info:
         raise Unreadable("transparent colours; save it as 8-bit RGB or grey-scale")
