@@ -275,14 +275,21 @@ def synth(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     size: Annotated[str, typer.Option(help="Height x width in pixels, as in 64x32.")] = "64x32",
     test_ids: Annotated[int | None, typer.Option(help="Test identities.", show_default="chosen")] = None,
+    train_shots: Annotated[
+        int | None, typer.Option(help="Images of each training identity and camera.", show_default="chosen")
+    ] = None,
+    test_shots: Annotated[
+        int | None, typer.Option(help="Images of each test identity and camera.", show_default="chosen")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a synthetic data set in the folder layout of a real one."""
     from vbench.data.protocols import check_layout
-    from vbench.data.synthetic import write_dataset
+    from vbench.data.synthetic.write import Shots, write_dataset
 
     check_layout(layout)
-    folder = write_dataset(layout, out, ids, seed, parse_size(size), test_ids=test_ids, quiet=quiet)
+    shots = Shots(train_shots, test_shots)
+    folder = write_dataset(layout, out, ids, seed, parse_size(size), test_ids, quiet, shots)
     put(f"synthetic {layout} data in {folder}")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -281,3 +282,22 @@ def test_writing_does_not_need_torch(tmp_path):
         [sys.executable, "-c", script, str(tmp_path / "set")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("layout", "train", "test"), [("sysu", 2, 4), ("llcm", 2, 4), ("regdb", 3, 3)])
+def test_the_number_of_images_of_an_identity_and_camera_can_be_chosen(layout, train, test):
+    plan = write.LAYOUTS[layout](5, 3, 7, write.Shots(train, test))
+    counted = Counter((shot.pid, shot.cam, shot.modality) for shot in plan.pictures.values())
+    assert {count for (pid, *_), count in counted.items() if pid <= 5} == {train}
+    assert {count for (pid, *_), count in counted.items() if pid > 5} == {test}
+
+
+@pytest.mark.parametrize("shots", [(0, None), (None, 10_000), (-1, 2)])
+def test_a_number_of_images_out_of_range_is_refused(tmp_path, shots):
+    with pytest.raises(BadInput, match="1 to 9999"):
+        write_dataset("sysu", tmp_path / "set", **ARGUMENTS, shots=write.Shots(*shots))
+
+
+def test_splits_of_regdb_share_their_images(tmp_path):
+    with pytest.raises(BadInput, match="share all images"):
+        write_dataset("regdb", tmp_path / "set", **ARGUMENTS, shots=write.Shots(2, 3))

@@ -31,10 +31,16 @@ LLCM_VISIBLE_CAMS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 LLCM_INFRARED_CAMS = (1, 2, 4, 5, 6, 7, 8, 9)
 
-#: Test images per identity and camera: several, so that sampling one for the gallery matters.
-_TEST_SHOTS = 3
 
-_REGDB_SHOTS = 10
+@dataclass(frozen=True)
+class Shots:
+    """Images of an identity from each of its cameras: of one seen in training, and of one of the test.
+
+    None is each layout's own number. Several test images, so that sampling one for the gallery matters.
+    """
+
+    train: int | None = None
+    test: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Plan:
     files: dict[str, bytes]
 
 
-def sysu(ids: int, test_ids: int, seed: int) -> Plan:
+def sysu(ids: int, test_ids: int, seed: int, shots: Shots) -> Plan:
     """SYSU-MM01: ``cam1..cam6/<id>/<n>.jpg`` and ``exp/``; every fifth training identity validates."""
     train = range(1, ids + 1)
     validation = [pid for pid in train if pid % 5 == 0] or [ids]
@@ -53,12 +59,13 @@ def sysu(ids: int, test_ids: int, seed: int) -> Plan:
     pictures = {}
     for pid in (*train, *test):
         unseen = pid > ids
-        for cams, modality, shots in (
-            (SYSU_VISIBLE_CAMS, Modality.VISIBLE, _TEST_SHOTS if unseen else 1),
-            (SYSU_INFRARED_CAMS, Modality.INFRARED, _TEST_SHOTS if unseen else 2),
+        for cams, modality, few in (
+            (SYSU_VISIBLE_CAMS, Modality.VISIBLE, 1),
+            (SYSU_INFRARED_CAMS, Modality.INFRARED, 2),
         ):
+            count = (shots.test or 3) if unseen else (shots.train or few)
             for cam in cams:
-                for number in range(1, shots + 1):
+                for number in range(1, count + 1):
                     pictures[f"cam{cam}/{pid:04d}/{number:04d}.jpg"] = Shot(pid, cam, modality, number)
     files = {
         "exp/train_id.txt": _id_line(pid for pid in train if pid not in validation),
@@ -69,7 +76,7 @@ def sysu(ids: int, test_ids: int, seed: int) -> Plan:
     return Plan(pictures, files)
 
 
-def regdb(ids: int, test_ids: int, seed: int) -> Plan:
+def regdb(ids: int, test_ids: int, seed: int, shots: Shots) -> Plan:
     """RegDB: ten splits of the same identities into ``ids`` for training and ``test_ids`` for testing."""
     pids = range(1, ids + test_ids + 1)
     folders = {
@@ -80,7 +87,7 @@ def regdb(ids: int, test_ids: int, seed: int) -> Plan:
     paths: dict[tuple[str, int], list[str]] = {}
     for modality, (folder, word, letter, cam) in folders.items():
         for pid in pids:
-            for number in range(1, _REGDB_SHOTS + 1):
+            for number in range(1, (shots.train or 10) + 1):
                 path = f"{folder}/{pid}/person_front_{letter}_{number:05d}_{pid}.bmp"
                 pictures[path] = Shot(pid, cam, modality, number)
                 paths.setdefault((word, pid), []).append(path)
@@ -95,7 +102,7 @@ def regdb(ids: int, test_ids: int, seed: int) -> Plan:
     return Plan(pictures, files)
 
 
-def llcm(ids: int, test_ids: int, seed: int) -> Plan:
+def llcm(ids: int, test_ids: int, seed: int, shots: Shots) -> Plan:
     """LLCM: nine visible cameras, eight infrared ones (not camera 3); each identity is seen by a few."""
     pictures: dict[str, Shot] = {}
     lists: dict[str, list[str]] = {"vis": [], "nir": []}
@@ -109,7 +116,7 @@ def llcm(ids: int, test_ids: int, seed: int) -> Plan:
             for cam in sorted(
                 int(cam) for cam in random.choice(cams, size=3 if unseen else 2, replace=False)
             ):
-                for number in range(1, (_TEST_SHOTS if unseen else 2) + 1):
+                for number in range(1, ((shots.test or 3) if unseen else (shots.train or 2)) + 1):
                     name = f"{pid:04d}/{pid:04d}_c{cam:02d}_s{number:06d}_f{number:04d}_{word}.jpg"
                     path = f"test_{word}/cam{cam}/{name}" if unseen else f"{word}/{name}"
                     pictures[path] = Shot(pid, cam, modality, number)
@@ -120,7 +127,7 @@ def llcm(ids: int, test_ids: int, seed: int) -> Plan:
     return Plan(pictures, files)
 
 
-LAYOUTS: dict[str, Callable[[int, int, int], Plan]] = {"sysu": sysu, "regdb": regdb, "llcm": llcm}
+LAYOUTS: dict[str, Callable[[int, int, int, Shots], Plan]] = {"sysu": sysu, "regdb": regdb, "llcm": llcm}
 
 
 def _id_line(pids: Iterable[int]) -> bytes:
@@ -169,7 +176,7 @@ _SMALLEST_SIDE = 8
 
 _LARGEST_SIDE = 2048
 
-_MOST_IDENTITIES = 9999
+_MOST_IDENTITIES = _MOST_SHOTS = 9999
 
 #: Pixels rendered at a time; bounds memory, does not affect the result.
 _CHUNK_PIXELS = 64 * 64 * 32
@@ -183,6 +190,7 @@ def write_dataset(
     size: tuple[int, int],
     test_ids: int | None = None,
     quiet: bool = False,
+    shots: Shots = Shots(),
 ) -> Path:
     """Write a synthetic dataset in the folder layout of ``layout`` ("sysu", "regdb" or "llcm") to ``out``.
 
@@ -196,7 +204,7 @@ def write_dataset(
     out = Path(out)
     test_ids = 48 if test_ids is None else test_ids
     seed = check_seed(seed)
-    _check(layout, ids, test_ids, size)
+    _check(layout, ids, test_ids, size, shots)
     manifest = {
         "generator": GENERATOR_VERSION,
         "layout": layout,
@@ -204,6 +212,7 @@ def write_dataset(
         "test_ids": test_ids,
         "seed": seed,
         "size": list(size),
+        **{f"{part}_shots": count for part, count in vars(shots).items() if count is not None},
     }
     try:
         if _already_there(out, manifest):
@@ -212,7 +221,7 @@ def write_dataset(
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            _fill(work, LAYOUTS[layout](ids, test_ids, seed), seed, size, quiet)
+            _fill(work, LAYOUTS[layout](ids, test_ids, seed, shots), seed, size, quiet)
             (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
             _publish(work, target, manifest)
         finally:
@@ -222,7 +231,7 @@ def write_dataset(
     return out
 
 
-def _check(layout: str, ids: int, test_ids: int, size: tuple[int, int]) -> None:
+def _check(layout: str, ids: int, test_ids: int, size: tuple[int, int], shots: Shots) -> None:
     if layout not in LAYOUTS:
         raise unknown_name("layout", layout, LAYOUTS)
     if ids < 2:
@@ -232,6 +241,12 @@ def _check(layout: str, ids: int, test_ids: int, size: tuple[int, int]) -> None:
     if ids + test_ids > _MOST_IDENTITIES:
         raise BadInput(
             f"{ids} + {test_ids} identities do not fit 4-digit names; at most {_MOST_IDENTITIES} in all"
+        )
+    if any(count is not None and not 1 <= count <= _MOST_SHOTS for count in vars(shots).values()):
+        raise BadInput(f"images of an identity and camera must be 1 to {_MOST_SHOTS}")
+    if layout == "regdb" and shots.test not in (None, shots.train):
+        raise BadInput(
+            "regdb's splits share all images: --test-shots can only be --train-shots, or be left out"
         )
     if len(size) != 2 or not all(_SMALLEST_SIDE <= side <= _LARGEST_SIDE for side in size):
         wanted = f"height and width of {_SMALLEST_SIDE} to {_LARGEST_SIDE} pixels"
