@@ -149,7 +149,7 @@ class PerImageAttack(Attack):
         modality: Modality | str,
         labels: Tensor | None = None,
         *,
-        eps: str | float = "8/255",
+        eps: str | float | None = None,
         norm: str = "linf",
         seed: int = 0,
     ) -> Tensor:
@@ -157,8 +157,9 @@ class PerImageAttack(Attack):
 
         ``images``: N x 3 x H x W in [0, 1] at ``victim.input_size``, "visible" or "infrared" (three equal
         channels). ``labels``: N classes of the victim's classifier that classification attacks move away
-        from; by default those it predicts. The result is within the budget ``eps`` and in [0, 1]; it is not
-        rounded to 8 bits, as :func:`vbench.evaluate` does. The same ``seed`` gives the same bits.
+        from; by default those it predicts. The result is within the budget ``eps``, see :class:`ThreatModel`,
+        and in [0, 1]; it is not rounded to 8 bits, as :func:`vbench.evaluate` does. The same ``seed`` gives
+        the same bits.
 
         Raises :class:`BadInput` for images of another shape or range, and for an attack that knows training
         images or the gallery: those need a data set.

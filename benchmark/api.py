@@ -139,9 +139,6 @@ class Result:
         return report(self.records, "html", self.failures)
 
 
-_DEFAULT_BUDGET = "8/255"
-
-
 def evaluate(
     victim: str | Victim | Sequence[str | Victim],
     attack: str | Attack | Sequence[str | Attack],
@@ -174,8 +171,9 @@ def evaluate(
     and ``size``, H x W); or, with its folder ``root``, "sysu", "regdb", "llcm", the name of an installed
     reader or ``./file.py:Class``; or an open :class:`Dataset`. ``threat`` is a :class:`ThreatModel` or a
     budget in [0, 1] pixel units, which may also be given as ``eps``. A budget or side that is not given comes
-    from the attack's preset, if it has one, otherwise it is 8/255 or query. The runner enforces the budget on
-    what the attack returns. ``settings`` apply to every attack; several surrogates form an ensemble.
+    from the attack's preset, if it has one, otherwise it is 8/255 (L_inf) or query. The runner enforces the
+    budget on what the attack returns. ``settings`` apply to every attack; several surrogates form an
+    ensemble.
 
     With ``runs``, a folder, records and perturbations are stored there after each run, and recorded runs are
     not repeated unless ``force`` is set. A victim object is copied, not changed. ``quiet=False`` shows
@@ -204,7 +202,7 @@ def evaluate(
     budget: Any = threat.eps if isinstance(threat, ThreatModel) else threat
     side = threat.side if isinstance(threat, ThreatModel) else None
     if not isinstance(threat, ThreatModel):
-        threat = ThreatModel(_DEFAULT_BUDGET if budget is None else budget)
+        threat = ThreatModel(budget)
     one = spec_of(
         {
             "dataset": as_name(dataset),

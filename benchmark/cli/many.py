@@ -114,7 +114,7 @@ def run(
     several=("attack", "victim", "surrogate", "seed"),
     surrogate={"help": "Surrogate, repeatable, or all.", "shown": "the victims"},
     protocol={"help": "Protocol id."},
-    eps={"default": "8/255", "shown": None},
+    eps={"shown": "8/255; none with l2"},
     side={"default": "query", "shown": None},
 )
 def transfer(
@@ -138,8 +138,8 @@ def transfer(
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
     victims, attacks, surrogates, seeds = map(given.pop, ("victim", "attack", "surrogate", "seed"))
-    one = spec_of(given)
-    ThreatModel(given["eps"], one.norm, given["side"])
+    threat = ThreatModel(given["eps"], given["norm"], given["side"])
+    one = spec_of({**given, "eps": given["eps"] or str(threat.card()["eps"])})
     turns = [models([name], ()) for name in victim_names(surrogates or victims)]
     session = Session(runs, quiet=quiet)
     protocols = [one.group.data.protocol]

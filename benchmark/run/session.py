@@ -486,9 +486,12 @@ class Session:
 
 
 def threat_of(spec: RunSpec) -> ThreatModel:
-    """The threat model of a spec; what it leaves out comes from its attack's preset, else 8/255 and query."""
+    """The threat model of a spec; what it leaves out comes from its attack's preset, else 8/255 and query.
+
+    Presets have L_inf budgets, which no other norm takes.
+    """
     preset = preset_threat(unwrapped(spec.attack), dict(spec.settings))
-    eps = preset.get("eps", "8/255") if spec.eps is None else spec.eps
+    eps = preset.get("eps") if spec.eps is None and spec.norm == "linf" else spec.eps
     side = preset.get("side", "query") if spec.side is None else spec.side
     return ThreatModel(eps, spec.norm, side, spec.quantize)
 

@@ -401,7 +401,7 @@ def slots_of(
 
     suites = [SUITES[name] for name in victims_of_suites]
     names = list(dict.fromkeys(name for names in victims_of_suites.values() for name in names))
-    threat = ThreatModel(like.eps or "8/255", like.norm, like.side or "query", like.quantize)
+    threat = ThreatModel(like.eps, like.norm, like.side or "query", like.quantize)
     settings.check(suites)
     for seed in seeds:
         check_seed(seed)

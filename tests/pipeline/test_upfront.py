@@ -149,11 +149,14 @@ def test_a_perturbation_that_does_not_fit(idle, where, tmp_path):
 COMMANDS = [
     (("run", "--victim", "agw", "--attack", "noise"), ("--seed", -1)),
     (("run", "--victim", "agw", "--attack", "noise"), ("--seed", 2**64)),
+    (("run", "--victim", "agw", "--attack", "noise"), ("--norm", "l2")),
+    (("run", "--victim", "agw", "--attack", "metric_ifgsm[preset=original]"), ("--norm", "l2")),
     (("run", "--victim", "agw", "--attack", "noise"), ("--device", "gpu")),
     (("run", "--victim", "agw", "--attack", "noise"), ("--precision", "half")),
     (("run", "--victim", "agw", "--attack", "noise"), ("--keep", "picture")),
     (("run", "--victim", "agw", "--attack", "noise"), ("--format", "word")),
     (("sweep", "transfer", "--victim", "agw", "--attack", "noise"), ("--seed", -1)),
+    (("sweep", "transfer", "--victim", "agw", "--attack", "noise"), ("--norm", "l2")),
     (("sweep", "transfer", "--victim", "all", "--attack", "fsam_uap[stages=layer9]"), ()),
     (("sweep", "transfer", "--victim", "agw", "--attack", "noise"), ("--protocol", "regdb/vis2ir/trial-1")),
     (("paper", "comparison"), ("--seed", -1)),
@@ -166,6 +169,7 @@ COMMANDS = [
     (("data", "synth", "--layout", "sysu", "--ids", 4, "--out", "set"), ("--seed", -1)),
     (("data", "synth", "--layout", "sysu", "--ids", 4, "--out", "set"), ("--seed", 2**64)),
     (("baseline", "--victim", "agw", "--attack", "noise", "--out", "b.json"), ("--device", "gpu")),
+    (("baseline", "--victim", "agw", "--attack", "noise", "--out", "b.json"), ("--norm", "l2")),
 ]
 
 
