@@ -24,6 +24,7 @@ from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.protocols import SYNTHETIC
 from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.files import read_keep
 from vbench.records.record import Failure, Record
 from vbench.records.spec import as_name, run_specs, spec_of
 from vbench.records.store import RunStore
@@ -156,12 +157,16 @@ def evaluate(
     surrogate: str | Sequence[str] | None = None,
     surrogate_weights: str | Path | Sequence[str | Path] | None = None,
     perturbation: str | Path | None = None,
+    queries: int | None = None,
     runs: str | Path | None = None,
+    keep: str | Sequence[str] = (),
     force: bool = False,
     ignore_gates: bool = False,
     allow_code: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    channels_last: bool | None = None,
+    batch_size: int | None = None,
     quiet: bool = True,
 ) -> Result:
     """Attack victims on a data set; the same runs, records and results as ``vbench run``.
@@ -173,12 +178,15 @@ def evaluate(
     budget in [0, 1] pixel units, which may also be given as ``eps``. A budget or side that is not given comes
     from the attack's preset, if it has one, otherwise it is 8/255 (L_inf) or query. The runner enforces the
     budget on what the attack returns. ``settings`` apply to every attack; several surrogates form an
-    ensemble.
+    ensemble. ``queries``: how many of the queries are used, evenly spread, to try small; None for all.
 
     With ``runs``, a folder, records and perturbations are stored there after each run, and recorded runs are
-    not repeated unless ``force`` is set. A victim object is copied, not changed. ``quiet=False`` shows
-    progress on standard error: the first call on synthetic data writes the images and trains the victim.
-    ``allow_code`` runs a victim that is a program, such as "model.pt2".
+    not repeated unless ``force`` is set. ``keep`` stores files for figures there too: "embeddings", "images",
+    "weights" (of a victim that the attack trained), or a list of these. A victim object is copied, not
+    changed. ``quiet=False`` shows progress on standard error: the first call on synthetic data writes the
+    images and trains the victim. ``allow_code`` runs a victim that is a program, such as "model.pt2".
+    ``channels_last`` is the memory layout of images, None: as ``precision`` "auto" finds it faster.
+    ``batch_size``: images at a time, on which no result depends, None: 64, on a GPU more.
 
     Runs whose attack or victim fails are listed in ``failures`` of the result, with a warning. Raises
     :class:`BadInput`, before any work, for an invalid request, and :class:`VbenchError` with the first reason
@@ -192,6 +200,7 @@ def evaluate(
     if not isinstance(settings, Mapping | None):
         raise BadInput(f"settings are a mapping, as in settings={{'steps': 20}}, not {_kind(settings)}")
     flags = {"force": force, "ignore_gates": ignore_gates, "allow_code": allow_code, "quiet": quiet}
+    flags |= {} if channels_last is None else {"channels_last": channels_last}
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise BadInput(f"{name} is True or False, not {shortened(repr(value))}")
@@ -209,11 +218,14 @@ def evaluate(
             "root": _path("root", root),
             "layout": _text("layout", layout),
             "size": _size(size),
+            "queries": _number("queries", queries),
             "weights": _path("weights", weights),
             "surrogate": [_named(name) for name in _several(surrogate)],
             "surrogate_weights": [_path("surrogate_weights", file) for file in _several(surrogate_weights)],
             "precision": _text("precision", precision),
             "device": _text("device", str(device) if isinstance(device, torch.device) else device),
+            "channels_last": channels_last,
+            "batch_size": _number("batch_size", batch_size),
             "ignore_gates": ignore_gates,
             "allow_code": allow_code,
             "settings": settings,
@@ -225,7 +237,11 @@ def evaluate(
         }
     )
     protocols = [_text("protocol", name) for name in _several(protocol)]
-    session = Session(_folder("runs", runs), force, quiet)
+    named = [_text("keep", one) for one in _several(keep)]
+    kept = read_keep(",".join(named)) if named else ()
+    if kept and runs is None:
+        raise BadInput("keep stores files next to records: name their folder, as in runs='runs'")
+    session = Session(_folder("runs", runs), force, quiet, kept)
     with one_version():
         records = session.run_all(run_specs(one, victims, attacks, seeds, protocols))
     learnt = {record.id: session.recorder.perturbations(record) for record in records}
@@ -287,6 +303,13 @@ def _folder(name: str, given: Any) -> Path | None:
     if path == "":
         raise BadInput(f"{name} is empty; name a folder, as in {name}='runs'")
     return None if path is None else Path(path)
+
+
+def _number(name: str, given: Any) -> int | None:
+    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if given is not None and not (whole and given >= 1):
+        raise BadInput(f"{name} is a whole number above 0, not {shortened(repr(given))}")
+    return None if given is None else int(given)
 
 
 def _text(name: str, given: Any) -> str:
