@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -15,7 +17,7 @@ import torch
 
 from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
-from vbench.core.errors import BadInput, shortened
+from vbench.core.errors import BadInput, VbenchError, shortened
 from vbench.core.files import cache_folder
 from vbench.core.plugins import one_version
 from vbench.core.settings import parse_size
@@ -26,7 +28,7 @@ from vbench.data.protocols import SYNTHETIC
 from vbench.data.synthetic.embedded import SyntheticSet
 from vbench.records.files import read_keep
 from vbench.records.record import Failure, Record
-from vbench.records.spec import as_name, run_specs, spec_of
+from vbench.records.spec import OPTIONS, as_name, run_specs, spec_of
 from vbench.records.store import RunStore
 from vbench.run.builtin import thin_weights
 from vbench.run.session import Session, keep, stored_perturbations
@@ -111,10 +113,16 @@ class Result:
         group: str | None = None,
         versus: str | None = None,
     ) -> str:
-        """The full table of ``vbench report``: "markdown", "latex", "plain", "csv" or "json"."""
+        """The full table of ``vbench report``: "markdown", "latex", "plain", "csv" or "json".
+
+        ``metrics``: "r1", "r5", "r10", "r20", "map", "minp", "asr"; ``group``: "victim", "attack" or
+        "dataset", a table each; ``versus``: an attack to compare with. Raises :class:`BadInput` for others.
+        """
+        from vbench.reports.select import pick_metrics
         from vbench.reports.tables import report_of
 
-        return report_of(self.records, style, metrics, group, versus)
+        picked = None if metrics is None else pick_metrics(",".join(_several(metrics)))
+        return report_of(self.records, style, picked, group, versus)
 
     def save(self, runs: str | Path) -> list[Path]:
         """Store records and perturbations in a folder as ``vbench run`` does; returns the records' paths."""
@@ -212,37 +220,39 @@ def evaluate(
     side = threat.side if isinstance(threat, ThreatModel) else None
     if not isinstance(threat, ThreatModel):
         threat = ThreatModel(budget)
-    one = spec_of(
-        {
-            "dataset": as_name(dataset),
-            "root": _path("root", root),
-            "layout": _text("layout", layout),
-            "size": _size(size),
-            "queries": _number("queries", queries),
-            "weights": _path("weights", weights),
-            "surrogate": [_named(name) for name in _several(surrogate)],
-            "surrogate_weights": [_path("surrogate_weights", file) for file in _several(surrogate_weights)],
-            "precision": _text("precision", precision),
-            "device": _text("device", str(device) if isinstance(device, torch.device) else device),
-            "channels_last": channels_last,
-            "batch_size": _number("batch_size", batch_size),
-            "ignore_gates": ignore_gates,
-            "allow_code": allow_code,
-            "settings": settings,
-            "eps": budget,
-            "norm": threat.norm,
-            "side": side,
-            "quantize": threat.quantize,
-            "perturbation": _path("perturbation", perturbation),
-        }
-    )
-    protocols = [_text("protocol", name) for name in _several(protocol)]
-    named = [_text("keep", one) for one in _several(keep)]
-    kept = read_keep(",".join(named)) if named else ()
-    if kept and runs is None:
-        raise BadInput("keep stores files next to records: name their folder, as in runs='runs'")
-    session = Session(_folder("runs", runs), force, quiet, kept)
-    with one_version():
+    with _by_argument(), one_version():
+        one = spec_of(
+            {
+                "dataset": as_name(dataset),
+                "root": _path("root", root),
+                "layout": _text("layout", layout),
+                "size": _size(size),
+                "queries": _number("queries", queries),
+                "weights": _path("weights", weights),
+                "surrogate": [_named(name) for name in _several(surrogate)],
+                "surrogate_weights": [
+                    _path("surrogate_weights", file) for file in _several(surrogate_weights)
+                ],
+                "precision": _text("precision", precision),
+                "device": _text("device", str(device) if isinstance(device, torch.device) else device),
+                "channels_last": channels_last,
+                "batch_size": _number("batch_size", batch_size),
+                "ignore_gates": ignore_gates,
+                "allow_code": allow_code,
+                "settings": settings,
+                "eps": budget,
+                "norm": threat.norm,
+                "side": side,
+                "quantize": threat.quantize,
+                "perturbation": _path("perturbation", perturbation),
+            }
+        )
+        protocols = [_text("protocol", name) for name in _several(protocol)]
+        named = [_text("keep", one) for one in _several(keep)]
+        kept = read_keep(",".join(named)) if named else ()
+        if kept and runs is None:
+            raise BadInput("keep stores files next to records: name their folder, as in runs='runs'")
+        session = Session(_folder("runs", runs), force, quiet, kept)
         records = session.run_all(run_specs(one, victims, attacks, seeds, protocols))
     learnt = {record.id: session.recorder.perturbations(record) for record in records}
     failed = session.failures.lost
@@ -271,6 +281,7 @@ def load_victim(
     its weights: shipped for AGW, trained once for the others. ``options`` are those of ``vbench describe
     victim NAME``. Raises :class:`BadInput` as :func:`vbench.victims.load.build_victim` does.
     """
+    _text("name", name)
     if not thin:
         return build_named(name, weights, num_classes, device, allow_code=allow_code, **options)
     if weights is not None or num_classes is not None:
@@ -283,6 +294,27 @@ def load_victim(
     dataset = open_dataset(layout, own.write(cache_folder(), quiet=True))
     file = thin_weights(spec, dataset, cache_folder(), own.size, quiet=True)
     return build_named(name, file, device=device, **spec.settings)
+
+
+_OPTION = re.compile(r"--(no-)?([a-z-]+)\b( ?)")
+
+
+@contextmanager
+def _by_argument() -> Iterator[None]:
+    """Let messages name arguments of :func:`evaluate` in place of the options of ``vbench run``."""
+
+    def argument(found: re.Match[str]) -> str:
+        name = found[2].replace("-", "_")
+        option = OPTIONS.get(name)
+        if option is None:
+            return found[0]
+        return f"{name}={not found[1]}{found[3]}" if option.kind is bool else f"{name}{found[3] or '='}"
+
+    try:
+        yield
+    except VbenchError as error:
+        error.args = (_OPTION.sub(argument, str(error)),)
+        raise
 
 
 def _several(given: object) -> list[Any]:

@@ -96,6 +96,13 @@ def test_every_option_of_run_is_an_argument():
     assert set(OPTIONS) - missing <= set(inspect.signature(evaluate).parameters)
 
 
+def test_a_report_of_unknown_metrics_is_refused(where):
+    found = evaluate("agw", "noise", **where)
+    assert "Rank-5" in found.report(metrics="r5") and "ASR" in found.report(metrics=["r1", "asr"])
+    with pytest.raises(BadInput, match="unknown metric 'foo'"):
+        found.report(metrics=["foo"])
+
+
 def test_a_small_try_is_the_command_lines(quick, where, vbench, tmp_path):
     base = (
         "run",
