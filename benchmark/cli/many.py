@@ -73,6 +73,7 @@ def run(
     Exit code 0 if every run is done, 1 if some failed or are missing, 2 if the suite is invalid.
     """
     from vbench.core.errors import BadInput, unknown_name
+    from vbench.core.files import check_writable
     from vbench.sweep.read import read_suite, refuse_code
     from vbench.sweep.tasks import parse_shard, tasks_of
     from vbench.sweep.tasks import shard as part
@@ -97,6 +98,7 @@ def run(
     from vbench.sweep.schedule import Wishes, conduct, local_engine, ray_engine, summary
 
     check_suite(file, files_are_here=engine == "local")
+    check_writable(runs)
     mine, wishes = part(tasks, index, count), Wishes(runs, retry_failed, prepare, quiet)
     if engine == "local":
         result = conduct(file, tasks, mine, wishes, local_engine(file, runs, jobs, quiet))

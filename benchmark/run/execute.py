@@ -127,8 +127,8 @@ class Run:
         a control of this one is not repeated.
 
         Attack and victim run as copies; changes outside them are undone. Raises :class:`BadInput` if victim
-        and attack do not fit together, or if the clean Rank-1 is at chance level and ``ignore_gates`` is not
-        given; :class:`VbenchError` if attack or victim fail, and then nothing is added to ``learnt``.
+        and attack do not fit together; :class:`VbenchError` if the clean Rank-1 is at chance level and
+        ``ignore_gates`` is not given, or if attack or victim fail, and then nothing is added to ``learnt``.
         """
         self.check()
         if not self.ignore_gates:

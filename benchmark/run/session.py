@@ -57,7 +57,7 @@ class Recorder:
         self._made: dict[str, tuple[Perturbation, ...]] = {}
 
     def check_writable(self) -> None:
-        """Raise :class:`VbenchError`, before any work, if records cannot be stored."""
+        """Raise what :func:`check_writable` raises, before any work, if records cannot be stored."""
         if self._store and is_main():
             check_writable(self._store.root)
 
@@ -73,7 +73,7 @@ class Recorder:
     def record(self, run: Run) -> Record:
         """The record of a run, found or new; a new one is stored with the perturbations learnt for it.
 
-        Raises what :meth:`Run.execute` raises, and :class:`BadInput` for a found one that it would refuse.
+        Raises what :meth:`Run.execute` raises, also for a found one that it would refuse.
         """
         known = self.known(run)
         if known is not None and self._store:

@@ -156,6 +156,8 @@ COMMANDS = [
     (("run", "--victim", "agw", "--attack", "noise"), ("--seed", -1)),
     (("run", "--victim", "agw", "--attack", "noise"), ("--seed", 2**64)),
     (("run", "--victim", "agw", "--attack", "noise"), ("--norm", "l2")),
+    (("run", "--victim", "agw", "--attack", "noise"), ("--runs", "/proc/foo")),
+    (("audit", "--victim", "agw"), ("--runs", "/proc/foo")),
     (("run", "--victim", "agw", "--attack", "metric_ifgsm[preset=original]"), ("--norm", "l2")),
     (("run", "--victim", "agw", "--attack", "noise"), ("--device", "gpu")),
     (("run", "--victim", "agw", "--attack", "noise"), ("--precision", "half")),
