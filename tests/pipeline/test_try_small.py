@@ -212,3 +212,5 @@ def test_every_paper_that_a_class_names_can_be_cited(vbench):
         entry = bibtex("x", paper)
         assert "author = {" in entry and f"year = {{{paper[-4:]}}}" in entry, paper
     assert "did you mean 'agw'" in vbench("cite", "agv", expect=2).stderr
+    done = vbench("cite", "noise")
+    assert (done.stdout, done.stderr) == ("", "noise names no paper to cite\n")
