@@ -174,6 +174,11 @@ COMMANDS = [
     (("audit", "--victim", "agw"), ("--seed", -1)),
     (("audit", "--victim", "agw"), ("--protocol", "sysu/none")),
     (("audit", "--victim", "agw[embedding=x]"), ()),
+    (("audit", "--victim", "agw"), ("--vctim", "agw")),
+    (("sweep", "transfer", "--victim", "agw", "--attack", "noise"), ("--seed", "one")),
+    (("paper",), ("--protocol",)),
+    (("attack",), ()),
+    (("run", "--victim", "agw"), ()),
     (("data", "synth", "--layout", "sysu", "--ids", 4, "--out", "set"), ("--seed", -1)),
     (("data", "synth", "--layout", "sysu", "--ids", 4, "--out", "set"), ("--seed", 2**64)),
     (("baseline", "--victim", "agw", "--attack", "noise", "--out", "b.json"), ("--device", "gpu")),
@@ -184,8 +189,13 @@ COMMANDS = [
 @pytest.mark.parametrize(("command", "more"), COMMANDS, ids=lambda part: " ".join(map(str, part)))
 def test_commands(idle, vbench, command, more, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = vbench(*command, *more, *(() if command[0] == "data" else ("--quiet",)), expect=2)
-    assert len(done.stderr.splitlines()) == 1 or "Usage" in done.stderr
+    done = vbench(
+        *command,
+        *more,
+        *(() if command[0] in ("data", "attack") or more == ("--protocol",) else ("--quiet",)),
+        expect=2,
+    )
+    assert len(done.stderr.splitlines()) == 1
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
 
 
