@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from vbench.cli import check, cite, many, report, run, show
 from vbench.cli.examples import EXAMPLES
@@ -20,36 +18,20 @@ from vbench.core.launch import Place, launched
 from vbench.core.plugins import one_version, plugin_line, plugin_place
 from vbench.core.text import lines
 
-#: What typer raises for a command line that it cannot read. Not in its public names, which have a subclass.
+#: What typer raises for a command line that it cannot read. Not one of its public names, unlike a subclass.
 _UsageError: Any = typer.BadParameter.__base__
 
 
-class _OneLine(TyperGroup):
-    """Refuses a command line that cannot be read as other bad input is: in one line, without the usage."""
+def _show(error: Any, file: object = None) -> None:
+    """Print a usage error in one line, as other bad input, without the usage that typer prints above it."""
+    more = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+    print(lines(f"vbench: {error.format_message().rstrip('.')}{more}"), file=sys.stderr)
 
-    def make_context(self, *given: Any, **named: Any) -> Any:
-        with self._one_line():
-            return super().make_context(*given, **named)
 
-    def invoke(self, ctx: Any) -> Any:
-        with self._one_line():
-            return super().invoke(ctx)
-
-    @staticmethod
-    @contextmanager
-    def _one_line() -> Iterator[None]:
-        try:
-            yield
-        except _UsageError as error:
-            if error.ctx is None or type(error).__name__ == "NoArgsIsHelpError":
-                raise
-            said = error.format_message().rstrip(".")
-            raise BadInput(f"{said}; see {error.ctx.command_path} --help") from error
-
+_UsageError.show = _show
 
 app = typer.Typer(
     name="vbench",
-    cls=_OneLine,
     help="Adversarial robustness of visible-infrared person re-identification.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
