@@ -20,6 +20,7 @@ from vbench.core.processes import from_main, is_main
 from vbench.core.progress import say
 from vbench.core.seeds import check_seed
 from vbench.core.settings import build
+from vbench.core.text import count_of
 from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.records.files import KEEPABLE, missing
@@ -466,13 +467,23 @@ class Session:
         say(f"failed: {failure}", self._quiet)
 
     def _say_cost(self, specs: Sequence[RunSpec]) -> None:
-        """Print what runs will cost, in one line, before the first of them."""
+        """Print what runs will cost, in one line, before the first of them; recorded ones are left out.
+
+        Whether a run is recorded is known once its victim is open: so only runs of one victim are looked up,
+        and only where there are records.
+        """
         from vbench.run.plan import plan, summary
 
-        if specs and not self._quiet:
-            # An attack or a victim that fails here is a lost run later.
-            with suppress(*LOSES_A_RUN):
-                say(summary(plan(self, specs)))
+        if not specs or self._quiet:
+            return
+        store, one = self.recorder.store, len({spec.group for spec in specs}) == 1
+        look = one and from_main(lambda: store is not None and any(store.root.glob("*.json")))
+        # An attack or a victim that fails here is a lost run later.
+        with suppress(*LOSES_A_RUN):
+            todo = [spec for spec in specs if not (look and self.recorder.known(self.ready(spec)))]
+            done = f"; {count_of(len(specs) - len(todo), 'run')} recorded already"
+            if todo:
+                say(summary(plan(self, todo)) + (done if len(todo) < len(specs) else ""))
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Print which attacks will take long, once each, except for recorded runs."""
