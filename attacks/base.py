@@ -20,7 +20,7 @@ from vbench.core.seeds import check_seed
 from vbench.core.settings import as_dict, validate
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
-from vbench.victims.base import Edits, Victim, frozen, known_modality
+from vbench.victims.base import Edits, Victim, example_tensor, frozen, known_modality
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class PerImageAttack(Attack):
         modality: Modality | str,
         labels: Tensor | None = None,
         *,
-        eps: str | float = "8/255",
+        eps: str | float | None = None,
         norm: str = "linf",
         seed: int = 0,
     ) -> Tensor:
@@ -157,24 +157,45 @@ class PerImageAttack(Attack):
 
         ``images``: N x 3 x H x W in [0, 1] at ``victim.input_size``, "visible" or "infrared" (three equal
         channels). ``labels``: N classes of the victim's classifier that classification attacks move away
-        from; by default those it predicts. The result is within the budget ``eps`` and in [0, 1]; it is not
-        rounded to 8 bits, as :func:`vbench.evaluate` does. The same ``seed`` gives the same bits.
+        from; by default those it predicts. The result is within the budget ``eps``, see :class:`ThreatModel`,
+        and in [0, 1]; it is not rounded to 8 bits, as :func:`vbench.evaluate` does. The same ``seed`` gives
+        the same bits.
 
-        Raises :class:`BadInput` for images of another shape or range, and for an attack that knows training
-        images or the gallery: those need a data set.
+        Raises :class:`BadInput` for images of another shape, range, dtype or device than the victim's, for
+        labels that are no classes of it (int64), and for an attack that knows training images or the
+        gallery: those need a data set.
 
         >>> adversarial = build_attack("pgd")(victim, images, "visible", eps="4/255")  # doctest: +SKIP
         """
+        who = f"attack '{self.name}'"
+        if not isinstance(victim, Victim):
+            made = "as vbench.load_victim('agw') or vbench.wrap(model, ...) makes one"
+            raise BadInput(
+                f"{who}: the victim must be a Victim object, {made}, not a {type(victim).__name__}"
+            )
         if not isinstance(images, Tensor) or not len(images):
-            raise BadInput(f"attack '{self.name}': images must be a tensor of at least one")
+            raise BadInput(f"{who}: images must be a tensor of at least one")
         victim.check_images(images)
         if self.knowledge:
             raise self._needs_data(f"knows the {' and the '.join(sorted(self.knowledge))}")
         if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
-            raise BadInput(f"attack '{self.name}': images must be floating-point numbers in [0, 1]")
+            raise BadInput(f"{who}: images must be floating-point numbers in [0, 1]")
+        own = example_tensor(victim)
+        if (images.dtype, images.device) != (own.dtype, own.device):
+            raise BadInput(
+                f"{who}: images are {images.dtype} on {images.device}, {victim.name} is {own.dtype} on "
+                f"{own.device}; use images.to('{own.device}', {own.dtype})"
+            )
         if labels is not None and (not isinstance(labels, Tensor) or labels.shape != images.shape[:1]):
-            raise BadInput(f"attack '{self.name}': labels must be a tensor with one class for each image")
-        seed, modality = check_seed(seed), known_modality(modality, f"attack '{self.name}'")
+            raise BadInput(f"{who}: labels must be a tensor with one class for each image")
+        if labels is not None and (
+            labels.dtype != torch.int64
+            or labels.min() < 0
+            or labels.max() >= (victim.num_classes or torch.inf)
+        ):
+            classes = f"below {victim.num_classes}" if victim.num_classes else "not below 0"
+            raise BadInput(f"{who}: labels must be classes of {victim.name}, of dtype torch.int64, {classes}")
+        seed, modality = check_seed(seed), known_modality(modality, who)
         threat = ThreatModel(eps, norm, quantize=False)
         with frozen(victim), torch.no_grad():
             output = victim(images, modality)

@@ -73,13 +73,14 @@ PRICES = {name: Price(**facts["price"]) for name, facts in ATTACKS.items()}
 
 def _attacks() -> Iterator[Entry]:
     for name, facts in ATTACKS.items():
-        columns = {"knowledge": PRICES[name].knowledge, "cost": PRICES[name].cost}
+        price, norms = PRICES[name], ", ".join(facts["norms"])
+        columns = {"knowledge": price.knowledge, "cost": price.cost, "norms": norms}
         yield Entry(name, facts["target"], facts["summary"], facts["paper"], facts["kind"], facts=columns)
 
 
 def _libraries() -> Iterator[Entry]:
     for name, (target, summary) in LIBRARIES.items():
-        columns = {"knowledge": "classifier", "cost": "its settings say"}
+        columns = {"knowledge": "classifier", "cost": "its settings say", "norms": "l2, linf"}
         yield Entry(name, target, summary, traits="per-image", origin=name, facts=columns)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -15,7 +17,7 @@ import torch
 
 from vbench.attacks.base import Attack
 from vbench.attacks.perturbation import Perturbation
-from vbench.core.errors import BadInput, shortened
+from vbench.core.errors import BadInput, VbenchError, shortened
 from vbench.core.files import cache_folder
 from vbench.core.plugins import one_version
 from vbench.core.settings import parse_size
@@ -24,8 +26,9 @@ from vbench.data import open_dataset
 from vbench.data.base import Dataset
 from vbench.data.protocols import SYNTHETIC
 from vbench.data.synthetic.embedded import SyntheticSet
+from vbench.records.files import read_keep
 from vbench.records.record import Failure, Record
-from vbench.records.spec import as_name, run_specs, spec_of
+from vbench.records.spec import OPTIONS, as_name, run_specs, spec_of
 from vbench.records.store import RunStore
 from vbench.run.builtin import thin_weights
 from vbench.run.session import Session, keep, stored_perturbations
@@ -110,10 +113,16 @@ class Result:
         group: str | None = None,
         versus: str | None = None,
     ) -> str:
-        """The full table of ``vbench report``: "markdown", "latex", "plain", "csv" or "json"."""
+        """The full table of ``vbench report``: "markdown", "latex", "plain", "csv" or "json".
+
+        ``metrics``: "r1", "r5", "r10", "r20", "map", "minp", "asr"; ``group``: "victim", "attack" or
+        "dataset", a table each; ``versus``: an attack to compare with. Raises :class:`BadInput` for others.
+        """
+        from vbench.reports.select import pick_metrics
         from vbench.reports.tables import report_of
 
-        return report_of(self.records, style, metrics, group, versus)
+        picked = None if metrics is None else pick_metrics(",".join(_several(metrics)))
+        return report_of(self.records, style, picked, group, versus)
 
     def save(self, runs: str | Path) -> list[Path]:
         """Store records and perturbations in a folder as ``vbench run`` does; returns the records' paths."""
@@ -139,9 +148,6 @@ class Result:
         return report(self.records, "html", self.failures)
 
 
-_DEFAULT_BUDGET = "8/255"
-
-
 def evaluate(
     victim: str | Victim | Sequence[str | Victim],
     attack: str | Attack | Sequence[str | Attack],
@@ -159,12 +165,16 @@ def evaluate(
     surrogate: str | Sequence[str] | None = None,
     surrogate_weights: str | Path | Sequence[str | Path] | None = None,
     perturbation: str | Path | None = None,
+    queries: int | None = None,
     runs: str | Path | None = None,
+    keep: str | Sequence[str] = (),
     force: bool = False,
     ignore_gates: bool = False,
     allow_code: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    channels_last: bool | None = None,
+    batch_size: int | None = None,
     quiet: bool = True,
 ) -> Result:
     """Attack victims on a data set; the same runs, records and results as ``vbench run``.
@@ -174,13 +184,17 @@ def evaluate(
     and ``size``, H x W); or, with its folder ``root``, "sysu", "regdb", "llcm", the name of an installed
     reader or ``./file.py:Class``; or an open :class:`Dataset`. ``threat`` is a :class:`ThreatModel` or a
     budget in [0, 1] pixel units, which may also be given as ``eps``. A budget or side that is not given comes
-    from the attack's preset, if it has one, otherwise it is 8/255 or query. The runner enforces the budget on
-    what the attack returns. ``settings`` apply to every attack; several surrogates form an ensemble.
+    from the attack's preset, if it has one, otherwise it is 8/255 (L_inf) or query. The runner enforces the
+    budget on what the attack returns. ``settings`` apply to every attack; several surrogates form an
+    ensemble. ``queries``: how many of the queries are used, evenly spread, to try small; None for all.
 
     With ``runs``, a folder, records and perturbations are stored there after each run, and recorded runs are
-    not repeated unless ``force`` is set. A victim object is copied, not changed. ``quiet=False`` shows
-    progress on standard error: the first call on synthetic data writes the images and trains the victim.
-    ``allow_code`` runs a victim that is a program, such as "model.pt2".
+    not repeated unless ``force`` is set. ``keep`` stores files for figures there too: "embeddings", "images",
+    "weights" (of a victim that the attack trained), or a list of these. A victim object is copied, not
+    changed. ``quiet=False`` shows progress on standard error: the first call on synthetic data writes the
+    images and trains the victim. ``allow_code`` runs a victim that is a program, such as "model.pt2".
+    ``channels_last`` is the memory layout of images, None: as ``precision`` "auto" finds it faster.
+    ``batch_size``: images at a time, on which no result depends, None: 64, on a GPU more.
 
     Runs whose attack or victim fails are listed in ``failures`` of the result, with a warning. Raises
     :class:`BadInput`, before any work, for an invalid request, and :class:`VbenchError` with the first reason
@@ -194,6 +208,7 @@ def evaluate(
     if not isinstance(settings, Mapping | None):
         raise BadInput(f"settings are a mapping, as in settings={{'steps': 20}}, not {_kind(settings)}")
     flags = {"force": force, "ignore_gates": ignore_gates, "allow_code": allow_code, "quiet": quiet}
+    flags |= {} if channels_last is None else {"channels_last": channels_last}
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise BadInput(f"{name} is True or False, not {shortened(repr(value))}")
@@ -204,31 +219,40 @@ def evaluate(
     budget: Any = threat.eps if isinstance(threat, ThreatModel) else threat
     side = threat.side if isinstance(threat, ThreatModel) else None
     if not isinstance(threat, ThreatModel):
-        threat = ThreatModel(_DEFAULT_BUDGET if budget is None else budget)
-    one = spec_of(
-        {
-            "dataset": as_name(dataset),
-            "root": _path("root", root),
-            "layout": _text("layout", layout),
-            "size": _size(size),
-            "weights": _path("weights", weights),
-            "surrogate": [_named(name) for name in _several(surrogate)],
-            "surrogate_weights": [_path("surrogate_weights", file) for file in _several(surrogate_weights)],
-            "precision": _text("precision", precision),
-            "device": _text("device", str(device) if isinstance(device, torch.device) else device),
-            "ignore_gates": ignore_gates,
-            "allow_code": allow_code,
-            "settings": settings,
-            "eps": budget,
-            "norm": threat.norm,
-            "side": side,
-            "quantize": threat.quantize,
-            "perturbation": _path("perturbation", perturbation),
-        }
-    )
-    protocols = [_text("protocol", name) for name in _several(protocol)]
-    session = Session(_folder("runs", runs), force, quiet)
-    with one_version():
+        threat = ThreatModel(budget)
+    with _by_argument(), one_version():
+        one = spec_of(
+            {
+                "dataset": as_name(dataset),
+                "root": _path("root", root),
+                "layout": _text("layout", layout),
+                "size": _size(size),
+                "queries": _number("queries", queries),
+                "weights": _path("weights", weights),
+                "surrogate": [_named(name) for name in _several(surrogate)],
+                "surrogate_weights": [
+                    _path("surrogate_weights", file) for file in _several(surrogate_weights)
+                ],
+                "precision": _text("precision", precision),
+                "device": _text("device", str(device) if isinstance(device, torch.device) else device),
+                "channels_last": channels_last,
+                "batch_size": _number("batch_size", batch_size),
+                "ignore_gates": ignore_gates,
+                "allow_code": allow_code,
+                "settings": settings,
+                "eps": budget,
+                "norm": threat.norm,
+                "side": side,
+                "quantize": threat.quantize,
+                "perturbation": _path("perturbation", perturbation),
+            }
+        )
+        protocols = [_text("protocol", name) for name in _several(protocol)]
+        named = [_text("keep", one) for one in _several(keep)]
+        kept = read_keep(",".join(named)) if named else ()
+        if kept and runs is None:
+            raise BadInput("keep stores files next to records: name their folder, as in runs='runs'")
+        session = Session(_folder("runs", runs), force, quiet, kept)
         records = session.run_all(run_specs(one, victims, attacks, seeds, protocols))
     learnt = {record.id: session.recorder.perturbations(record) for record in records}
     failed = session.failures.lost
@@ -257,6 +281,7 @@ def load_victim(
     its weights: shipped for AGW, trained once for the others. ``options`` are those of ``vbench describe
     victim NAME``. Raises :class:`BadInput` as :func:`vbench.victims.load.build_victim` does.
     """
+    _text("name", name)
     if not thin:
         return build_named(name, weights, num_classes, device, allow_code=allow_code, **options)
     if weights is not None or num_classes is not None:
@@ -269,6 +294,27 @@ def load_victim(
     dataset = open_dataset(layout, own.write(cache_folder(), quiet=True))
     file = thin_weights(spec, dataset, cache_folder(), own.size, quiet=True)
     return build_named(name, file, device=device, **spec.settings)
+
+
+_OPTION = re.compile(r"--(no-)?([a-z-]+)\b( ?)")
+
+
+@contextmanager
+def _by_argument() -> Iterator[None]:
+    """Let messages name arguments of :func:`evaluate` in place of the options of ``vbench run``."""
+
+    def argument(found: re.Match[str]) -> str:
+        name = found[2].replace("-", "_")
+        option = OPTIONS.get(name)
+        if option is None:
+            return found[0]
+        return f"{name}={not found[1]}{found[3]}" if option.kind is bool else f"{name}{found[3] or '='}"
+
+    try:
+        yield
+    except VbenchError as error:
+        error.args = (_OPTION.sub(argument, str(error)),)
+        raise
 
 
 def _several(given: object) -> list[Any]:
@@ -289,6 +335,13 @@ def _folder(name: str, given: Any) -> Path | None:
     if path == "":
         raise BadInput(f"{name} is empty; name a folder, as in {name}='runs'")
     return None if path is None else Path(path)
+
+
+def _number(name: str, given: Any) -> int | None:
+    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if given is not None and not (whole and given >= 1):
+        raise BadInput(f"{name} is a whole number above 0, not {shortened(repr(given))}")
+    return None if given is None else int(given)
 
 
 def _text(name: str, given: Any) -> str:

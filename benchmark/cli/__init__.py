@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,18 @@ from vbench.core.errors import INTERRUPTED, BadInput, VbenchError, refused
 from vbench.core.launch import Place, launched
 from vbench.core.plugins import one_version, plugin_line, plugin_place
 from vbench.core.text import lines
+
+#: What typer raises for a command line that it cannot read. Not one of its public names, unlike a subclass.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def _show(error: Any, file: object = None) -> None:
+    """Print a usage error in one line, as other bad input, without the usage that typer prints above it."""
+    more = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+    print(lines(f"vbench: {error.format_message().rstrip('.')}{more}"), file=sys.stderr)
+
+
+_UsageError.show = _show
 
 app = typer.Typer(
     name="vbench",

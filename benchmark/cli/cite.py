@@ -11,6 +11,8 @@ from vbench.attacks.registry import attacks
 from vbench.cli.output import put
 from vbench.core import __version__
 from vbench.core.errors import unknown_name
+from vbench.core.progress import say
+from vbench.core.registry import Entry
 from vbench.data.registry import datasets
 from vbench.reports.table import latex_escape
 from vbench.victims.registry import victims
@@ -35,18 +37,21 @@ def cite(
     ] = None,
 ) -> None:
     """Print BibTeX: of vbench, or of the paper of each attack, victim or data set named."""
-    found = [_entry(name) for name in names] if names else [_SOFTWARE]
-    put("\n\n".join(dict.fromkeys(found)))
+    entries = list(map(_entry, names or ()))
+    for entry in entries:
+        if not entry.paper:
+            say(f"{entry.name} names no paper to cite")
+    found = [bibtex(entry.name, entry.paper) for entry in entries if entry.paper]
+    if found or not entries:
+        put("\n\n".join(dict.fromkeys(found or [_SOFTWARE])))
 
 
-def _entry(name: str) -> str:
+def _entry(name: str) -> Entry:
     registries = (attacks, victims, datasets)
     for registry in registries:
         if ":" not in name and registry.canonical(name) in registry.names():
             entry = registry.entry(name)
-            if entry.origin != "vbench":
-                entry = registry.describe(name)
-            return bibtex(entry.name, entry.paper)
+            return entry if entry.origin == "vbench" else registry.describe(name)
     known = [one for registry in registries for one in registry.names()]
     raise unknown_name("attack, victim or dataset", name, known)
 
@@ -64,7 +69,7 @@ def bibtex(name: str, paper: str) -> str:
     """
     parts = _PAPER.fullmatch(paper)
     if parts is None:
-        kind, key, fields = "misc", name, {"title": f"{{{latex_escape(paper or name)}}}"}
+        kind, key, fields = "misc", name, {"title": f"{{{latex_escape(paper)}}}"}
     else:
         authors, title, venue, year = parts.group("authors", "title", "venue", "year")
         words = re.findall(r"\w+", f"{authors.split()[0]} {title}".lower())

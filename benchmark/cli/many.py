@@ -10,8 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from vbench.cli.examples import EXAMPLES
-from vbench.cli.options import Chance, Force, Quiet, Runs, Style, check_style, takes
+from vbench.cli.options import Chance, DryRun, Force, Quiet, Runs, Style, check_style, takes
 from vbench.cli.output import end_with, put
+from vbench.cli.run import planned_table
 
 
 class _SuiteFirst(TyperGroup):
@@ -65,6 +66,7 @@ def run(
         bool,
         typer.Option("--prepare", help="Only write synthetic data and train thin victims, before sharding."),
     ] = False,
+    dry_run: DryRun = False,
     runs: Runs = Path("runs"),
     quiet: Quiet = False,
 ) -> None:
@@ -73,6 +75,7 @@ def run(
     Exit code 0 if every run is done, 1 if some failed or are missing, 2 if the suite is invalid.
     """
     from vbench.core.errors import BadInput, unknown_name
+    from vbench.core.files import check_writable
     from vbench.sweep.read import read_suite, refuse_code
     from vbench.sweep.tasks import parse_shard, tasks_of
     from vbench.sweep.tasks import shard as part
@@ -93,11 +96,19 @@ def run(
     else:
         refuse_code(file)
 
+    from vbench.run.plan import plan
+    from vbench.run.session import Session
     from vbench.sweep.check import check_suite
     from vbench.sweep.schedule import Wishes, conduct, local_engine, ray_engine, summary
 
     check_suite(file, files_are_here=engine == "local")
+    check_writable(runs)
     mine, wishes = part(tasks, index, count), Wishes(runs, retry_failed, prepare, quiet)
+    if dry_run:
+        session = Session(runs, quiet=quiet)
+        session.check(mine)
+        put(planned_table(plan(session, mine), "plain"))
+        return
     if engine == "local":
         result = conduct(file, tasks, mine, wishes, local_engine(file, runs, jobs, quiet))
     else:
@@ -114,7 +125,7 @@ def run(
     several=("attack", "victim", "surrogate", "seed"),
     surrogate={"help": "Surrogate, repeatable, or all.", "shown": "the victims"},
     protocol={"help": "Protocol id."},
-    eps={"default": "8/255", "shown": None},
+    eps={"shown": "8/255; none with l2"},
     side={"default": "query", "shown": None},
 )
 def transfer(
@@ -138,8 +149,8 @@ def transfer(
     if metric not in HEADINGS:
         raise unknown_name("metric", metric, HEADINGS)
     victims, attacks, surrogates, seeds = map(given.pop, ("victim", "attack", "surrogate", "seed"))
-    one = spec_of(given)
-    ThreatModel(given["eps"], one.norm, given["side"])
+    threat = ThreatModel(given["eps"], given["norm"], given["side"])
+    one = spec_of({**given, "eps": given["eps"] or str(threat.card()["eps"])})
     turns = [models([name], ()) for name in victim_names(surrogates or victims)]
     session = Session(runs, quiet=quiet)
     protocols = [one.group.data.protocol]
@@ -190,7 +201,11 @@ def paper(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Settings of fsam_uap: paper, strong, or default for its defaults.")
+        str,
+        typer.Option(
+            help="Settings that the rows of fsam_uap run with, see vbench describe attack fsam_uap: paper, "
+            "strong, v1, v1_paper, or default for no preset."
+        ),
     ] = "paper",
     level: Annotated[
         str, typer.Option(help="Where the attack acts: pixel, feature or both; model has a suite.")
@@ -201,6 +216,7 @@ def paper(
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",
     chance: Chance = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
@@ -229,6 +245,7 @@ def paper(
     from vbench.core.progress import say
     from vbench.core.settings import read_settings
     from vbench.records.spec import spec_of
+    from vbench.run.plan import plan
     from vbench.run.session import Session
     from vbench.sweep.paper import Settings, expand, fill, read_weights, slots_of, victims_of
     from vbench.sweep.paper_table import paper_report
@@ -247,7 +264,12 @@ def paper(
         seeds or (),
         () if level == "both" else (level,),
         quiet,
+        dry_run,
     )
+    if dry_run:
+        specs = list(dict.fromkeys(slot.spec for slot in slots if slot.spec))
+        put(planned_table(plan(session, specs), style))
+        return
     complete = fill(slots, session, f"paper {suite}", quiet)
     put(paper_report(slots, style, chance))
     if style == "plain":

@@ -21,6 +21,9 @@ C = TypeVar("C", bound=Callable[..., None])
 Runs = Annotated[Path, typer.Option(help="Folder of run records.")]
 Force = Annotated[bool, typer.Option(help="Run again even if the record exists, and decode images again.")]
 Chance = Annotated[bool, typer.Option("--chance", help="Also the row of a random order of the gallery.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the runs, their cost and the time they take; run nothing.")
+]
 Quiet = Annotated[bool, typer.Option(help="Show no progress.")]
 Style = Annotated[str, typer.Option("--format", help="plain or json.")]
 Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide that is.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbench.cli.options import Chance, Force, Quiet, Runs, Wide, checked_request, takes
+from vbench.cli.options import Chance, DryRun, Force, Quiet, Runs, Wide, checked_request, takes
 from vbench.cli.output import end_with, put
 from vbench.records.spec import NOT_KEPT, OPTIONS, SEVERAL
 
@@ -32,10 +32,7 @@ def run(
     ] = "plain",
     chance: Chance = False,
     wide: Wide = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print the runs, their cost and the time they take; run nothing."),
-    ] = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:
@@ -57,7 +54,7 @@ def run(
     specs = request.specs(given["seed"] or [0], **{name: given[name] for name in NOT_KEPT})
     if dry_run:
         session.check(specs)
-        put(_planned(plan(session, specs), style))
+        put(planned_table(plan(session, specs), style))
         return
     records = session.run_all(specs)
     lost = session.failures.lost
@@ -67,8 +64,8 @@ def run(
     end_with(lost)
 
 
-def _planned(planned: Sequence[Planned], style: str) -> str:
-    """The table of ``vbench run --dry-run``."""
+def planned_table(planned: Sequence[Planned], style: str) -> str:
+    """The table of ``--dry-run``."""
     from vbench.reports.table import Column, simple, write
     from vbench.run.plan import summary
 

@@ -77,7 +77,8 @@ def list_entries(
 
 def _attacks(every: bool) -> Table:
     rows = [*map(_marked, _registry("attacks").listed()), *_registry("attacks").libraries()]
-    heads = ["name", "kind", "knowledge", "default cost", "summary", *(["paper", "from"] if every else [])]
+    more = ["norms", "paper", "from"] if every else []
+    heads = ["name", "kind", "knowledge", "default cost", "summary", *more]
     lines = [
         [
             e.name,
@@ -85,6 +86,7 @@ def _attacks(every: bool) -> Table:
             e.facts.get("knowledge", ""),
             e.facts.get("cost", ""),
             e.summary,
+            e.facts.get("norms", ""),
             e.paper,
             e.origin,
         ]
@@ -145,13 +147,16 @@ def describe(
     cls, entry = registry.load(name), registry.describe(name)
     about = re.sub(r":\w+:`~?([^`]+)`", r"\1", inspect.getdoc(cls) or "")  # references of Sphinx
     tables = _of_attack(cls) if kind == "attack" else _of_victim(cls)
+    norms = {"norms": ", ".join(sorted(cls.norms))} if kind == "attack" else {}
     if style == "json":
-        said = {"name": entry.name, "summary": entry.summary, "paper": entry.paper, "about": about}
+        said = {"name": entry.name, "summary": entry.summary, "paper": entry.paper, "about": about, **norms}
         _put_json({**said, **{table.anchor: table.flat() for table in tables}})
         return
     put(f"{entry.name}: {entry.summary}")
     if entry.paper:
         put(f"paper: {entry.paper}")
+    for word, found in norms.items():
+        put(f"{word}: {found}")
     put(f"\n{about}\n")
     put(write(tables, style))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from vbench.core.errors import VbenchError, refused
+from vbench.core.errors import BadInput, VbenchError, refused
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -55,16 +56,21 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise :class:`VbenchError` if no file can be made in ``folder``, or the folder cannot be made.
+    """Raise :class:`BadInput` if no file can be made in ``folder``, or the folder cannot be made.
 
-    Called before hours of work whose result goes there. Leaves no file or folder.
+    On a full disk it is a :class:`VbenchError`. Called before hours of work whose result goes there. Leaves
+    no file or folder.
     """
     there = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise VbenchError(f"cannot write to {folder}: {refused(error)}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise VbenchError(f"cannot write to {folder}: {refused(error)}") from error
+        raise BadInput(
+            f"cannot write to {folder}: {error.strerror}; give a folder that you may write to"
+        ) from error
 
 
 def check_inside(root: Path, path: Path) -> Path:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from vbench.core.errors import BadInput, VbenchError, shortened, unknown_name
 from vbench.core.plugin_files import import_file
-from vbench.core.plugin_modules import problem_of, spec_of
+from vbench.core.plugin_modules import classes_in, problem_of, spec_of
 from vbench.core.plugins import class_problem, is_own_class, name_problem, place_of, plugin_line
 from vbench.core.settings import parse
 from vbench.core.source import code_card
@@ -172,6 +172,12 @@ class Registry(Generic[T]):
 
     def unknown(self, name: str, *more: str) -> BadInput:
         """The error for a name that is not known; ``more``: names that stand for something here."""
+        if name.endswith(".py"):
+            there = classes_in(Path(name), self._base.rpartition(":")[2])
+            whole = " or ".join(f"{name}:{one}" for one in there or ("ClassName",))
+            return BadInput(
+                f"{self.kind} '{shortened(name)}' names a file; name its class too: {shortened(whole)}"
+            )
         for other in Registry._all:
             if other.kind != self.kind and other.canonical(name) in other.names():
                 a, own = ("an" if kind[0] in "aeiou" else "a" for kind in (other.kind, self.kind))

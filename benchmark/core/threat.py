@@ -78,18 +78,22 @@ def budget_text(threat: Mapping[str, Any]) -> str:
 
 _LEVELS = 255
 
+#: The L_inf budget of a threat model that gives none.
+_USUAL = Fraction(8, _LEVELS)
+
 
 @dataclass(frozen=True)
 class ThreatModel:
     """What the attacker may do to the pixels.
 
     ``eps`` is in [0, 1] pixel units ("8/255" is read as a fraction); for ``l2`` it bounds the Euclidean norm
-    over one image. ``side`` says which images of the ranking are changed. With ``quantize`` the changed
-    images are 8-bit, as any stored or transmitted image is. Raises :class:`BadInput` for an unknown norm or
-    side and for a budget outside the range of :func:`parse_budget`, or below one level with ``quantize``.
+    over one image. Left out it is 8/255, and only ``linf`` can leave it out. ``side`` says which images of
+    the ranking are changed. With ``quantize`` the changed images are 8-bit, as any stored or transmitted
+    image is. Raises :class:`BadInput` for an unknown norm or side and for a budget outside the range of
+    :func:`parse_budget`, or below one level with ``quantize``.
     """
 
-    eps: Fraction = Fraction(8, 255)
+    eps: Fraction = None  # type: ignore[assignment]
     norm: Literal["linf", "l2"] = "linf"
     side: Side = Side.QUERY
     quantize: bool = True
@@ -98,7 +102,7 @@ class ThreatModel:
         # Accepts more types than the fields have: __post_init__ converts texts and numbers.
         def __init__(
             self,
-            eps: Fraction | str | float = Fraction(8, 255),
+            eps: Fraction | str | float | None = None,
             norm: str = "linf",
             side: Side | str = Side.QUERY,
             quantize: bool = True,
@@ -107,7 +111,13 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2"):
             raise BadInput(f"unknown norm '{self.norm}'; known: l2, linf")
-        object.__setattr__(self, "eps", parse_budget(self.eps, self.norm))
+        if self.eps is None and self.norm != "linf":
+            raise BadInput(
+                f"norm {self.norm} has no usual budget: give eps, the Euclidean norm of the change of an "
+                "image in [0, 1], for instance 2"
+            )
+        eps = _USUAL if self.eps is None else self.eps
+        object.__setattr__(self, "eps", parse_budget(eps, self.norm))
         try:
             object.__setattr__(self, "side", Side(self.side))
         except ValueError as error:

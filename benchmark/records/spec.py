@@ -239,7 +239,10 @@ _TABLE = {
     ),
     "queries": Option("Use only this many queries, evenly spread, to try small.", int, shown="all", least=1),
     "weights": Option("Checkpoint, released or trained here.", Path),
-    "eps": Option("Budget in [0, 1] pixel units.", shown="8/255, or the attack preset's"),
+    "eps": Option(
+        "Budget in [0, 1] pixel units: of each pixel with linf, of an image's Euclidean norm with l2.",
+        shown="8/255, or the attack preset's; none with l2",
+    ),
     "norm": Option("linf or l2."),
     "side": Option(
         "Which images are changed: query, gallery or both.", shown="query, or the attack preset's"
@@ -315,7 +318,7 @@ class Request(_Fields):
         """Raise :class:`BadInput` for an invalid budget, norm or side."""
         from vbench.core.threat import ThreatModel
 
-        ThreatModel(self.eps or "8/255", self.norm, self.side or "query", self.quantize)
+        ThreatModel(self.eps, self.norm, self.side or "query", self.quantize)
 
     def expanded(self) -> Request:
         """The same with ``all`` replaced by names, so that plugins installed later add no runs."""

@@ -21,7 +21,7 @@ from vbench.core.errors import BadInput
 from vbench.core.isolation import contained, twin, untouched
 from vbench.core.processes import check_equal
 from vbench.core.seeds import check_seed, torch_generator
-from vbench.core.threat import ThreatModel
+from vbench.core.threat import ThreatModel, show_budget
 from vbench.core.types import Side
 from vbench.metrics import RankMetrics
 from vbench.metrics.change import PerturbationSize
@@ -127,8 +127,8 @@ class Run:
         a control of this one is not repeated.
 
         Attack and victim run as copies; changes outside them are undone. Raises :class:`BadInput` if victim
-        and attack do not fit together, or if the clean Rank-1 is at chance level and ``ignore_gates`` is not
-        given; :class:`VbenchError` if attack or victim fail, and then nothing is added to ``learnt``.
+        and attack do not fit together; :class:`VbenchError` if the clean Rank-1 is at chance level and
+        ``ignore_gates`` is not given, or if attack or victim fail, and then nothing is added to ``learnt``.
         """
         self.check()
         if not self.ignore_gates:
@@ -217,6 +217,7 @@ class Run:
                 *_fit_warnings(perturbation),
                 *_resize_warnings(perturbation),
                 *_overspent(size),
+                *([] if retrains or outcome.edits else _unchanged(size, self.threat)),
                 *tie_warnings(adversarial),
                 *self._unrepeatable(),
             ],
@@ -435,6 +436,13 @@ def _overspent(size: dict[str, float]) -> list[str]:
     if size["asked"] <= 1.01:
         return []
     return [f"the attack returned changes of up to {size['asked']:.2f} budgets; they were cut to the budget"]
+
+
+def _unchanged(size: dict[str, float], threat: ThreatModel) -> list[str]:
+    if size["linf_levels"] > 0:
+        return []
+    budget = f"{threat.norm} {show_budget(threat.eps, threat.norm)}"
+    return [f"attack inactive (no pixel of any image changed within {budget})"]
 
 
 def _resize_warnings(perturbation: Perturbation | None) -> list[str]:

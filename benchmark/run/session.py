@@ -20,6 +20,7 @@ from vbench.core.processes import from_main, is_main
 from vbench.core.progress import say
 from vbench.core.seeds import check_seed
 from vbench.core.settings import build
+from vbench.core.text import count_of
 from vbench.core.threat import ThreatModel
 from vbench.data.base import Dataset
 from vbench.records.files import KEEPABLE, missing
@@ -57,7 +58,7 @@ class Recorder:
         self._made: dict[str, tuple[Perturbation, ...]] = {}
 
     def check_writable(self) -> None:
-        """Raise :class:`VbenchError`, before any work, if records cannot be stored."""
+        """Raise what :func:`check_writable` raises, before any work, if records cannot be stored."""
         if self._store and is_main():
             check_writable(self._store.root)
 
@@ -73,7 +74,7 @@ class Recorder:
     def record(self, run: Run) -> Record:
         """The record of a run, found or new; a new one is stored with the perturbations learnt for it.
 
-        Raises what :meth:`Run.execute` raises, and :class:`BadInput` for a found one that it would refuse.
+        Raises what :meth:`Run.execute` raises, also for a found one that it would refuse.
         """
         known = self.known(run)
         if known is not None and self._store:
@@ -466,13 +467,23 @@ class Session:
         say(f"failed: {failure}", self._quiet)
 
     def _say_cost(self, specs: Sequence[RunSpec]) -> None:
-        """Print what runs will cost, in one line, before the first of them."""
+        """Print what runs will cost, in one line, before the first of them; recorded ones are left out.
+
+        Whether a run is recorded is known once its victim is open: so only runs of one victim are looked up,
+        and only where there are records.
+        """
         from vbench.run.plan import plan, summary
 
-        if specs and not self._quiet:
-            # An attack or a victim that fails here is a lost run later.
-            with suppress(*LOSES_A_RUN):
-                say(summary(plan(self, specs)))
+        if not specs or self._quiet:
+            return
+        store, one = self.recorder.store, len({spec.group for spec in specs}) == 1
+        look = one and from_main(lambda: store is not None and any(store.root.glob("*.json")))
+        # An attack or a victim that fails here is a lost run later.
+        with suppress(*LOSES_A_RUN):
+            todo = [spec for spec in specs if not (look and self.recorder.known(self.ready(spec)))]
+            done = f"; {count_of(len(specs) - len(todo), 'run')} recorded already"
+            if todo:
+                say(summary(plan(self, todo)) + (done if len(todo) < len(specs) else ""))
 
     def _announce(self, runs: Sequence[Run]) -> None:
         """Print which attacks will take long, once each, except for recorded runs."""
@@ -486,9 +497,12 @@ class Session:
 
 
 def threat_of(spec: RunSpec) -> ThreatModel:
-    """The threat model of a spec; what it leaves out comes from its attack's preset, else 8/255 and query."""
+    """The threat model of a spec; what it leaves out comes from its attack's preset, else 8/255 and query.
+
+    Presets have L_inf budgets, which no other norm takes.
+    """
     preset = preset_threat(unwrapped(spec.attack), dict(spec.settings))
-    eps = preset.get("eps", "8/255") if spec.eps is None else spec.eps
+    eps = preset.get("eps") if spec.eps is None and spec.norm == "linf" else spec.eps
     side = preset.get("side", "query") if spec.side is None else spec.side
     return ThreatModel(eps, spec.norm, side, spec.quantize)
 

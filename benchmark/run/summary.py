@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vbench.core.errors import BadInput
+from vbench.core.errors import VbenchError
 from vbench.metrics import RankMetrics, attack_success_rate, bootstrap_drop
 from vbench.records.record import CompressedArray, TrialMetrics
 from vbench.run.bench import Bench
@@ -86,7 +86,7 @@ def _ranks(group: Sequence[RankMetrics]) -> np.ndarray:
 
 
 def clean_gate(bench: Bench, clean: Sequence[TrialMetrics] | None = None) -> None:
-    """Raise :class:`BadInput` if the clean Rank-1 is at chance level, as with the wrong weights.
+    """Raise :class:`VbenchError` if the clean Rank-1 is at chance level, as with the wrong weights.
 
     ``clean``: the clean results of a record; None to compute them. The bound is three binomial standard
     deviations above a random ranking.
@@ -97,7 +97,7 @@ def clean_gate(bench: Bench, clean: Sequence[TrialMetrics] | None = None) -> Non
     bound = chance + 3 * math.sqrt(chance * (1 - chance) / queries)
     rank1 = trials_rank1(clean)
     if rank1 <= bound:
-        raise BadInput(
+        raise VbenchError(
             f"{bench.victim.name}: clean Rank-1 is {rank1:.1%} on {bench.dataset.protocol}, chance level is "
             f"{chance:.1%}; are these the right weights? (--ignore-gates runs anyway)"
         )

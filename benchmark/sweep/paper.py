@@ -389,11 +389,13 @@ def slots_of(
     seeds: Sequence[int] = (),
     levels: Sequence[str] = (),
     quiet: bool = False,
+    dry: bool = False,
 ) -> list[Slot]:
     """The rows of suites on their victims, each with its run, and with its record if there is one.
 
     ``like``: a spec with the data, threat model, precision and device of all runs; protocol "" is the data
-    set's default. Without ``seeds`` and ``levels`` a suite has its own. Raises :class:`BadInput`, before any
+    set's default. Without ``seeds`` and ``levels`` a suite has its own. With ``dry`` no victim is trained or
+    opened, and no record looked for. Raises :class:`BadInput`, before any
     victim is trained, for unknown names and settings, and for victims, data or checkpoints that do not fit.
     """
     from vbench.run.prepare import Opener
@@ -401,7 +403,7 @@ def slots_of(
 
     suites = [SUITES[name] for name in victims_of_suites]
     names = list(dict.fromkeys(name for names in victims_of_suites.values() for name in names))
-    threat = ThreatModel(like.eps or "8/255", like.norm, like.side or "query", like.quantize)
+    threat = ThreatModel(like.eps, like.norm, like.side or "query", like.quantize)
     settings.check(suites)
     for seed in seeds:
         check_seed(seed)
@@ -426,15 +428,19 @@ def slots_of(
         victim = setup.victim.victim
         if victim not in victims_of_suites[suite.name]:
             continue
-        bench = session.bench(setup)
-        data = bench.dataset
+        data = session.dataset(setup)
+        stages = (session.structure(setup) if dry else session.bench(setup).victim).stages
         place = Place(data.protocol, data.synthetic, len(data.trials), tuple(threat.card().items()))
         for seed in seeds or suite.seeds:
             slot = Slot(suite, line, level, victim, place, seed, preset=settings.preset)
             try:
-                attack = settings.attack(line, level, bench.victim.stages)
+                attack = settings.attack(line, level, stages)
                 spec = _with_attack(replace(like, group=setup, seed=seed), attack)
-                slot.record, slot.spec = session.recorder.known(session.ready(spec)), spec
+                if dry:
+                    session.check([spec])
+                else:
+                    slot.record = session.recorder.known(session.ready(spec))
+                slot.spec = spec
             except BadInput as error:
                 slot.reason = str(error)
             slots.append(slot)

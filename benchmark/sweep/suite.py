@@ -26,7 +26,7 @@ from vbench.core.errors import VbenchError, unknown_name
 from vbench.core.registry import Registry
 from vbench.core.seeds import SEEDS
 from vbench.core.settings import LARGEST_SIDE, parse, parse_size
-from vbench.core.threat import parse_budget
+from vbench.core.threat import ThreatModel, parse_budget
 from vbench.core.types import Side
 from vbench.data.protocols import LAYOUTS, SYNTHETIC, check_name, default_protocol, parse_protocol
 from vbench.records.spec import NONE, OPTIONS, Option
@@ -364,6 +364,8 @@ class Suite(_Shared):
     def _fits_together(self) -> Suite:
         for index, text in enumerate(self.eps):
             as_validator(parse_budget, text, self.norm, place=("eps", index))
+        if not self.eps:
+            as_validator(ThreatModel, None, self.norm, place=("norm",))
         for index, ensemble in enumerate(self.surrogates):
             if len(ensemble) > 1 and any(entry.name == "all" for entry in ensemble):
                 raise complaint("'all' is no part of an ensemble; name its members", "surrogates", index)

@@ -7,12 +7,13 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import TinyVictim, make_context, make_training
+from tiny import SIZE, TinyVictim, make_context, make_training
+from torch import nn
 
 from vbench.attacks import Battery
 from vbench.attacks.build import build_attack
 from vbench.attacks.registry import attacks
-from vbench.core.errors import VbenchError
+from vbench.core.errors import BadInput, VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 
@@ -128,6 +129,31 @@ def test_victim_is_left_as_found_when_the_attack_fails(spec, images):
             context = context_for(attack, fine, images, Modality.VISIBLE)
             attack.perturb(victim, images, Modality.VISIBLE, context)
     assert_same(before, victim)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"victim": "agw"}, "the victim must be a Victim object, as vbench.load_victim"),
+        ({"victim": nn.Identity()}, "not a Identity"),
+        (
+            {"images": torch.zeros(2, 3, *SIZE)},
+            "is torch.float64 on cpu; use images.to('cpu', torch.float64)",
+        ),
+        ({"labels": torch.tensor([0])}, "one class for each image"),
+        (
+            {"labels": torch.tensor([0.0, 1.0])},
+            "labels must be classes of tiny, of dtype torch.int64, below 6",
+        ),
+        ({"labels": torch.tensor([0, -1])}, "below 6"),
+        ({"labels": torch.tensor([0, 6])}, "below 6"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_in_one_line(victim, images, change, said):
+    given = {"victim": victim, "images": images[:2], "modality": "visible", **change}
+    with pytest.raises(BadInput) as refused:
+        build_attack("pgd[steps=1]")(**given)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", PER_IMAGE)

@@ -74,9 +74,9 @@ def test_a_read_only_folder_is_told_before_the_work(quick, people, forked, locke
     # An attack that would take hours.
     attack = ("--attack", "metric_ifgsm[steps=1000000]")
     end = forked(*run_arguments(quick, locked / "runs", *attack), plain=True)
-    assert end.code == 1 and f"cannot write to {locked / 'runs'}: {refused}" in end.line
+    assert end.code == 2 and f"cannot write to {locked / 'runs'}: {refused}" in end.line
     end = forked(*train_arguments(people, locked / "agw.safetensors", epochs=10_000), plain=True)
-    assert end.code == 1 and f"cannot write to {locked}: {refused}" in end.line
+    assert end.code == 2 and f"cannot write to {locked}: {refused}" in end.line
     cache = {"VBENCH_CACHE": str(locked / "cache")}
     end = forked(*run_arguments(quick, tmp_path / "runs", *attack), plain=True, environment=cache)
     assert end.code == 1 and str(locked / "cache") in end.line and refused in end.line
@@ -88,7 +88,11 @@ def test_a_read_only_folder_is_told_before_the_work(quick, people, forked, locke
 def test_a_sweep_into_a_read_only_folder_is_one_line(forked, locked, tmp_path):
     suite = build_world(tmp_path).suite("attacks: [noise]\nresources: {jobs: 1}\n")
     end = forked("sweep", suite, "--runs", locked, plain=True)
-    assert end.code == 1 and str(locked) in end.line and "give a folder that you may write to" in end.line
+    assert (
+        end.code == 2
+        and f"cannot write to {locked}: Permission" in end.line
+        and "give a folder that you may write to" in end.line
+    )
 
 
 @pytest.mark.slow

@@ -216,5 +216,10 @@ def test_doctor_and_describe(vbench, quick):
     out = " ".join(vbench("doctor", "--root", quick.root).stdout.split())
     assert "torch" in out and "synthetic sysu layout" in out
     assert "gradient steps" in vbench("describe", "attack", "pgd").stdout
+    listed = json.loads(vbench("list", "attacks", "--format", "json").stdout)["attacks"]
+    for attack, norms in (("pgd", "linf"), ("simba", "l2, linf")):
+        assert f"\nnorms: {norms}\n" in vbench("describe", "attack", attack).stdout
+        (row,) = (one for one in listed if one["name"] == attack)
+        assert row["norms"] == norms
     assert "input_size" in vbench("describe", "victim", "agw").stdout
     assert "did you mean 'attack'" in vbench("describe", "atack", "pgd", expect=2).stderr

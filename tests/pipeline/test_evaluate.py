@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vbench.core.errors import BadInput, VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 from vbench.data import open_dataset
+from vbench.records.spec import OPTIONS
 from vbench.records.store import RunStore
 from vbench.victims.base import Victim, VictimOutput
 from vbench.victims.load import load_victim
@@ -87,6 +89,44 @@ def test_a_figure_is_the_command_lines(quick, where, vbench, tmp_path):
         assert record.id == told[record.label].id
         assert record.adversarial == told[record.label].adversarial
         assert record.per_query == told[record.label].per_query
+
+
+def test_every_option_of_run_is_an_argument():
+    missing = {"norm", "side", "quantize"}  # of the threat model
+    assert set(OPTIONS) - missing <= set(inspect.signature(evaluate).parameters)
+
+
+def test_a_report_of_unknown_metrics_is_refused(where):
+    found = evaluate("agw", "noise", **where)
+    assert "Rank-5" in found.report(metrics="r5") and "ASR" in found.report(metrics=["r1", "asr"])
+    with pytest.raises(BadInput, match="unknown metric 'foo'"):
+        found.report(metrics=["foo"])
+
+
+def test_a_small_try_is_the_command_lines(quick, where, vbench, tmp_path):
+    base = (
+        "run",
+        "--victim",
+        "agw",
+        "--attack",
+        "noise",
+        "--dataset",
+        "sysu",
+        "--root",
+        quick.root,
+        "--quiet",
+    )
+    more = ("--queries", 4, "--keep", "images,embeddings", "--batch-size", 3, "--channels-last")
+    vbench(*base, "--weights", quick.weights(), "--ignore-gates", *more, "--runs", tmp_path / "told")
+    given = {"queries": 4, "keep": ["images", "embeddings"], "batch_size": 3, "channels_last": True}
+    found = evaluate("agw", "noise", runs=tmp_path / "runs", **given, **where).record
+    (told,) = RunStore(tmp_path / "told").read_all().records
+    assert (found.id, found.adversarial) == (told.id, told.adversarial)
+    assert [found.adversarial[0].queries, found.config["dataset"]["queries"]] == [4, 4]
+    assert {path.name for path in (tmp_path / "runs" / "kept" / found.id).iterdir()} == {
+        "images.safetensors",
+        "embeddings.safetensors",
+    }
 
 
 def test_what_is_recorded_is_found_with_its_perturbation(where, tmp_path):

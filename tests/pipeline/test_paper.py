@@ -12,7 +12,7 @@ import quick as quickly
 
 from vbench.attacks.fsam_uap.attack import FSAMUAP
 from vbench.records.store import RunStore
-from vbench.run.session import Recorder, stored_perturbations
+from vbench.run.session import Recorder, Session, stored_perturbations
 from vbench.sweep.paper import SUITES
 
 #: A fit of a few images; three updates of the modules.
@@ -51,6 +51,39 @@ def test_alone_it_lists_the_suites(vbench):
     out = vbench("paper").stdout
     assert [line.split()[0] for line in out.strip().splitlines()] == [*SUITES, "all"]
     assert "noise + FSAM + AQAL" in out
+
+
+def test_help_names_every_preset(vbench):
+    said = " ".join(vbench("paper", "--help").stdout.split())
+    assert all(f"{name} " in said or f"{name}," in said for name in (*FSAMUAP.PRESETS, "default"))
+
+
+def test_a_dry_run_of_a_sweep_and_of_the_paper_is_that_of_run(vbench, quick, tmp_path, forbid):
+    forbid((Recorder, "record"), (Session, "bench"))
+    attacks = {"noise": [], "pgd": [], "uap": ["evaluations=120", "batch=12"]}
+    texts = [f"{name}[{','.join(given)}]" if given else name for name, given in attacks.items()]
+    data = {"name": quick.layout, "root": str(quick.root)}
+    victim = {"name": "agw", "weights": str(quick.weights())}
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        json.dumps({"victims": victim, "attacks": texts, "datasets": data, "ignore_gates": True})
+    )
+    named = [word for text in texts for word in ("--attack", text)]
+    runs = ("--runs", tmp_path / "runs")
+    where = ("--weights", quick.weights(), "--dataset", quick.layout, "--root", quick.root, "--ignore-gates")
+    commands = [
+        ("run", "--victim", "agw", *named, *where),
+        ("sweep", suite),
+        ("paper", "comparison", *where, "--set", "evaluations=120", "--set", "batch=12"),
+    ]
+    planned = [vbench(*command, *runs, "--dry-run", "--quiet").stdout for command in commands]
+    costs = [
+        {row[1]: row[2:5] for row in (line.split() for line in out.splitlines()) if row[:1] == ["agw"]}
+        for out in planned
+    ]
+    assert costs[0] == costs[1] and set(costs[0]) == set(texts)
+    assert {text: costs[2][text][:2] for text in texts} == {text: costs[0][text][:2] for text in texts}
+    assert not (tmp_path / "runs").exists()
 
 
 def test_listing_imports_no_torch():

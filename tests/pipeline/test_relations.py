@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vbench.attacks.build import build_attack
-from vbench.core.errors import BadInput, VbenchError
+from vbench.core.errors import VbenchError
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Side
 from vbench.records.record import Record
@@ -191,12 +191,13 @@ def test_an_untrained_victim_is_stopped_at_the_gate(small, tmp_path):
         raw.neck.bias.data.fill_(1.0)
         bench = Bench(small.bench.dataset, raw.eval(), small.cache, quiet=True)
         run = Run(bench, build_attack("noise"), ThreatModel("8/255"))
-        with pytest.raises(BadInput, match="chance level"):
+        with pytest.raises(VbenchError, match="chance level") as failed:
             run.execute(quiet=True)
         recorder, anyway = Recorder(RunStore(tmp_path), quiet=True), replace(run, ignore_gates=True)
         record = recorder.record(anyway)
-        with pytest.raises(BadInput, match="chance level"):
+        with pytest.raises(VbenchError, match="chance level") as failed_again:
             recorder.record(run)
+        assert failed.value.exit_code == failed_again.value.exit_code == 1
         assert recorder.record(anyway) == record
     assert any("tie" in warning for warning in record.warnings)
 

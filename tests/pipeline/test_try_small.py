@@ -122,6 +122,19 @@ def test_long_work_is_never_silent(quick, vbench, tmp_path, monkeypatch):
         assert f"{what}: " in said and re.search(f"embedding (clean )?{what}: 1/", said), what
 
 
+def test_the_estimate_leaves_out_what_is_recorded(quick, vbench, tmp_path):
+    loud = [word for word in quick.arguments(tmp_path / "runs") if word != "--quiet"]
+    query = len(open_dataset(quick.layout, quick.root).query)
+    attacks = ("--attack", "noise", "--attack", "metric_ifgsm[steps=2]")
+    vbench("run", *quick.arguments(tmp_path / "runs"), *attacks[:2])
+    said = vbench("run", *loud, *attacks).stderr.splitlines()
+    (told,) = (line for line in said if " on this machine: " in line)
+    assert told.startswith("1 run, about ") and told.endswith("; 1 run recorded already")
+    assert f": {2 * query} images forward and backward" in told
+    assert "on this machine" not in vbench("run", *loud, *attacks).stderr
+    assert vbench("run", *loud, *attacks, "--force").stderr.startswith("2 runs, about ")
+
+
 def test_options_in_a_file_are_defaults_of_those_typed(quick, vbench, tmp_path):
     keys = dict(
         zip(quick.arguments(tmp_path / "runs")[:8:2], quick.arguments(tmp_path / "runs")[1:8:2], strict=True)
@@ -212,3 +225,5 @@ def test_every_paper_that_a_class_names_can_be_cited(vbench):
         entry = bibtex("x", paper)
         assert "author = {" in entry and f"year = {{{paper[-4:]}}}" in entry, paper
     assert "did you mean 'agw'" in vbench("cite", "agv", expect=2).stderr
+    done = vbench("cite", "noise")
+    assert (done.stdout, done.stderr) == ("", "noise names no paper to cite\n")

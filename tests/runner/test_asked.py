@@ -15,6 +15,7 @@ from vbench.core.threat import ThreatModel
 from vbench.data import open_dataset
 from vbench.data.synthetic import write_dataset
 from vbench.metrics.change import PerturbationSize
+from vbench.reports.tables import report
 from vbench.run.bench import Bench
 from vbench.run.execute import Run
 
@@ -51,6 +52,17 @@ def test_the_share_of_a_budget_is_told_by_its_norm(norm, share):
 def test_a_budget_between_two_levels_counts_as_the_lower():
     clean = torch.full((1, 3, 2, 2), 0.5).double()
     assert ThreatModel("9/510").spent(clean, clean + 4.5 / 255).item() == pytest.approx(4.5 / 4)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", "8/255"), ("l2", "0.05")])
+@pytest.mark.parametrize("by", [0, 4 / 255])
+def test_an_attack_that_changed_nothing_is_warned_of(bench, norm, eps, by):
+    record = Run(bench, Brighter(by=by), ThreatModel(eps, norm), ignore_gates=True).execute(quiet=True)[0]
+    # An l2 change of 0.05 over a whole image is less than a level of each pixel.
+    unchanged = not by or norm == "l2"
+    warning = f"attack inactive (no pixel of any image changed within {norm} {eps})"
+    assert (warning in record.warnings) == (record.size["linf_levels"] == 0) == unchanged
+    assert (warning in report([record], "markdown")) == unchanged
 
 
 @pytest.mark.parametrize(("by", "asked"), [(4 / 255, 0.5), (8 / 255, 1.0), (24 / 255, 3.0)])

@@ -15,6 +15,7 @@ from vbench.attacks.registry import attacks
 from vbench.core.errors import BadInput
 from vbench.core.registry import Registry
 from vbench.core.settings import parse
+from vbench.data.registry import datasets
 from vbench.victims.registry import victims
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,16 @@ def test_a_name_cannot_be_taken_twice():
     assert registry.load("mine") is attacks.load("noise")
     with pytest.raises(BadInput, match="registered already"):
         registry.register("mine")(attacks.load("pgd"))
+
+
+def test_a_file_without_a_class_is_answered_with_its_classes(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "raise SystemExit\nclass A(vbench.PerImageAttack): ...\nclass B(Victim): ...\nclass C: ...\n"
+    )
+    for registry, found in ((attacks, "A"), (victims, "B"), (datasets, "ClassName")):
+        with pytest.raises(BadInput, match=f"names a file; name its class too: {file}:{found}$"):
+            registry.check_name(str(file))
 
 
 def test_an_attack_in_a_file_works_like_a_built_in(tmp_path):

@@ -39,6 +39,12 @@ def test_impossible_budgets_are_refused(text):
         parse_budget(text)
 
 
+def test_only_l_inf_has_a_usual_budget():
+    assert ThreatModel() == ThreatModel("8/255")
+    with pytest.raises(BadInput, match="norm l2 has no usual budget: give eps"):
+        ThreatModel(norm="l2")
+
+
 def test_levels_given_as_a_budget_get_a_hint():
     with pytest.raises(BadInput, match=r"did you mean 8/255\?"):
         ThreatModel("8")

@@ -39,6 +39,7 @@ def write(tmp_path, text):
         ("eps: [a]\n", 4, "eps.0: eps 'a' is not a number"),
         ("eps: []\n", 4, "eps: an empty list"),
         ("norm: linff\n", 4, "norm: unknown norm 'linff'; did you mean 'linf'?"),
+        ("norm: l2\n", 4, "norm: norm l2 has no usual budget: give eps"),
         ("side: [query, galery]\n", 4, "side.1: unknown side 'galery'; did you mean 'gallery'?"),
         ("seeds:\n  - 0\n  - one\n", 6, "seeds.1: should be a valid integer, not 'one'"),
         ("seeds: [true]\n", 4, "seeds.0: should be a valid integer, not True"),
