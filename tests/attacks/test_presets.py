@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -141,6 +143,17 @@ def test_the_five_are_what_version_1_ran():
         assert {key: member.settings()[key] for key in then["settings"]} == then["settings"]
         queries = ",queries=200" if member.name == "square" else ""
         assert member == build_attack(f"{member.name}[preset=v1{queries}]")
+
+
+def test_the_other_members_are_those_that_the_search_chose():
+    chosen = defaultdict(list)
+    for line in csv.DictReader((Path(__file__).parents[2] / "docs" / "battery.csv").open()):
+        chosen[line["knowledge"]].append(build_attack(line["member"]))
+    assert set(chosen) == {"black_box", "own", "training", "gallery"}
+    for level, found in chosen.items():
+        members = build_attack(f"ensemble[members={level}]").attacks()
+        assert list(members[: len(found)]) == found
+        assert level == "gallery" or len(members) == len(found)
 
 
 @pytest.mark.parametrize(
