@@ -39,7 +39,7 @@ def test_the_page_of_attacks_has_a_row_for_each():
 def test_the_page_of_attacks_says_which_presets_there_are():
     text = (ROOT / "docs" / "attacks.md").read_text()
     others = text.split("| its presets |")[1].split("\n\n")[0].splitlines()[2:]
-    told = dict.fromkeys(attacks.names(), {"paper", "best", "v1"})
+    told = {name: {"paper", "best", "v1"} for name in attacks.names()}
     for line in others:
         names, named = (set(re.findall(r"`(\w+)`", cell)) for cell in line.split("|")[1:3])
         told |= dict.fromkeys(names, named)
