@@ -135,10 +135,11 @@ def describe(
     name: Annotated[str, typer.Argument(help="Name as vbench list shows it, or a path to a class.")],
     style: Style = "plain",
 ) -> None:
-    """Show one attack's parameters or one victim's options."""
+    """Show one attack's version and parameters, or one victim's version and options."""
     import inspect
 
     from vbench.core.errors import unknown_name
+    from vbench.core.source import code_card
 
     check_style(style)
     if kind not in ("attack", "victim"):
@@ -148,15 +149,15 @@ def describe(
     about = re.sub(r":\w+:`~?([^`]+)`", r"\1", inspect.getdoc(cls) or "")  # references of Sphinx
     tables = _of_attack(cls) if kind == "attack" else _of_victim(cls)
     norms = {"norms": ", ".join(sorted(cls.norms))} if kind == "attack" else {}
+    facts = {"paper": entry.paper, **code_card(cls), **norms}
     if style == "json":
-        said = {"name": entry.name, "summary": entry.summary, "paper": entry.paper, "about": about, **norms}
+        said = {"name": entry.name, "summary": entry.summary, **facts, "about": about}
         _put_json({**said, **{table.anchor: table.flat() for table in tables}})
         return
     put(f"{entry.name}: {entry.summary}")
-    if entry.paper:
-        put(f"paper: {entry.paper}")
-    for word, found in norms.items():
-        put(f"{word}: {found}")
+    for what, value in facts.items():
+        if value:
+            put(f"{what}: {value}")
     put(f"\n{about}\n")
     put(write(tables, style))
 

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("**/*.md"))]
 
 _MARK = re.compile(r"<!-- not run: (\S.*?) -->")
 _FILE = re.compile(r"# ([\w-]+\.(?:py|yaml))")

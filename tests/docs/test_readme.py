@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tiny import make_context
 
-from vbench.attacks.build import build_attack
+from vbench.attacks.build import build_attack, presets
 from vbench.attacks.distances import squared_distance
 from vbench.attacks.registry import attacks
 from vbench.core.threat import ThreatModel
@@ -34,6 +34,16 @@ def test_the_page_of_attacks_has_a_row_for_each():
     text = (ROOT / "docs" / "attacks.md").read_text()
     rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
     assert [name for name in attacks.names() if f"`{name}`" not in rows] == []
+
+
+def test_the_page_of_attacks_says_which_presets_there_are():
+    text = (ROOT / "docs" / "attacks.md").read_text()
+    others = text.split("| its presets |")[1].split("\n\n")[0].splitlines()[2:]
+    told = {name: {"paper", "best", "v1"} for name in attacks.names()}
+    for line in others:
+        names, named = (set(re.findall(r"`(\w+)`", cell)) for cell in line.split("|")[1:3])
+        told |= dict.fromkeys(names, named)
+    assert told == {name: set(presets(attacks.load(name))) for name in attacks.names()}
 
 
 def test_the_guide_names_settings_that_exist():

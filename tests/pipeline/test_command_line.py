@@ -7,9 +7,11 @@ import signal
 
 import pytest
 
+from vbench.attacks.classification import PGD
 from vbench.data import open_dataset
 from vbench.records.record import Record
 from vbench.records.store import RunStore
+from vbench.victims.agw import AGW
 
 
 def test_run_then_report_in_every_format(quick, vbench, tmp_path):
@@ -222,4 +224,7 @@ def test_doctor_and_describe(vbench, quick):
         (row,) = (one for one in listed if one["name"] == attack)
         assert row["norms"] == norms
     assert "input_size" in vbench("describe", "victim", "agw").stdout
+    assert f"\nversion: {PGD.version}\n" in vbench("describe", "attack", "pgd").stdout
+    described = json.loads(vbench("describe", "victim", "agw", "--format", "json").stdout)
+    assert described["version"] == AGW.version
     assert "did you mean 'attack'" in vbench("describe", "atack", "pgd", expect=2).stderr
