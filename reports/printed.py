@@ -73,10 +73,9 @@ def short_names(
     for label in dict.fromkeys(labels):
         found = _LABEL.fullmatch(label)
         parts[label] = found.groups() if found else (label, None, "")
-    for name in given.keys() - parts.keys() - {name for name, *_ in parts.values()}:
-        raise unknown_name(
-            "name of --label", name, [*parts, *dict.fromkeys(name for name, *_ in parts.values())]
-        )
+    known = parts.keys() | {name for name, *_ in parts.values()}
+    for name in given.keys() - known:
+        raise unknown_name("name of --label", name, known)
     names = {
         label: given.get(label) or given.get(name, NAMES.get(name, name)) + rest
         for label, (name, _, rest) in parts.items()

@@ -235,7 +235,7 @@ def figure(
 
     write_atomically(path, encode(drawn, ending))
     if not title:
-        say(f"caption: {'; '.join(title_of(drawn))}")
+        say(f"caption: {'; '.join(filter(None, title_of(drawn)))}")
     put(path)
 
 
