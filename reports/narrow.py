@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vbench.records.record import Record
+from vbench.reports.compare import labelled, victim_names
 from vbench.reports.printed import printed, protocol_words, short_names
 from vbench.reports.rows import HEADINGS, RANDOM, Row, Setting, victim_key
 from vbench.reports.table import Cell, Column, Group, Table
-from vbench.reports.tables import Sheet, facts, labelled, sheets, shown_p, victim_names
+from vbench.reports.tables import Sheet, facts, sheets, shown_p
 
 DEFAULT_METRICS = ("r1", "map")
 

@@ -20,6 +20,10 @@ METRICS = ("r1", "r10", "map", "minp")
 
 HEADINGS = {"r1": "Rank-1", "r5": "Rank-5", "r10": "Rank-10", "r20": "Rank-20", "map": "mAP", "minp": "mINP"}
 
+KNOWN_METRICS = (*HEADINGS, "asr")
+
+#: The attack in the row of what a victim reaches before any.
+CLEAN = "(clean)"
 
 #: The attack in the row of :func:`random_order`.
 RANDOM = "random order"

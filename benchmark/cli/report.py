@@ -105,9 +105,9 @@ def report(
     if published:
         if compare is not None or group or versus or images or chance or style == "jsonl":
             raise BadInput("--published goes only with --format, --metrics, --where and --out")
+        from vbench.reports.published import printed_report
         from vbench.reports.published import published as all_published
         from vbench.reports.select import select_published
-        from vbench.reports.tables import printed_report
 
         found = all_published() if where is None else select_published(all_published(), where)
         _write(_document(printed_report(found, style, picked), style), style, out)
@@ -119,7 +119,7 @@ def report(
 
         text = to_archive(records)
     elif compare is not None:
-        from vbench.reports.tables import comparison
+        from vbench.reports.compare import comparison
 
         text = _document(comparison(records, compare, style, chance), style)
     elif style == "html":

@@ -18,9 +18,8 @@ from vbench.core.text import one_line
 from vbench.records.record import Record
 from vbench.reports.figures.panels import Facet, attack_of, common, facets, facts_of, titles_of, victim_of
 from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
-from vbench.reports.rows import HEADINGS, setting, weights_of
+from vbench.reports.rows import CLEAN, HEADINGS, setting, weights_of
 
-_CLEAN = "(clean)"
 _FRAMED = "framed: crafted on the victim itself"
 
 
@@ -146,7 +145,7 @@ def _heat(axes: Axes, one: Matrix, top: float) -> None:
         axes.set_xticks(middles, names, rotation=40, ha="right", rotation_mode="anchor")
     else:
         axes.set_xticks(middles, names)
-    axes.set_yticks([place + 0.5 for place in places], [_CLEAN, *map(_short, one.surrogates)])
+    axes.set_yticks([place + 0.5 for place in places], [CLEAN, *map(_short, one.surrogates)])
     axes.set_xlabel("shown to")
     axes.set_ylabel("crafted on")
     axes.grid(False)

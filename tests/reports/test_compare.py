@@ -15,9 +15,10 @@ from test_tables import record
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel, show_budget
 from vbench.records.store import RunStore, to_archive
+from vbench.reports.compare import comparison
 from vbench.reports.frame import flat
 from vbench.reports.rows import setting
-from vbench.reports.tables import comparison, report
+from vbench.reports.tables import report
 
 
 def some():

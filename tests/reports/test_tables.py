@@ -18,8 +18,9 @@ from vbench.records.record import (
     in_file_names,
 )
 from vbench.records.store import RunStore
+from vbench.reports.compare import comparison
 from vbench.reports.page import page_of
-from vbench.reports.tables import comparison, report, report_of
+from vbench.reports.tables import report, report_of
 
 
 def trials(r1: float, count: int = 2) -> list[TrialMetrics]:
