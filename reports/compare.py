@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean, stdev
 
 from vbench.core.errors import unknown_name
 from vbench.records.record import Record
-from vbench.reports.rows import CLEAN, HEADINGS, Setting, attack_key, marks, random_order, setting, victim_key
+from vbench.reports.distinct import attack_marks, seeds_key, victim_key, victim_names
+from vbench.reports.rows import CLEAN, HEADINGS, Setting, random_order, setting
 from vbench.reports.table import Cell, Column, Table, simple, write
 
 
@@ -33,14 +33,11 @@ def comparison(
 def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: bool) -> Table:
     found: dict[tuple[str, str], list[float]] = {}
     before: dict[str, list[float]] = {}
-    names, attacks = victim_names(records), defaultdict(list)
+    victims = victim_names(records)
+    marks = attack_marks(records, lambda record: record.label, "victim")
     for record in records:
-        attacks[attack_key(record)].append(record)
-    told = marks(list(attacks.values()), lambda record: record.label)
-    labels = {key: key[0] + mark for key, mark in zip(attacks, told, strict=True)}
-    for record in records:
-        victim = names[labelled(record)]
-        place = labels[attack_key(record)], victim
+        victim = victims[victim_key(record)]
+        place = record.label + marks[seeds_key(record, "victim")], victim
         found.setdefault(place, []).append(100 * record.mean("adversarial", metric))
         before.setdefault(victim, []).append(100 * record.mean("clean", metric))
     clean = {victim: mean(values) for victim, values in before.items()}
@@ -89,20 +86,3 @@ def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: 
         flat=rows,
         starred=False,
     )
-
-
-def victim_names(records: Sequence[Record]) -> dict[tuple[str, ...], str]:
-    """The name of each victim by :func:`labelled`; with its weights where several victims have one name."""
-    keys: dict[str, dict[tuple[str, ...], None]] = {}
-    for record in records:
-        keys.setdefault(record.victim_name, {})[labelled(record)] = None
-    return {
-        key: name if len(same) == 1 else f"{name}[weights {key[3][:8]}]"
-        for name, same in keys.items()
-        for key in same
-    }
-
-
-def labelled(record: Record) -> tuple[str, ...]:
-    """A victim's name in tables, then :func:`vbench.reports.rows.victim_key`."""
-    return (record.victim_name, *victim_key(record))

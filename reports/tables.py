@@ -11,6 +11,7 @@ from vbench.core.errors import unknown_name
 from vbench.core.text import count_of, first_of
 from vbench.records.record import Record
 from vbench.records.store import older_note
+from vbench.reports.distinct import attack_marks, seeds_key, victim_key, victim_names
 from vbench.reports.frame import flat
 from vbench.reports.published import PublishedCells
 from vbench.reports.rows import (
@@ -24,14 +25,11 @@ from vbench.reports.rows import (
     change,
     grouped,
     interval,
-    marks,
     p_values,
     random_order,
     reference,
     rows_of,
     tested_metric,
-    victim_key,
-    weights_of,
 )
 from vbench.reports.select import DEFAULT_METRICS
 from vbench.reports.table import Cell, Column, Group, Table, write
@@ -136,12 +134,15 @@ def split(
     found: dict[tuple[object, ...], list[Entry]] = {}
     for where, same in grouped(records).items():
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
-        expected = random_order([record for one in same for record in one]) if chance else []
         same.sort(key=lambda one: victims.index(victim_key(one[0])))
-        told = marks(same, lambda one: (one.victim_name, weights_of(one, "victim"), one.label, one.surrogate))
-        for one, mark in zip(same, told, strict=True):
+        every = [record for one in same for record in one]
+        expected = random_order(every) if chance else []
+        names = victim_names(every)
+        marks = attack_marks(every, lambda one: (victim_key(one), one.label, one.surrogate))
+        for one in same:
             first, *below = rows_of(one)
-            rows = [replace(first, attack=first.attack + mark), *below]
+            attack = first.attack + marks[seeds_key(one[0])]
+            rows = [replace(first, victim=names[victim_key(one[0])], attack=attack), *below]
             entries = found.setdefault(_key(where, rows[0], group), [])
             if all(before != where for before, _ in entries):
                 entries += [(where, row) for row in expected]

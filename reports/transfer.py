@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from statistics import mean
 
+import numpy as np
+
+from vbench.core.text import one_line
 from vbench.records.record import Record
-from vbench.reports.compare import labelled, victim_names
+from vbench.reports.distinct import (
+    attack_marks,
+    seeds_key,
+    surrogate_key,
+    surrogate_names,
+    victim_key,
+    victim_names,
+)
 from vbench.reports.frame import flat
-from vbench.reports.rows import CLEAN, HEADINGS, Setting, setting, weights_of
+from vbench.reports.rows import CLEAN, HEADINGS, setting
 from vbench.reports.table import Column, Table, simple, write
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's clean value.
+
+    ``own``, surrogates x victims: crafted on the victim itself, or on an ensemble with it.
+    """
+
+    surrogates: list[str]
+    victims: list[str]
+    values: np.ndarray
+    clean: np.ndarray
+    own: np.ndarray
+
+
+def matrix_key(record: Record) -> Hashable:
+    """Equal for records that share a matrix: one setting and attack, any surrogate, victim and seed."""
+    return setting(record), seeds_key(record, "surrogate", "victim")
+
+
+def matrix(records: Sequence[Record], metric: str) -> Matrix:
+    """The matrix of one attack and setting, mean over trials and seeds."""
+    surrogates, victims = surrogate_names(records), victim_names(records)
+    rows, columns = list(surrogates), list(victims)
+    cells: dict[tuple[int, int], list[Record]] = defaultdict(list)
+    for record in records:
+        cells[rows.index(surrogate_key(record)), columns.index(victim_key(record))].append(record)
+    values = np.full((len(rows), len(columns)), np.nan)
+    own = np.zeros(values.shape, bool)
+    for place, same in cells.items():
+        values[place] = 100 * mean(record.mean("adversarial", metric) for record in same)
+        own[place] = _on_itself(same[0])
+    clean = [
+        100 * mean(record.mean("clean", metric) for record in records if victim_key(record) == key)
+        for key in columns
+    ]
+    named = ([one_line(name) for name in names.values()] for names in (surrogates, victims))
+    return Matrix(*named, values, np.array(clean), own)
+
+
+def _on_itself(record: Record) -> bool:
+    victim, source = record.config["victim"], record.config.get("surrogate") or {}
+    options = source.get("options", {})
+    members = options.get("members") or [{"name": source.get("name"), **options}]
+    return {"name": victim["name"], **victim.get("options", {})} in members
 
 
 def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "plain") -> str:
@@ -19,45 +76,29 @@ def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str 
     Rows are the surrogates an attack was crafted on, columns the victims it was applied to; the first row is
     the victims' clean value, the last column the mean over victims other than the surrogate.
     """
-    grouped: dict[tuple[Setting, str], list[Record]] = {}
-    for record in records:
-        if record.surrogate:
-            grouped.setdefault((setting(record), record.label), []).append(record)
-    return write([_matrix(where, same, metric) for (where, _), same in grouped.items()], style)
+    moved = [record for record in records if record.surrogate]
+    grouped: dict[Hashable, list[Record]] = defaultdict(list)
+    for record in moved:
+        grouped[matrix_key(record)].append(record)
+    marks = attack_marks(moved, lambda record: (setting(record), record.label), "surrogate", "victim")
+    return write([_table(same, marks, metric) for same in grouped.values()], style)
 
 
-def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
-    names = victim_names(records)
-    victims = list(names.values())
-
-    def figure(found: Iterable[Record], when: str) -> str:
-        values = [record.mean(when, metric) for record in found]
-        return f"{100 * mean(values):.1f}" if values else ""
-
-    def by_victim(found: Sequence[Record], when: str) -> list[str]:
-        return [figure((one for one in found if names[labelled(one)] == victim), when) for victim in victims]
-
-    lines = [[CLEAN, *by_victim(records, "clean"), ""]]
-    sources = defaultdict(list)
-    for record in records:
-        sources[record.surrogate, weights_of(record, "surrogate")].append(record)
-    several = Counter(name for name, _ in sources)
-    for (name, weights), mine in sources.items():
-        others = figure((record for record in mine if not _on_itself(record)), "adversarial")
-        shown = name if several[name] == 1 else f"{name}[weights {weights[:8]}]"
-        lines.append([shown, *by_victim(mine, "adversarial"), others])
+def _table(records: Sequence[Record], marks: dict[Hashable, str], metric: str) -> Table:
+    first, found = records[0], matrix(records, metric)
+    where, attack = setting(first), first.label + marks[seeds_key(first, "surrogate", "victim")]
+    lines = [[CLEAN, *map(_shown, found.clean), ""]]
+    for name, values, own in zip(found.surrogates, found.values, found.own, strict=True):
+        others = values[~own & ~np.isnan(values)]
+        lines.append([name, *map(_shown, values), _shown(others.mean()) if others.size else ""])
     return simple(
-        f"{where.title}   {records[0].label}, {HEADINGS[metric]} after the attack, %",
-        [Column(name, True) for name in ("from \\ on", *victims, "others")],
+        f"{where.title}   {attack}, {HEADINGS[metric]} after the attack, %",
+        [Column(name, True) for name in ("from \\ on", *found.victims, "others")],
         lines,
-        f"transfer {where.protocol} {where.threat} {records[0].label} {metric}",
+        f"transfer {where.protocol} {where.threat} {first.label} {metric}",
         flat=lambda: flat(records),
     )
 
 
-def _on_itself(record: Record) -> bool:
-    """Whether an attack was crafted on the victim, or on an ensemble with it."""
-    victim, source = record.config["victim"], record.config.get("surrogate") or {}
-    options = source.get("options", {})
-    members = options.get("members") or [{"name": source.get("name"), **options}]
-    return {"name": victim["name"], **victim.get("options", {})} in members
+def _shown(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.1f}"

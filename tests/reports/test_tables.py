@@ -41,7 +41,7 @@ def record(
         id=in_file_names(f"{attack}{seed}{eps}{protocol}"),
         label=attack,
         config={
-            "victim": {"name": "agw", "weights": "w"},
+            "victim": {"name": more.get("victim_label", "agw").split(" ")[0], "weights": "w"},
             "dataset": data,
             "attack": {"name": attack},
             "threat": {"norm": "linf", "eps": eps, "side": "query", "quantize": True},
