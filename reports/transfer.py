@@ -59,8 +59,8 @@ def matrix(records: Sequence[Record], metric: str) -> Matrix:
         100 * mean(record.mean("clean", metric) for record in records if victim_key(record) == key)
         for key in columns
     ]
-    named = ([one_line(name) for name in names.values()] for names in (surrogates, victims))
-    return Matrix(*named, values, np.array(clean), own)
+    names = [[one_line(name) for name in found.values()] for found in (surrogates, victims)]
+    return Matrix(names[0], names[1], values, np.array(clean), own)
 
 
 def _on_itself(record: Record) -> bool:
