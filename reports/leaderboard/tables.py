@@ -15,7 +15,7 @@ from vbench.records.record import Record
 from vbench.reports.distinct import attack_marks, seeds_key, victim_key, victim_names
 from vbench.reports.leaderboard.collect import Entry, Result
 from vbench.reports.leaderboard.names import Slugs
-from vbench.reports.printed import CODE, printed, protocol_words
+from vbench.reports.printed import CODE, printed, protocol_words, read_paper
 from vbench.reports.rows import HEADINGS, Row, Setting, best, rows_of, setting
 from vbench.reports.table import Badge, Cell, Column, Group, Table
 from vbench.reports.verify import Mark
@@ -320,7 +320,7 @@ def ranked(board: Board, links: Links) -> tuple[Table, list[Bar]]:
     for bound, lowest, same in found:
         name = lowest.record.config["victim"]["name"]
         rank = 1 + sum(other > bound for other, *_ in found)
-        authors, *others = VICTIMS[name].paper.split(", ") if name in VICTIMS else [""]
+        authors, _, *venue = (read_paper(VICTIMS[name].paper) if name in VICTIMS else None) or ("", "")
         code = CODE.get(name, "")
         newest = max(result.record.created for one in same for result in one.results)[:10]
         cells = [
@@ -331,8 +331,7 @@ def ranked(board: Board, links: Links) -> tuple[Table, list[Bar]]:
             after(lowest, "r1", f"mAP {lowest.row.after['map']:.1f}", strong=rank == 1),
             Cell(printed(lowest.attack), small=lowest.knowledge),
             Cell(str(len(same)), len(same)),
-            # Without the title: authors, and venue with year.
-            Cell(", ".join([authors, *others[-1:]])),
+            Cell(", ".join(filter(None, [authors, " ".join(venue)]))),
             Cell("repository" if code else "", href=code),
             Cell(newest),
         ]

@@ -206,6 +206,7 @@ def test_every_paper_that_a_class_names_can_be_cited(vbench):
     assert out.startswith("@article{ye2022deep,") and "title = {{RGB-Infrared Cross-Modality" in out
     assert "booktitle = {NeurIPS}" in out and out.count("@") == 3
     assert "@software{vbench," in vbench("cite").stdout
+    assert "title = {{Transferable, Controllable, and Inc" in vbench("cite", "mis_ranking").stdout
     papers = [facts["paper"] for facts in (*ATTACKS.values(), *DATASETS.values())]
     papers += [facts.paper for facts in VICTIMS.values()]
     for paper in filter(None, papers):
