@@ -157,6 +157,9 @@ WIDEST = 100
 #: Characters that a column of text gets at least, as long as columns can be left out for it.
 _LEAST = 16
 
+#: What is left to a column of text where there is no such column.
+_NARROWEST = 8
+
 
 def write(tables: Sequence[Table], style: str, wide: bool = False) -> str:
     """The tables as "plain", "markdown", "latex", "html", "csv" or "json" text; BadInput for another.
@@ -243,13 +246,18 @@ def _fitted(
 
     while needed() > width and any(columns[at].spare for at in shown):
         shown.remove(max(shown, key=lambda at: columns[at].spare))
-    widths = [natural[at] for at in shown]
-    texts = [place for place, at in enumerate(shown) if not columns[at].numeric]
-    # Numbers are wrapped only if there is no other way.
-    narrowed = texts if texts and needed() <= width else range(len(shown))
-    while sum(widths) + 2 * (len(shown) - 1) > width and max(widths[place] for place in narrowed) > 1:
-        widths[max(narrowed, key=lambda place: widths[place])] -= 1
-    return shown, widths
+    widths = {at: natural[at] for at in shown}
+    whole = {at: natural[at] if columns[at].numeric else min(natural[at], _NARROWEST) for at in shown}
+    # Numbers are wrapped only if there is no other way, and never broken: rather the table is too wide.
+    parts = {at: max(len(part.rstrip()) for row in rows for part in _parts(row[at])) for at in shown}
+    wrapped = {at: parts[at] if columns[at].numeric else whole[at] for at in shown}
+    for least in (whole, wrapped):
+        while sum(widths.values()) + 2 * (len(shown) - 1) > width:
+            wider = [at for at in shown if widths[at] > least[at]]
+            if not wider:
+                break
+            widths[max(wider, key=lambda at: widths[at])] -= 1
+    return shown, list(widths.values())
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
@@ -260,10 +268,14 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
     return "  ".join(padded).rstrip()
 
 
+def _parts(text: str) -> list[str]:
+    return re.split(r"(?<=[ ,])|(?=\[)", text)
+
+
 def _wrapped(text: str, width: int) -> list[str]:
     """Text in lines of at most ``width``, broken at spaces, after commas and before brackets where it can."""
     found = [""]
-    for part in re.split(r"(?<=[ ,])|(?=\[)", text) if len(text) > width else [text]:
+    for part in _parts(text) if len(text) > width else [text]:
         if found[-1] and len(found[-1]) + len(part.rstrip()) > width:
             found.append("")
         for start in range(0, len(part.rstrip()) or 1, width):

@@ -375,7 +375,7 @@ def report(
 
 
 #: The columns that a narrow terminal leaves out, the last one first.
-_SPARE = ("r20", "r5", "gradients", "r10", "minp", "s")
+_SPARE = ("asr", "r20", "r5", "gradients", "r10", "minp", "s")
 
 
 def _spare(name: str) -> int:
