@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from vbench.records.record import Record, canonical
+from vbench.records.record import Record, canonical, precision_text
 
 _Key = tuple[str, ...]
 
@@ -35,7 +35,8 @@ def seeds_key(record: Record, *other: str) -> _Key:
 def victim_facts(record: Record, part: str = "victim") -> dict[str, object]:
     """What tells victims of one name apart, the usual first."""
     card = record.config.get(part) or {}
-    return {name: card.get(name) for name in ("weights", "version", "structure", "source")}
+    found = {name: card.get(name) for name in ("weights", "version", "structure", "source")}
+    return {**found, "precision": precision_text(card.get("precision"))}
 
 
 def attack_facts(record: Record, *other: str) -> dict[str, object]:
