@@ -58,8 +58,8 @@ def _narrow(sheet: Sheet, short: Mapping[str, str], notes: Mapping[str, str]) ->
         record = row.records[0]
         first = [Cell(short[row.victim]), Cell("clean"), *plain]
         below = found.setdefault((where, victim_key(record)), (first, []))[1]
-        name = short[record.label] + row.attack[len(record.label) :]
-        name += f" from {printed(record.surrogate)}" if record.surrogate else ""
+        source = f" from {printed(record.surrogate)}" if record.surrogate else ""
+        name = short[record.label] + source + row.attack[len(record.label) :]
         values = [_value(row, metric, index in sheet.bold[metric]) for metric in sheet.metrics]
         more = [Cell(shown_p(sheet.p[index]))] if versus else []
         below.append([Cell(""), Cell(name), *differing, *values, *more])

@@ -232,7 +232,7 @@ def strongest(
         left = seeds_of(panel.records, *other)
         order = sorted(left, key=lambda name: _left(left[name], metric))
         for name in left:
-            places.setdefault(name, []).append((order.index(name) + 1) / len(order))
+            places.setdefault(name, []).append(order.index(name) / len(order))
     if len(places) <= most:
         return list(places), ""
     best = sorted(places, key=lambda name: mean(places[name]))[:most]

@@ -104,6 +104,12 @@ def test_of_many_attacks_the_strongest_are_drawn_and_that_is_said():
     assert "the 6 strongest of 11 attacks" in text_of(figure)
 
 
+def test_the_only_attack_of_a_panel_is_its_strongest():
+    many = [record(f"attack{first}", first) for first in range(1, 12)]
+    figure = cmc.draw([*many, record("alone", 2, victim="caj")])
+    assert "alone" in {line.get_label() for line in figure.axes[1].get_lines()}
+
+
 def test_a_transfer_has_a_panel_of_its_own_and_a_replay_a_curve():
     replayed = record(seed=1)
     replayed.config["perturbation"] = "0123"
