@@ -157,7 +157,7 @@ WIDEST = 100
 #: Characters that a column of text gets at least, as long as columns can be left out for it.
 _LEAST = 16
 
-#: What is left to a column of text where there is no such column.
+#: What is left to a column of text where there is no such column; half of it before a number is wrapped.
 _NARROWEST = 8
 
 
@@ -247,13 +247,16 @@ def _fitted(
     while needed() > width and any(columns[at].spare for at in shown):
         shown.remove(max(shown, key=lambda at: columns[at].spare))
     widths = {at: natural[at] for at in shown}
-    whole = {at: natural[at] if columns[at].numeric else min(natural[at], _NARROWEST) for at in shown}
-    # Numbers are wrapped only if there is no other way, and never broken: rather the table is too wide.
-    parts = {at: max(len(part.rstrip()) for row in rows for part in _parts(row[at])) for at in shown}
-    wrapped = {at: parts[at] if columns[at].numeric else whole[at] for at in shown}
-    for least in (whole, wrapped):
+    # Text is narrowed first, then headings of numbers, then numbers are wrapped, but never broken: rather the
+    # table is too wide.
+    heading, *body = [[max(map(len, _parts(cell.rstrip()))) for cell in row] for row in rows]
+    heading = [min(one, _NARROWEST) for one in heading]
+    whole = [max([heading[at], *(len(row[at]) for row in rows[1:])]) for at in range(len(columns))]
+    parts = [max([heading[at], *(row[at] for row in body)]) for at in range(len(columns))]
+    for least, text in ((natural, _NARROWEST), (whole, _NARROWEST // 2), (parts, _NARROWEST // 2)):
         while sum(widths.values()) + 2 * (len(shown) - 1) > width:
-            wider = [at for at in shown if widths[at] > least[at]]
+            floor = {at: least[at] if columns[at].numeric else min(natural[at], text) for at in shown}
+            wider = [at for at in shown if widths[at] > floor[at]]
             if not wider:
                 break
             widths[max(wider, key=lambda at: widths[at])] -= 1
