@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vbench.records.record import Record
+from vbench.reports.distinct import victim_key
 from vbench.reports.printed import printed, protocol_words, short_names
-from vbench.reports.rows import HEADINGS, RANDOM, Row, Setting, victim_key
+from vbench.reports.rows import HEADINGS, RANDOM, Row, Setting
 from vbench.reports.table import Cell, Column, Group, Table
-from vbench.reports.tables import Sheet, facts, labelled, sheets, shown_p, victim_names
+from vbench.reports.tables import Sheet, facts, sheets, shown_p
 
 DEFAULT_METRICS = ("r1", "map")
 
@@ -31,14 +32,12 @@ def narrow(
     that no record has.
     """
     found = sheets(records, DEFAULT_METRICS if metrics is None else metrics, group, versus, chance)
-    models = victim_names(records)
-    short, notes = short_names([*models.values(), *(record.label for record in records)], labels)
-    return [_narrow(sheet, models, short, notes) for sheet in found]
+    models = [row.victim for sheet in found for _, row in sheet.entries if row.records]
+    short, notes = short_names([*models, *(record.label for record in records)], labels)
+    return [_narrow(sheet, short, notes) for sheet in found]
 
 
-def _narrow(
-    sheet: Sheet, models: Mapping[tuple[str, ...], str], short: Mapping[str, str], notes: Mapping[str, str]
-) -> Table:
+def _narrow(sheet: Sheet, short: Mapping[str, str], notes: Mapping[str, str]) -> Table:
     versus = sheet.versus
     columns = [Column(name) for name in ("Victim", "Attack", *sheet.differing)]
     columns += [Column(HEADINGS.get(metric, "ASR"), True) for metric in sheet.metrics]
@@ -57,15 +56,14 @@ def _narrow(
             orders.append([Cell(""), Cell(RANDOM), *plain])
             continue
         record = row.records[0]
-        model = models[labelled(record)]
-        first = [Cell(short[model]), Cell("clean"), *plain]
+        first = [Cell(short[row.victim]), Cell("clean"), *plain]
         below = found.setdefault((where, victim_key(record)), (first, []))[1]
-        name = short[record.label] + row.attack[len(record.label) :]
-        name += f" from {printed(record.surrogate)}" if record.surrogate else ""
+        source = f" from {printed(record.surrogate)}" if record.surrogate else ""
+        name = short[record.label] + source + row.attack[len(record.label) :]
         values = [_value(row, metric, index in sheet.bold[metric]) for metric in sheet.metrics]
         more = [Cell(shown_p(sheet.p[index]))] if versus else []
         below.append([Cell(""), Cell(name), *differing, *values, *more])
-        used |= dict.fromkeys((model, record.label))
+        used |= dict.fromkeys((row.victim, record.label))
     about = [protocol_words(text) if fact == "protocol" else text for fact, text in sheet.shared.items()]
     seeds = max(row.seeds for _, row in sheet.entries)
     legend = "percent after the attack" + (f", mean ± sd of up to {seeds} seeds" if seeds > 1 else "")

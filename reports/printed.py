@@ -43,6 +43,8 @@ _SIDES = {"ir2vis": "infrared to visible", "vis2ir": "visible to infrared"}
 # A name, its settings in brackets, and what follows, such as " (stealthy)".
 _LABEL = re.compile(r"([^\[\s]+)(?:\[(.*)\])?(.*)", re.DOTALL)
 
+_PAPER = re.compile(r"(?:after )?([^,]+), (.+?), (?:([^\d,]+) )?(\d{4})")
+
 # A comma between settings, after which a line may break.
 _BREAK = re.compile(r",(?=\S)")
 
@@ -73,10 +75,9 @@ def short_names(
     for label in dict.fromkeys(labels):
         found = _LABEL.fullmatch(label)
         parts[label] = found.groups() if found else (label, None, "")
-    for name in given.keys() - parts.keys() - {name for name, *_ in parts.values()}:
-        raise unknown_name(
-            "name of --label", name, [*parts, *dict.fromkeys(name for name, *_ in parts.values())]
-        )
+    known = parts.keys() | {name for name, *_ in parts.values()}
+    for name in given.keys() - known:
+        raise unknown_name("name of --label", name, known)
     names = {
         label: given.get(label) or given.get(name, NAMES.get(name, name)) + rest
         for label, (name, _, rest) in parts.items()
@@ -104,6 +105,16 @@ def read_labels(given: Iterable[str]) -> dict[str, str]:
             raise BadInput(f"--label {text!r} is not NAME=TEXT, as in uap='Our UAP'")
         found[name.strip().replace("\0", "=")] = one_line(shown.strip().replace("\0", "="))
     return found
+
+
+def read_paper(text: str) -> tuple[str, str, str, str] | None:
+    """Authors, title, venue (may be empty) and year of a paper that a class names; None for other text.
+
+    >>> read_paper("Ye et al., Channel Augmented Joint Learning, ICCV 2021")
+    ('Ye et al.', 'Channel Augmented Joint Learning', 'ICCV', '2021')
+    """
+    found = _PAPER.fullmatch(text)
+    return (found[1], found[2], found[3] or "", found[4]) if found else None
 
 
 def protocol_words(protocol: str) -> str:

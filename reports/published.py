@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 
+from vbench.core.errors import BadInput
 from vbench.core.threat import parse_budget
 from vbench.records.record import Record
-from vbench.reports.rows import HEADINGS
+from vbench.reports.rows import CLEAN, HEADINGS, KNOWN_METRICS
+from vbench.reports.table import Column, Table, simple, write
 
 _SWITCHES = {"fsam": "FSAM", "sfm": "SFM", "aqal": "AQAL"}
 
@@ -172,3 +174,43 @@ def _is_of(one: Published, record: Record) -> bool:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def printed_report(
+    figures: Sequence[Published], style: str = "markdown", metrics: Sequence[str] | None = None
+) -> str:
+    """Values as published, percent; "csv" and "json" have one row per value.
+
+    A row is a victim, an attack and a budget; a cell holds the value and number of every source, in the order
+    of the file. Raises BadInput for an unknown style, and where nothing is left to show.
+    """
+    wanted = [one for one in figures if metrics is None or one.metric in metrics]
+    if not wanted:
+        raise BadInput("no published value of these metrics; leave --metrics or --where out")
+    if style in ("csv", "json"):
+        return write([Table("", "", (), (), flat=lambda: [asdict(one) for one in wanted])], style)
+    protocols = list(dict.fromkeys(one.protocol for one in wanted))
+    return write(
+        [_printed(name, [one for one in wanted if one.protocol == name]) for name in protocols], style
+    )
+
+
+def _printed(protocol: str, figures: Sequence[Published]) -> Table:
+    metrics = [metric for metric in KNOWN_METRICS if any(one.metric == metric for one in figures)]
+    rows: dict[tuple[str, str, str], list[Published]] = {}
+    for one in figures:
+        rows.setdefault((one.victim, one.attack, one.budget), []).append(one)
+    references = References()
+    lines = []
+    for (victim, attack, limit), found in sorted(rows.items()):
+        shown = [references.figures([one for one in found if one.metric == metric]) for metric in metrics]
+        lines.append([victim, attack or CLEAN, limit, *shown])
+    about = f" ({NOT_IDS[protocol]})" if protocol in NOT_IDS else ""
+    heads = [Column(HEADINGS.get(metric, "ASR"), True) for metric in metrics]
+    return simple(
+        f"published, not measured here: {protocol}{about}; percent, budget empty where not stated",
+        ["victim", "attack", "budget", *heads],
+        lines,
+        f"published {protocol}",
+        notes=references.notes(),
+    )

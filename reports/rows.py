@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, mean, stdev
 from typing import Any
@@ -14,12 +14,17 @@ from vbench.core.errors import BadInput, unknown_name
 from vbench.core.text import count_of
 from vbench.core.threat import budget_text
 from vbench.metrics.statistics import flip_pvalue
-from vbench.records.record import MemberRecord, Record, TrialMetrics, canonical
+from vbench.records.record import MemberRecord, Record, TrialMetrics
+from vbench.reports.distinct import seeds_key, victim_key
 
 METRICS = ("r1", "r10", "map", "minp")
 
 HEADINGS = {"r1": "Rank-1", "r5": "Rank-5", "r10": "Rank-10", "r20": "Rank-20", "map": "mAP", "minp": "mINP"}
 
+KNOWN_METRICS = (*HEADINGS, "asr")
+
+#: The attack in the row of what a victim reaches before any.
+CLEAN = "(clean)"
 
 #: The attack in the row of :func:`random_order`.
 RANDOM = "random order"
@@ -110,43 +115,6 @@ def grouped(records: Iterable[Record]) -> dict[Setting, list[list[Record]]]:
     for record in records:
         found.setdefault(setting(record), {}).setdefault(seeds_key(record), []).append(record)
     return {where: list(groups.values()) for where, groups in found.items()}
-
-
-def victim_key(record: Record) -> tuple[str, ...]:
-    """The key of a record's victim: name, options, weights, and all else that its configuration says."""
-    victim = record.config["victim"]
-    options = str(sorted(victim.get("options", {}).items()))
-    return victim["name"], options, victim["weights"], canonical(victim)
-
-
-def weights_of(record: Record, part: str) -> str:
-    """The hash of the weights of a record's "victim" or "surrogate"; empty where it does not say."""
-    return str((record.config.get(part) or {}).get("weights", ""))
-
-
-def attack_key(record: Record) -> tuple[str, ...]:
-    """The key of an attack: label, settings, version, code, and where its perturbation comes from."""
-    parts = {name: record.config.get(name) for name in ("attack", "perturbation", "surrogate")}
-    return record.label, canonical(parts)
-
-
-def seeds_key(record: Record) -> tuple[str, ...]:
-    """Equal for records of one setting whose configurations differ only in their seed."""
-    same = {name: part for name, part in record.config.items() if name != "seed"}
-    return (*victim_key(record), record.label, canonical(same))
-
-
-def marks(groups: Sequence[Sequence[Record]], kind: Callable[[Record], Hashable]) -> list[str]:
-    """What tells groups of one ``kind`` apart: the attack's version, else an id; nothing for a single one."""
-    found, same = [""] * len(groups), defaultdict(list)
-    for at, (first, *_) in enumerate(groups):
-        same[kind(first)].append(at)
-    for places in (places for places in same.values() if len(places) > 1):
-        versions = [groups[at][0].config["attack"].get("version") for at in places]
-        for at, version in zip(places, versions, strict=True):
-            told = f"version {version}" if versions.count(version) == 1 else groups[at][0].id
-            found[at] = f", {told}"
-    return found
 
 
 def rows_of(records: list[Record]) -> list[Row]:

@@ -10,14 +10,13 @@ from vbench.core.errors import BadInput, unknown_name
 from vbench.core.threat import budget_text, read_fraction
 from vbench.records.record import Record
 from vbench.reports.published import Published
-from vbench.reports.rows import HEADINGS
+from vbench.reports.rows import KNOWN_METRICS
 
 _Item = TypeVar("_Item")
 _Keys = Mapping[str, Callable[[Any], tuple[str, ...]]]
 
 #: Default metrics of a full table.
 DEFAULT_METRICS = ("r1", "r10", "map", "minp", "asr")
-KNOWN_METRICS = (*HEADINGS, "asr")
 
 #: Keys of ``--where`` -> all values that match a record; the first one is shown in messages.
 _KEYS: dict[str, Callable[[Record], tuple[str, ...]]] = {

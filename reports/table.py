@@ -157,6 +157,9 @@ WIDEST = 100
 #: Characters that a column of text gets at least, as long as columns can be left out for it.
 _LEAST = 16
 
+#: What is left to a column of text where there is no such column; half of it before a number is wrapped.
+_NARROWEST = 8
+
 
 def write(tables: Sequence[Table], style: str, wide: bool = False) -> str:
     """The tables as "plain", "markdown", "latex", "html", "csv" or "json" text; BadInput for another.
@@ -243,13 +246,21 @@ def _fitted(
 
     while needed() > width and any(columns[at].spare for at in shown):
         shown.remove(max(shown, key=lambda at: columns[at].spare))
-    widths = [natural[at] for at in shown]
-    texts = [place for place, at in enumerate(shown) if not columns[at].numeric]
-    # Numbers are wrapped only if there is no other way.
-    narrowed = texts if texts and needed() <= width else range(len(shown))
-    while sum(widths) + 2 * (len(shown) - 1) > width and max(widths[place] for place in narrowed) > 1:
-        widths[max(narrowed, key=lambda place: widths[place])] -= 1
-    return shown, widths
+    widths = {at: natural[at] for at in shown}
+    # Text is narrowed first, then headings of numbers, then numbers are wrapped, but never broken: rather the
+    # table is too wide.
+    heading, *body = [[max(map(len, _parts(cell.rstrip()))) for cell in row] for row in rows]
+    heading = [min(one, _NARROWEST) for one in heading]
+    whole = [max([heading[at], *(len(row[at]) for row in rows[1:])]) for at in range(len(columns))]
+    parts = [max([heading[at], *(row[at] for row in body)]) for at in range(len(columns))]
+    for least, text in ((natural, _NARROWEST), (whole, _NARROWEST // 2), (parts, _NARROWEST // 2)):
+        while sum(widths.values()) + 2 * (len(shown) - 1) > width:
+            floor = {at: least[at] if columns[at].numeric else min(natural[at], text) for at in shown}
+            wider = [at for at in shown if widths[at] > floor[at]]
+            if not wider:
+                break
+            widths[max(wider, key=lambda at: widths[at])] -= 1
+    return shown, list(widths.values())
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
@@ -260,10 +271,14 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
     return "  ".join(padded).rstrip()
 
 
+def _parts(text: str) -> list[str]:
+    return re.split(r"(?<=[ ,])|(?=\[)", text)
+
+
 def _wrapped(text: str, width: int) -> list[str]:
     """Text in lines of at most ``width``, broken at spaces, after commas and before brackets where it can."""
     found = [""]
-    for part in re.split(r"(?<=[ ,])|(?=\[)", text) if len(text) > width else [text]:
+    for part in _parts(text) if len(text) > width else [text]:
         if found[-1] and len(found[-1]) + len(part.rstrip()) > width:
             found.append("")
         for start in range(0, len(part.rstrip()) or 1, width):

@@ -1,43 +1,38 @@
-"""Full, comparison, transfer and published tables, from records."""
+"""Full and short tables of records."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
-from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from vbench.core.errors import BadInput, unknown_name
+from vbench.core.errors import unknown_name
 from vbench.core.text import count_of, first_of
 from vbench.records.record import Record
 from vbench.records.store import older_note
+from vbench.reports.distinct import attack_marks, seeds_key, victim_key, victim_names
 from vbench.reports.frame import flat
-from vbench.reports.published import NOT_IDS, Published, PublishedCells, References
+from vbench.reports.published import PublishedCells
 from vbench.reports.rows import (
+    CLEAN,
     HEADINGS,
     Comparison,
     Row,
     Setting,
-    attack_key,
     best,
     chance_columns,
     change,
     grouped,
     interval,
-    marks,
     p_values,
     random_order,
     reference,
     rows_of,
-    setting,
     tested_metric,
-    victim_key,
-    weights_of,
 )
-from vbench.reports.select import DEFAULT_METRICS, KNOWN_METRICS
-from vbench.reports.table import Cell, Column, Group, Table, simple, write
+from vbench.reports.select import DEFAULT_METRICS
+from vbench.reports.table import Cell, Column, Group, Table, write
 
 if TYPE_CHECKING:
     from vbench.records.record import Failure
@@ -45,8 +40,6 @@ if TYPE_CHECKING:
 GROUPS = ("victim", "attack", "dataset")
 
 Entry = tuple[Setting, Row]
-
-_CLEAN = "(clean)"
 
 _BOLD = (
     "Bold: strongest on the victim among rows of the same knowledge, and what ties with it: rows whose drop "
@@ -141,12 +134,15 @@ def split(
     found: dict[tuple[object, ...], list[Entry]] = {}
     for where, same in grouped(records).items():
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
-        expected = random_order([record for one in same for record in one]) if chance else []
         same.sort(key=lambda one: victims.index(victim_key(one[0])))
-        told = marks(same, lambda one: (one.victim_name, weights_of(one, "victim"), one.label, one.surrogate))
-        for one, mark in zip(same, told, strict=True):
+        every = [record for one in same for record in one]
+        expected = random_order(every) if chance else []
+        names = victim_names(every)
+        marks = attack_marks(every, lambda one: (victim_key(one), one.label, one.surrogate))
+        for one in same:
             first, *below = rows_of(one)
-            rows = [replace(first, attack=first.attack + mark), *below]
+            attack = first.attack + marks[seeds_key(one[0])]
+            rows = [replace(first, victim=names[victim_key(one[0])], attack=attack), *below]
             entries = found.setdefault(_key(where, rows[0], group), [])
             if all(before != where for before, _ in entries):
                 entries += [(where, row) for row in expected]
@@ -349,192 +345,6 @@ def shown_p(found: Comparison | None) -> str:
     return f"{'<0.001' if found.p < 0.001 else f'{found.p:.3f}'} {way}"
 
 
-def comparison(
-    records: Sequence[Record], metric: str = "r1", style: str = "markdown", chance: bool = False
-) -> str:
-    """One table per setting: ``metric`` after each attack, percent, mean ± sd over seeds; lowest in bold.
-
-    The first row is the victims' clean value, with ``chance`` the second that of a random order. Records of
-    different protocols, budgets, sides or data never share a table; attacks crafted on a surrogate have a
-    separate one. "csv" and "json" have one row per cell, unrounded, in [0, 1]. Raises BadInput for an unknown
-    metric or format.
-    """
-    if metric not in HEADINGS:
-        raise unknown_name("metric", metric, HEADINGS)
-    grouped: dict[tuple[Setting, str], list[Record]] = {}
-    for record in records:
-        grouped.setdefault((setting(record), record.surrogate), []).append(record)
-    return write([_comparison(where, same, metric, chance) for (where, _), same in grouped.items()], style)
-
-
-def _comparison(where: Setting, records: Sequence[Record], metric: str, chance: bool) -> Table:
-    found: dict[tuple[str, str], list[float]] = {}
-    before: dict[str, list[float]] = {}
-    names, attacks = victim_names(records), defaultdict(list)
-    for record in records:
-        attacks[attack_key(record)].append(record)
-    told = marks(list(attacks.values()), lambda record: record.label)
-    labels = {key: key[0] + mark for key, mark in zip(attacks, told, strict=True)}
-    for record in records:
-        victim = names[labelled(record)]
-        place = labels[attack_key(record)], victim
-        found.setdefault(place, []).append(100 * record.mean("adversarial", metric))
-        before.setdefault(victim, []).append(100 * record.mean("clean", metric))
-    clean = {victim: mean(values) for victim, values in before.items()}
-    spreads = {key: stdev(values) if len(values) > 1 else None for key, values in found.items()}
-    lowest = {victim: min(mean(found[key]) for key in found if key[1] == victim) for victim in clean}
-    surrogate, expected = records[0].surrogate, random_order(records) if chance else []
-
-    def shown(attack: str, victim: str) -> Cell:
-        if (attack, victim) not in found:
-            return Cell("")
-        value, sd = mean(found[attack, victim]), spreads[attack, victim]
-        return Cell(f"{value:.1f}" + ("" if sd is None else f" ± {sd:.1f}"), strong=value == lowest[victim])
-
-    def rows() -> list[dict[str, object]]:
-        return [
-            {
-                "protocol": where.protocol,
-                "synthetic": where.synthetic,
-                "data": f"{where.data} {where.fingerprint}",
-                "budget": where.threat,
-                "trials": where.trials,
-                "surrogate": surrogate,
-                "metric": metric,
-                "attack": attack,
-                "victim": victim,
-                "clean": clean[victim] / 100,
-                "attacked": mean(values) / 100,
-                **({"chance": expected[0].after[metric] / 100 if expected else None} if chance else {}),
-                "sd": None if (sd := spreads[attack, victim]) is None else sd / 100,
-                "seeds": len(values),
-            }
-            for (attack, victim), values in found.items()
-        ]
-
-    lines: list[list[object]] = [[_CLEAN, *(f"{value:.1f}" for value in clean.values())]]
-    lines += [[row.attack, *(f"{row.after[metric]:.1f}" for _ in clean)] for row in expected]
-    lines += [
-        [one, *(shown(one, victim) for victim in clean)] for one in dict.fromkeys(key[0] for key in found)
-    ]
-    crafted = f" crafted on {surrogate}" if surrogate else ""
-    return simple(
-        f"{where.title}; {HEADINGS[metric]} after the attack{crafted}, %",
-        ["attack", *(Column(name, True) for name in clean)],
-        lines,
-        " ".join(["compare", where.protocol, where.threat, surrogate, metric]),
-        flat=rows,
-        starred=False,
-    )
-
-
-def victim_names(records: Sequence[Record]) -> dict[tuple[str, ...], str]:
-    """The name of each victim by :func:`labelled`; with its weights where several victims have one name."""
-    keys: dict[str, dict[tuple[str, ...], None]] = {}
-    for record in records:
-        keys.setdefault(record.victim_name, {})[labelled(record)] = None
-    return {
-        key: name if len(same) == 1 else f"{name}[weights {key[3][:8]}]"
-        for name, same in keys.items()
-        for key in same
-    }
-
-
-def labelled(record: Record) -> tuple[str, ...]:
-    """A victim's name in tables, then :func:`vbench.reports.rows.victim_key`."""
-    return (record.victim_name, *victim_key(record))
-
-
-def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str = "plain") -> str:
-    """One matrix per attack and setting: ``metric`` in percent after the attack, mean over trials and seeds.
-
-    Rows are the surrogates an attack was crafted on, columns the victims it was applied to; the first row is
-    the victims' clean value, the last column the mean over victims other than the surrogate.
-    """
-    grouped: dict[tuple[Setting, str], list[Record]] = {}
-    for record in records:
-        if record.surrogate:
-            grouped.setdefault((setting(record), record.label), []).append(record)
-    return write([_matrix(where, same, metric) for (where, _), same in grouped.items()], style)
-
-
-def _matrix(where: Setting, records: Sequence[Record], metric: str) -> Table:
-    names = victim_names(records)
-    victims = list(names.values())
-
-    def figure(found: Iterable[Record], when: str) -> str:
-        values = [record.mean(when, metric) for record in found]
-        return f"{100 * mean(values):.1f}" if values else ""
-
-    def by_victim(found: Sequence[Record], when: str) -> list[str]:
-        return [figure((one for one in found if names[labelled(one)] == victim), when) for victim in victims]
-
-    lines = [[_CLEAN, *by_victim(records, "clean"), ""]]
-    sources = defaultdict(list)
-    for record in records:
-        sources[record.surrogate, weights_of(record, "surrogate")].append(record)
-    several = Counter(name for name, _ in sources)
-    for (name, weights), mine in sources.items():
-        others = figure((record for record in mine if not _on_itself(record)), "adversarial")
-        shown = name if several[name] == 1 else f"{name}[weights {weights[:8]}]"
-        lines.append([shown, *by_victim(mine, "adversarial"), others])
-    return simple(
-        f"{where.title}   {records[0].label}, {HEADINGS[metric]} after the attack, %",
-        [Column(name, True) for name in ("from \\ on", *victims, "others")],
-        lines,
-        f"transfer {where.protocol} {where.threat} {records[0].label} {metric}",
-        flat=lambda: flat(records),
-    )
-
-
-def _on_itself(record: Record) -> bool:
-    """Whether an attack was crafted on the victim, or on an ensemble with it."""
-    victim, source = record.config["victim"], record.config.get("surrogate") or {}
-    options = source.get("options", {})
-    members = options.get("members") or [{"name": source.get("name"), **options}]
-    return {"name": victim["name"], **victim.get("options", {})} in members
-
-
-def printed_report(
-    figures: Sequence[Published], style: str = "markdown", metrics: Sequence[str] | None = None
-) -> str:
-    """Values as published, percent; "csv" and "json" have one row per value.
-
-    A row is a victim, an attack and a budget; a cell holds the value and number of every source, in the order
-    of the file. Raises BadInput for an unknown style, and where nothing is left to show.
-    """
-    wanted = [one for one in figures if metrics is None or one.metric in metrics]
-    if not wanted:
-        raise BadInput("no published value of these metrics; leave --metrics or --where out")
-    if style in ("csv", "json"):
-        return write([Table("", "", (), (), flat=lambda: [asdict(one) for one in wanted])], style)
-    protocols = list(dict.fromkeys(one.protocol for one in wanted))
-    return write(
-        [_printed(name, [one for one in wanted if one.protocol == name]) for name in protocols], style
-    )
-
-
-def _printed(protocol: str, figures: Sequence[Published]) -> Table:
-    metrics = [metric for metric in KNOWN_METRICS if any(one.metric == metric for one in figures)]
-    rows: dict[tuple[str, str, str], list[Published]] = {}
-    for one in figures:
-        rows.setdefault((one.victim, one.attack, one.budget), []).append(one)
-    references = References()
-    lines = []
-    for (victim, attack, limit), found in sorted(rows.items()):
-        shown = [references.figures([one for one in found if one.metric == metric]) for metric in metrics]
-        lines.append([victim, attack or _CLEAN, limit, *shown])
-    about = f" ({NOT_IDS[protocol]})" if protocol in NOT_IDS else ""
-    heads = [Column(HEADINGS.get(metric, "ASR"), True) for metric in metrics]
-    return simple(
-        f"published, not measured here: {protocol}{about}; percent, budget empty where not stated",
-        ["victim", "attack", "budget", *heads],
-        lines,
-        f"published {protocol}",
-        notes=references.notes(),
-    )
-
-
 def report(
     records: Sequence[Record],
     style: str = "markdown",
@@ -565,7 +375,7 @@ def report(
 
 
 #: The columns that a narrow terminal leaves out, the last one first.
-_SPARE = ("r20", "r5", "gradients", "r10", "minp", "s")
+_SPARE = ("asr", "r20", "r5", "gradients", "r10", "minp", "s")
 
 
 def _spare(name: str) -> int:
@@ -588,7 +398,7 @@ def _short(sheet: Sheet) -> Table:
         before = [f"{row.before[metric]:.1f}" if metric != "asr" else "" for metric in sheet.metrics]
         clean = (where, victim_key(row.records[0]), before) if row.records else shown
         if clean != shown:
-            lines.append((row, [row.victim, _CLEAN, *([""] if known else []), *told, *before]))
+            lines.append((row, [row.victim, CLEAN, *([""] if known else []), *told, *before]))
             shown = clean
         cells = ["", _labels(row)[1], *([row.knowledge] if known else []), *told]
         for metric in sheet.metrics:

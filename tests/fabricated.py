@@ -46,10 +46,10 @@ def record(attack="uap", first=6, victim="agw", eps="8/255", side="query", seed=
         "identity": IDENTITY,
         "victim": {"name": victim, "weights": f"weights-of-{victim}"},
         "dataset": {"name": "sysu", "protocol": protocol, "split": "sysu", "fingerprint": "f"},
-        "attack": {"name": attack.split("[")[0]},
+        "attack": {"name": attack.split("[")[0], "settings": {"called": attack}},
         "threat": {"norm": norm, "eps": eps, "side": side, "quantize": True},
         "seed": seed,
-        "called": [attack, surrogate],
+        **({"surrogate": {"name": surrogate, "options": {}, "weights": surrogate}} if surrogate else {}),
     }
     made = Record(
         id=config_id(config),

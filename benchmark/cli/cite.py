@@ -14,6 +14,7 @@ from vbench.core.errors import unknown_name
 from vbench.core.progress import say
 from vbench.core.registry import Entry
 from vbench.data.registry import datasets
+from vbench.reports.printed import read_paper
 from vbench.reports.table import latex_escape
 from vbench.victims.registry import victims
 
@@ -25,9 +26,6 @@ _SOFTWARE = f"""@software{{vbench,
 }}"""
 
 _JOURNALS = ("TPAMI", "TIFS", "Sensors")
-
-#: "Ye et al., Channel Augmented Joint Learning, ICCV 2021"
-_PAPER = re.compile(r"(?:after )?(?P<authors>[^,]+), (?P<title>.+?), (?:(?P<venue>\D+) )?(?P<year>\d{4})")
 
 
 def cite(
@@ -67,11 +65,11 @@ def bibtex(name: str, paper: str) -> str:
       year = {2021}
     }
     """
-    parts = _PAPER.fullmatch(paper)
+    parts = read_paper(paper)
     if parts is None:
         kind, key, fields = "misc", name, {"title": f"{{{latex_escape(paper)}}}"}
     else:
-        authors, title, venue, year = parts.group("authors", "title", "venue", "year")
+        authors, title, venue, year = parts
         words = re.findall(r"\w+", f"{authors.split()[0]} {title}".lower())
         key = f"{words[0]}{year}{words[1]}"
         kind, where = ("article", "journal") if venue in _JOURNALS else ("inproceedings", "booktitle")

@@ -23,7 +23,7 @@ LINES = {
     "report": (
         "vbench report",
         "vbench report --wide --versus uap",
-        "vbench report --format csv --out runs.csv",
+        "vbench report --out runs.csv",
         "vbench report --format html",
     ),
     "leaderboard": ("vbench leaderboard submissions/alice submissions/bob --out site",),

@@ -142,7 +142,7 @@ def transfer(
     from vbench.core.threat import ThreatModel
     from vbench.records.spec import models, run_specs, spec_of
     from vbench.reports.rows import HEADINGS
-    from vbench.reports.tables import transfer_matrices
+    from vbench.reports.transfer import transfer_matrices
     from vbench.run.session import Session
     from vbench.victims.build import victim_names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,14 +14,33 @@ from vbench.cli.output import put
 if TYPE_CHECKING:
     from vbench.records.store import Contents
 
+#: Format of a report -> how its file ends.
+_ENDINGS = {
+    "plain": ".txt",
+    "markdown": ".md",
+    "html": ".html",
+    "csv": ".csv",
+    "json": ".json",
+    "latex": ".tex",
+    "jsonl": ".jsonl",
+}
+
 
 def report(
-    style: Annotated[
-        str, typer.Option("--format", help="plain, markdown, html, csv, json, latex, or jsonl: an archive.")
-    ] = "plain",
+    given: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="plain, markdown, html, csv, json, latex, or jsonl: an archive.",
+            show_default="as --out ends, else plain",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write to this file; - is the terminal.", show_default="-; html: report.html"),
+        typer.Option(
+            help="File: .txt, .md, .html, .csv, .json, .tex or .jsonl; - is the terminal.",
+            show_default="-; html: report.html",
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of run records, or an archive.")] = Path("runs"),
     where: Annotated[
@@ -68,6 +88,7 @@ def report(
     from vbench.core.errors import BadInput
     from vbench.reports.select import pick_metrics, select
 
+    style = _format_of(None if str(out) == "-" else out, given, _ENDINGS, "plain")
     picked = None if metrics is None else pick_metrics(metrics)
     for one, other in ((compare, metrics), (compare, group), (compare, versus)):
         if one is not None and other:
@@ -84,9 +105,9 @@ def report(
     if published:
         if compare is not None or group or versus or images or chance or style == "jsonl":
             raise BadInput("--published goes only with --format, --metrics, --where and --out")
+        from vbench.reports.published import printed_report
         from vbench.reports.published import published as all_published
         from vbench.reports.select import select_published
-        from vbench.reports.tables import printed_report
 
         found = all_published() if where is None else select_published(all_published(), where)
         _write(_document(printed_report(found, style, picked), style), style, out)
@@ -98,7 +119,7 @@ def report(
 
         text = to_archive(records)
     elif compare is not None:
-        from vbench.reports.tables import comparison
+        from vbench.reports.compare import comparison
 
         text = _document(comparison(records, compare, style, chance), style)
     elif style == "html":
@@ -201,7 +222,8 @@ def figure(
     from vbench.reports.select import select
 
     find(name)
-    path, ending = _target(name, out, style)
+    ending = _format_of(out, style, {one: f".{one}" for one in ("png", "svg", "pdf")}, "png")
+    path = out or Path(f"{name}.{ending}")
     records = read_contents(runs).records
     if run:
         records = by_id(records, run)
@@ -213,25 +235,29 @@ def figure(
 
     write_atomically(path, encode(drawn, ending))
     if not title:
-        say(f"caption: {'; '.join(title_of(drawn))}")
+        say(f"caption: {'; '.join(filter(None, title_of(drawn)))}")
     put(path)
 
 
-def _target(name: str, out: Path | None, style: str | None) -> tuple[Path, str]:
-    """Where to write, and in which format."""
+def _format_of(out: Path | None, style: str | None, endings: Mapping[str, str], usual: str) -> str:
+    """The format given, else as ``out`` ends, else ``usual``; ``endings``: format -> ending.
+
+    Raises BadInput for an unknown format or ending, and where the two do not agree.
+    """
     from vbench.core.errors import BadInput, unknown_name
 
-    formats = ("png", "svg", "pdf")
-    if style is not None and style not in formats:
-        raise unknown_name("format of a figure", style, formats)
+    if style is not None and style not in endings:
+        raise unknown_name("format", style, endings)
     if out is None:
-        return Path(f"{name}.{style or 'png'}"), style or "png"
-    ending = out.suffix.lower().lstrip(".")
-    if style is None and ending not in formats:
-        raise BadInput(f"--out {out} does not end in .png, .svg or .pdf; rename it, or give --format")
-    if style is not None and ending in formats and ending != style:
-        raise BadInput(f"--out {out} does not end in .{style}; rename it, or leave out --format")
-    return out, style or ending
+        return style or usual
+    meant = {ending: name for name, ending in endings.items()}.get(out.suffix.lower())
+    if style is None and meant is None:
+        *first, last = endings.values()
+        known = f"{', '.join(first)} or {last}"
+        raise BadInput(f"--out {out} does not end in {known}; rename it, or give --format")
+    if style is not None and meant not in (None, style):
+        raise BadInput(f"--out {out} does not end in {endings[style]}; rename it, or leave out --format")
+    return style or meant or usual
 
 
 def leaderboard(

@@ -243,6 +243,10 @@ class SurrogateBench(Bench):
         self._own = own
         self._images = own._images
 
+    def victim_card(self) -> dict[str, object]:
+        # The member computes in its own precision, inside the model that wraps it.
+        return {**super().victim_card(), "precision": precision_card(self._own.victim)}
+
     @property
     def pixels(self) -> Mapping[Side, np.ndarray]:
         return self._own.pixels

@@ -52,7 +52,7 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
         shared.add(of)
         return count if new else 0
 
-    timed: dict[Setup, tuple[float, float]] = {}
+    opened: dict[Setup, tuple[Victim, Any, tuple[float, float]]] = {}
     found = []
     for spec in specs:
         setup, attack, threat = spec.group, session.attack(spec), threat_of(spec)
@@ -60,7 +60,13 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
         lists = {Side.QUERY: dataset.query, Side.GALLERY: dataset.gallery}
         train = (dataset.train_visible, dataset.train_infrared)
         images = sum(len(lists[side]) for side in threat.sides)
-        members = attack.attacks() if isinstance(attack, Battery) else (attack,)
+        if setup not in opened:
+            model = session.structure(setup)
+            # A surrogate takes images of the victim's size; another victim of that size shares its fit.
+            size = session.structure(replace(setup, surrogates=())).input_size
+            opened[setup] = model, (setup.surrogates or setup.victim, size), _timed(model, setup.device)
+        model, crafted, (with_gradients, without) = opened[setup]
+        members = attack.applicable(model, threat)[0] if isinstance(attack, Battery) else [attack]
         # Whether the attack says what it costs.
         known = "gradients" not in attack.needs or spec.perturbation is not None
         gradients, forwards = 0, once(len(dataset.query) + len(dataset.gallery), "clean", setup)
@@ -70,17 +76,14 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
             if isinstance(member, UniversalAttack) and not spec.perturbation:
                 sizes, people = [len(one) for one in train], len(dataset.train_labels)
                 for one in (member, *member.variants().values()):
-                    passes = one.fit_cost(session.structure(setup), sizes, people)
+                    passes = one.fit_cost(model, sizes, people)
                     known = known or passes > 0
-                    same = (setup.models, dataset.split, label(one), replace(threat, side=Side.QUERY))
+                    same = (crafted, dataset.split, label(one), replace(threat, side=Side.QUERY))
                     fits += once(passes, "fit", *same, spec.seed)
             gradients += images * cost["gradients"] + fits
             forwards += images * (cost["queries"] + 1)
             if looks_at_training(member):
                 forwards += once(sum(len(one) for one in train), "training", setup.data, setup.models)
-        if setup not in timed:
-            timed[setup] = _timed(session.structure(setup), setup.device)
-        with_gradients, without = timed[setup]
         seconds = gradients * with_gradients + forwards * without if known else None
         found.append(Planned(spec, gradients, forwards, seconds))
     return found

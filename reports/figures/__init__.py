@@ -105,7 +105,7 @@ def _draw(
     from vbench.reports.printed import printed, protocol_words, short_names
 
     records = given[0] if isinstance(given[0], Sequence) else [given[0]]
-    names = [(one.label or str(one.config["attack"]["name"]), one.victim_label) for one in records]
+    names = [(one.label or str(one.config["attack"]["name"]), one.victim_name) for one in records]
     short, notes = short_names([name for both in names for name in both], labels)
     renamed = [
         one.model_copy(

@@ -13,7 +13,6 @@ from vbench.reports.figures.panels import (
     Curve,
     Facet,
     Panels,
-    attack_of,
     cmc,
     facets,
     seeds_of,
@@ -75,7 +74,7 @@ def drawable(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def _drawn(panel: Facet, names: Sequence[str]) -> dict[str, list[Record]]:
-    return {name: same for name, same in seeds_of(panel.records).items() if attack_of(same[0]) in names}
+    return {name: same for name, same in seeds_of(panel.records).items() if name in names}
 
 
 def _curves(panel: Facet, names: Sequence[str]) -> dict[str, Curve]:
@@ -89,8 +88,7 @@ def _panel(axes: Axes, curves: dict[str, Curve], names: Sequence[str]) -> None:
         if name == "clean":
             _plot(axes, curve, name, CLEAN, "-", None)
             continue
-        # Behind an attack of which there are several stands an id.
-        place = names.index(name if name in names else name.rpartition(" ")[0]) % len(PALETTE)
+        place = names.index(name) % len(PALETTE)
         _plot(axes, curve, name, PALETTE[place], DASHES[place], MARKERS[place])
     axes.set_xlim(1, DEEPEST)
     axes.set_xticks(_MARKED)

@@ -12,19 +12,20 @@ from matplotlib.figure import Figure
 from vbench.core.errors import BadInput
 from vbench.core.threat import budget_text, show_budget
 from vbench.records.record import Record
+from vbench.reports.distinct import victim_key
 from vbench.reports.figures.panels import (
     Facet,
     Panels,
     Value,
-    attack_of,
     budget_of,
     facets,
     facts_of,
+    seeds_of,
     strongest,
     value,
 )
 from vbench.reports.figures.style import DASHES, MARKERS, PALETTE, in_lines, styled
-from vbench.reports.rows import HEADINGS, setting, victim_key
+from vbench.reports.rows import HEADINGS, setting
 
 _SHARED = ("norm", "side", "quantize")
 
@@ -45,7 +46,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     single budget are left out; raises BadInput if none has two.
     """
     panels = _panels(records)
-    names, note = strongest(panels, metric)
+    names, note = strongest(panels, metric, "threat")
     subject = f"{HEADINGS[metric]}{{of}} against the budget"
     with styled():
         page = Panels(panels, subject, [note], {name: in_lines(name, 60) for name in names}, width)
@@ -72,9 +73,9 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 def lines(records: Sequence[Record], metric: str) -> list[Line]:
     """The lines of one panel: attacks with at least two budgets, in order of appearance."""
     found: dict[str, dict[Fraction, list[Record]]] = {}
-    for record in records:
-        budgets = found.setdefault(attack_of(record), {})
-        budgets.setdefault(budget_of(record), []).append(record)
+    for attack, same in seeds_of(records, "threat").items():
+        for record in same:
+            found.setdefault(attack, {}).setdefault(budget_of(record), []).append(record)
     return [
         Line(
             attack,
@@ -104,9 +105,9 @@ def _candidates(records: Sequence[Record]) -> list[Facet]:
     found = []
     for panel in facets(records, _panel_key, _facts):
         several = {line.attack for line in lines(panel.records, "r1")}
-        if several:
-            kept = [record for record in panel.records if attack_of(record) in several]
-            found.append(Facet(panel.facts, kept))
+        kept = [same for name, same in seeds_of(panel.records, "threat").items() if name in several]
+        if kept:
+            found.append(Facet(panel.facts, [record for same in kept for record in same]))
     return found
 
 

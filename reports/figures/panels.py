@@ -21,8 +21,9 @@ from vbench.core.text import count_of, first_of, one_line
 from vbench.core.threat import parse_budget
 from vbench.records.files import KeptImages
 from vbench.records.record import Record
+from vbench.reports.distinct import attack_marks, seeds_key, told_apart, victim_facts, victim_key
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
-from vbench.reports.rows import DEPTHS, attack_key, setting, victim_key
+from vbench.reports.rows import DEPTHS, setting
 
 #: Most panels that are readable.
 MOST = 12
@@ -80,22 +81,26 @@ def facets(
     records: Sequence[Record],
     apart: Callable[[Record], Hashable] = apart,
     facts: Callable[[Record], dict[str, str]] = facts_of,
+    more: Callable[[Record], Mapping[str, object]] = victim_facts,
 ) -> list[Facet]:
     """Records in panels, grouped by ``apart``, in the order of victims and budgets.
 
-    ``facts``: the facts of a record that must be stated and do not vary within a panel.
+    ``facts``: the facts of a record that must be stated and do not vary within a panel; of those in ``more``
+    as many as tell panels apart.
     """
     found: dict[Hashable, list[Record]] = {}
     for record in records:
         found.setdefault(apart(record), []).append(record)
     panels = sorted((Facet(facts(same[0]), same) for same in found.values()), key=_order(records))
-    said = [tuple(panel.facts.values()) for panel in panels]
-    for panel, words in zip(panels, said, strict=True):
-        if said.count(words) > 1:
-            # Two sets of images under one protocol, or two sets of weights under one name.
-            first = panel.records[0]
-            panel.facts["data"] = one_line(f"data {setting(first).fingerprint[:8]}")
-            panel.facts["weights"] = one_line(f"weights {first.config['victim']['weights'][:8]}")
+    told = told_apart(
+        records,
+        apart,
+        lambda record: tuple(facts(record).values()),
+        lambda record: {"data": setting(record).fingerprint, **more(record)},
+    )
+    for panel in panels:
+        if mark := told[apart(panel.records[0])]:
+            panel.facts["apart"] = one_line(mark)
     return panels
 
 
@@ -204,32 +209,30 @@ def _plain(value: float, _: int) -> str:
     return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.0f} M"
 
 
-def seeds_of(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records that differ only in their seed, by the name of their attack, in order of appearance."""
-    found: dict[tuple[str, Hashable], list[Record]] = {}
+def seeds_of(records: Sequence[Record], *other: str) -> dict[str, list[Record]]:
+    """Records that differ only in their seed, and in ``other`` parts, by the name of their attack."""
+    marks = attack_marks(records, attack_of, *other)
+    found: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault((attack_of(record), attack_key(record)), []).append(record)
-    named: dict[str, list[Record]] = {}
-    for (name, _), same in found.items():
-        count = sum(other == name for other, _ in found)
-        named[name if count == 1 else f"{name} {same[0].id}"] = same
-    return named
+        found.setdefault(attack_of(record) + one_line(marks[seeds_key(record, *other)]), []).append(record)
+    return found
 
 
-def strongest(panels: Sequence[Facet], metric: str, most: int = len(PALETTE)) -> tuple[list[str], str]:
+def strongest(
+    panels: Sequence[Facet], metric: str, *other: str, most: int = len(PALETTE)
+) -> tuple[list[str], str]:
     """Names of the attacks to draw, in order of appearance, and a note if some are left out.
 
     The strongest have the lowest ``metric``, then mAP, after the attack: by their rank in each panel,
-    averaged over panels, since values of different settings are not comparable.
+    averaged over panels, since values of different settings are not comparable. ``other``: as for
+    :func:`seeds_of`.
     """
     places: dict[str, list[float]] = {}
     for panel in panels:
-        left: dict[str, list[Record]] = {}
-        for record in panel.records:
-            left.setdefault(attack_of(record), []).append(record)
+        left = seeds_of(panel.records, *other)
         order = sorted(left, key=lambda name: _left(left[name], metric))
         for name in left:
-            places.setdefault(name, []).append((order.index(name) + 1) / len(order))
+            places.setdefault(name, []).append(order.index(name) / len(order))
     if len(places) <= most:
         return list(places), ""
     best = sorted(places, key=lambda name: mean(places[name]))[:most]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import mean
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,47 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from vbench.core.errors import BadInput
-from vbench.core.text import one_line
 from vbench.records.record import Record
-from vbench.reports.figures.panels import Facet, attack_of, common, facets, facts_of, titles_of, victim_of
+from vbench.reports.distinct import attack_facts
+from vbench.reports.figures.panels import Facet, attack_of, common, facets, facts_of, titles_of
 from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
-from vbench.reports.rows import HEADINGS, setting, weights_of
+from vbench.reports.rows import CLEAN, HEADINGS
+from vbench.reports.transfer import Matrix, matrix, matrix_key
 
-_CLEAN = "(clean)"
 _FRAMED = "framed: crafted on the victim itself"
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's clean value."""
-
-    surrogates: list[str]
-    victims: list[str]
-    values: np.ndarray
-    clean: np.ndarray
-
-
-def matrix(records: Sequence[Record], metric: str) -> Matrix:
-    """The cells of one attack and setting, mean over trials and seeds."""
-    rows = _names([(one_line(record.surrogate), weights_of(record, "surrogate")) for record in records])
-    columns = _names([(victim_of(record), weights_of(record, "victim")) for record in records])
-    surrogates, victims = (list(dict.fromkeys(names)) for names in (rows, columns))
-    cells: dict[tuple[int, int], list[Record]] = {}
-    for record, row, column in zip(records, rows, columns, strict=True):
-        cells.setdefault((surrogates.index(row), victims.index(column)), []).append(record)
-    values = np.full((len(surrogates), len(victims)), np.nan)
-    for place, same in cells.items():
-        values[place] = 100 * mean(record.mean("adversarial", metric) for record in same)
-    before = {name: [r for r, own in zip(records, columns, strict=True) if own == name] for name in victims}
-    clean = [100 * mean(record.mean("clean", metric) for record in same) for same in before.values()]
-    return Matrix(surrogates, victims, values, np.array(clean))
 
 
 def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
     """One panel per attack and setting: ``metric`` after the attack in percent, darker is lower.
 
-    The top row is the victims' clean value; a frame marks equal surrogate and victim; cells that were not run
-    are hatched. Raises BadInput without a transfer run.
+    The top row is the victims' clean value; a frame marks what was crafted on the victim itself; cells that
+    were not run are hatched. Raises BadInput without a transfer run.
     """
     panels = _panels(records)
     shared, own = common(panels)
@@ -68,7 +40,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
         titles = titles_of(own, inches / columns)
         high += 0.12 * max(title.count("\n") + 1 for title in titles) + 0.25
         subject = f"{HEADINGS[metric]} after transfer, %"
-        framed = [_FRAMED] if any(set(one.surrogates) & set(one.victims) for one in found) else []
+        framed = [_FRAMED] if any(one.own.any() for one in found) else []
         figure = new_figure(inches, rows * high, subject, [*shared.values(), *framed])
         grid = list(figure.subplots(rows, columns, squeeze=False).flat)
         top = max(np.nanmax(np.append(one.values, one.clean)) for one in found)
@@ -99,32 +71,25 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 
 def drawable(records: Sequence[Record]) -> list[list[Record]]:
     """The records of each panel; none without transfer attacks."""
-    return [panel.records for panel in facets([one for one in records if one.surrogate], _panel_key, _facts)]
+    return [panel.records for panel in _moved(records)]
 
 
 def _panels(records: Sequence[Record]) -> list[Facet]:
-    moved = [record for record in records if record.surrogate]
-    if not moved:
+    found = _moved(records)
+    if not found:
         raise BadInput("no record is of a transfer; make some with vbench sweep transfer or --surrogate")
-    return facets(moved, _panel_key, _facts)
+    return found
+
+
+def _moved(records: Sequence[Record]) -> list[Facet]:
+    moved = [record for record in records if record.surrogate]
+    return facets(moved, matrix_key, _facts, lambda record: attack_facts(record, "surrogate"))
 
 
 def _facts(record: Record) -> dict[str, str]:
     found = facts_of(record)
     attack = attack_of(record.model_copy(update={"surrogate": ""}))
     return {"protocol": found["protocol"], "budget": found["budget"], "attack": attack}
-
-
-def _names(models: Sequence[tuple[str, str]]) -> list[str]:
-    """The name of each (name, weights), with the weights' hash if one name has different weights."""
-    held: dict[str, set[str]] = {}
-    for name, weights in models:
-        held.setdefault(name, set()).add(weights)
-    return [name if len(held[name]) == 1 else f"{name} {one_line(weights[:6])}" for name, weights in models]
-
-
-def _panel_key(record: Record) -> tuple[object, ...]:
-    return setting(record), record.label, bool(record.config.get("perturbation"))
 
 
 def _heat(axes: Axes, one: Matrix, top: float) -> None:
@@ -134,10 +99,9 @@ def _heat(axes: Axes, one: Matrix, top: float) -> None:
     for place, row in zip(places, [one.clean, *one.values], strict=True):
         for column, value in enumerate(row):
             _cell(axes, place, column, value, colours, top)
-    for row, surrogate in enumerate(one.surrogates):
-        if surrogate in one.victims:
-            corner = (one.victims.index(surrogate) + 0.04, places[row + 1] + 0.04)
-            axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=1.2))
+    for row, column in np.argwhere(one.own):
+        corner = (column + 0.04, places[row + 1] + 0.04)
+        axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=1.2))
     axes.set_xlim(0, len(one.victims))
     axes.set_ylim(places[-1] + 1, 0)
     names = [_short(name) for name in one.victims]
@@ -146,7 +110,7 @@ def _heat(axes: Axes, one: Matrix, top: float) -> None:
         axes.set_xticks(middles, names, rotation=40, ha="right", rotation_mode="anchor")
     else:
         axes.set_xticks(middles, names)
-    axes.set_yticks([place + 0.5 for place in places], [_CLEAN, *map(_short, one.surrogates)])
+    axes.set_yticks([place + 0.5 for place in places], [CLEAN, *map(_short, one.surrogates)])
     axes.set_xlabel("shown to")
     axes.set_ylabel("crafted on")
     axes.grid(False)

@@ -12,10 +12,11 @@ from statistics import stdev
 from vbench.attacks.registry import ATTACKS
 from vbench.core.text import first_of
 from vbench.records.record import Record
+from vbench.reports.distinct import attack_marks, seeds_key, victim_key, victim_names
 from vbench.reports.leaderboard.collect import Entry, Result
 from vbench.reports.leaderboard.names import Slugs
-from vbench.reports.printed import CODE, printed, protocol_words
-from vbench.reports.rows import HEADINGS, Row, Setting, best, rows_of, seeds_key, setting, victim_key
+from vbench.reports.printed import CODE, printed, protocol_words, read_paper
+from vbench.reports.rows import HEADINGS, Row, Setting, best, rows_of, setting
 from vbench.reports.table import Badge, Cell, Column, Group, Table
 from vbench.reports.verify import Mark
 from vbench.reports.verify.configuration import declared_attack
@@ -28,6 +29,8 @@ class Standing:
 
     setting: Setting
     entries: tuple[Entry, ...]
+    #: What tells the attack from others of its name on the board.
+    mark: str = ""
 
     @property
     def record(self) -> Record:
@@ -42,12 +45,7 @@ class Standing:
     @cached_property
     def attack(self) -> str:
         """Label of the attack, with another version than today's and the source of its perturbation."""
-        record, replayed = self.record, self.record.config.get("perturbation")
-        source = f" from {record.surrogate}" if record.surrogate else ""
-        card = record.config["attack"]
-        today, version = (ATTACKS.get(card["name"]) or card).get("version"), card.get("version")
-        other = f" (version {version})" if version != today else ""
-        return record.label + other + source + (f" replayed {replayed[:8]}" if replayed else "")
+        return _attack_name(self.record) + self.mark
 
     @cached_property
     def knowledge(self) -> str:
@@ -161,10 +159,14 @@ def boards(entries: Iterable[Entry]) -> list[Board]:
         record = entry.record
         same = (*seeds_key(record), tuple(record.left_out))
         found.setdefault((setting(record), record.level), {}).setdefault(same, []).append(entry)
-    made = [
-        Board(where, level, tuple(Standing(where, tuple(same)) for same in groups.values()))
-        for (where, level), groups in found.items()
-    ]
+    made = []
+    for (where, level), groups in found.items():
+        marks = attack_marks([same[0].record for same in groups.values()], _attack_name, "victim")
+        standings = (
+            Standing(where, tuple(same), marks[seeds_key(same[0].record, "victim")])
+            for same in groups.values()
+        )
+        made.append(Board(where, level, tuple(standings)))
     made.sort(
         key=lambda board: (
             board.setting.synthetic,
@@ -179,6 +181,14 @@ def boards(entries: Iterable[Entry]) -> list[Board]:
         else board
         for at, board in enumerate(made)
     ]
+
+
+def _attack_name(record: Record) -> str:
+    replayed, card = record.config.get("perturbation"), record.config["attack"]
+    today, version = (ATTACKS.get(card["name"]) or card).get("version"), card.get("version")
+    other = f" (version {version})" if version != today else ""
+    source = f" from {record.surrogate}" if record.surrogate else ""
+    return record.label + other + source + (f" replayed {replayed[:8]}" if replayed else "")
 
 
 def access(record: Record) -> str:
@@ -310,7 +320,7 @@ def ranked(board: Board, links: Links) -> tuple[Table, list[Bar]]:
     for bound, lowest, same in found:
         name = lowest.record.config["victim"]["name"]
         rank = 1 + sum(other > bound for other, *_ in found)
-        authors, *others = VICTIMS[name].paper.split(", ") if name in VICTIMS else [""]
+        authors, _, *venue = (read_paper(VICTIMS[name].paper) if name in VICTIMS else None) or ("", "")
         code = CODE.get(name, "")
         newest = max(result.record.created for one in same for result in one.results)[:10]
         cells = [
@@ -321,8 +331,7 @@ def ranked(board: Board, links: Links) -> tuple[Table, list[Bar]]:
             after(lowest, "r1", f"mAP {lowest.row.after['map']:.1f}", strong=rank == 1),
             Cell(printed(lowest.attack), small=lowest.knowledge),
             Cell(str(len(same)), len(same)),
-            # Without the title: authors, and venue with year.
-            Cell(", ".join([authors, *others[-1:]])),
+            Cell(", ".join(filter(None, [authors, " ".join(venue)]))),
             Cell("repository" if code else "", href=code),
             Cell(newest),
         ]
@@ -458,13 +467,12 @@ _BOLD = (
 def each(board: Board, links: Links) -> Table:
     """One row per attack, one column per victim: Rank-1 after each attack on each victim."""
     victims = board.victims()
-    names = [same[0].row.victim for same in victims.values()]
+    names = victim_names([same[0].record for same in victims.values()])
     columns = [Column("Attack"), Column("Knowledge")]
-    for same, name in zip(victims.values(), names, strict=True):
+    for victim, same in victims.items():
         weights = same[0].record.config["victim"]["weights"][:8]
-        title = f"{name} {weights}" if names.count(name) > 1 else name
-        hint = f"Rank-1 after the attack on {name}, weights {weights}; mAP below"
-        columns.append(Column(title, True, hint))
+        hint = f"Rank-1 after the attack on {same[0].row.victim}, weights {weights}; mAP below"
+        columns.append(Column(names[victim], True, hint))
     # Standings with different results do not compete for bold.
     compete = [one for one in board.standings if one.agrees]
     strong = {id(compete[index]) for index in best([(board.setting, one.row) for one in compete], "r1")}

@@ -9,8 +9,9 @@ from statistics import mean
 from vbench.core.text import first_of
 from vbench.records.command import Command, command
 from vbench.records.record import Record
+from vbench.reports.distinct import victim_key
 from vbench.reports.printed import printed, protocol_words
-from vbench.reports.rows import HEADINGS, Row, Setting, change, victim_key
+from vbench.reports.rows import HEADINGS, Row, Setting, change
 from vbench.reports.table import Cell, Column, Group, Table
 from vbench.reports.tables import Entry, Sheet, facts, shown_p
 
@@ -219,17 +220,14 @@ _SECONDS = "Fit and attack together, on the machine of the run"
 
 def result_tables(found: Sequence[Sheet], queries: Mapping[str, str]) -> list[Table]:
     """One table per sheet; ``queries``: record id -> its name in the query explorer, for links to it."""
-    victims = {(row.victim, victim_key(row.records[0])) for s in found for _, row in s.entries if row.records}
-    names = [name for name, _ in victims]
-    twins = {name for name in names if names.count(name) > 1}
-    return [_table(f"table-{number}", sheet, twins, queries) for number, sheet in enumerate(found, 1)]
+    return [_table(f"table-{number}", sheet, queries) for number, sheet in enumerate(found, 1)]
 
 
-def _table(anchor: str, sheet: Sheet, twins: set[str], queries: Mapping[str, str]) -> Table:
+def _table(anchor: str, sheet: Sheet, queries: Mapping[str, str]) -> Table:
     groups: list[Group] = []
     below: list[list[Cell]] = []
     for index, (where, row) in enumerate(sheet.entries):
-        cells = _cells(index, where, row, sheet, twins)
+        cells = _cells(index, where, row, sheet)
         if row.records:
             below = []
             groups.append(Group(_name(row), cells, below, _facets(where, row), details(row, queries)))
@@ -273,11 +271,10 @@ def _columns(sheet: Sheet) -> list[Column]:
     return [*columns, *published]
 
 
-def _cells(index: int, where: Setting, row: Row, sheet: Sheet, twins: set[str]) -> list[Cell]:
-    weights = f"weights {row.records[0].config['victim']['weights'][:8]}" if row.victim in twins else ""
+def _cells(index: int, where: Setting, row: Row, sheet: Sheet) -> list[Cell]:
     attack = f"· {row.attack}" if row.control else row.attack
     seeds = f"{row.seeds} seeds" if row.seeds > 1 and not row.control else ""
-    cells = [Cell(attack, small=seeds), Cell(row.victim, small=weights), Cell(row.knowledge)]
+    cells = [Cell(attack, small=seeds), Cell(row.victim), Cell(row.knowledge)]
     cells += [Cell(facts(where)[fact]) for fact in sheet.differing]
     for metric in sheet.metrics:
         cells += _figures(row, metric, index in sheet.bold[metric])

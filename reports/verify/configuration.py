@@ -111,6 +111,12 @@ def complaints(error: ValidationError, within: Sequence[str] = ()) -> list[str]:
 
 def problems(config: dict[str, Any]) -> list[str]:
     """Errors in the structure of a configuration, one line each."""
+    data = config.get("dataset")
+    if isinstance(data, dict) and "queries" in data:
+        fewer = f"made with --queries {data['queries']!r:.20}"
+        return [
+            f"{fewer}: a result on a part of the queries is not comparable; run it again without --queries"
+        ]
     try:
         _Config.model_validate(config)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vbench.records.record import Record
 from vbench.records.store import RunStore
-from vbench.reports.tables import comparison
+from vbench.reports.compare import comparison
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "ablation.md"

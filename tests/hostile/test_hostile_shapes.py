@@ -16,10 +16,12 @@ from strangers import runs
 from vbench.core.errors import VbenchError
 from vbench.records.record import CompressedArray, Record
 from vbench.records.store import LARGEST, RunStore, to_archive
+from vbench.reports.compare import comparison
 from vbench.reports.frame import frame
 from vbench.reports.page import page_of
 from vbench.reports.select import select
-from vbench.reports.tables import comparison, report, report_of, transfer_matrices
+from vbench.reports.tables import report, report_of
+from vbench.reports.transfer import transfer_matrices
 from vbench.reports.verify import verify
 
 BATTERY = 2

@@ -106,7 +106,7 @@ def test_a_battery_stands_in_the_table_and_shares_what_was_learnt(quick, vbench,
     assert {file.name for file in files} == {f"uap-{one.id}.safetensors" for one in (alone, two)}
     refused = vbench("run", *quick.arguments(runs), "--attack", "ensemble", "--side", "both", expect=2)
     assert "use --side query" in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
-    assert "signed steps away from guides" in vbench("describe", "attack", "ensemble").stdout
+    assert "signed steps with momentum away from guides" in vbench("describe", "attack", "ensemble").stdout
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_every_figure_is_written_in_the_format_that_its_name_says(small, vbench,
         ("eps", "two budgets"),
         ("strips", "kept no images; this does: vbench run --dataset"),
         ("tsne --query 1", "no query to choose"),
+        ("cmc --label x=y", "unknown name of --label 'x'; known: agw, uap\n"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line_and_exit_code_2(vbench, tmp_path, arguments, message):
@@ -99,3 +100,10 @@ def test_figures_are_listed(vbench):
     listed = vbench("list", "figures").stdout
     assert all(name in listed for name in FIGURES)
     assert "attacks:" in vbench("list").stdout
+
+
+def test_the_caption_of_panels_that_share_no_fact_is_the_title_alone(vbench, tmp_path):
+    for more in ({}, {"eps": "4/255", "protocol": "sysu/indoor/single/vis2ir/seed10", "victim": "caj"}):
+        RunStore(tmp_path / "runs").write(record(**more))
+    done = vbench("figure", "cmc", "--runs", tmp_path / "runs", "--out", tmp_path / "a.png")
+    assert "caption: CMC before and after attacks\n" in done.stderr

@@ -44,6 +44,18 @@ def test_bfloat16_is_another_record_with_the_same_ranking(small):
     assert (frame([plain, mixed])["peak_memory"] > 0).all()
 
 
+def test_a_surrogate_says_the_precision_of_its_member(small, tmp_path):
+    weights = {"weights": small.weights, "surrogate_weights": (small.weights,)}
+    made, cards = opener("sysu", small.root, surrogates=("agw",), **weights), []
+    for precision in ("float32", "bfloat16"):
+        member = fresh(small, precision=precision)
+        source = made.source(small.bench, tmp_path, quiet=True, opened=lambda _, one=member: one)
+        cards.append(source.victim_card())
+        assert cards[-1]["precision"] == member.victim_card()["precision"]
+    alone = made.source(small.bench, tmp_path, quiet=True)
+    assert cards[0] == alone.victim_card() != cards[1], "in float32 it stays the same surrogate"
+
+
 def test_default_on_a_cpu_is_the_plain_victim(small):
     bench = fresh(small)
     assert precision_of(bench.victim) == PLAIN

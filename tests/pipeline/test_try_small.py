@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from unittest import mock
 
 import pytest
+from opening import setup
 from typer.testing import CliRunner
 
+from vbench.attacks.build import build_attack
 from vbench.attacks.registry import ATTACKS
 from vbench.cli import app
 from vbench.cli.cite import bibtex
@@ -15,9 +18,11 @@ from vbench.core import __version__, progress
 from vbench.core.errors import BadInput
 from vbench.data import open_dataset
 from vbench.data.registry import DATASETS, datasets
-from vbench.records.spec import spec_of
+from vbench.records.spec import RunSpec, spec_of
 from vbench.records.store import RunStore
 from vbench.reports.verify.configuration import _Dataset
+from vbench.run.plan import plan
+from vbench.run.session import Session
 from vbench.victims.registry import VICTIMS, victims
 
 UAP = "uap[evaluations=96,batch=12]"
@@ -110,6 +115,20 @@ def test_a_plan_counts_passes_over_the_training_images_and_trainings_for_control
     assert fit - 64 < made["pixel"].cost["fit_evaluations"] <= fit
     own = made["model"].cost["fit_evaluations"]
     assert 2 * own < trained <= 5 * own, "four controls are trained as well; without modules a pass less"
+
+
+def test_a_plan_counts_a_surrogates_fit_once_for_all_victims_and_no_member_that_is_left_out(quick):
+    def planned(victim, attack, **more):
+        group = setup("sysu", quick.root, victim, quick.weights(victim), ignore_gates=True, **more)
+        return RunSpec(group, attack, eps="8/255")
+
+    crafted = {"surrogates": ("agw",), "surrogate_weights": (quick.weights(),)}
+    specs = [planned("caj", UAP, **crafted), planned("deen", UAP, **crafted), planned("agw", UAP)]
+    assert [one.gradients for one in plan(Session(quiet=True), specs)] == [96, 0, 96]
+    (whole,) = plan(Session(quiet=True), [planned("agw", "ensemble")])
+    with mock.patch.object(build_attack("fna").__class__, "check", side_effect=BadInput("not here")):
+        (fewer,) = plan(Session(quiet=True), [planned("agw", "ensemble")])
+    assert 0 < fewer.gradients < whole.gradients
 
 
 def test_long_work_is_never_silent(quick, vbench, tmp_path, monkeypatch):
@@ -219,6 +238,7 @@ def test_every_paper_that_a_class_names_can_be_cited(vbench):
     assert out.startswith("@article{ye2022deep,") and "title = {{RGB-Infrared Cross-Modality" in out
     assert "booktitle = {NeurIPS}" in out and out.count("@") == 3
     assert "@software{vbench," in vbench("cite").stdout
+    assert "title = {{Transferable, Controllable, and Inc" in vbench("cite", "mis_ranking").stdout
     papers = [facts["paper"] for facts in (*ATTACKS.values(), *DATASETS.values())]
     papers += [facts.paper for facts in VICTIMS.values()]
     for paper in filter(None, papers):

@@ -15,9 +15,10 @@ from test_tables import record
 from vbench.core.errors import BadInput
 from vbench.core.threat import ThreatModel, show_budget
 from vbench.records.store import RunStore, to_archive
+from vbench.reports.compare import comparison
 from vbench.reports.frame import flat
 from vbench.reports.rows import setting
-from vbench.reports.tables import comparison, report
+from vbench.reports.tables import report
 
 
 def some():
@@ -46,6 +47,27 @@ def test_other_weights_of_a_model_are_another_column():
         ("agw[weights w]", pytest.approx(0.1), 1),
         ("agw[weights other]", pytest.approx(0.3), 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("fact", "apart"),
+    [
+        ("version", ("version 1", "version 2")),
+        ("structure", ("structure 1", "structure 2")),
+        ("members", ("{0.id}", "{0.id}")),
+    ],
+)
+def test_victims_that_differ_beside_their_weights_have_a_name_each(fact, apart):
+    several = [record("uap", after, seed) for after, seed in ((0.1, 0), (0.3, 1))]
+    for one, value in zip(several, "12", strict=True):
+        one.config["victim"][fact] = value
+    names = [f"agw[{said.format(one)}]" for said, one in zip(apart, several, strict=True)]
+    rows = json.loads(comparison(several, "r1", "json"))
+    assert [(row["victim"], row["attacked"]) for row in rows] == [
+        (names[0], pytest.approx(0.1)),
+        (names[1], pytest.approx(0.3)),
+    ]
+    assert all(name in report(several, "markdown") for name in names)
 
 
 def test_the_lowest_of_a_column_is_bold_and_the_clean_row_comes_first():

@@ -42,13 +42,15 @@ def test_each_refusal_names_file_field_and_values(tmp_path, honest):
     write(tmp_path, honest, "renamed.json")
     write(tmp_path, changed(honest, lambda r: r.pop("protocol")), "c-3.json")
     (tmp_path / "d.json").write_text("{")
+    write(tmp_path, changed(honest, lambda r: r["config"]["dataset"].update(queries=8)), "e-4.json")
     found = refused(collect([tmp_path]))
-    assert len(found) == 5
+    assert len(found) == 6
     root = tmp_path.name
     assert "hashes to" in found[f"{root}/b-2.json"] and "id: 000000000000" in found[f"{root}/b-2.json"]
     assert found[f"{root}/renamed.json"] == f"file name: renamed.json, should end in -{honest['id']}.json"
     assert found[f"{root}/c-3.json"] == "protocol: Field required"
     assert found[f"{root}/d.json"].startswith("file: Invalid JSON")
+    assert found[f"{root}/e-4.json"].startswith("made with --queries 8: ")
 
 
 def test_links_are_not_followed(tmp_path, honest):

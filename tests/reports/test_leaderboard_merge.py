@@ -135,7 +135,7 @@ def test_other_weights_or_images_are_no_contradiction(honest):
     assert len(boards(entries)) == 2, "other images are another board"
     first = next(board for board in boards(entries) if len(board.victims()) == 2)
     assert [column.title for column in each(first, Links()).columns][2:] == [
-        f"agw {weights[:8]}" for weights in sorted([honest["config"]["victim"]["weights"], "0" * 16])
+        f"agw[weights {weights[:8]}]" for weights in sorted([honest["config"]["victim"]["weights"], "0" * 16])
     ]
 
 

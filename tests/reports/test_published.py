@@ -11,9 +11,10 @@ from test_tables import record
 from vbench.core.errors import BadInput
 from vbench.core.threat import parse_budget
 from vbench.data.protocols import all_protocols
-from vbench.reports.published import NOT_IDS, clean_results, published
-from vbench.reports.select import KNOWN_METRICS, select_published
-from vbench.reports.tables import printed_report, report_of
+from vbench.reports.published import NOT_IDS, clean_results, printed_report, published
+from vbench.reports.rows import KNOWN_METRICS
+from vbench.reports.select import select_published
+from vbench.reports.tables import report_of
 
 ALL = "sysu/all/single/ir2vis/seed10"
 

@@ -18,8 +18,9 @@ from vbench.records.record import (
     in_file_names,
 )
 from vbench.records.store import RunStore
+from vbench.reports.compare import comparison
 from vbench.reports.page import page_of
-from vbench.reports.tables import comparison, report, report_of
+from vbench.reports.tables import report, report_of
 
 
 def trials(r1: float, count: int = 2) -> list[TrialMetrics]:
@@ -40,7 +41,7 @@ def record(
         id=in_file_names(f"{attack}{seed}{eps}{protocol}"),
         label=attack,
         config={
-            "victim": {"name": "agw", "weights": "w"},
+            "victim": {"name": more.get("victim_label", "agw").split(" ")[0], "weights": "w"},
             "dataset": data,
             "attack": {"name": attack},
             "threat": {"norm": "linf", "eps": eps, "side": "query", "quantize": True},

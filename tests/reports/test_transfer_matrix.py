@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from test_tables import record
 
-from vbench.reports.tables import transfer_matrices
+from vbench.reports.transfer import transfer_matrices
 
 
 def cells(text):

@@ -91,3 +91,17 @@ def test_what_is_wrapped_keeps_every_character(lines):
     for letter in "ab,[":
         assert body.count(letter) == sum(str(line).count(letter) for line in lines for line in line)
     assert all(str(number) in text for _, _, number in lines)
+
+
+@pytest.mark.parametrize("columns", [60, 70])
+def test_a_narrow_terminal_breaks_no_number(columns, tmp_path):
+    for one in of_two_seeds():
+        RunStore(tmp_path).write(one)
+    text = on_terminal(columns, "report", "--runs", str(tmp_path))
+    assert max(map(len, text.splitlines())) <= columns and text.count("40.0 ± 14.1") == 2
+
+
+def test_many_columns_of_numbers_are_rather_too_wide_than_broken():
+    columns = ["attack", *(Column(f"v{number}", True) for number in range(30))]
+    text = write([simple("", columns, [["uap", *["31.25 ± 1.0"] * 30]])], "plain")
+    assert text.count("31.25") == 30 and text.count("1.0") == 30

@@ -104,6 +104,12 @@ def test_of_many_attacks_the_strongest_are_drawn_and_that_is_said():
     assert "the 6 strongest of 11 attacks" in text_of(figure)
 
 
+def test_the_only_attack_of_a_panel_is_its_strongest():
+    many = [record(f"attack{first}", first) for first in range(1, 12)]
+    figure = cmc.draw([*many, record("alone", 2, victim="caj")])
+    assert "alone" in {line.get_label() for line in figure.axes[1].get_lines()}
+
+
 def test_a_transfer_has_a_panel_of_its_own_and_a_replay_a_curve():
     replayed = record(seed=1)
     replayed.config["perturbation"] = "0123"
@@ -161,7 +167,7 @@ def test_the_heat_map_holds_the_means_of_its_records():
     clean = f"{100 * moved[0].mean('clean', 'r1'):.1f}"
     assert cells == [clean, clean, *(f"{value:.1f}" for value in (means[0], means[3], found.values[1, 0]))]
     frames = [patch for patch in axes.patches if not patch.get_fill()]
-    assert len(frames) == 2, "each surrogate's own victim is framed"
+    assert [frame.get_xy() for frame in frames] == [(0.04, 1.34)], "crafted on agw, shown to agw"
     assert sum(patch.get_hatch() is not None for patch in axes.patches) == 1
 
 
@@ -210,4 +216,40 @@ def test_models_of_one_name_and_other_weights_are_never_averaged():
     other = record(first=9, surrogate="ddag", seed=1)
     other.config["victim"]["weights"] = "ffff1234"
     found = transfer.matrix([record(surrogate="ddag"), other], "r1")
-    assert found.victims == ["agw weight", "agw ffff12"] and not np.isnan(found.values).any()
+    assert (
+        found.victims == ["agw[weights weights-]", "agw[weights ffff1234]"]
+        and not np.isnan(found.values).any()
+    )
+
+
+def versions(**more):
+    """Records of two versions of one attack."""
+    for version, first in ((1, 3), (2, 9)):
+        made = record(first=first, seed=version, **more)
+        made.config["attack"]["version"] = version
+        yield made
+
+
+def test_what_differs_in_more_than_its_seed_has_a_curve_a_line_a_point_and_a_panel_of_its_own():
+    names = ["uap, version 1", "uap, version 2"]
+    both = list(versions())
+    (axes,) = cmc.draw(both).axes
+    curves = [line for line in axes.get_lines() if line.get_label() != "clean"]
+    assert [line.get_label() for line in curves] == names
+    assert len({line.get_color() for line in curves}) == 2
+    assert sorted(point.attack for point in cost.points(both, "r1")) == names
+    found = eps.lines([*both, *versions(eps="4/255")], "r1")
+    assert [line.attack for line in found] == names
+    assert [line.values[1].mean for line in found] == [100 * one.mean("adversarial", "r1") for one in both]
+    (axes,) = eps.draw([*both, *versions(eps="4/255")]).axes
+    assert axes.get_legend_handles_labels()[1] == names
+    panels = transfer.draw(list(versions(surrogate="ddag"))).axes
+    assert [one.get_title(loc="left") for one in panels] == ["version 1", "version 2"]
+
+
+def test_the_victim_is_framed_whatever_its_precision():
+    own = record(victim="agw (bfloat16)", surrogate="agw")
+    own.config["victim"]["name"] = "agw"
+    other = record(victim="caj", surrogate="agw")
+    (axes,) = transfer.draw([own, other]).axes
+    assert sum(not patch.get_fill() for patch in axes.patches) == 1
