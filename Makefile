@@ -107,10 +107,12 @@ ablation: install
 presets: install
 	$(ONE_THREAD) $(BIN)/python tests/bench/preset_search.py search
 	$(ONE_THREAD) $(BIN)/python tests/bench/preset_search.py table
+	$(ONE_THREAD) $(BIN)/python tests/bench/preset_search.py effort
 
 # The members of the ensemble, chosen on development identities by how much each adds: docs/battery.csv.
 battery: install
 	$(ONE_THREAD) $(BIN)/python tests/bench/battery.py
+	$(ONE_THREAD) $(BIN)/python tests/bench/battery.py figures
 
 # From a plain universal perturbation to CMPS, one change at a time: docs/cmps.csv.
 cmps: install

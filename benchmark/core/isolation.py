@@ -72,7 +72,7 @@ def _device() -> torch.device:
     try:
         return torch.get_default_device()
     except AttributeError:
-        # torch 2.6, after a default was taken back.
+        # torch 2.8, after a default was taken back.
         return torch.device("cpu")
 
 

@@ -5,7 +5,8 @@ identities of :mod:`preset_search`, on undefended thin AGW and thin PMT. The fir
 leaves the lowest mAP; then, one after another, the attack that lowers the worst case over the members most,
 averaged over both victims, as long as it gains a tenth of a point of mAP, up to five. As in the battery
 itself, the worst case of a query is the image of the member with the lowest average precision, averaged over
-the trials. No defended victim is in the choice. Writes docs/battery.csv and prints the members.
+the trials. No defended victim is in the choice. Writes docs/battery.csv and prints the members. ``figures`` makes
+the table of docs/presets.md instead: the batteries as they stand in vbench, on the test identities.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import csv
 from collections.abc import Sequence
 
 import numpy as np
-from preset_search import DOCS, VICTIMS, development
+from preset_search import DOCS, SHARE, VICTIMS, bench_of, development, markdown, put_into_page, thinned
 
 import vbench
 from vbench.records.record import Record
@@ -76,13 +77,37 @@ def worst(members: Sequence[str], results: dict[str, np.ndarray]) -> tuple[float
     return float(picked[0].mean()), float(picked[1].mean())
 
 
+def figures_table(victims: Sequence[str]) -> str:
+    """Rank-1 / mAP of the batteries on every third query of the test identities, seed 0, in markdown."""
+    lines = [["`members`", *victims], [":--", *("--:" for _ in victims)]]
+    for level in (*LEVELS, "five"):
+        cells = []
+        for victim in victims:
+            bench = bench_of(victim)
+            record = vbench.evaluate(
+                bench.victim,
+                f"ensemble[members={level}]",
+                thinned(bench.dataset, SHARE),
+                runs="runs/presets/table",
+            ).record
+            found = [100 * record.mean("adversarial", metric) for metric in ("r1", "map")]
+            cells.append(" / ".join(f"{figure:.1f}" for figure in found))
+        print(level, *cells, flush=True)
+        lines.append([f"`{level}`", *cells])
+    return markdown(lines)
+
+
 def main() -> None:
     """Run the attacks and choose."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="?", choices=("choose", "figures"), default="choose")
     parser.add_argument("--victim", action="append", choices=VICTIMS)
     parser.add_argument("--skip", action="append", default=[], help="an attack to leave out")
     given = parser.parse_args()
     victims = given.victim or VICTIMS
+    if given.part == "figures":
+        put_into_page("battery", figures_table(victims))
+        return
     levels = {level: [one for one in more if one not in given.skip] for level, more in LEVELS.items()}
     results: dict[str, dict[str, np.ndarray]] = {}
     for victim in victims:

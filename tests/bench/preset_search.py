@@ -89,7 +89,7 @@ def spec(name: str, settings: str) -> str:
 
 def development(victim: str, share: int = SHARE) -> tuple[vbench.Victim, Dataset]:
     """A thin victim, and the development set: its training identities, and tested ones of data seed 1."""
-    bench = _bench(victim)
+    bench = bench_of(victim)
     trained, cache = bench.dataset, cache_folder()
     drawn = vbench.open_dataset("sysu", SyntheticSet(seed=1).write(cache, quiet=True), trained.protocol)
 
@@ -163,7 +163,7 @@ def search(names: Sequence[str], seeds: Sequence[int], victims: Sequence[str], s
 
 def table(names: Sequence[str], seeds: Sequence[int], victims: Sequence[str], share: int) -> str:
     """Rank-1 / mAP on the test identities as mean and spread, in markdown."""
-    opened = {victim: _bench(victim) for victim in victims}
+    opened = {victim: bench_of(victim) for victim in victims}
     head = [f"{victim} {column or 'default'}" for victim in victims for column in COLUMNS]
     lines = [["attack", *head], [":--", *("--:" for _ in head)]]
     for name in names:
@@ -175,33 +175,33 @@ def table(names: Sequence[str], seeds: Sequence[int], victims: Sequence[str], sh
                 shown = column in known
                 cells.append(_cell(opened[victim], name, column, seeds, share) if shown else "")
         lines.append([f"`{name}`", *cells])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def efforts(names: Sequence[str], seed: int, share: int) -> str:
     """Rank-1 / mAP and cost of the defaults at both efforts on thin AGW, in markdown."""
-    bench = _bench("agw")
+    bench = bench_of("agw")
     lines = [["attack", "standard", "cost", "min", "published", "cost", "min"], [":--", *["--:"] * 6]]
     for name in names:
         cells = []
         for effort in ("standard", "published"):
-            record = _records(bench, name, f"effort={effort}", [seed], share)[0]
+            record = run(bench, name, f"effort={effort}", [seed], share)[0]
             *_, r1, precision, cost, seconds = row("agw", effort, record)
             cells += [f"{r1} / {precision}", f"{cost:,.0f}", f"{seconds / 60:.1f}"]
         lines.append([f"`{name}`", *cells])
-    return _markdown(lines)
+    return markdown(lines)
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _bench(victim: str) -> Bench:
+def bench_of(victim: str) -> Bench:
     setup = Setup(DataSpec("synthetic", "synthetic"), ModelSpec(victim), (), "auto", None, "cpu", False)
     return Session(None, False, True).bench(setup)
 
 
-def _records(bench: Bench, name: str, settings: str, seeds: Sequence[int], share: int) -> list[Record]:
+def run(bench: Bench, name: str, settings: str, seeds: Sequence[int], share: int) -> list[Record]:
     attack = build_attack(spec(name, settings))
     dataset = thinned(bench.dataset, FEW if isinstance(attack, BlackBoxAttack) else share)
     found = vbench.evaluate(bench.victim, attack, dataset, seed=list(seeds), runs="runs/presets/table")
@@ -213,7 +213,7 @@ def _records(bench: Bench, name: str, settings: str, seeds: Sequence[int], share
 
 
 def _cell(bench: Bench, name: str, column: str, seeds: Sequence[int], share: int) -> str:
-    found = _records(bench, name, f"preset={column}" if column else "", seeds, share)
+    found = run(bench, name, f"preset={column}" if column else "", seeds, share)
     figures = [[100 * record.mean("adversarial", metric) for record in found] for metric in ("r1", "map")]
     spread = f" ± {stdev(figures[0]):.1f}" if len(found) > 1 else ""
     return f"{mean(figures[0]):.1f}{spread} / {mean(figures[1]):.1f}"
@@ -236,11 +236,14 @@ def main() -> None:
         made = table(names, given.seed or [0, 1, 2], victims, given.share)
     else:
         made = efforts(given.attack or [*CANDIDATES, "cmps", "fsam_uap"], *(given.seed or [0]), given.share)
-    page = DOCS / "presets.md"
-    block = f"<!-- {given.part} -->\n{made}\n<!-- end -->"
-    page.write_text(
-        re.sub(rf"<!-- {given.part} -->.*?<!-- end -->", lambda _: block, page.read_text(), flags=re.DOTALL)
-    )
+    put_into_page(given.part, made)
+
+
+def put_into_page(name: str, made: str) -> None:
+    """Replace what stands between ``<!-- name -->`` and ``<!-- end -->`` in docs/presets.md."""
+    page, block = DOCS / "presets.md", f"<!-- {name} -->\n{made}\n<!-- end -->"
+    found = re.compile(rf"<!-- {name} -->.*?<!-- end -->", re.DOTALL)
+    page.write_text(found.sub(lambda _: block, page.read_text()))
 
 
 if __name__ == "__main__":
