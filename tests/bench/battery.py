@@ -5,8 +5,8 @@ identities of :mod:`preset_search`, on undefended thin AGW and thin PMT. The fir
 leaves the lowest mAP; then, one after another, the attack that lowers the worst case over the members most,
 averaged over both victims, as long as it gains a tenth of a point of mAP, up to five. As in the battery
 itself, the worst case of a query is the image of the member with the lowest average precision, averaged over
-the trials. No defended victim is in the choice. Writes docs/battery.csv and prints the members. ``figures`` makes
-the table of docs/presets.md instead: the batteries as they stand in vbench, on the test identities.
+the trials. No defended victim is in the choice. Writes docs/battery.csv and prints the members. ``figures``
+makes the table of docs/presets.md instead: the batteries of vbench on the test identities.
 """
 
 from __future__ import annotations
