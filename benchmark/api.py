@@ -306,7 +306,8 @@ def _by_argument() -> Iterator[None]:
     def argument(found: re.Match[str]) -> str:
         name = found[2].replace("-", "_")
         option = OPTIONS.get(name)
-        if option is None:
+        # A message that names both says which is which.
+        if option is None or f"{name}=" in found.string:
             return found[0]
         return f"{name}={not found[1]}{found[3]}" if option.kind is bool else f"{name}{found[3] or '='}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_tables import record
+from fabricated import record
 
 from vbench.records.store import RunStore
 

@@ -83,7 +83,7 @@ def test_a_key_follows_what_is_computed_and_nothing_else(tmp_path):
     others = [
         "eps: 4/255\n",
         "side: gallery\n",
-        "norm: l2\n",
+        "norm: l2\neps: 2\n",
         "quantize: false\n",
         "seeds: 1\n",
         "settings: {steps: 3}\n",
