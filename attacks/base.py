@@ -21,6 +21,7 @@ from vbench.core.settings import as_dict, validate
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality, Side
 from vbench.victims.base import Edits, Victim, example_tensor, frozen, known_modality
+from vbench.victims.precision import converts
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ class PerImageAttack(Attack):
         if not (images.is_floating_point() and images.min() >= 0 and images.max() <= 1):
             raise BadInput(f"{who}: images must be floating-point numbers in [0, 1]")
         own = example_tensor(victim)
-        if (images.dtype, images.device) != (own.dtype, own.device):
+        # One whose precision was chosen takes images of any dtype.
+        if images.device != own.device or (images.dtype != own.dtype and not converts(victim)):
             raise BadInput(
                 f"{who}: images are {images.dtype} on {images.device}, {victim.name} is {own.dtype} on "
                 f"{own.device}; use images.to('{own.device}', {own.dtype})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -296,18 +297,19 @@ def load_victim(
     return build_named(name, file, device=device, **spec.settings)
 
 
-_OPTION = re.compile(r"--(no-)?([a-z-]+)\b( ?)")
+_OPTION = re.compile(r"(?<![\w/.-])--(no-)?([a-z-]+)\b( ?)")
 
 
 @contextmanager
 def _by_argument() -> Iterator[None]:
     """Let messages name arguments of :func:`evaluate` in place of the options of ``vbench run``."""
+    arguments = inspect.signature(evaluate).parameters
 
     def argument(found: re.Match[str]) -> str:
         name = found[2].replace("-", "_")
         option = OPTIONS.get(name)
         # A message that names both says which is which.
-        if option is None or f"{name}=" in found.string:
+        if option is None or name not in arguments or f"{name}=" in found.string:
             return found[0]
         return f"{name}={not found[1]}{found[3]}" if option.kind is bool else f"{name}{found[3] or '='}"
 

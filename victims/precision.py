@@ -91,6 +91,11 @@ def take_float32(victim: Victim) -> None:
     compute_in(victim, precision_of(victim))
 
 
+def converts(victim: Victim) -> bool:
+    """Whether a victim takes images of any dtype: :func:`compute_in` was called for it."""
+    return _layer(victim) is not None
+
+
 def entrance(victim: Victim) -> torch.dtype:
     """The dtype in which a victim takes images: that of its first weights."""
     return next((one.dtype for one in victim.parameters() if one.is_floating_point()), torch.float32)

@@ -58,15 +58,15 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def check_writable(folder: Path) -> None:
     """Raise :class:`BadInput` if no file can be made in ``folder``, or the folder cannot be made.
 
-    On a full disk it is a :class:`VbenchError`. Called before hours of work whose result goes there. Leaves
-    no file or folder.
+    On a full or failing disk it is a :class:`VbenchError`. Called before hours of work whose result goes
+    there. Leaves no file or folder.
     """
     there = next((one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), folder)
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
             raise VbenchError(f"cannot write to {folder}: {refused(error)}") from error
         raise BadInput(
             f"cannot write to {folder}: {error.strerror}; give a folder that you may write to"

@@ -54,7 +54,7 @@ def classes_in(file: Path, base: str) -> list[str]:
     """The classes of a file derived from one whose name ends with ``base``; read from its text, not run."""
     try:
         tree = ast.parse(file.read_bytes())
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, MemoryError, RecursionError):
         return []
     found = (node for node in tree.body if isinstance(node, ast.ClassDef))
     return [one.name for one in found if any(ast.unparse(part).endswith(base) for part in one.bases)]

@@ -52,7 +52,8 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
         shared.add(of)
         return count if new else 0
 
-    opened: dict[Setup, tuple[Victim, Any, tuple[float, float]]] = {}
+    timed: dict[Setup, tuple[float, float]] = {}
+    opened: Setup | None = None
     found = []
     for spec in specs:
         setup, attack, threat = spec.group, session.attack(spec), threat_of(spec)
@@ -60,12 +61,15 @@ def plan(session: Session, specs: Sequence[RunSpec]) -> list[Planned]:
         lists = {Side.QUERY: dataset.query, Side.GALLERY: dataset.gallery}
         train = (dataset.train_visible, dataset.train_infrared)
         images = sum(len(lists[side]) for side in threat.sides)
-        if setup not in opened:
-            model = session.structure(setup)
+        # Runs of one setup come together, and only one model is held at a time.
+        if setup != opened:
             # A surrogate takes images of the victim's size; another victim of that size shares its fit.
             size = session.structure(replace(setup, surrogates=())).input_size
-            opened[setup] = model, (setup.surrogates or setup.victim, size), _timed(model, setup.device)
-        model, crafted, (with_gradients, without) = opened[setup]
+            model = session.structure(setup)
+            opened, crafted = setup, (setup.surrogates or setup.victim, size)
+        if setup not in timed:
+            timed[setup] = _timed(model, setup.device)
+        with_gradients, without = timed[setup]
         members = attack.applicable(model, threat)[0] if isinstance(attack, Battery) else [attack]
         # Whether the attack says what it costs.
         known = "gradients" not in attack.needs or spec.perturbation is not None

@@ -14,7 +14,7 @@ from vbench.attacks.build import build_attack, label, preset_threat
 from vbench.attacks.perturbation import Perturbation, stored_fit
 from vbench.attacks.registry import PRICES
 from vbench.core.arithmetic import default_arithmetic
-from vbench.core.errors import BadInput, shortened
+from vbench.core.errors import BadInput, VbenchError, shortened
 from vbench.core.files import cache_folder, check_inside, check_writable, remove_leftovers
 from vbench.core.processes import from_main, is_main
 from vbench.core.progress import say
@@ -86,7 +86,11 @@ class Recorder:
         wanted, learnt = from_main(lambda: self._to_execute(run))
         if learnt is not None:
             self._learnt[run.fit_id()] = learnt
-        self.check_writable()
+        try:
+            self.check_writable()
+        except BadInput as error:
+            # The folder could be written to when work began.
+            raise VbenchError(str(error)) from error
         if self._store and is_main():
             remove_leftovers(self._store.root)
         keeper = Keeper(wanted)
@@ -477,7 +481,11 @@ class Session:
         if not specs or self._quiet:
             return
         store, one = self.recorder.store, len({spec.group for spec in specs}) == 1
-        look = one and from_main(lambda: store is not None and any(store.root.glob("*.json")))
+        look = (
+            one
+            and not self._force
+            and from_main(lambda: store is not None and any(store.root.glob("*.json")))
+        )
         # An attack or a victim that fails here is a lost run later.
         with suppress(*LOSES_A_RUN):
             todo = [spec for spec in specs if not (look and self.recorder.known(self.ready(spec)))]

@@ -243,7 +243,10 @@ def put_into_page(name: str, made: str) -> None:
     """Replace what stands between ``<!-- name -->`` and ``<!-- end -->`` in docs/presets.md."""
     page, block = DOCS / "presets.md", f"<!-- {name} -->\n{made}\n<!-- end -->"
     found = re.compile(rf"<!-- {name} -->.*?<!-- end -->", re.DOTALL)
-    page.write_text(found.sub(lambda _: block, page.read_text()))
+    text, number = found.subn(lambda _: block, page.read_text())
+    if not number:
+        raise SystemExit(f"{page} has no place for the table {name}:\n{made}")
+    page.write_text(text)
 
 
 if __name__ == "__main__":

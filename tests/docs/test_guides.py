@@ -11,6 +11,7 @@ import yaml
 from tiny import make_context
 
 from vbench.attacks.build import build_attack
+from vbench.attacks.registry import attacks
 from vbench.core.threat import ThreatModel
 from vbench.core.types import Modality
 
@@ -18,6 +19,16 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 THREAT = ThreatModel("8/255")
+
+
+def test_the_changelog_names_the_version_of_every_attack_that_has_changed():
+    rows = re.findall(r"^\| (`[^|]+) \| ([\d, ]+) \|", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    said = {}
+    for names, versions in rows:
+        several, numbers = re.findall(r"`(\w+)`", names), versions.split(", ")
+        said |= dict(zip(several, numbers * len(several) if len(numbers) == 1 else numbers, strict=True))
+    versions = {name: str(attacks.load(name).version) for name in attacks.names()}
+    assert said == {name: number for name, number in versions.items() if number != "1"}
 
 
 @pytest.fixture
