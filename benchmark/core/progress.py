@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,7 +26,8 @@ T = TypeVar("T")
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 
-#: All output but results goes to standard error, so that ``--format json`` can be piped.
+#: All output but results goes to standard error, so that ``--format json`` can be piped. Its ``file`` is standard
+#: error itself, also while a display of rich stands in for it.
 console = Console(stderr=True)
 
 _shared: Progress | None = None
@@ -42,7 +42,7 @@ def track(items: Iterable[T], label: str, total: int | None = None, quiet: bool 
         total = len(items)  # type: ignore[arg-type]  # without a length the caller gives a total
     if quiet:
         yield from items
-    elif sys.stderr.isatty():
+    elif console.file.isatty():
         yield from _bar(items, label, total)
     else:
         yield from _lines(items, label, total)
@@ -58,7 +58,7 @@ def say(message: str, quiet: bool = False) -> None:
 @contextmanager
 def busy(label: str, quiet: bool = False) -> Iterator[None]:
     """Show on a terminal that the block works, where nothing can be counted."""
-    if quiet or _shared is not None or not sys.stderr.isatty():
+    if quiet or _shared is not None or not console.file.isatty():
         yield
     else:
         with console.status(f"{one_line(label)} ..."):
@@ -136,7 +136,7 @@ class Display:
         self._open = ExitStack()
 
     def __enter__(self) -> Display:
-        if self._total and not self._quiet and sys.stderr.isatty():
+        if self._total and not self._quiet and console.file.isatty():
             # On a narrow terminal a long name is cut, not the bar.
             text = TextColumn(
                 "{task.description}",

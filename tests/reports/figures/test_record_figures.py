@@ -137,8 +137,6 @@ def test_eps_lines_start_at_the_clean_figure_and_hold_every_budget():
     assert line.get_xdata().tolist() == pytest.approx([0, 2, 4, 8, 16])
     after = [np.mean([one.mean("adversarial", "map") for one in same]) for same in runs.values()]
     assert [*line.get_ydata()] == pytest.approx([*100 * np.array([every[0].mean("clean", "map"), *after])])
-        [100 * one for one in (every[0].mean("clean", "map"), *after)]
-    )
     assert container.get_label() == "uap" and "mAP" in axes.get_ylabel()
 
 
