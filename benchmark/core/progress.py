@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 _PLAIN_INTERVAL_SECONDS = 10.0
 
-#: All output but results goes to standard error, so that ``--format json`` can be piped. Its ``file`` is standard
-#: error itself, also while a display of rich stands in for it.
+#: All output but results goes to standard error, so that ``--format json`` can be piped. Its ``file`` is
+#: standard error itself, also while a display of rich stands in for it.
 console = Console(stderr=True)
 
 _shared: Progress | None = None
