@@ -132,12 +132,13 @@ def split(
     if group is not None and group not in GROUPS:
         raise unknown_name("group", group, GROUPS)
     found: dict[tuple[object, ...], list[Entry]] = {}
+    # Over all settings: a table by attack or data set has rows of several.
+    names = victim_names(records)
     for where, same in grouped(records).items():
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
         same.sort(key=lambda one: victims.index(victim_key(one[0])))
         every = [record for one in same for record in one]
         expected = random_order(every) if chance else []
-        names = victim_names(every)
         marks = attack_marks(every, lambda one: (victim_key(one), one.label, one.surrogate))
         for one in same:
             first, *below = rows_of(one)
