@@ -12,10 +12,11 @@ import numpy as np
 from vbench.core.text import one_line
 from vbench.records.record import Record
 from vbench.reports.distinct import (
-    attack_marks,
+    attack_facts,
     seeds_key,
     surrogate_key,
     surrogate_names,
+    told_apart,
     victim_key,
     victim_names,
 )
@@ -40,7 +41,8 @@ class Matrix:
 
 def matrix_key(record: Record) -> Hashable:
     """Equal for records that share a matrix: one setting and attack, any surrogate, victim and seed."""
-    return setting(record), seeds_key(record, "surrogate", "victim")
+    # What is replayed was learnt on the surrogate.
+    return setting(record), seeds_key(record, "surrogate", "victim", "perturbation")
 
 
 def matrix(records: Sequence[Record], metric: str) -> Matrix:
@@ -80,13 +82,19 @@ def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str 
     grouped: dict[Hashable, list[Record]] = defaultdict(list)
     for record in moved:
         grouped[matrix_key(record)].append(record)
-    marks = attack_marks(moved, lambda record: (setting(record), record.label), "surrogate", "victim")
+    marks = told_apart(
+        moved,
+        matrix_key,
+        lambda record: (setting(record), _attack(record)),
+        lambda record: attack_facts(record, "surrogate", "perturbation"),
+    )
     return write([_table(same, marks, metric) for same in grouped.values()], style)
 
 
 def _table(records: Sequence[Record], marks: dict[Hashable, str], metric: str) -> Table:
     first, found = records[0], matrix(records, metric)
-    where, attack = setting(first), first.label + marks[seeds_key(first, "surrogate", "victim")]
+    where, mark = setting(first), marks[matrix_key(first)]
+    attack = _attack(first) + (f", {mark}" if mark else "")
     lines = [[CLEAN, *map(_shown, found.clean), ""]]
     for name, values, own in zip(found.surrogates, found.values, found.own, strict=True):
         others = values[~own & ~np.isnan(values)]
@@ -98,6 +106,10 @@ def _table(records: Sequence[Record], marks: dict[Hashable, str], metric: str) -
         f"transfer {where.protocol} {where.threat} {first.label} {metric}",
         flat=lambda: flat(records),
     )
+
+
+def _attack(record: Record) -> str:
+    return record.label + (" (replayed)" if record.config.get("perturbation") else "")
 
 
 def _shown(value: float) -> str:

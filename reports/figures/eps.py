@@ -29,6 +29,9 @@ from vbench.reports.rows import HEADINGS, setting
 
 _SHARED = ("norm", "side", "quantize")
 
+# What differs along a line: a replay has another perturbation at each budget.
+_OTHER = ("threat", "perturbation")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -46,7 +49,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     single budget are left out; raises BadInput if none has two.
     """
     panels = _panels(records)
-    names, note = strongest(panels, metric, "threat")
+    names, note = strongest(panels, metric, *_OTHER)
     subject = f"{HEADINGS[metric]}{{of}} against the budget"
     with styled():
         page = Panels(panels, subject, [note], {name: in_lines(name, 60) for name in names}, width)
@@ -73,7 +76,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 def lines(records: Sequence[Record], metric: str) -> list[Line]:
     """The lines of one panel: attacks with at least two budgets, in order of appearance."""
     found: dict[str, dict[Fraction, list[Record]]] = {}
-    for attack, same in seeds_of(records, "threat").items():
+    for attack, same in seeds_of(records, *_OTHER).items():
         for record in same:
             found.setdefault(attack, {}).setdefault(budget_of(record), []).append(record)
     return [
@@ -105,7 +108,7 @@ def _candidates(records: Sequence[Record]) -> list[Facet]:
     found = []
     for panel in facets(records, _panel_key, _facts):
         several = {line.attack for line in lines(panel.records, "r1")}
-        kept = [same for name, same in seeds_of(panel.records, "threat").items() if name in several]
+        kept = [same for name, same in seeds_of(panel.records, *_OTHER).items() if name in several]
         if kept:
             found.append(Facet(panel.facts, [record for same in kept for record in same]))
     return found

@@ -83,7 +83,7 @@ def _panels(records: Sequence[Record]) -> list[Facet]:
 
 def _moved(records: Sequence[Record]) -> list[Facet]:
     moved = [record for record in records if record.surrogate]
-    return facets(moved, matrix_key, _facts, lambda record: attack_facts(record, "surrogate"))
+    return facets(moved, matrix_key, _facts, lambda record: attack_facts(record, "surrogate", "perturbation"))
 
 
 def _facts(record: Record) -> dict[str, str]:

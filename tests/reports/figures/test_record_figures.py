@@ -253,3 +253,21 @@ def test_the_victim_is_framed_whatever_its_precision():
     other = record(victim="caj", surrogate="agw")
     (axes,) = transfer.draw([own, other]).axes
     assert sum(not patch.get_fill() for patch in axes.patches) == 1
+
+
+def replayed(perturbation, **more):
+    made = record(**more)
+    made.config["perturbation"] = perturbation
+    return made
+
+
+def test_replays_at_several_budgets_are_a_line_and_of_several_surrogates_a_panel():
+    runs = [replayed("0123", eps="4/255", first=3), replayed("4567")]
+    learnt = [record(eps="4/255"), record(first=9)]
+    names = [line.attack for line in eps.lines([*learnt, *runs], "r1")]
+    assert names == ["uap", "uap (replayed)"]
+    (line,) = eps.lines(runs, "r1")
+    assert [one.mean for one in line.values] == [100 * one.mean("adversarial", "r1") for one in runs]
+    moved = [replayed("0123", surrogate="ddag"), replayed("4567", surrogate="caj")]
+    (axes,) = transfer.draw(moved).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["(clean)", "ddag", "caj"]
