@@ -29,7 +29,8 @@ from vbench.reports.table import Column, Table, simple, write
 class Matrix:
     """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's clean value.
 
-    ``own``, surrogates x victims: crafted on the victim itself, or on an ensemble with it.
+    ``own``, surrogates x victims: crafted on the same model, maybe with other weights, or on an ensemble
+    with it.
     """
 
     surrogates: list[str]
@@ -56,7 +57,7 @@ def matrix(records: Sequence[Record], metric: str) -> Matrix:
     own = np.zeros(values.shape, bool)
     for place, same in cells.items():
         values[place] = 100 * mean(record.mean("adversarial", metric) for record in same)
-        own[place] = _on_itself(same[0])
+        own[place] = _on_same_model(same[0])
     clean = [
         100 * mean(record.mean("clean", metric) for record in records if victim_key(record) == key)
         for key in columns
@@ -65,7 +66,8 @@ def matrix(records: Sequence[Record], metric: str) -> Matrix:
     return Matrix(names[0], names[1], values, np.array(clean), own)
 
 
-def _on_itself(record: Record) -> bool:
+def _on_same_model(record: Record) -> bool:
+    # Not by weights: a record has those of the surrogate inside its wrapper.
     victim, source = record.config["victim"], record.config.get("surrogate") or {}
     options = source.get("options", {})
     members = options.get("members") or [{"name": source.get("name"), **options}]
@@ -76,7 +78,8 @@ def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str 
     """One matrix per attack and setting: ``metric`` in percent after the attack, mean over trials and seeds.
 
     Rows are the surrogates an attack was crafted on, columns the victims it was applied to; the first row is
-    the victims' clean value, the last column the mean over victims other than the surrogate.
+    the victims' clean value, the last column, others, the mean over victims that are another model
+    than the surrogate, whatever its weights.
     """
     moved = [record for record in records if record.surrogate]
     grouped: dict[Hashable, list[Record]] = defaultdict(list)
