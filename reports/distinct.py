@@ -25,8 +25,13 @@ def surrogate_key(record: Record) -> _Key:
 
 
 def seeds_key(record: Record, *other: str) -> _Key:
-    """Equal for records whose configurations differ only in their seed and in ``other`` parts."""
+    """Equal for records whose configurations differ only in their seed and in ``other`` parts.
+
+    With "perturbation" in ``other`` all replays are alike, but none is like a run that learns.
+    """
     same = {name: part for name, part in record.config.items() if name not in ("seed", *other)}
+    if "perturbation" in other:
+        same["perturbation"] = bool(record.config.get("perturbation"))
     if same.get("surrogate"):
         same["surrogate"] = surrogate_key(record)
     return record.label, canonical(same)

@@ -214,8 +214,10 @@ def _attack_name(records: list[Record]) -> str:
 
 
 def idle(records: Sequence[Record]) -> list[str]:
-    """What records say of a loss that had no effect."""
-    return list(dict.fromkeys(text for one in records for text in one.warnings if "inactive (" in text))
+    """What records say of a loss that had no effect, with how many seeds if not all say it."""
+    found = Counter(text for one in records for text in set(one.warnings) if "inactive (" in text)
+    every = len(records)
+    return [text if n == every else f"{text} with {n} of {every} seeds" for text, n in found.items()]
 
 
 def verdict_of(records: Sequence[Record]) -> str:

@@ -132,22 +132,32 @@ def split(
     if group is not None and group not in GROUPS:
         raise unknown_name("group", group, GROUPS)
     found: dict[tuple[object, ...], list[Entry]] = {}
+    # Over all settings, since rows of several may share a table.
+    victims_on: dict[object, list[Record]] = {}
+    for record in records:
+        victims_on.setdefault(_learnt_on(record), []).append(record)
+    names = {data: victim_names(same) for data, same in victims_on.items()}
     for where, same in grouped(records).items():
         victims = list(dict.fromkeys(victim_key(one[0]) for one in same))
         same.sort(key=lambda one: victims.index(victim_key(one[0])))
         every = [record for one in same for record in one]
         expected = random_order(every) if chance else []
-        names = victim_names(every)
         marks = attack_marks(every, lambda one: (victim_key(one), one.label, one.surrogate))
         for one in same:
             first, *below = rows_of(one)
             attack = first.attack + marks[seeds_key(one[0])]
-            rows = [replace(first, victim=names[victim_key(one[0])], attack=attack), *below]
+            victim = names[_learnt_on(one[0])][victim_key(one[0])]
+            rows = [replace(first, victim=victim, attack=attack), *below]
             entries = found.setdefault(_key(where, rows[0], group), [])
             if all(before != where for before, _ in entries):
                 entries += [(where, row) for row in expected]
             entries += [(where, row) for row in rows]
     return [(str(key[0]) if group else "", entries) for key, entries in found.items()]
+
+
+def _learnt_on(record: Record) -> object:
+    """What a victim is trained for: those for other data always differ, and need no mark."""
+    return record.synthetic, record.config["dataset"]["name"], record.config["dataset"].get("split")
 
 
 def facts(where: Setting) -> dict[str, str]:

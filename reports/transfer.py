@@ -12,10 +12,11 @@ import numpy as np
 from vbench.core.text import one_line
 from vbench.records.record import Record
 from vbench.reports.distinct import (
-    attack_marks,
+    attack_facts,
     seeds_key,
     surrogate_key,
     surrogate_names,
+    told_apart,
     victim_key,
     victim_names,
 )
@@ -28,7 +29,8 @@ from vbench.reports.table import Column, Table, simple, write
 class Matrix:
     """Percent, surrogates x victims, NaN where nothing was run; ``clean``: each victim's clean value.
 
-    ``own``, surrogates x victims: crafted on the victim itself, or on an ensemble with it.
+    ``own``, surrogates x victims: crafted on the same model, maybe with other weights, or on an ensemble
+    with it.
     """
 
     surrogates: list[str]
@@ -40,7 +42,8 @@ class Matrix:
 
 def matrix_key(record: Record) -> Hashable:
     """Equal for records that share a matrix: one setting and attack, any surrogate, victim and seed."""
-    return setting(record), seeds_key(record, "surrogate", "victim")
+    # What is replayed was learnt on the surrogate.
+    return setting(record), seeds_key(record, "surrogate", "victim", "perturbation")
 
 
 def matrix(records: Sequence[Record], metric: str) -> Matrix:
@@ -54,7 +57,7 @@ def matrix(records: Sequence[Record], metric: str) -> Matrix:
     own = np.zeros(values.shape, bool)
     for place, same in cells.items():
         values[place] = 100 * mean(record.mean("adversarial", metric) for record in same)
-        own[place] = _on_itself(same[0])
+        own[place] = _on_same_model(same[0])
     clean = [
         100 * mean(record.mean("clean", metric) for record in records if victim_key(record) == key)
         for key in columns
@@ -63,7 +66,8 @@ def matrix(records: Sequence[Record], metric: str) -> Matrix:
     return Matrix(names[0], names[1], values, np.array(clean), own)
 
 
-def _on_itself(record: Record) -> bool:
+def _on_same_model(record: Record) -> bool:
+    # Not by weights: a record has those of the surrogate inside its wrapper.
     victim, source = record.config["victim"], record.config.get("surrogate") or {}
     options = source.get("options", {})
     members = options.get("members") or [{"name": source.get("name"), **options}]
@@ -74,19 +78,26 @@ def transfer_matrices(records: Sequence[Record], metric: str = "r1", style: str 
     """One matrix per attack and setting: ``metric`` in percent after the attack, mean over trials and seeds.
 
     Rows are the surrogates an attack was crafted on, columns the victims it was applied to; the first row is
-    the victims' clean value, the last column the mean over victims other than the surrogate.
+    the victims' clean value, the last column, others, the mean over victims that are another model
+    than the surrogate, whatever its weights.
     """
     moved = [record for record in records if record.surrogate]
     grouped: dict[Hashable, list[Record]] = defaultdict(list)
     for record in moved:
         grouped[matrix_key(record)].append(record)
-    marks = attack_marks(moved, lambda record: (setting(record), record.label), "surrogate", "victim")
+    marks = told_apart(
+        moved,
+        matrix_key,
+        lambda record: (setting(record), _attack(record)),
+        lambda record: attack_facts(record, "surrogate", "perturbation"),
+    )
     return write([_table(same, marks, metric) for same in grouped.values()], style)
 
 
 def _table(records: Sequence[Record], marks: dict[Hashable, str], metric: str) -> Table:
     first, found = records[0], matrix(records, metric)
-    where, attack = setting(first), first.label + marks[seeds_key(first, "surrogate", "victim")]
+    where, mark = setting(first), marks[matrix_key(first)]
+    attack = _attack(first) + (f", {mark}" if mark else "")
     lines = [[CLEAN, *map(_shown, found.clean), ""]]
     for name, values, own in zip(found.surrogates, found.values, found.own, strict=True):
         others = values[~own & ~np.isnan(values)]
@@ -98,6 +109,10 @@ def _table(records: Sequence[Record], marks: dict[Hashable, str], metric: str) -
         f"transfer {where.protocol} {where.threat} {first.label} {metric}",
         flat=lambda: flat(records),
     )
+
+
+def _attack(record: Record) -> str:
+    return record.label + (" (replayed)" if record.config.get("perturbation") else "")
 
 
 def _shown(value: float) -> str:

@@ -267,6 +267,9 @@ def paper(
         dry_run,
     )
     if dry_run:
+        unfit = [(one.line.name, one.victim, one.reason) for one in slots if one.reason]
+        for row, model, reason in dict.fromkeys(unfit):
+            say(f"{row} on {model} does not apply: {reason}")
         specs = list(dict.fromkeys(slot.spec for slot in slots if slot.spec))
         put(planned_table(plan(session, specs), style))
         return

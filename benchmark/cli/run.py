@@ -10,7 +10,7 @@ import typer
 
 from vbench.cli.options import Chance, DryRun, Force, Quiet, Runs, Wide, checked_request, takes
 from vbench.cli.output import end_with, put
-from vbench.records.spec import NOT_KEPT, OPTIONS, SEVERAL
+from vbench.records.spec import NOT_KEPT, OPTIONS, SEVERAL, differing
 
 if TYPE_CHECKING:
     from vbench.run.plan import Planned
@@ -65,21 +65,24 @@ def run(
 
 
 def planned_table(planned: Sequence[Planned], style: str) -> str:
-    """The table of ``--dry-run``."""
+    """The table of ``--dry-run``: victim, attack and seed of each run, and in what else they differ."""
     from vbench.reports.table import Column, simple, write
     from vbench.run.plan import summary
 
+    differ = differing(one.spec for one in planned)
+    names = ["victim", "attack", *(name for name in differ if name not in ("victim", "attack", "seed"))]
     numbers = [Column(name, True) for name in ("seed", "gradients", "forwards", "s")]
     lines = [
         [
-            *(str(one.spec.group.victim.victim), one.spec.attack_text, one.spec.seed),
-            *(one.gradients, one.forwards, "" if one.seconds is None else f"{one.seconds:.1f}"),
+            *(one.spec.columns[name] for name in names),
+            *(one.spec.seed, one.gradients, one.forwards),
+            "" if one.seconds is None else f"{one.seconds:.1f}",
         ]
         for one in planned
     ]
     about = "images sent forward and backward through the model (gradients), and forward only; recorded runs "
     return write(
-        [simple(summary(planned), ["victim", "attack", *numbers], lines, notes=[f"{about}are not repeated"])],
+        [simple(summary(planned), [*names, *numbers], lines, notes=[f"{about}are not repeated"])],
         style,
     )
 

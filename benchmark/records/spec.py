@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -180,6 +180,12 @@ class RunSpec:
     def kind(self) -> tuple[str, str, str]:
         """Attack, models and protocol. Runs of one kind take about equally long."""
         return self.attack_text, "+".join(str(m.victim) for m in self.group.models), self.group.data.protocol
+
+
+def differing(specs: Iterable[RunSpec]) -> list[str]:
+    """The names of the :attr:`RunSpec.columns` in which specs differ."""
+    rows = [spec.columns for spec in specs]
+    return [name for name in (rows[0] if rows else ()) if len({row[name] for row in rows}) > 1]
 
 
 def digest(value: Any) -> str:

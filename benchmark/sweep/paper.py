@@ -395,8 +395,8 @@ def slots_of(
 
     ``like``: a spec with the data, threat model, precision and device of all runs; protocol "" is the data
     set's default. Without ``seeds`` and ``levels`` a suite has its own. With ``dry`` no victim is trained or
-    opened, and no record looked for. Raises :class:`BadInput`, before any
-    victim is trained, for unknown names and settings, and for victims, data or checkpoints that do not fit.
+    opened, and no record looked for. Raises :class:`BadInput`, before any victim is trained, for unknown
+    names and settings, and for victims, data or checkpoints that do not fit.
     """
     from vbench.run.prepare import Opener
     from vbench.victims.build import expand_victims

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vbench.core.errors import BadInput
 from vbench.core.files import check_inside, write_atomically
 from vbench.core.text import show_seconds
-from vbench.records.spec import RunSpec
+from vbench.records.spec import RunSpec, differing
 from vbench.records.store import RunStore
 from vbench.reports.table import simple, write
 from vbench.sweep.engine import Done
@@ -341,14 +341,9 @@ def show(sweep: SweepStatus) -> str:
 
 def failures(failed: Mapping[RunSpec, str]) -> str:
     """A table with a row per failed task; columns with equal values are left out."""
-    rows = [task.columns for task in failed]
-    varying = [
-        name for name in rows[0] if name in ("victim", "attack") or len({row[name] for row in rows}) > 1
-    ]
-    table = [
-        [*(row[name] for name in varying), reason] for row, reason in zip(rows, failed.values(), strict=True)
-    ]
-    return write([simple("", [*varying, "failed because"], table)], "plain")
+    names = dict.fromkeys(("victim", "attack", *differing(failed)))
+    table = [[*(task.columns[name] for name in names), reason] for task, reason in failed.items()]
+    return write([simple("", [*names, "failed because"], table)], "plain")
 
 
 def as_json(sweep: SweepStatus) -> dict[str, object]:

@@ -74,7 +74,7 @@ def drawable(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def _drawn(panel: Facet, names: Sequence[str]) -> dict[str, list[Record]]:
-    return {name: same for name, same in seeds_of(panel.records).items() if name in names}
+    return {name: same for name, same in seeds_of(panel).items() if name in names}
 
 
 def _curves(panel: Facet, names: Sequence[str]) -> dict[str, Curve]:

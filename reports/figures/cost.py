@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vbench.records.record import Record
-from vbench.reports.figures.panels import Panels, facets, seeds_of
+from vbench.reports.figures.panels import Facet, Panels, facets, seeds_of
 from vbench.reports.figures.style import PALETTE, styled, write_labels
 from vbench.reports.rows import HEADINGS
 
@@ -37,13 +37,13 @@ class Point:
     spread: float
 
 
-def points(records: Sequence[Record], metric: str) -> list[Point]:
+def points(panel: Facet, metric: str) -> list[Point]:
     """One point per attack, mean over seeds, the most damaging first.
 
     Cost: gradient evaluations (one per image and step) of the fit and of attacking every image; for black-box
     attacks their queries. A reused perturbation costs nothing here: its fit was another run.
     """
-    found = [_point(name, same, metric) for name, same in seeds_of(records).items()]
+    found = [_point(name, same, metric) for name, same in seeds_of(panel).items()]
     return sorted(found, key=lambda point: -point.drop)
 
 
@@ -54,7 +54,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     deviation of the drop over trials and seeds.
     """
     panels = facets(records)
-    found = [points(panel.records, metric) for panel in panels]
+    found = [points(panel, metric) for panel in panels]
     kinds = {point.attack: point.kind for same in found for point in same}
     used = [kind for kind in KINDS if kind in kinds.values()]
     with styled():
@@ -79,7 +79,7 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
     for panel in facets(records):
         shown = [
             f"{point.attack} ({point.kind}) {point.drop:.1f} points for {point.cost:,.0f}"
-            for point in points(panel.records, metric)
+            for point in points(panel, metric)
         ]
         parts.append(f"{panel.title}: {', '.join(shown)}")
     return f"Drop of {HEADINGS[metric]} against gradient evaluations or queries. " + "; ".join(parts) + "."
@@ -87,8 +87,8 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
 
 def drawable(records: Sequence[Record]) -> list[list[Record]]:
     """The records of each panel with at least two attacks, one of them with a cost."""
-    panels = [panel.records for panel in facets(records)]
-    return [same for same in panels if len(seeds_of(same)) > 1 and any(map(_spent, same))]
+    panels = [panel for panel in facets(records) if len(seeds_of(panel)) > 1]
+    return [panel.records for panel in panels if any(map(_spent, panel.records))]
 
 
 def _point(name: str, records: Sequence[Record], metric: str) -> Point:

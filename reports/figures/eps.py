@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from matplotlib.axes import Axes
@@ -29,6 +29,9 @@ from vbench.reports.rows import HEADINGS, setting
 
 _SHARED = ("norm", "side", "quantize")
 
+# What differs along a line: a replay has another perturbation at each budget.
+_OTHER = ("threat", "perturbation")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -46,7 +49,7 @@ def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None
     single budget are left out; raises BadInput if none has two.
     """
     panels = _panels(records)
-    names, note = strongest(panels, metric, "threat")
+    names, note = strongest(panels, metric, *_OTHER)
     subject = f"{HEADINGS[metric]}{{of}} against the budget"
     with styled():
         page = Panels(panels, subject, [note], {name: in_lines(name, 60) for name in names}, width)
@@ -64,16 +67,16 @@ def alt(records: Sequence[Record], metric: str = "r1") -> str:
         clean = value(panel.records, "clean", metric).mean
         parts.append(f"{panel.title}: clean {clean:.1f}")
         norm = panel.records[0].config["threat"]["norm"]
-        for line in lines(panel.records, metric):
+        for line in lines(panel, metric):
             ends = [f"{line.values[at].mean:.1f} at eps {show_budget(line.eps[at], norm)}" for at in (0, -1)]
             parts.append(f"{line.attack} {' to '.join(ends)}")
     return f"{HEADINGS[metric]} against the budget, percent. " + "; ".join(parts) + "."
 
 
-def lines(records: Sequence[Record], metric: str) -> list[Line]:
+def lines(panel: Facet, metric: str) -> list[Line]:
     """The lines of one panel: attacks with at least two budgets, in order of appearance."""
     found: dict[str, dict[Fraction, list[Record]]] = {}
-    for attack, same in seeds_of(records, "threat").items():
+    for attack, same in seeds_of(panel, *_OTHER).items():
         for record in same:
             found.setdefault(attack, {}).setdefault(budget_of(record), []).append(record)
     return [
@@ -104,10 +107,10 @@ def _panels(records: Sequence[Record]) -> list[Facet]:
 def _candidates(records: Sequence[Record]) -> list[Facet]:
     found = []
     for panel in facets(records, _panel_key, _facts):
-        several = {line.attack for line in lines(panel.records, "r1")}
-        kept = [same for name, same in seeds_of(panel.records, "threat").items() if name in several]
+        several = {line.attack for line in lines(panel, "r1")}
+        kept = [same for name, same in seeds_of(panel, *_OTHER).items() if name in several]
         if kept:
-            found.append(Facet(panel.facts, [record for same in kept for record in same]))
+            found.append(replace(panel, records=[record for same in kept for record in same]))
     return found
 
 
@@ -126,7 +129,7 @@ def _panel_key(record: Record) -> tuple[object, ...]:
 def _panel(axes: Axes, panel: Facet, metric: str, names: Sequence[str]) -> None:
     clean = value(panel.records, "clean", metric)
     scale = 255 if panel.records[0].config["threat"]["norm"] == "linf" else 1
-    for line in lines(panel.records, metric):
+    for line in lines(panel, metric):
         if line.attack not in names:
             continue
         place = names.index(line.attack) % len(PALETTE)
@@ -142,7 +145,7 @@ def _panel(axes: Axes, panel: Facet, metric: str, names: Sequence[str]) -> None:
             label=line.attack,
             clip_on=False,
         )
-    ticks = sorted({0.0, *(float(eps * scale) for line in lines(panel.records, metric) for eps in line.eps)})
+    ticks = sorted({0.0, *(float(eps * scale) for line in lines(panel, metric) for eps in line.eps)})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(0, ticks[-1])
     axes.set_ylim(0, 102)

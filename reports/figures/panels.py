@@ -21,25 +21,19 @@ from vbench.core.text import count_of, first_of, one_line
 from vbench.core.threat import parse_budget
 from vbench.records.files import KeptImages
 from vbench.records.record import Record
-from vbench.reports.distinct import attack_marks, seeds_key, told_apart, victim_facts, victim_key
+from vbench.reports.distinct import (
+    attack_facts,
+    attack_marks,
+    seeds_key,
+    told_apart,
+    victim_facts,
+    victim_key,
+)
 from vbench.reports.figures.style import PALETTE, Legend, in_lines, new_figure, width_of
 from vbench.reports.rows import DEPTHS, setting
 
 #: Most panels that are readable.
 MOST = 12
-
-
-@dataclass(frozen=True)
-class Facet:
-    """One panel: records that may be compared, and their common facts by name."""
-
-    facts: dict[str, str]
-    records: list[Record]
-
-    @property
-    def title(self) -> str:
-        """Its facts in one line."""
-        return "; ".join(self.facts.values())
 
 
 def victim_of(record: Record) -> str:
@@ -52,6 +46,38 @@ def attack_of(record: Record) -> str:
     label = record.label or record.config["attack"]["name"]
     label += f" from {record.surrogate}" if record.surrogate else ""
     return one_line(label) + (" (replayed)" if record.config.get("perturbation") else "")
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One panel: records that may be compared, their common facts by name, and what names their attacks."""
+
+    facts: dict[str, str]
+    records: list[Record]
+    named: Callable[[Record], str] = attack_of
+
+    @property
+    def title(self) -> str:
+        """Its facts in one line."""
+        return "; ".join(self.facts.values())
+
+
+def _named(records: Sequence[Record]) -> Callable[[Record], str]:
+    """:func:`attack_of`, with the version or source where attacks of a name differ in it.
+
+    It is the name in all panels, as they share a legend.
+    """
+
+    def facts(record: Record) -> dict[str, object]:
+        return attack_facts(record, "surrogate", "perturbation", "training")
+
+    def key(record: Record) -> Hashable:
+        return attack_of(record), *map(str, facts(record).values())
+
+    told = {
+        key: f", {mark}" if mark else "" for key, mark in told_apart(records, key, attack_of, facts).items()
+    }
+    return lambda record: attack_of(record) + one_line(told[key(record)])
 
 
 def budget_of(record: Record) -> Fraction:
@@ -91,7 +117,8 @@ def facets(
     found: dict[Hashable, list[Record]] = {}
     for record in records:
         found.setdefault(apart(record), []).append(record)
-    panels = sorted((Facet(facts(same[0]), same) for same in found.values()), key=_order(records))
+    named = _named(records)
+    panels = sorted((Facet(facts(same[0]), same, named) for same in found.values()), key=_order(records))
     told = told_apart(
         records,
         apart,
@@ -209,12 +236,12 @@ def _plain(value: float, _: int) -> str:
     return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.0f} M"
 
 
-def seeds_of(records: Sequence[Record], *other: str) -> dict[str, list[Record]]:
+def seeds_of(panel: Facet, *other: str) -> dict[str, list[Record]]:
     """Records that differ only in their seed, and in ``other`` parts, by the name of their attack."""
-    marks = attack_marks(records, attack_of, *other)
+    marks = attack_marks(panel.records, panel.named, *other)
     found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(attack_of(record) + one_line(marks[seeds_key(record, *other)]), []).append(record)
+    for record in panel.records:
+        found.setdefault(panel.named(record) + one_line(marks[seeds_key(record, *other)]), []).append(record)
     return found
 
 
@@ -229,7 +256,7 @@ def strongest(
     """
     places: dict[str, list[float]] = {}
     for panel in panels:
-        left = seeds_of(panel.records, *other)
+        left = seeds_of(panel, *other)
         order = sorted(left, key=lambda name: _left(left[name], metric))
         for name in left:
             places.setdefault(name, []).append(order.index(name) / len(order))

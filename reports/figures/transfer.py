@@ -19,14 +19,14 @@ from vbench.reports.figures.style import in_lines, new_figure, styled, width_of
 from vbench.reports.rows import CLEAN, HEADINGS
 from vbench.reports.transfer import Matrix, matrix, matrix_key
 
-_FRAMED = "framed: crafted on the victim itself"
+_FRAMED = "framed: surrogate and victim are the same model (weights may differ)"
 
 
 def draw(records: Sequence[Record], metric: str = "r1", width: str | None = None) -> Figure:
     """One panel per attack and setting: ``metric`` after the attack in percent, darker is lower.
 
-    The top row is the victims' clean value; a frame marks what was crafted on the victim itself; cells that
-    were not run are hatched. Raises BadInput without a transfer run.
+    The top row is the victims' clean value; a frame marks a surrogate that is the same model, maybe with
+    other weights; cells that were not run are hatched. Raises BadInput without a transfer run.
     """
     panels = _panels(records)
     shared, own = common(panels)
@@ -83,7 +83,7 @@ def _panels(records: Sequence[Record]) -> list[Facet]:
 
 def _moved(records: Sequence[Record]) -> list[Facet]:
     moved = [record for record in records if record.surrogate]
-    return facets(moved, matrix_key, _facts, lambda record: attack_facts(record, "surrogate"))
+    return facets(moved, matrix_key, _facts, lambda record: attack_facts(record, "surrogate", "perturbation"))
 
 
 def _facts(record: Record) -> dict[str, str]:

@@ -291,7 +291,9 @@ def test_regdb_is_the_mean_over_the_splits_with_the_weights_of_each(vbench, tmp_
 def test_a_victim_with_fewer_stages_says_which_blocks_it_has(paper, quick, vbench, tmp_path):
     weights = quick.weights("deen", variant="regdb")
     base = ("paper", "blocks", "--dataset", "sysu", "--root", quick.root, "--runs", tmp_path / "runs", *SHORT)
-    done = vbench(*base, "--victim", "deen", "--weights", weights, "--level", "pixel", "--ignore-gates")
+    base += ("--victim", "deen", "--weights", weights, "--level", "pixel", "--ignore-gates")
+    assert "block4 on deen does not apply: there is no block4" in vbench(*base, "--dry-run").stderr
+    done = vbench(*base)
     said = " ".join(done.stdout.split())
     assert "block4 does not apply: there is no block4: its stages are stem, layer1, layer2, layer3" in said
     assert len(RunStore(tmp_path / "runs").read_all().records) == 5

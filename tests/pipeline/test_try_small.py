@@ -14,14 +14,15 @@ from vbench.attacks.build import build_attack
 from vbench.attacks.registry import ATTACKS
 from vbench.cli import app
 from vbench.cli.cite import bibtex
+from vbench.cli.run import planned_table
 from vbench.core import __version__, progress
 from vbench.core.errors import BadInput
 from vbench.data import open_dataset
 from vbench.data.registry import DATASETS, datasets
-from vbench.records.spec import RunSpec, spec_of
+from vbench.records.spec import DataSpec, ModelSpec, RunSpec, Setup, spec_of
 from vbench.records.store import RunStore
 from vbench.reports.verify.configuration import _Dataset
-from vbench.run.plan import plan
+from vbench.run.plan import Planned, plan
 from vbench.run.session import Session
 from vbench.victims.registry import VICTIMS, victims
 
@@ -102,6 +103,20 @@ def test_a_plan_counts_what_is_shared_once_and_does_nothing(quick, vbench, tmp_p
     assert found["metric_ifgsm[steps=2,restarts=3]", "1"][0] == 6 * query
     assert not runs.exists() and not (tmp_path / "cache").exists()
     assert "known: " in vbench("run", "--victim", "nope", "--attack", "noise", "--dry-run", expect=2).stderr
+
+
+def test_a_plan_names_in_what_its_runs_differ():
+    def planned(eps, *surrogates):
+        data, victim = DataSpec("synthetic"), ModelSpec("agw")
+        spec = RunSpec(Setup(data, victim, tuple(map(ModelSpec, surrogates))), "pgd", eps=eps)
+        return Planned(spec, 20, 2, 1.5)
+
+    rows = json.loads(planned_table([planned("4/255"), planned("8/255", "ddag")], "json"))
+    assert list(rows[0]) == ["victim", "attack", "surrogate", "eps", "seed", "gradients", "forwards", "s"]
+    assert [(row["surrogate"], row["eps"]) for row in rows] == [("none", "4/255"), ("ddag", "8/255")]
+    (row,) = json.loads(planned_table([planned("4/255")], "json"))
+    assert list(row) == ["victim", "attack", "seed", "gradients", "forwards", "s"]
+    assert planned_table([], "plain").startswith("0 runs")
 
 
 def test_a_plan_counts_passes_over_the_training_images_and_trainings_for_controls(quick, vbench, tmp_path):

@@ -64,3 +64,11 @@ def test_protocols_have_words():
         "SYSU-MM01, indoor search, multi-shot"
     )
     assert protocol_words("mine/any") == "mine/any"
+
+
+def test_victims_of_one_name_are_told_apart_across_the_settings_of_a_table():
+    found = [record("uap"), record("uap", eps="4/255")]
+    found[1].config["victim"] = {"name": "agw", "weights": "other"}
+    (table,) = narrow(found, group="attack")
+    assert [line[0] for line in lines(table) if line[1] == "clean"] == ["AGW (1)", "AGW (2)"]
+    assert "AGW (1): weights w; AGW (2): weights other." in table.notes

@@ -176,3 +176,10 @@ def test_broken_files_are_listed_not_fatal(tmp_path, text):
 def test_a_packed_array_that_lies_is_refused(data):
     with pytest.raises(BadInput, match="packed array"):
         CompressedArray(dtype="<i4", shape=(2, 2), data=data).unpack()
+
+
+def test_a_loss_that_had_no_effect_in_some_seeds_is_said_with_how_many():
+    idle = "attack inactive (no pixel of any image changed within L_inf 8/255)"
+    found = [record(seed=seed, warnings=[idle] if seed else []) for seed in range(3)]
+    assert f"pgd, {idle} with 2 of 3 seeds" in report(found, "markdown")
+    assert "seeds" not in report(found[1:2], "markdown") and f"pgd, {idle}" in report(found[1:2], "markdown")

@@ -55,3 +55,12 @@ def test_the_victim_itself_is_not_among_the_others_whatever_its_precision_or_com
 def test_surrogates_of_one_name_and_other_weights_have_rows_of_their_own():
     table = transfer_matrices([moved("agw", "mmn", 0.2, "aa"), moved("agw", "mmn", 0.6, "bb")])
     assert "agw[weights aa]" in table and "20.0" in table and "60.0" in table and "40.0" not in table
+
+
+def test_replays_of_several_surrogates_share_a_matrix_apart_from_runs_that_learn():
+    found = [moved("agw", "mmn", 0.2), moved("ddag", "mmn", 0.6), moved("agw", "mmn", 0.3)]
+    for number, replay in enumerate(found[:2]):
+        replay.config["perturbation"] = f"{number:08}"
+    replayed, learnt = transfer_matrices(found, style="markdown").split("**SYNTHETIC")[1:]
+    assert "uap (replayed), Rank-1" in replayed and "uap, Rank-1" in learnt
+    assert "20.0" in replayed and "60.0" in replayed and "30.0" in learnt

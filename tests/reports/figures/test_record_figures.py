@@ -9,6 +9,7 @@ from fabricated import PROTOCOL, ranks, record, text_of
 from vbench.core.errors import BadInput
 from vbench.records.record import CompressedArray, MemberRecord, Record
 from vbench.reports.figures import cmc, cost, eps, transfer
+from vbench.reports.figures.panels import Facet
 from vbench.reports.figures.panels import cmc as curve_of
 
 
@@ -25,6 +26,14 @@ def drawn(axes, label: str) -> tuple[np.ndarray, np.ndarray]:
     """x and y of the line with this label."""
     (line,) = [line for line in axes.get_lines() if line.get_label() == label]
     return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+
+
+def points(records):
+    return cost.points(Facet({}, records), "r1")
+
+
+def lines(records):
+    return eps.lines(Facet({}, records), "r1")
 
 
 def test_cmc_curves_are_those_of_the_stored_ranks():
@@ -188,7 +197,7 @@ def test_cost_counts_fits_once_and_images_all_and_tells_kinds_apart():
     ]
     member = MemberRecord(label="pgd", trials=runs[1].adversarial, won=1.0)
     runs.append(record("ensemble", cost={"attack_evaluations": 800.0, **seconds}, members=[member]))
-    found = {point.attack: point for point in cost.points(runs, "r1")}
+    found = {point.attack: point for point in points(runs)}
     assert {name: (point.kind, point.cost) for name, point in found.items()} == {
         "uap": ("universal", 6400),
         "pgd": ("per-image", 400),
@@ -237,8 +246,8 @@ def test_what_differs_in_more_than_its_seed_has_a_curve_a_line_a_point_and_a_pan
     curves = [line for line in axes.get_lines() if line.get_label() != "clean"]
     assert [line.get_label() for line in curves] == names
     assert len({line.get_color() for line in curves}) == 2
-    assert sorted(point.attack for point in cost.points(both, "r1")) == names
-    found = eps.lines([*both, *versions(eps="4/255")], "r1")
+    assert sorted(point.attack for point in points(both)) == names
+    found = lines([*both, *versions(eps="4/255")])
     assert [line.attack for line in found] == names
     assert [line.values[1].mean for line in found] == [100 * one.mean("adversarial", "r1") for one in both]
     (axes,) = eps.draw([*both, *versions(eps="4/255")]).axes
@@ -253,3 +262,29 @@ def test_the_victim_is_framed_whatever_its_precision():
     other = record(victim="caj", surrogate="agw")
     (axes,) = transfer.draw([own, other]).axes
     assert sum(not patch.get_fill() for patch in axes.patches) == 1
+
+
+def replayed(perturbation, **more):
+    made = record(**more)
+    made.config["perturbation"] = perturbation
+    return made
+
+
+def test_replays_at_several_budgets_are_a_line_and_of_several_surrogates_a_panel():
+    runs = [replayed("0123", eps="4/255", first=3), replayed("4567")]
+    learnt = [record(eps="4/255"), record(first=9)]
+    names = [line.attack for line in lines([*learnt, *runs])]
+    assert names == ["uap", "uap (replayed)"]
+    (line,) = lines(runs)
+    assert [one.mean for one in line.values] == [100 * one.mean("adversarial", "r1") for one in runs]
+    moved = [replayed("0123", surrogate="ddag"), replayed("4567", surrogate="caj")]
+    (axes,) = transfer.draw(moved).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["(clean)", "ddag", "caj"]
+
+
+def test_an_attacks_version_is_said_in_all_panels_of_a_figure():
+    (first, _), (_, second) = versions(), versions(victim="caj")
+    alone = record("pgd", victim="caj")
+    labels = [axes.get_legend_handles_labels()[1] for axes in cmc.draw([first, second, alone]).axes]
+    assert labels == [["clean", "uap, version 1"], ["clean", "uap, version 2", "pgd"]]
+    assert "uap, version 1" in text_of(cost.draw([first, second]))
