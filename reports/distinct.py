@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from vbench.records.record import Record, canonical, precision_text
@@ -95,18 +96,21 @@ def attack_marks(
 
 def victim_names(records: Sequence[Record]) -> dict[_Key, str]:
     """The name of each victim by :func:`victim_key`: "agw[weights 0123abcd]" where several are called agw."""
-    told = told_apart(records, victim_key, lambda record: record.victim_name, victim_facts)
-    names = {victim_key(record): record.victim_name for record in records}
-    return {key: f"{name}[{told[key]}]" if told[key] else name for key, name in names.items()}
+    return _names(records, victim_key, lambda record: record.victim_name, victim_facts)
 
 
 def surrogate_names(records: Sequence[Record]) -> dict[_Key, str]:
     """The name of each surrogate by :func:`surrogate_key`, likewise."""
-    told = told_apart(
-        records,
-        surrogate_key,
-        lambda record: record.surrogate,
-        lambda record: victim_facts(record, "surrogate"),
-    )
-    names = {surrogate_key(record): record.surrogate for record in records}
-    return {key: f"{name}[{told[key]}]" if told[key] else name for key, name in names.items()}
+    facts = partial(victim_facts, part="surrogate")
+    return _names(records, surrogate_key, lambda record: record.surrogate, facts)
+
+
+def _names(
+    records: Sequence[Record],
+    key: Callable[[Record], _Key],
+    name: Callable[[Record], str],
+    facts: Callable[[Record], Mapping[str, object]],
+) -> dict[_Key, str]:
+    told = told_apart(records, key, name, facts)
+    names = {key(record): name(record) for record in records}
+    return {one: f"{text}[{told[one]}]" if told[one] else text for one, text in names.items()}
