@@ -86,9 +86,13 @@ def report(
     These are before, after, drop, best in bold, knowledge, budget, cost and published values.
     """
     from vbench.core.errors import BadInput
+    from vbench.core.files import check_writable
     from vbench.reports.select import pick_metrics, select
 
     style = _format_of(None if str(out) == "-" else out, given, _ENDINGS, "plain")
+    target = out or Path("report.html" if style == "html" else "-")
+    if str(target) != "-":
+        check_writable(target.parent)
     picked = None if metrics is None else pick_metrics(metrics)
     for one, other in ((compare, metrics), (compare, group), (compare, versus)):
         if one is not None and other:
@@ -110,7 +114,7 @@ def report(
         from vbench.reports.select import select_published
 
         found = all_published() if where is None else select_published(all_published(), where)
-        _write(_document(printed_report(found, style, picked), style), style, out)
+        _write(_document(printed_report(found, style, picked), style), target)
         return
     contents = read_contents(runs)
     records = contents.records if where is None else select(contents.records, where)
@@ -142,7 +146,7 @@ def report(
             text = short_report(records, style, (), picked, group, versus, chance)
         else:
             text = report_of(records, style, picked, group, versus, chance)
-    _write(text, style, out)
+    _write(text, target)
 
 
 def _document(text: str, style: str) -> str:
@@ -152,12 +156,11 @@ def _document(text: str, style: str) -> str:
     return html_page("vbench report", text) if style == "html" else text
 
 
-def _write(text: str, style: str, out: Path | None) -> None:
-    """Write to ``out``; without it to the terminal, or for html, which is large, to report.html."""
+def _write(text: str, target: Path) -> None:
+    """Write to this file, or for ``-`` to the terminal."""
     from vbench.core.files import write_atomically
     from vbench.core.progress import say
 
-    target = out or Path("report.html" if style == "html" else "-")
     ended = text if text.endswith("\n") else f"{text}\n"
     if str(target) == "-":
         put(ended, nl=False)
@@ -214,7 +217,7 @@ def figure(
     ] = None,
 ) -> None:
     """Draw one figure from records, and from the files that vbench run --keep stored next to them."""
-    from vbench.core.files import write_atomically
+    from vbench.core.files import check_writable, write_atomically
     from vbench.core.progress import say
     from vbench.reports.figures import draw, find
     from vbench.reports.figures.panels import by_id
@@ -224,6 +227,7 @@ def figure(
     find(name)
     ending = _format_of(out, style, {one: f".{one}" for one in ("png", "svg", "pdf")}, "png")
     path = out or Path(f"{name}.{ending}")
+    check_writable(path.parent)
     records = read_contents(runs).records
     if run:
         records = by_id(records, run)
@@ -278,9 +282,11 @@ def leaderboard(
 
     Prints why each refused record was refused. Exit code 2 if all are.
     """
+    from vbench.core.files import check_writable
     from vbench.core.progress import say
     from vbench.reports.leaderboard import leaderboard as build
 
+    check_writable(out)
     summary = build(folders, out, where, title, strict, tell=say)
     put(summary.line)
     if strict and summary.refused:

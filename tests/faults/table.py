@@ -122,8 +122,8 @@ FAULTS = (
     ),
     Fault(
         "read-only folder",
-        "runs, weights or cache in a folder that may not be written to",
-        "one line, exit 1, before the work and not after it",
+        "runs, weights, cache, reports, figures, a site or a synthetic set where nothing may be written",
+        "one line before the work and not after it; exit 2, and 1 for the cache of decoded images",
         (_DISKS + "test_a_read_only_folder_is_told_before_the_work",),
     ),
     Fault(

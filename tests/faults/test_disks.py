@@ -81,7 +81,17 @@ def test_a_read_only_folder_is_told_before_the_work(quick, people, forked, locke
     end = forked(*run_arguments(quick, tmp_path / "runs", *attack), plain=True, environment=cache)
     assert end.code == 1 and str(locked / "cache") in end.line and refused in end.line
     end = forked("run", "--attack", "noise", "--victim", "agw", plain=True, environment=cache)
-    assert end.code == 1 and str(locked / "cache") in end.line and refused in end.line
+    assert end.code == 2 and str(locked / "cache") in end.line and refused in end.line
+    # Told before records are read: there are none.
+    for made, target in (
+        (("report", "--out", locked / "new" / "table.md"), locked / "new"),
+        (("report", "--format", "html", "--published", "--out", locked / "page.html"), locked),
+        (("figure", "cmc", "--out", locked / "cmc.pdf"), locked),
+        (("leaderboard", tmp_path, "--out", locked / "site"), locked / "site"),
+        (("data", "synth", "--layout", "sysu", "--ids", "4", "--out", locked / "set"), locked),
+    ):
+        end = forked(*made, plain=True)
+        assert end.code == 2 and f"cannot write to {target}: {refused}" in end.line
     assert not list(locked.iterdir())
 
 

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbench.core.files import lock_of
+from vbench.core.files import check_writable, lock_of
 from vbench.core.progress import say
 from vbench.data.protocols import check_layout
 from vbench.data.synthetic.write import MANIFEST, write_dataset
@@ -32,11 +32,13 @@ class SyntheticSet:
     def write(self, cache: Path, quiet: bool = False) -> Path:
         """Write the set unless it exists; returns its folder. Safe if other processes do the same.
 
-        A set with a damaged manifest is written again. Raises :class:`BadInput` for an unknown layout.
+        A set with a damaged manifest is written again. Raises :class:`BadInput` for an unknown layout, and
+        where nothing may be written.
         """
         # Checked first, because the layout is part of the folder's name.
         check_layout(self.layout)
         folder = self.folder(cache)
+        check_writable(folder.parent)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock_of(folder):
             _clear(folder, quiet)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from vbench.core.errors import BadInput, VbenchError, refused, unknown_name
+from vbench.core.files import check_writable
 from vbench.core.progress import track
 from vbench.core.seeds import check_seed
 from vbench.core.types import Modality
@@ -198,8 +199,8 @@ def write_dataset(
     (H, W) pixels. The same arguments give the same bytes. A complete set with the same parameters is not
     written again. The folder is created atomically, once everything in it is written. Returns ``out``.
 
-    Raises :class:`~vbench.core.errors.BadInput` for an unknown layout, numbers out of range, or a folder with
-    other content; :class:`~vbench.core.errors.VbenchError` if writing fails.
+    Raises :class:`~vbench.core.errors.BadInput` for an unknown layout, numbers out of range, a folder with
+    other content or one that cannot be made; :class:`~vbench.core.errors.VbenchError` if writing fails.
     """
     out = Path(out)
     test_ids = 48 if test_ids is None else test_ids
@@ -218,6 +219,7 @@ def write_dataset(
         if _already_there(out, manifest):
             return out
         target = out.resolve()
+        check_writable(target.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
