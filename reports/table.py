@@ -247,13 +247,14 @@ def _fitted(
     while needed() > width and any(columns[at].spare for at in shown):
         shown.remove(max(shown, key=lambda at: columns[at].spare))
     widths = {at: natural[at] for at in shown}
-    # Text is narrowed first, then headings of numbers, then numbers are wrapped, but never broken: rather the
-    # table is too wide.
+    # Text is narrowed first, then headings of numbers, then numbers are wrapped, but never broken, and last
+    # names are: rather the table is too wide.
     heading, *body = [[max(map(len, _parts(cell.rstrip()))) for cell in row] for row in rows]
     heading = [min(one, _NARROWEST) for one in heading]
     whole = [max([heading[at], *(len(row[at]) for row in rows[1:])]) for at in range(len(columns))]
     parts = [max([heading[at], *(row[at] for row in body)]) for at in range(len(columns))]
-    for least, text in ((natural, _NARROWEST), (whole, _NARROWEST // 2), (parts, _NARROWEST // 2)):
+    narrower = ((natural, _NARROWEST), (whole, _NARROWEST), (parts, _NARROWEST), (parts, _NARROWEST // 2))
+    for least, text in narrower:
         while sum(widths.values()) + 2 * (len(shown) - 1) > width:
             floor = {at: least[at] if columns[at].numeric else min(natural[at], text) for at in shown}
             wider = [at for at in shown if widths[at] > floor[at]]
