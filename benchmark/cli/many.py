@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from vbench.cli.examples import EXAMPLES
-from vbench.cli.options import Chance, DryRun, Force, Quiet, Runs, Style, check_style, takes
+from vbench.cli.options import Chance, DryRun, Force, Quiet, Runs, Style, Wide, check_style, takes
 from vbench.cli.output import end_with, put
 from vbench.cli.run import planned_table
 
@@ -216,6 +216,7 @@ def paper(
         str, typer.Option("--format", help="Table: plain, markdown, latex, csv, json.")
     ] = "plain",
     chance: Chance = False,
+    wide: Wide = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     **given: Any,
@@ -274,7 +275,7 @@ def paper(
         put(planned_table(plan(session, specs), style))
         return
     complete = fill(slots, session, f"paper {suite}", quiet)
-    put(paper_report(slots, style, chance))
+    put(paper_report(slots, style, chance, wide))
     if style == "plain":
         put(f"\nrecords in {runs}; the same command continues where this one stopped")
     if not complete:

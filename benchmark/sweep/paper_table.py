@@ -27,13 +27,15 @@ from vbench.reports.table import Column, Table, simple, write
 from vbench.sweep.paper import Slot, expand, question
 
 
-def paper_report(slots: Sequence[Slot], style: str = "plain", chance: bool = False) -> str:
+def paper_report(
+    slots: Sequence[Slot], style: str = "plain", chance: bool = False, wide: bool = False
+) -> str:
     """Every table of the slots, as "plain", "markdown" or "latex" text; "csv" and "json" have a row per run.
 
     One table per suite, level, victim and protocol (systems: victims are rows); RegDB's splits of one
     direction share a table. Values are percent, mean over trials, splits and seeds. On real data, published
-    values of the same protocol are next to them. ``chance``: add the row of a random order. Notes give the
-    reason for missing results. Raises BadInput for an unknown style.
+    values of the same protocol are next to them. ``chance``: add the row of a random order; ``wide``: plain
+    text with all columns. Notes give the reason for missing results. Raises BadInput for an unknown style.
     """
     order = list(dict.fromkeys(one.suite.name for one in slots))
     grouped: dict[tuple[object, ...], list[Slot]] = {}
@@ -46,7 +48,7 @@ def paper_report(slots: Sequence[Slot], style: str = "plain", chance: bool = Fal
     if style in ("csv", "json"):
         lines = [line for table in tables for line in table.flat()]
         return write([Table("", "", (), (), flat=lambda: lines)], style)
-    return write([one for table in tables for one in table.tables()], style)
+    return write([one for table in tables for one in table.tables()], style, wide)
 
 
 @dataclass(frozen=True)
@@ -174,14 +176,15 @@ class SuiteTable:
         columns = [Column("victim" if self._suite.across else "attack")]
         columns += [Column("verdict")] if self._level != "pixel" else []
         for metric in METRICS:
-            columns.append(Column(HEADINGS[metric], True))
-            columns += [Column("published", True)] if metric in self._printed else []
-        columns += [Column(head, True) for head in ("ASR", "gradient evaluations", "s")]
+            spare = 1 if metric == METRICS[-1] else 0
+            columns.append(Column(HEADINGS[metric], True, spare=spare))
+            columns += [Column("published", True, spare=spare)] if metric in self._printed else []
+        columns += [Column("ASR", True), Column("gradients", True, spare=2), Column("s", True, spare=3)]
         lines = [] if self._suite.across else [self._clean()]
         lines += self._random() if self._chance else []
         lines += [self._line(row) for row in self._rows]
         anchor = " ".join([self._suite.name, self._level, self._victim, self._protocol])
-        found = simple(self._title(), [*columns, Column("run")], lines, anchor, notes=self._notes())
+        found = simple(self._title(), [*columns, Column("run", spare=4)], lines, anchor, notes=self._notes())
         return [found, *self._controls()]
 
     def _clean(self) -> list[str]:

@@ -214,6 +214,14 @@ def test_rows_without_figures_say_why():
     assert "not run" in nothing
 
 
+def test_plain_tables_fit_and_break_no_name():
+    slots = filled(COMPARISON, place())
+    narrow, wide = paper_report(slots), paper_report(slots, wide=True)
+    assert max(map(len, narrow.splitlines())) <= 100
+    assert "UAP (DeepFool)" in narrow and "No room for gradients, s, run: --wide" in narrow
+    assert "deepfool_uap" in wide and "10 an image" in wide and "No room" not in wide
+
+
 def test_a_seed_that_fails_is_named():
     slots = filled(SYSTEMS, place(), seeds=(0, 1))
     slots[1] = replace(slots[1], record=None, reason="the AQAL hinge is dead")
