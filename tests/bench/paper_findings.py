@@ -3,8 +3,8 @@
 ``screening`` runs three rows of the paper's ablation on AGW with one seed, at each level, in ten readings of
 what the text leaves open, one change at a time, and writes docs/paper_screening.csv. ``rows`` runs its eight
 rows at each level and writes docs/paper_rows.csv; name further victims with --victim. ``page`` fills the
-tables of the page from both files. Without a part, all three. What is recorded in runs/findings is not run
-again.
+tables of the page from both files. Without a part, all three. With ``--level`` the files hold that level
+alone. What is recorded in runs/findings is not run again.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ def _rounded(value: object) -> object:
     return round(value, 5) if isinstance(value, float) else value
 
 
-def screening(session: Session, epochs: int) -> None:
+def screening(session: Session, levels: Sequence[str], epochs: int) -> None:
     """One seed, three rows, ten readings; ``epochs`` of training at level model."""
     groups: dict[str, list[Slot]] = {}
-    for level in LEVELS:
+    for level in levels:
         for reading, (change, rows) in READINGS.items():
             # Only where a victim is trained can it start from random weights.
             if "start" in change and level != "model":
@@ -120,9 +120,9 @@ def screening(session: Session, epochs: int) -> None:
     run(groups, session, SCREENING)
 
 
-def rows(session: Session, victims: Sequence[str]) -> None:
+def rows(session: Session, levels: Sequence[str], victims: Sequence[str]) -> None:
     """Three seeds, eight rows, each level."""
-    found = [one for level in LEVELS for one in slots(session, level, victims, Settings(), (0, 1, 2))]
+    found = [one for level in levels for one in slots(session, level, victims, Settings(), (0, 1, 2))]
     run({"default": found}, session, ROWS)
 
 
@@ -136,6 +136,8 @@ def page() -> None:
         if not path.exists():
             return found[0]
         lines = [one for one in csv.DictReader(path.open()) if one["table_level"] == level]
+        if not lines:
+            return found[0]
         return f"<!-- {name} {level} -->\n{make(lines)}\n<!-- end -->"
 
     text = re.sub(r"<!-- (rows|screening) (\w+) -->\n.*?<!-- end -->", block, PAGE.read_text(), flags=re.S)
@@ -214,13 +216,14 @@ def main() -> None:
     )
     parser.add_argument("part", nargs="?", choices=("screening", "rows", "page"))
     parser.add_argument("--victim", action="append", help="for rows, repeatable; agw without it")
+    parser.add_argument("--level", action="append", choices=LEVELS, help="repeatable; all without it")
     parser.add_argument("--epochs", type=int, default=6, help="of the screening at level model")
     given = parser.parse_args()
-    session = Session(RUNS)
+    session, levels = Session(RUNS), given.level or LEVELS
     if given.part in (None, "screening"):
-        screening(session, given.epochs)
+        screening(session, levels, given.epochs)
     if given.part in (None, "rows"):
-        rows(session, given.victim or ["agw"])
+        rows(session, levels, given.victim or ["agw"])
     if given.part in (None, "page"):
         page()
 
