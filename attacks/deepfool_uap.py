@@ -89,7 +89,7 @@ class DeepFoolUAP(UniversalAttack):
                     delta = (delta + (1 + self.overshoot) * change).clamp(-threat.epsilon, threat.epsilon)
                     seen, already = seen + len(index), already + fooled
             rates.append(already / seen)
-            if rates[-1] >= self.fooled or minimal.spent >= self.evaluations:
+            if rates[-1] >= self.fooled or not minimal.affordable:
                 break
         refuse_unmoved(bool(delta.any()), f"learning {self.name}")
         return Perturbation(delta[0], fit_log={"fooling_rates": rates, "passes": len(rates)})
@@ -104,6 +104,11 @@ class _Minimal:
         self.rivals = min(attack.rivals, len(train.identities) - 1)
         self.spent = 0
 
+    @property
+    def affordable(self) -> int:
+        """The steps of DeepFool that the evaluations left pay for: each takes one for every rival."""
+        return (self.attack.evaluations - self.spent) // self.rivals
+
     def change(self, delta: Tensor, modality: Modality, index: Tensor) -> tuple[Tensor, int]:
         """The sum of the minimal changes of the images that ``delta`` does not fool, and how many it does."""
         view = self.train[modality]
@@ -113,7 +118,7 @@ class _Minimal:
         images, own = images[left], own[left]
         changes, open_ = torch.zeros_like(images), torch.arange(len(images), device=images.device)
         for _ in range(self.attack.iterations):
-            open_ = open_[: (self.attack.evaluations - self.spent) // self.rivals]
+            open_ = open_[: self.affordable]
             if not len(open_):
                 break
             points = images[open_] + delta + (1 + self.attack.overshoot) * changes[open_]

@@ -100,3 +100,12 @@ def test_one_identity_is_refused(victim):
     training.__dict__["identities"] = training.identities[:1]
     with pytest.raises(BadInput, match="at least two training identities"):
         fit("deepfool_uap[evaluations=100]", victim, training)
+
+
+def test_evaluations_that_a_step_does_not_use_up_end_the_fit(victim):
+    training = make_training(victim)
+    attack = "deepfool_uap[rivals=3,batch=4,fooled=1.0,evaluations={}]"
+    some, more = (fit(attack.format(count), victim, training) for count in (60, 62))
+    # Two evaluations pay for no step with three rivals.
+    assert torch.equal(some.delta, more.delta)
+    assert some.fit_log["passes"] == more.fit_log["passes"] < 20
