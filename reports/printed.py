@@ -13,6 +13,7 @@ NAMES = {
     **{name: name.upper() for name in ("agw", "caj", "ddag", "mmn", "deen", "pmt", "mrcn")},
     **{name: name.upper() for name in ("fgsm", "pgd", "odfa", "sma", "fna", "lta", "uap", "cmps", "muap")},
     "mpanet": "MPANet",
+    "hcloss": "HCLoss",
     "noise": "Noise",
     "mifgsm": "MI-FGSM",
     "metric_fgsm": "Metric-FGSM",
@@ -31,6 +32,7 @@ NAMES = {
 
 #: The authors' repository of a model.
 CODE = {
+    "hcloss": "https://github.com/98zyx/Hetero-center-loss-for-cross-modality-person-re-id",
     "agw": "https://github.com/mangye16/Cross-Modal-Re-ID-baseline",
     "ddag": "https://github.com/mangye16/DDAG",
     "deen": "https://github.com/ZYK100/LLCM",

@@ -109,6 +109,16 @@ def center_cluster(vectors: Tensor, labels: Tensor, margin: float) -> Tensor:
     return spread + ((gaps * others).sum(dim=1) / others.sum(dim=1)).mean()
 
 
+def hetero_center(visible: Tensor, infrared: Tensor, labels: Tensor) -> Tensor:
+    """Squared distance of the two modalities' centers, summed over identities; a scalar.
+
+    ``visible`` and ``infrared`` are N x D; row i of both has identity ``labels[i]``. Source: Zhu et al.,
+    Neurocomputing 2020 (hetero-center loss; their weight of 1/2 is the caller's).
+    """
+    first, second = (identity_centers(vectors, labels)[0] for vectors in (visible, infrared))
+    return (first - second).square().sum()
+
+
 def center_pair_mining(original: Pair, generated: Pair, labels: Tensor, margin: float = 0.2) -> Tensor:
     """Pull generated vectors to the other modality's identity centers; a scalar.
 

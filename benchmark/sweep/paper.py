@@ -120,7 +120,7 @@ SYSTEMS = Suite(
     "systems before and after the attack",
     (_FULL,),
     source=(_REBUTTAL, "FSAM-UAP (NeurIPS 2024), text of section 4"),
-    victims=("agw", "caj", "mmn", "deen", "ddag", "mrcn"),
+    victims=("agw", "hcloss", "caj", "mmn", "deen", "ddag", "mrcn"),
     across=True,
 )
 

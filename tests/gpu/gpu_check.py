@@ -66,7 +66,7 @@ TOUCH = [
     "art:MomentumIterativeMethod[max_iter=2]",
     "art:HopSkipJump[max_iter=1,max_eval=4,init_eval=2]",
 ]
-VICTIMS = ("agw", "pmt", "mmn", "deen", "ddag", "mpanet", "mrcn", "caj")
+VICTIMS = ("agw", "pmt", "mmn", "deen", "ddag", "mpanet", "mrcn", "caj", "hcloss")
 UNIVERSAL = (
     "uap",
     "uap[loss=cross_entropy]",
@@ -308,6 +308,7 @@ GFLOP = {
     "mpanet": (12.2, 24.4),
     "pmt": (35.1, 71.7),
     "mrcn": (18.2, 36.5),
+    "hcloss": (10.3, 20.5),
 }
 
 

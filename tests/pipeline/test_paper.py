@@ -260,7 +260,7 @@ def test_on_real_data_each_row_has_its_published_figure(paper, real, tmp_path):
 def test_on_real_data_systems_takes_those_there_are_weights_for(paper, real, tmp_path, vbench):
     style = ("--level", "pixel", "--format", "markdown")
     done = paper("systems", tmp_path / "runs", *style, data=real, victims=("agw", "ddag"))
-    assert "systems leaves out caj, mmn, deen, mrcn" in done.stderr
+    assert "systems leaves out hcloss, caj, mmn, deen, mrcn" in done.stderr
     lines = {line.split()[1]: line for line in done.stdout.splitlines() if " → " in line}
     assert "47.50 [1] → 0.79 [2]" in lines["agw"] and "54.75 [3] → 1.65 [4]" in lines["ddag"]
     refused = vbench("paper", "ablation", "--dataset", "sysu", "--root", real.root, expect=2)

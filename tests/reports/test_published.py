@@ -69,6 +69,7 @@ def test_rank_k_never_falls_with_k():
         (("agw", "uap", ALL, "r10", "rebuttal of FSAM-UAP (NeurIPS 2024), main table"), 56.81),
         (("mrcn", "fsam_uap", "regdb/vis2ir", "r10", "rebuttal of FSAM-UAP"), 8.87),
         (("deen+fsam", "", ALL, "r10", "rebuttal of FSAM-UAP"), 97.70),
+        (("hcloss", "", "regdb/vis2ir", "map", "README of 98zyx/Hetero-center-loss"), 72),
         (("agw", "", "sysu/indoor/single/ir2vis/seed10", "minp", "README of mangye16/DDAG"), 59.23),
     ],
 )

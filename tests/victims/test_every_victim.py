@@ -20,6 +20,7 @@ BOTH = list(Modality)
 CLASSES = 5
 #: Where and when each paper came out, by its own title page.
 PUBLISHED = {
+    "hcloss": "Neurocomputing 2020",
     "agw": "TPAMI 2022",
     "caj": "ICCV 2021",
     "ddag": "ECCV 2020",
@@ -38,6 +39,7 @@ def named(**options):
 
 #: Options that are refused, and what the message says.
 REFUSED = {
+    "hcloss": [({"embedding": "locl"}, "did you mean 'local'"), *named(dim=0, num_classes=0)],
     "agw": [
         ({"embedding": "nek"}, "did you mean 'neck'"),
         ({"block": "basik"}, "did you mean 'basic'"),
