@@ -118,7 +118,7 @@ def test_victims_are_the_asked_the_papers_or_those_with_weights(capsys):
         "systems": ["agw", "mrcn"],
         "ablation": ["agw"],
     }
-    assert "systems leaves out caj, mmn, deen, ddag:" in capsys.readouterr().err
+    assert "systems leaves out hcloss, caj, mmn, deen, ddag:" in capsys.readouterr().err
     assert victims_of([ablation], (), read_weights(["pmt=a"]), real) == {"ablation": ["pmt"]}
 
 
