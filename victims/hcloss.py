@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -48,6 +48,11 @@ def stripes(current: Tensor) -> Tensor:
     step = rows.shape[2] // _STRIPES
     height = rows.shape[2] - step * (_STRIPES - 1)
     return torch.stack([rows[:, :, n * step : n * step + height].mean(dim=2) for n in range(_STRIPES)], dim=2)
+
+
+def joined(vectors: Iterable[Tensor]) -> Tensor:
+    """N x D vectors, each brought to unit length, one after another."""
+    return torch.cat([l2_normalise(vector) for vector in vectors], dim=1)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -137,16 +142,12 @@ class HCLoss(ResidualVictim):
         """Both kinds of six vectors at unit length, one after another; the mean of the six logits."""
         pooled = stripes(current).unbind(2)
         local = self._local(pooled)
-        parts = {
-            name: torch.cat([l2_normalise(vector) for vector in vectors], dim=1)
-            for name, vectors in (("local", local), ("pooled", pooled))
-        }
+        parts = {"local": joined(local), "pooled": joined(pooled)}
         return parts, torch.stack(self._logits(local)).mean(dim=0)
 
     def merge_mirrored(self, part: Tensor, mirrored: Tensor) -> Tensor:
         """The mean of the two, each stripe at unit length."""
-        both = ((part + mirrored) / 2).chunk(_STRIPES, dim=1)
-        return torch.cat([l2_normalise(vector) for vector in both], dim=1)
+        return joined(((part + mirrored) / 2).chunk(_STRIPES, dim=1))
 
     def training_losses(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Identity cross-entropy and hetero-center loss, each the sum over stripes.
@@ -155,20 +156,16 @@ class HCLoss(ResidualVictim):
         vectors collapse and nothing is learnt. There its weight is 0 in the first half of the training and
         then rises to the published one.
         """
-        pooled = []
-        for images, modality in ((batch.visible, Modality.VISIBLE), (batch.infrared, Modality.INFRARED)):
-            current = self.prepare(images)
-            for stage in self.stages:
-                current = self.run_stage(stage, current, modality)
-            pooled.append(stripes(current))
-        local = self._local(torch.cat(pooled).unbind(2))
+        visible = stripes(self.last_map(batch.visible, Modality.VISIBLE))
+        infrared = stripes(self.last_map(batch.infrared, Modality.INFRARED))
+        local = self._local(torch.cat((visible, infrared)).unbind(2))
         both = torch.cat((batch.labels, batch.labels))
         identity = [
             F.cross_entropy(logits, both, label_smoothing=batch.label_smoothing)
             for logits in self._logits(local)
         ]
         pairs = [l2_normalise(vectors).chunk(2) for vectors in local]
-        centers = [hetero_center(visible, infrared, batch.labels) for visible, infrared in pairs]
+        centers = [hetero_center(first, second, batch.labels) for first, second in pairs]
         return {
             "identity": torch.stack(identity).sum(),
             "hetero_center": self._center_weight(batch) * torch.stack(centers).sum(),

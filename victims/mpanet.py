@@ -153,9 +153,7 @@ class MPANet(ResidualVictim):
 
         Also updates the running means of the modality classifiers.
         """
-        current = self.prepare(torch.cat((batch.visible, batch.infrared)))
-        for stage in self.stages:
-            current = self.run_stage(stage, current, Modality.VISIBLE)
+        current = self.last_map(torch.cat((batch.visible, batch.infrared)), Modality.VISIBLE)
         masks = self.patterns(current)
         pooled = masked_vectors(current, masks)
         neck = self.neck(pooled)

@@ -137,6 +137,13 @@ class StagedVictim(Victim):
         """Merge the vectors of an image and its mirror: their mean, at unit length."""
         return l2_normalise((part + mirrored) / 2)
 
+    def last_map(self, images: Tensor, modality: Modality) -> Tensor:
+        """Output of the last stage for N x 3 x H x W images in [0, 1], without edits; for training."""
+        current = self.prepare(images)
+        for stage in self.stages:
+            current = self.run_stage(stage, current, modality)
+        return current
+
     def to_map(self, current: Tensor, count: int) -> Tensor:
         """A stage's output as a map of ``count`` rows; versions become channels."""
         versions = len(current) // count
